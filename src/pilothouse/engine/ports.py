@@ -1,0 +1,315 @@
+"""What the engine needs from outside, as few verbs as the meaning allows. Adapters implement these; nothing else is passed in.
+
+Every port has two implementations from the start: the real one and a fake that ships (`stores/memory`,
+`sandboxes/host` with the `echo` agent).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pilothouse.core import events as ev
+from pilothouse.core.ids import JobId, SessionId
+
+# --- store ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """One event for a session's log. `body` is the event's JSON without `seq` (`core.events.encode`)."""
+
+    session: SessionId
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """`source` (a runner, a proxy) has been taken up to `n`. If the store already has `n` or more for it, the whole
+    commit that carries this mark does nothing and answers `Commit.repeated`."""
+
+    source: str
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """One document of the ledger, by `kind` and `id`, written or overwritten. `owner` is what `scan` selects by."""
+
+    kind: str
+    id: str
+    doc: bytes
+    owner: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    kind: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Purge:
+    """Remove a session's whole log and every document whose owner is the session."""
+
+    session: SessionId
+
+
+Op = Append | Mark | Put | Delete | Purge
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One event as stored: `body` is complete JSON, `seq` included. `first` is lower than `seq` for a folded row."""
+
+    seq: int
+    body: bytes
+    first: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    rows: tuple[Row, ...]
+    """The rows of this commit's `Append`s, in their order."""
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    oldest: int
+    """The lowest `seq` still kept, or `head + 1` when nothing is."""
+    head: int
+    """The highest `seq` ever given, 0 for an empty log."""
+    rows: tuple[Row, ...]
+
+
+class StoreFailed(Exception):
+    """The store could not write (disk full, broken): nothing of the commit is in it, and no `seq` was used."""
+
+
+class EventStore(Protocol):
+    """Durable log and ledger. One writer; commits become durable in the order in which `commit` was called, and all
+    that wait at one moment share one transaction (group commit). A commit is all or nothing."""
+
+    epoch: str
+    """Names the log that the numbers belong to: made when the store is made."""
+
+    async def commit(self, *ops: Op) -> Commit:
+        """Raises `StoreFailed`. Sequence numbers are given per session, from 1, without holes, in commit order."""
+        ...
+
+    async def read(self, session: SessionId, after: int, limit: int) -> Page:
+        """Rows with `seq` > `after`, at most `limit`, ascending."""
+        ...
+
+    async def get(self, kind: str, id: str) -> bytes | None: ...
+
+    async def scan(
+        self, kind: str, *, owner: str | None = None, after: str = "", limit: int = 1000, newest: bool = False
+    ) -> list[tuple[str, bytes]]:
+        """Documents of a kind by ascending id > `after` (descending id < `after`, if given, when `newest`)."""
+        ...
+
+    async def marked(self, source: str) -> int:
+        """The highest `n` taken from `source`, 0 for none."""
+        ...
+
+    async def trim(self, session: SessionId, before: int) -> int:
+        """Retention: drop rows with `seq` < `before`; the head stays. How many rows went."""
+        ...
+
+    async def fold(self, session: SessionId, upto: int) -> int:
+        """Join runs of adjacent `stream`/`thinking` rows of one message with `seq` <= `upto` into one row each, which
+        keeps the last `seq` and says `from`. How many rows went."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+# --- sandboxes -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What isolation this host gives, found by running the real thing once."""
+
+    isolation: ev.Isolation
+    usable: bool
+    summary: str
+    """One plain sentence for a person."""
+    findings: tuple[str, ...] = ()
+    """What is missing and the command that mends it, a line each."""
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxSpec:
+    session: SessionId
+    agent: str
+    source: ev.Source | None = None
+    env: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxState:
+    session: SessionId
+    alive: bool
+    runner: bool
+    """A runner process is alive in it."""
+    runner_started: int = 0
+    """How many runners have been started in it; grows with every restart."""
+    exit: str = ""
+    """Why it ended, when it did: "exit 1", "signal 9", "holder lost"."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    name: str
+    kind: str
+    """file, directory, link, other"""
+    size: int
+    mtime: float
+
+
+class Wire(Protocol):
+    """A connected link to a runner: WebSocket messages, no more."""
+
+    async def send(self, message: bytes) -> None: ...
+    async def receive(self) -> bytes | None:
+        """The next message, None when the link has ended."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Files(Protocol):
+    """A session's workspace, never by path of the host: look-ups stay beneath its directory and follow no link out."""
+
+    async def list(self, path: str) -> list[FileEntry]:
+        """Raises NotFound, BadRequest (path)."""
+        ...
+
+    async def read(self, path: str) -> tuple[FileEntry, AsyncIterator[bytes]]:
+        """A regular file in chunks. Raises NotFound, BadRequest (not a regular file)."""
+        ...
+
+    def walk(self, path: str) -> AsyncIterator[tuple[str, FileEntry]]:
+        """Regular files below, path relative to the workspace."""
+        ...
+
+
+class Sandboxes(Protocol):
+    """Isolated places, one per session. They outlive the server."""
+
+    async def probe(self) -> Probe: ...
+
+    async def open(self, spec: SandboxSpec) -> SandboxState:
+        """Make the workspace if new (for a source: clone inside, or bind the directory), start the sandbox if it is
+        not running. Harmless to repeat. Raises Unavailable, BadRequest (source)."""
+        ...
+
+    async def runner(self, session: SessionId) -> SandboxState:
+        """Start the runner if none is alive; the sandbox must be open."""
+        ...
+
+    async def connect(self, session: SessionId) -> Wire:
+        """A new link to the runner. Raises Unavailable."""
+        ...
+
+    async def list(self) -> list[SandboxState]:
+        """What there is, for a server that has just started."""
+        ...
+
+    async def state(self, session: SessionId) -> SandboxState: ...
+
+    def files(self, session: SessionId) -> Files: ...
+
+    async def stop(self, session: SessionId) -> None:
+        """End its processes; workspace and conversation stay."""
+        ...
+
+    async def delete(self, session: SessionId) -> None:
+        """End it and remove its workspace and home."""
+        ...
+
+    async def close(self) -> None:
+        """Let go; the sandboxes go on."""
+        ...
+
+
+# --- the model proxy -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What one job may spend from now on, and the session in all. None: no limit."""
+
+    max_cost_usd: float | None = None
+    max_tokens: int | None = None
+    session_max_cost_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRecord:
+    """One model call as metered. `n` counts from 1 per `proxy_id` without holes."""
+
+    proxy_id: str
+    n: int
+    session: SessionId
+    job: JobId | None
+    model: str
+    status: int
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    cost_usd: float
+    refused: str = ""
+    """Why the proxy did not pass it on: "budget", "no credential", ..."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    provider: str
+    """anthropic, bedrock, demo"""
+    demo: bool
+    model: str
+    """The default model's id."""
+    ready: bool
+    detail: str = ""
+
+
+class ModelProxy(Protocol):
+    """The sessions' way to the model. It outlives the server."""
+
+    async def state(self) -> ModelState: ...
+
+    async def admit(self, session: SessionId, job: JobId | None, budget: Budget) -> None:
+        """Serve the session's listener and account its calls to `job` under `budget`. Harmless to repeat: spending of a
+        job that the proxy already knows is kept."""
+        ...
+
+    async def spent(self, session: SessionId, job: JobId) -> UsageRecord | None:
+        """The running total of a job: sums over its calls."""
+        ...
+
+    async def drop(self, session: SessionId) -> None: ...
+
+    def usage(self, marks: Sequence[tuple[str, int]]) -> AsyncIterator[UsageRecord]:
+        """Records after the marks, then live ones, for as long as the proxy lives. Ends when it goes away."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+# --- time ------------------------------------------------------------------------------------------------------------
+
+
+class Clock(Protocol):
+    """Time as an argument: tests wind it by hand."""
+
+    def now(self) -> float:
+        """Seconds since the epoch, UTC."""
+        ...
+
+    async def sleep(self, seconds: float) -> None: ...
