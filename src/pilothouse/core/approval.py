@@ -1,6 +1,6 @@
 """An approval's life, as a table. The first valid answer wins; everything after it is told who won.
 
-| state \ step | approve | deny | expire | cancel |
+| state / step | approve | deny | expire | cancel |
 |---|---|---|---|---|
 | pending | approved | denied | expired | cancelled |
 | any other | AlreadyResolved | AlreadyResolved | stays | stays |

@@ -1,6 +1,6 @@
 """A job's life, as a table.
 
-| state \ step | start | prompt | end |
+| state / step | start | prompt | end |
 |---|---|---|---|
 | queued | running | - | done |
 | running | - | running | done |

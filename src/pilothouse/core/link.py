@@ -1,12 +1,13 @@
 """The link: server <-> runner, JSON over one WebSocket (`/ws` of the runner), each message at most 32 KiB.
 
-Greeting   runner -> server  {"hello": {"proto": 1, "runnerId", "agent", "agentVersion", "capabilities": [], "first": n, "last": n}}
+Greeting   runner -> server  {"hello": {"proto": 1, "runnerId", "agent", "agentVersion", "model"?, "capabilities": [],
+                                        "first": n, "last": n}}
            server -> runner  {"attach": {"proto": 1, "acked": n, "fence": n, "env"?: {}}}
 Events     runner -> server  {"n": 17, "ev": {...}}         numbered from 1, kept until acknowledged
            server -> runner  {"ack": 17}                    everything up to 17 is in the log
 Commands   server -> runner  {"cmd": {"id", "type", ...}}   idempotent by id
            runner -> server  {"done": id, "error"?: text}
-Fragments  either way        {"f": id, "i": 0, "n": 3, "d": "<base64>"}   of any message above, in order, up to 8 MiB in all
+Fragments  either way        {"f": id, "i": 0, "n": 3, "d": "<base64>"}   of a message above, in order, 8 MiB in all
 
 `fence` grows with every attach of one server; an attach with a lower one than the runner has seen is refused, a higher
 one detaches whoever was attached. After `attach` the runner sends again every kept event after `acked`, so every open

@@ -1,4 +1,4 @@
-"""What the engine needs from outside, as few verbs as the meaning allows. Adapters implement these; nothing else is passed in.
+"""What the engine needs from outside, in as few verbs as the meaning allows. Adapters implement these.
 
 Every port has two implementations from the start: the real one and a fake that ships (`stores/memory`,
 `sandboxes/host` with the `echo` agent).
