@@ -61,7 +61,8 @@ Op = Append | Mark | Put | Delete | Purge
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One event as stored: `body` is complete JSON, `seq` included. `first` is lower than `seq` for a folded row."""
+    """One event as stored: `body` is complete JSON, `seq` included. Stores set `first`: lower than `seq` for a
+    folded row, else the same."""
 
     seq: int
     body: bytes
@@ -100,7 +101,8 @@ class EventStore(Protocol):
         ...
 
     async def read(self, session: SessionId, after: int, limit: int) -> Page:
-        """Rows with `seq` > `after`, at most `limit`, ascending."""
+        """Rows with `seq` > `after`, at most `limit` (a store may give fewer to bound memory, but at least one if there
+        is one), ascending. A cursor inside a folded run gets the folded row."""
         ...
 
     async def get(self, kind: str, id: str) -> bytes | None: ...
