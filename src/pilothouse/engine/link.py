@@ -13,7 +13,7 @@ from typing import Protocol
 
 import msgspec
 
-from pilothouse.core import link
+from pilothouse.core import ids, link
 from pilothouse.engine.ports import Wire
 
 BATCH = 256
@@ -40,6 +40,10 @@ class Owner(Protocol):
 
     async def take(self, batch: list[tuple[int, bytes]]) -> None:
         """Numbered raw events, in order. When it returns they are in the log."""
+        ...
+
+    async def again(self, raw: bytes) -> None:
+        """An event whose number was taken before: after an attach the runner repeats its open asks."""
         ...
 
     async def gone(self) -> bool:
@@ -150,7 +154,8 @@ class RunnerLink:
                     message = whole if isinstance(whole, link.Broken) else link.parse_runner(whole)
                     if isinstance(message, link.Broken) or message.hello is None:
                         return None
-                    return message.hello if message.hello.proto == link.PROTO else None
+                    known = message.hello.proto == link.PROTO and ids.is_foreign(message.hello.runner_id)
+                    return message.hello if known else None
         except TimeoutError:
             return None
         return None
@@ -188,6 +193,8 @@ class RunnerLink:
                 if item[0] > acked:
                     batch.append(item)
                     acked = item[0]
+                else:
+                    await self._owner.again(item[1])
                 if len(batch) >= BATCH or queue.empty():
                     break
                 item = queue.get_nowait()

@@ -22,7 +22,7 @@ from pilothouse.core.errors import Unavailable
 from pilothouse.engine import records
 from pilothouse.engine.kit import Kit
 from pilothouse.engine.link import LinkLostError, RunnerLink
-from pilothouse.engine.ports import Delete, Mark, Op, Put, Row, SandboxSpec, SandboxState, StoreFailed
+from pilothouse.engine.ports import Mark, Op, Put, Row, SandboxSpec, SandboxState, StoreFailed
 from pilothouse.engine.records import JobRecord, SessionRecord
 
 LOCK_S = 10.0
@@ -41,6 +41,8 @@ class Live:
         self.link: RunnerLink | None = None
         self.current: JobRecord | None = None
         """The job whose turn the agent is working on."""
+        self.head = 0
+        """The log's head; nobody else appends to this session."""
         self.attaches = 0
         self.stuck = False
         """The store refuses what the runner said; readiness says so."""
@@ -78,6 +80,8 @@ class Live:
             try:
                 done = await self.kit.log.append(self.record.id, rows, *texts, *ops, mark=mark)
                 self.stuck = False
+                if done:
+                    self.head = done[-1].seq
                 return list(done)
             except StoreFailed as error:
                 if not insist:
@@ -148,11 +152,6 @@ class Live:
             self.link = None
         for task in list(self._sends):
             task.cancel()
-
-    async def forget(self) -> None:
-        """Removes everything the store has of this session."""
-        self.removed = True
-        await self.kit.store.commit(Delete("session", self.record.id))
 
     def changed(self, **changes: Any) -> SessionRecord:
         """The record with changes; assign it after the commit."""
