@@ -77,9 +77,7 @@ class Guard:
             return origin
         raise Forbidden(f"Origin {origin[:100]!r} is foreign here.", code="foreign_origin")
 
-    async def check(
-        self, policy: Policy, method: str, headers: Headers, *, socket: bool = False
-    ) -> Principal | None:
+    async def check(self, policy: Policy, method: str, headers: Headers, *, socket: bool = False) -> Principal | None:
         """The caller, None on public routes. Raises MisdirectedHost, Forbidden, Unauthenticated."""
         host = self.host(headers)
         key = _key(headers)

@@ -11,7 +11,17 @@ from pilothouse.engine import records
 from pilothouse.engine.records import ApprovalRecord, JobRecord, QuestionRecord, RuleRecord, SessionRecord
 from pilothouse.engine.sessions import Sessions
 
-_HIDDEN = {"owner", "organisation", "runnerId", "requestId", "turnId", "agentSessionId", "interruptedBy", "late", "mode"}
+_HIDDEN = {
+    "owner",
+    "organisation",
+    "runnerId",
+    "requestId",
+    "turnId",
+    "agentSessionId",
+    "interruptedBy",
+    "late",
+    "mode",
+}
 
 
 def _plain(record: Any) -> dict[str, Any]:

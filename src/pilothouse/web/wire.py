@@ -30,7 +30,9 @@ class Reply(Response):
     media_type = "application/json"
 
     def __init__(self, content: Any, status_code: int = 200, headers: dict[str, str] | None = None) -> None:
-        super().__init__(msgspec.json.encode(content), status_code, headers={"cache-control": "no-store"} | (headers or {}))
+        super().__init__(
+            msgspec.json.encode(content), status_code, headers={"cache-control": "no-store"} | (headers or {})
+        )
 
 
 def problem(error: PilothouseError) -> Response:
