@@ -22,6 +22,9 @@ _PLAN_FILE = re.compile(r"(/\S+/plans/\S+?\.md)")
 _PLAN_ON = "Plan mode is active"
 _PLAN_OFF = ("Exited Plan Mode", "exited plan mode", "has approved your plan")
 _DEFERRED = re.compile(r"deferred tools are now available via ToolSearch.*?:\n(?P<names>[A-Za-z0-9_\n]+)", re.DOTALL)
+_NOTES = ("Your response above was ", "Output token limit hit.", _CONTINUED)
+"""What Claude Code says in the person's place, to get an answer that broke off continued."""
+_CUT = "Your response above was cut off"
 _SUMMARY = "create a detailed summary of the conversation"
 
 
@@ -31,6 +34,9 @@ class Turn:
 
     tools: tuple[str, ...]
     results: list[Result]
+    text: str = ""
+    cut: bool = False
+    """The agent took what arrived of an answer that broke off, and asks for the rest."""
     steered: str = ""
     """What the person typed meanwhile."""
 
@@ -120,7 +126,7 @@ def _spoken(message: dict[str, Any]) -> str:
             words.clear()
             continue
         text = _COMMAND.sub("", _REMINDER.sub("", text)).strip()
-        if text and not _STEERED.match(text) and not text.startswith(_CONTINUED):
+        if text and not _STEERED.match(text) and not text.startswith(_NOTES):
             words.append(text)
     return "\n".join(words)
 
@@ -139,7 +145,7 @@ def _turns(messages: list[dict[str, Any]]) -> list[Turn]:
             continue
         calls = [b for b in _blocks(message.get("content")) if b.get("type") == "tool_use"]
         results: dict[str, Result] = {}
-        steered = ""
+        steered, cut = "", False
         for after in messages[at + 1 :]:
             if after["role"] == "assistant":
                 break
@@ -147,12 +153,15 @@ def _turns(messages: list[dict[str, Any]]) -> list[Turn]:
                 if block.get("type") == "tool_result":
                     results[str(block.get("tool_use_id"))] = _result(block)
             steered = steered or _steered(after)
+            cut = cut or any(t.startswith(_CUT) for t in _texts(after.get("content")))
         missing = Result("nothing came back for this call", True)
         turns.append(
             Turn(
-                tuple(str(c.get("name")) for c in calls),
-                [results.get(str(c.get("id")), missing) for c in calls],
-                steered,
+                tools=tuple(str(c.get("name")) for c in calls),
+                results=[results.get(str(c.get("id")), missing) for c in calls],
+                text="".join(_texts(message.get("content"))),
+                cut=cut,
+                steered=steered,
             )
         )
     return turns
@@ -167,4 +176,4 @@ def _steered(message: dict[str, Any]) -> str:
 
 def _result(block: dict[str, Any]) -> Result:
     text = "\n".join(_texts(block.get("content")))
-    return Result(_REMINDER.sub("", text).strip(), block.get("is_error") is True)
+    return Result(_REMINDER.sub("", text).strip("\n"), block.get("is_error") is True)

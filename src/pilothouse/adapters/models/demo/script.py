@@ -11,7 +11,7 @@ from pilothouse.adapters.models.demo import answer as a
 _FENCE = re.compile(r"^ *```demo *\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 _LINE = re.compile(r"^ *demo: ?", re.MULTILINE)
 _ESCAPE = re.compile(r"\\([nt\\])")
-_WORDS = "the quick pilot steers a small house along the river while the lamps of both banks answer one by one".split()
+_FILLER = "the quick pilot steers a small house along the river while the lamps of both banks answer one by one"
 WORDS_MAX = 200_000
 """Of `text N`: about a megabyte, more than any test of back-pressure needs."""
 
@@ -75,9 +75,7 @@ def _part(verb: str, rest: str) -> a.Part:  # one branch per verb of the languag
             return a.Say(rest)
         case "text":
             count = min(int(rest), WORDS_MAX)
-            return a.Say(
-                " ".join(_WORDS[i * 7 % len(_WORDS)] + (f"{i}." if i % 12 == 11 else "") for i in range(count))
-            )
+            return a.Say(" ".join(words[i * 7 % len(words)] + (f"{i}." if i % 12 == 11 else "") for i in range(count)))
         case "think":
             return a.Think(rest)
         case "hold":

@@ -43,7 +43,7 @@ def bind(c: Conversation, call: Call) -> tuple[str, dict[str, Any]]:
     return name, _INPUTS[call.tool](c, call.input, name)
 
 
-def finder(c: Conversation, names: list[str], searched: int) -> tuple[str, dict[str, Any]] | None:
+def finder(c: Conversation, names: list[str], searched: bool) -> tuple[str, dict[str, Any]] | None:
     """The call that loads tools which are there but not loaded, unless that has been tried for this prompt."""
     missing = [n for n in names if n in c.deferred and n not in c.offered]
     if not missing or _FINDER not in c.offered or searched:
