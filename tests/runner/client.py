@@ -32,6 +32,7 @@ class Client:
         self.done: dict[str, str] = {}
         self._assembler = link.Assembler()
         self._count = 0
+        self._looked = 0
 
     async def greet(self, fence: int = 1, acked: int = 0, **more: Any) -> Json:
         self.hello = (await self.next())["hello"]
@@ -71,10 +72,13 @@ class Client:
                 return message
 
     async def event(self, type: str, **fields: Any) -> Json:
-        """The next event of a type, with these fields."""
+        """The next event of a type, with these fields, after the one that this returned last."""
         while True:
-            found = (await self.next()).get("ev")
-            if found and found["type"] == type and all(found.get(key) == value for key, value in fields.items()):
+            while self._looked == len(self.events):
+                await self.next()
+            found = self.events[self._looked][1]
+            self._looked += 1
+            if found["type"] == type and all(found.get(key) == value for key, value in fields.items()):
                 return dict(found)
 
     async def answered(self, id: str) -> str:

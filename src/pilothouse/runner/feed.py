@@ -63,11 +63,11 @@ class Feed:
             await self._flush()
             await self._put(event)
 
-    async def repeat_asks(self, acked: int) -> None:
-        """Says again every open ask that the other side has already taken."""
+    async def repeat_asks(self) -> None:
+        """Says again every open ask that was acknowledged: its event is not kept any more."""
         async with self._order:
             for request_id, (ask, n) in list(self.asks.items()):
-                if n <= acked:
+                if n < self.outbox.first:
                     # Past the limit if need be: at most one unacknowledged copy of each open ask exists.
                     self.asks[request_id] = (ask, self.outbox.put(_encode(ask)))
             self._grown.set()

@@ -93,7 +93,7 @@ class Link:
         if before is not None:
             await before.close(FENCED, "another server attached")
         self._desk.feed.acknowledged(attach.acked)
-        await self._desk.feed.repeat_asks(attach.acked)
+        await self._desk.feed.repeat_asks()
 
     async def _hear(self, connection: _Connection, message: link.FromServer, fence: int) -> None:
         if not self._fence.holds(fence):

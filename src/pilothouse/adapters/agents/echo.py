@@ -49,10 +49,8 @@ VERSION = "1"
 READ_MAX = 64 * 1024
 OUTPUT_READ = 4096
 KINDS: dict[str, ev.ToolKind] = {"Write": "edit", "Edit": "edit", "Read": "read", "Bash": "execute", "Grep": "search"}
-WORDS = frozenset(
-    ("say", "think", "tool", "free", "write", "read", "run", "question", "plan", "exit", "cut", "retry", "usage")
-    + ("sleep", "flood", "background", "mode", "env", "fail", "die")
-)
+_SAID = ("say", "think", "tool", "free", "write", "read", "run", "question", "plan", "exit", "cut", "retry", "usage")
+WORDS = frozenset((*_SAID, "sleep", "flood", "background", "mode", "env", "fail", "die"))
 REJECTED = "The user rejected this action."
 
 
