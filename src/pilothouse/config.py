@@ -194,6 +194,11 @@ class Config:
         low=0,
     )
 
+    remote_url: str = _setting("", "Server the command line calls; unset: this machine's own.", env="PILOTHOUSE_URL")
+    remote_key: str = _setting("", "The command line's API key.", env="PILOTHOUSE_API_KEY", secret=True)
+    editor: str = _setting("", "Editor in which the command line lets an input be changed.", env="EDITOR")
+    no_color: str = _setting("", "Anything here turns the command line's colours off.", env="NO_COLOR")
+
     aws_environment: Mapping[str, str] = field(default_factory=dict, metadata={"derived": True, "secret": True})
     """AWS_* of the environment, for the proxy's credential chain."""
 
