@@ -105,9 +105,7 @@ async def test_a_remembered_rule_answers_the_next_ask_by_itself(bench: Bench) ->
     session = await bench.session()
     _, runner = await bench.run(session)
     event = await asked(bench, session, runner, bash("r1", "touch x"))
-    await session.approvals.decide(
-        ApprovalId(event.approval_id), approved=True, by="ann", option_id="allow_session"
-    )
+    await session.approvals.decide(ApprovalId(event.approval_id), approved=True, by="ann", option_id="allow_session")
     runner.say(bash("r2", "touch y"))
     assert (await answer_to(runner, 2)).request_id == "r2"
     await asked(bench, session, runner, bash("r3", "touch y; rm -rf ."), 2)
@@ -188,9 +186,7 @@ async def test_a_plan_is_accepted_with_a_mode(bench: Bench) -> None:
     _, runner = await bench.run(session)
     ask = link.PermissionAsk(request_id="r", tool_id="t", tool="ExitPlanMode", input={"plan": "# Plan"})
     event = await asked(bench, session, runner, ask)
-    await session.approvals.decide(
-        ApprovalId(event.approval_id), approved=True, by="ann", option_id="accept_edits"
-    )
+    await session.approvals.decide(ApprovalId(event.approval_id), approved=True, by="ann", option_id="accept_edits")
     assert (await answer_to(runner)).mode == "acceptEdits"
     assert session.live.record.permission_mode == "acceptEdits"
 

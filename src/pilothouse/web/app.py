@@ -7,6 +7,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pilothouse.core.errors import NotFound, PilothouseError
@@ -32,9 +33,11 @@ class MethodNotAllowed(PilothouseError):
     status = 405
 
 
-def application(platform: Platform, guard: Guard) -> ASGIApp:
+def application(platform: Platform, guard: Guard, sockets: ASGIApp | None = None) -> ASGIApp:
+    """`sockets` serves `/ws` where no hot path does."""
+    doors = [WebSocketRoute("/ws", sockets)] if sockets is not None else []
     app = Starlette(
-        routes=[*routes.routes(platform, guard), *static.routes(guard)],
+        routes=[*routes.routes(platform, guard), *static.routes(guard), *doors],
         exception_handlers={HTTPException: _unknown, Exception: _broken},
     )
     return _Everywhere(app, guard)

@@ -313,5 +313,3 @@ def _ref(said: chat.ClientMessage) -> str | None:
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
-
-

@@ -28,7 +28,9 @@ PUBLIC: dict[str, str] = {
 }
 """What is served, and why without a credential."""
 _NAME = re.compile(r"[A-Za-z0-9._-]+\Z")
-MISSING = b"<!doctype html><title>Pilothouse</title><p>The page is not built. Run <code>make run</code>, or use the API."
+MISSING = (
+    b"<!doctype html><title>Pilothouse</title><p>The page is not built. Run <code>make run</code>, or use the API."
+)
 
 
 def routes(guard: Guard) -> list[Route]:
