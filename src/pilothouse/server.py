@@ -411,7 +411,7 @@ async def _doctor(settings: Config) -> int:
     return 0 if probe.usable else 1
 
 
-DEMO_HELP = """DEMO, a scripted stand-in, since no credential was found. To connect a real one set, and restart the server:
+DEMO_HELP = """DEMO, a scripted stand-in, since no credential was found. To connect a real one, set and restart:
   - ANTHROPIC_API_KEY=...                          (Anthropic)
   - ANTHROPIC_AUTH_TOKEN=... ANTHROPIC_BASE_URL=...  (a compatible endpoint)
   - PILOTHOUSE_MODEL_PROVIDER=bedrock AWS_REGION=...  (Amazon Bedrock, the usual AWS credential chain)"""
