@@ -221,6 +221,8 @@ class _Fragment(_L, frozen=True, kw_only=True):
     d: str = ""
 
 
+_MALFORMED = (msgspec.MsgspecError, ValueError, RecursionError)
+"""What decoding hostile bytes raises; a RecursionError means nesting beyond the interpreter's limit."""
 _encode = msgspec.json.Encoder().encode
 _fragment = msgspec.json.Decoder(_Fragment)
 _from_runner = msgspec.json.Decoder(FromRunner)
@@ -262,7 +264,7 @@ class Assembler:
         try:
             part = _fragment.decode(frame)
             piece = base64.b64decode(part.d, validate=True)
-        except (msgspec.MsgspecError, binascii.Error, ValueError) as error:
+        except (*_MALFORMED, binascii.Error) as error:
             return Broken(f"fragment: {error}")
         key = str(part.f)
         count, pieces = self._open.get(key, (part.n, []))
@@ -292,7 +294,7 @@ def parse_runner(message: bytes) -> FromRunner | Broken:
     """A whole message of a runner."""
     try:
         return _from_runner.decode(message)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except _MALFORMED as error:
         return Broken(str(error))
 
 
@@ -300,7 +302,7 @@ def parse_server(message: bytes) -> FromServer | Broken:
     """A whole message of a server."""
     try:
         return _from_server.decode(message)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except _MALFORMED as error:
         return Broken(str(error))
 
 
@@ -308,6 +310,6 @@ def parse_event(raw: bytes) -> RunnerEvent | Broken:
     """The event of a runner's message, if it is one that a runner may say."""
     try:
         event: RunnerEvent = _runner_event.decode(raw)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except _MALFORMED as error:
         return Broken(str(error))
     return event

@@ -57,6 +57,10 @@ _PROTECTED = re.compile(
 )
 """Files that make other programs run commands: changing one is asked about even where edits go ahead."""
 _SHELL_DOUBT = re.compile(r"[;&|`$<>(){}\n\r\\*?\[\]~#!\x00]")
+_WITH_SUBCOMMANDS = frozenset(
+    ["apt", "apt-get", "aws", "bun", "cargo", "docker", "dotnet", "gh", "git", "go", "helm", "kubectl", "make", "mvn", "npm", "npx", "pip", "pnpm", "poetry", "terraform", "uv", "yarn"]
+)
+"""Programs whose second word says what they do: remembering the first alone would allow too much."""
 _PATTERN = re.compile(r"(?P<tool>[A-Za-z][A-Za-z0-9_-]{0,127})(?:\((?P<spec>.{1,1000})\))?\Z", re.S)
 
 
@@ -233,7 +237,7 @@ def suggest(tool: str, tool_input: Any) -> Pattern | None:
         if _SHELL_DOUBT.search(command):
             return Pattern("Bash", command)
         words = command.split(" ")
-        depth = 2 if len(words) > 1 and re.match(r"[a-z][a-z0-9:-]*\Z", words[1]) else 1
+        depth = 2 if words[0] in _WITH_SUBCOMMANDS and len(words) > 1 else 1
         return Pattern("Bash", " ".join(words[:depth]) + ":*")
     if tool == "WebFetch":
         match = re.match(r"https?://([A-Za-z0-9.-]+)", str(given.get("url", "")))

@@ -89,9 +89,7 @@ class Approvals:
             allowed = policy.allowed_tools(job.allowed_tools) if job and job.allowed_tools is not None else None
         except BadRequest:  # a document of another version: fail closed
             return policy.Decision("ask", "The permission mode of this job is not known.")
-        return policy.decide(
-            ask.tool, ask.input, mode=mode, allowed=allowed, rules=self._rules.of(self._live.record)
-        )
+        return policy.decide(ask.tool, ask.input, mode=mode, allowed=allowed, rules=self._rules.of(self._live.record))
 
     def cancelled(self, runner: str, request_id: str) -> tuple[list[ev.Event], list[Op]]:
         record = self._by_request.get((runner, request_id))
@@ -107,9 +105,7 @@ class Approvals:
             ops += puts
         return happened, ops
 
-    def _end(
-        self, record: ApprovalRecord, step: approval.Step, by: str
-    ) -> tuple[list[ev.Event], list[Op]]:
+    def _end(self, record: ApprovalRecord, step: approval.Step, by: str) -> tuple[list[ev.Event], list[Op]]:
         ended = records.copy(
             record, state=approval.step(record.state, step), resolved_at=self._live.now(), resolved_by=by
         )

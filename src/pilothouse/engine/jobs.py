@@ -72,7 +72,7 @@ class Jobs:
                 by=job.by,
                 client_message_id=client_message_id,
             )
-            job.first_seq = self._live.kit.log.head(self._live.record.id) + 1
+            job.first_seq = self._live.head + 1
             session = self._live.changed(
                 title=self._live.record.title or _title(job.prompt), last_active_at=self._live.now()
             )
@@ -235,7 +235,9 @@ class Jobs:
         try:
             await live.link.command(
                 link.Prompt(
-                    id=job.id, message=job.prompt, permission_mode=job.permission_mode,
+                    id=job.id,
+                    message=job.prompt,
+                    permission_mode=job.permission_mode,
                     model=job.model or live.record.model or None,
                 )
             )
@@ -283,9 +285,9 @@ class Jobs:
 
     # --- turns, from the runner; the caller has the lock ---
 
-    def turn_started(self, runner: link.Hello, turn: link.TurnStarted, demo: bool, model: str) -> tuple[
-        list[ev.Event], list[Op]
-    ]:
+    def turn_started(
+        self, runner: link.Hello, turn: link.TurnStarted, demo: bool, model: str
+    ) -> tuple[list[ev.Event], list[Op]]:
         job = self.known.get(JobId(turn.turn_id))
         if job is not None and job.state == "running":
             self._live.current = job
@@ -302,7 +304,7 @@ class Jobs:
             created_at=now,
             started_at=now,
             permission_mode=self._live.record.permission_mode,
-            first_seq=self._live.kit.log.head(self._live.record.id) + 1,
+            first_seq=self._live.head + 1,
             runner_id=runner.runner_id,
             turn_id=turn.turn_id,
         )
@@ -374,9 +376,10 @@ class Jobs:
         happened.append(complete)
         job.outcome, job.result, job.reason, job.ended_at = outcome, result[:100_000], reason, live.now()
         job.num_turns, job.duration_ms = num_turns, complete.duration_ms
-        job.last_seq = live.kit.log.head(live.record.id) + len(happened)
+        job.last_seq = live.head + len(happened)
         session = live.changed(
-            total_cost=live.record.total_cost + job.total_cost, last_active_at=live.now(),
+            total_cost=live.record.total_cost + job.total_cost,
+            last_active_at=live.now(),
             state="idle" if live.record.state == "active" else live.record.state,
         )
         await live.commit(happened, *ops, records.put(job), records.put(session), mark=mark, insist=True)

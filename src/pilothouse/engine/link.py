@@ -13,7 +13,7 @@ from typing import Protocol
 
 import msgspec
 
-from pilothouse.core import link
+from pilothouse.core import ids, link
 from pilothouse.engine.ports import Wire
 
 BATCH = 256
@@ -42,6 +42,10 @@ class Owner(Protocol):
         """Numbered raw events, in order. When it returns they are in the log."""
         ...
 
+    async def again(self, raw: bytes) -> None:
+        """An event whose number was taken before: after an attach the runner repeats its open asks."""
+        ...
+
     async def gone(self) -> bool:
         """The connection broke or could not be made. True: there is no runner any more, give up."""
         ...
@@ -58,23 +62,33 @@ class RunnerLink:
         self._task: asyncio.Task[None] | None = None
         self.hello: link.Hello | None = None
         self.attached = asyncio.Event()
-        self.over = False
+        self.over = asyncio.Event()
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="link")
 
     async def close(self) -> None:
-        self.over = True
+        self.over.set()
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         self._fail_open()
 
+    async def greeting(self) -> link.Hello | None:
+        """The hello of the runner, once attached; None when there is none any more."""
+        waits = [asyncio.create_task(self.attached.wait()), asyncio.create_task(self.over.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        return None if self.over.is_set() else self.hello
+
     async def command(self, command: link.Command) -> None:
         """Sends it, again after a reconnect, until the runner says done. Raises LinkLostError, ValueError (the runner
         refused it, with its words)."""
-        if self.over:
+        if self.over.is_set():
             raise LinkLostError("the runner is gone")
         if command.id in self._open:
             error = await asyncio.shield(self._open[command.id][1])
@@ -89,7 +103,7 @@ class RunnerLink:
 
     async def _run(self) -> None:
         tries = 0
-        while not self.over:
+        while not self.over.is_set():
             try:
                 wire = await self._connect()
             except Exception:  # noqa: BLE001  whatever a transport raises means: not connected
@@ -103,7 +117,7 @@ class RunnerLink:
                     self._wire = None
                     await wire.close()
             if await self._owner.gone():
-                self.over = True
+                self.over.set()
                 break
             await asyncio.sleep(RETRY_S[min(tries, len(RETRY_S) - 1)])
             tries += 1
@@ -150,7 +164,8 @@ class RunnerLink:
                     message = whole if isinstance(whole, link.Broken) else link.parse_runner(whole)
                     if isinstance(message, link.Broken) or message.hello is None:
                         return None
-                    return message.hello if message.hello.proto == link.PROTO else None
+                    known = message.hello.proto == link.PROTO and ids.is_foreign(message.hello.runner_id)
+                    return message.hello if known else None
         except TimeoutError:
             return None
         return None
@@ -188,6 +203,8 @@ class RunnerLink:
                 if item[0] > acked:
                     batch.append(item)
                     acked = item[0]
+                else:
+                    await self._owner.again(item[1])
                 if len(batch) >= BATCH or queue.empty():
                     break
                 item = queue.get_nowait()

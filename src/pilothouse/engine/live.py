@@ -22,11 +22,13 @@ from pilothouse.core.errors import Unavailable
 from pilothouse.engine import records
 from pilothouse.engine.kit import Kit
 from pilothouse.engine.link import LinkLostError, RunnerLink
-from pilothouse.engine.ports import Delete, Mark, Op, Put, Row, SandboxSpec, SandboxState, StoreFailed
+from pilothouse.engine.ports import Mark, Op, Put, Row, SandboxSpec, SandboxState, StoreFailed, Wire
 from pilothouse.engine.records import JobRecord, SessionRecord
 
 LOCK_S = 10.0
 """A person's act waits this long for the session: longer means that the store is not taking what comes first."""
+READY_S = 120.0
+"""From nothing to a runner that answers: cloning a repository is in it."""
 RETRY_S = 0.25
 """Pause between tries of a commit that must succeed."""
 
@@ -41,6 +43,8 @@ class Live:
         self.link: RunnerLink | None = None
         self.current: JobRecord | None = None
         """The job whose turn the agent is working on."""
+        self.head = 0
+        """The log's head; nobody else appends to this session."""
         self.attaches = 0
         self.stuck = False
         """The store refuses what the runner said; readiness says so."""
@@ -78,6 +82,8 @@ class Live:
             try:
                 done = await self.kit.log.append(self.record.id, rows, *texts, *ops, mark=mark)
                 self.stuck = False
+                if done:
+                    self.head = done[-1].seq
                 return list(done)
             except StoreFailed as error:
                 if not insist:
@@ -99,20 +105,22 @@ class Live:
     async def ready(self, owner: Any) -> link.Hello:
         """Opens sandbox, runner and link as needed. Raises Unavailable, BadRequest (source)."""
         spec = SandboxSpec(session=self.record.id, agent=self.record.agent, source=self.record.source)
-        await self.kit.sandboxes.open(spec)
-        await self.kit.sandboxes.runner(self.record.id)
-        if self.link is None or self.link.over:
-            self.link = RunnerLink(owner, lambda: self.kit.sandboxes.connect(self.record.id), self._fence)
-            self.link.start()
-        connected = self.link
         try:
-            async with asyncio.timeout(60):
-                await connected.attached.wait()
+            async with asyncio.timeout(READY_S):
+                while True:
+                    await self.kit.sandboxes.open(spec)
+                    await self.kit.sandboxes.runner(self.record.id)
+                    if self.link is None or self.link.over.is_set():
+                        self.link = RunnerLink(owner, self._connect, self._fence)
+                        self.link.start()
+                    hello = await self.link.greeting()
+                    if hello is not None:
+                        return hello
         except TimeoutError:
             raise Unavailable("The runner did not answer.") from None
-        if connected.hello is None:
-            raise Unavailable("The runner said no hello.")
-        return connected.hello
+
+    async def _connect(self) -> Wire:
+        return await self.kit.sandboxes.connect(self.record.id)
 
     def _fence(self) -> int:
         self.attaches += 1
@@ -148,11 +156,6 @@ class Live:
             self.link = None
         for task in list(self._sends):
             task.cancel()
-
-    async def forget(self) -> None:
-        """Removes everything the store has of this session."""
-        self.removed = True
-        await self.kit.store.commit(Delete("session", self.record.id))
 
     def changed(self, **changes: Any) -> SessionRecord:
         """The record with changes; assign it after the commit."""

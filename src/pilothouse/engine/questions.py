@@ -38,8 +38,10 @@ class Questions:
         if key in self._by_request:
             return [], [], None
         if len(self.pending) >= PENDING_MAX:
-            return [], [], link.QuestionAnswer(
-                id=f"auto-{ask.request_id}", request_id=ask.request_id, message=TOLD_TOO_MANY
+            return (
+                [],
+                [],
+                link.QuestionAnswer(id=f"auto-{ask.request_id}", request_id=ask.request_id, message=TOLD_TOO_MANY),
             )
         now = self._live.kit.clock.now()
         job = self._live.current
@@ -92,7 +94,8 @@ class Questions:
                     raise NotFound
                 raise AlreadyResolved(
                     f"It was {found.state} already by {found.resolved_by or 'somebody'}.",
-                    outcome=found.state, by=found.resolved_by or "",
+                    outcome=found.state,
+                    by=found.resolved_by or "",
                 )
             _check(record, answers)
             decided = records.copy(record, state="answered", answers=answers, resolved_by=by)
