@@ -157,7 +157,7 @@ class FakeServer:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
         if request.path == "/readyz":
-            return await handler(request)
+            return await self._routed(request, handler)
         if request.headers.get("x-api-key") != KEY:
             return problem(401, "unauthenticated", "Sign in, or give a valid key.")
         body = await request.json() if request.can_read_body else None
@@ -166,7 +166,11 @@ class FakeServer:
             return self.refuse
         if "id" in request.match_info and request.match_info["id"] not in {SESSION, JOB, APPROVAL, QUESTION, "k1"}:
             return problem(404, "not_found", "There is no such thing, or it is not yours to see.")
-        return await handler(request)
+        return await self._routed(request, handler)
+
+    async def _routed(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        answer: web.StreamResponse = await handler(request)
+        return answer
 
     def asked(self, method: str, path: str) -> list[Any]:
         """Bodies of the calls that were made."""

@@ -167,7 +167,21 @@ async def test_ticket_and_keys(pilothouse: Pilothouse, server: FakeServer) -> No
 async def test_help_and_version_need_no_server(pilothouse: Pilothouse, server: FakeServer) -> None:
     listed = await pilothouse("--help")
     assert listed.status == 0
-    for name in "serve run chat ps logs approve deny stop files ticket keys config doctor".split():
+    for name in [
+        "serve",
+        "run",
+        "chat",
+        "ps",
+        "logs",
+        "approve",
+        "deny",
+        "stop",
+        "files",
+        "ticket",
+        "keys",
+        "config",
+        "doctor",
+    ]:
         assert f"\n  {name} " in listed.out
     assert (await pilothouse("--version")).out.startswith("pilothouse ")
     assert server.calls == []

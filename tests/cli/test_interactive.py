@@ -81,7 +81,7 @@ def decided(server: FakeServer, **wanted: object) -> None:
         server.append(server.event("approval_resolved", approvalId=APPROVAL, outcome=outcome, by="me"))
         server.append(server.complete())
 
-    server.on_decide = on_decide  # type: ignore[assignment]
+    server.on_decide = on_decide
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ async def test_a_question_is_answered_in_place(person: Person, server: FakeServe
         server.append(server.event("question_answered", questionId=QUESTION, answers={}, by="me", outcome="answered"))
         server.append(server.complete())
 
-    server.on_decide = on_decide  # type: ignore[assignment]
+    server.on_decide = on_decide
     await person.runs("run", "hello")
     for asked, typed in (("Which colour?", "2\n"), ("Which two?", "1,2\n"), ("Why?", "because\n")):
         await person.sees(asked)

@@ -82,17 +82,29 @@ async def test_a_final_close_code_is_not_tried_again(pilothouse: Pilothouse, ser
 
 async def test_options_reach_the_server(pilothouse: Pilothouse, server: FakeServer, tmp_path: Path) -> None:
     server.script = [server.complete()]
-    options = (
-        "--agent claude --model m --permission-mode manual --max-cost 0.5 --timeout 30 --title T "
-        "--allowed-tools Bash(ls,pwd:*),Read"
-    ).split()
+    options = [
+        "--agent",
+        "claude",
+        "--model",
+        "m",
+        "--permission-mode",
+        "manual",
+        "--max-cost",
+        "0.5",
+        "--timeout",
+        "30",
+        "--title",
+        "T",
+        "--allowed-tools",
+        "Bash(ls,pwd:*),Read",
+    ]
     ended = await pilothouse("run", *options, "--source", str(tmp_path), "hello")
     assert ended.status == 0, ended.err
     [made] = server.asked("POST", "/api/sessions")
     assert made == {"agent": "claude", "title": "T", "source": {"dir": str(tmp_path)}, "permissionMode": "manual"}
-    [job] = server.asked("POST", f"/api/sessions/{SESSION}/jobs")
-    job.pop("clientMessageId")
-    assert job == {
+    [body] = server.asked("POST", f"/api/sessions/{SESSION}/jobs")
+    body.pop("clientMessageId")
+    assert body == {
         "prompt": "hello",
         "permissionMode": "manual",
         "allowedTools": ["Bash(ls,pwd:*)", "Read"],
