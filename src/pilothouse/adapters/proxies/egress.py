@@ -1,8 +1,8 @@
 """The egress listener of a session: an HTTP CONNECT proxy with an allow-list.
 
-`CONNECT host:port` for a host on the list, ports 443 and 80. The name is looked up outside of the session, every address
-must be a public one, and the connection goes to the address that was checked. Anything else gets one sentence that names
-the host. Plain `GET http://…` is refused: over TLS only.
+`CONNECT host:port` for a host on the list, ports 443 and 80. The name is looked up outside of the session, every
+address must be a public one, and the connection goes to the address that was checked. Anything else gets one sentence
+that names the host. Plain `GET http://…` is refused: over TLS only.
 """
 
 from __future__ import annotations
@@ -139,16 +139,18 @@ class EgressDoor:
 
         async def watch() -> None:
             while (left := moved[0] + self._limits.idle_s - asyncio.get_running_loop().time()) > 0:
-                await asyncio.sleep(left)
+                await asyncio.sleep(left)  # noqa: ASYNC110 - the time that is left, not a poll
 
-        pumps = asyncio.gather(pump(near, far_out), pump(far, near_out))
-        idle = asyncio.ensure_future(watch())
+        async def both() -> None:
+            await asyncio.gather(pump(near, far_out), pump(far, near_out))
+
+        tasks = [asyncio.create_task(both()), asyncio.create_task(watch())]
         try:
-            await asyncio.wait({pumps, idle}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            pumps.cancel()
-            idle.cancel()
-            await asyncio.gather(pumps, idle, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _target(head: bytes) -> tuple[str, int]:

@@ -1,9 +1,9 @@
 """What was spent: numbered usage records in an append-only file, sums per job and session, budgets.
 
-Spool `<home>/proxy/usage-<proxyId>.ndjson`: one `UsageRecord` a line, `n` from 1 without holes. The id is in the name, so
-that it lives as long as the numbers do. A last line without its end (the proxy was killed while it wrote) is cut off when
-the spool is opened. A spool over SPOOL_MAX is followed by a new one at the next start; one that the server has taken
-whole is removed then.
+Spool `<home>/proxy/usage-<proxyId>.ndjson`: one `UsageRecord` a line, `n` from 1 without holes. The id is in the name,
+so that it lives as long as the numbers do. A last line without its end (the proxy was killed while it wrote) is cut off
+when the spool is opened. A spool over SPOOL_MAX is followed by a new one at the next start; the old ones stay, because
+the budgets of sessions are counted from them too.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class ModelDoor:
         self._limits = limits or Limits()
         self.configured = asyncio.Event()
 
-    def server(self, seat: Seat) -> web.Server[web.BaseRequest]:
+    def server(self, seat: Seat) -> web.Server:
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
             return await self._handle(seat, request)
 
