@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from aiohttp import web
@@ -60,7 +60,9 @@ class Demo:
         return f"http://{host}:{port}"
 
     @web.middleware
-    async def _ours_only(self, request: web.Request, handler: web.typedefs.Handler) -> web.StreamResponse:
+    async def _ours_only(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
         """A port on loopback is open to every program of the host; only the proxy knows the key."""
         if not secrets.compare_digest(request.headers.get(_KEY, ""), self._key):
             raise web.HTTPForbidden
