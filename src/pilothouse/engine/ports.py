@@ -1,4 +1,4 @@
-"""What the engine needs from outside, as few verbs as the meaning allows. Adapters implement these; nothing else is passed in.
+"""What the engine needs from outside, in as few verbs as the meaning allows. Adapters implement these.
 
 Every port has two implementations from the start: the real one and a fake that ships (`stores/memory`,
 `sandboxes/host` with the `echo` agent).
@@ -268,6 +268,8 @@ class UsageRecord:
     cost_usd: float
     refused: str = ""
     """Why the proxy did not pass it on: "budget", "no credential", ..."""
+    price_guessed: bool = False
+    """The model is in no price table: the cost is a careful guess."""
 
 
 @dataclass(frozen=True, slots=True)
