@@ -154,6 +154,20 @@ async def test_files_are_listed_and_downloaded(pilothouse: Pilothouse, server: F
     assert "--force" in again.err
 
 
+async def test_a_conversation_from_a_pipe_and_from_a_file(
+    pilothouse: Pilothouse, server: FakeServer, tmp_path: Path
+) -> None:
+    server.script = [server.complete()]
+    piped = await pilothouse("chat", SESSION, given=b"one\ntwo")
+    assert piped.status == 0, piped.err
+    (tmp_path / "prompts").write_text("three\n\nnever sent\n")
+    with (tmp_path / "prompts").open("rb") as file:
+        child = await pilothouse.start("chat", SESSION, stdin=file)
+        assert (await child.communicate(), child.returncode)[1] == 0
+    prompts = [body["prompt"] for body in server.asked("POST", f"/api/sessions/{SESSION}/jobs")]
+    assert prompts == ["one", "two", "three"]
+
+
 async def test_ticket_and_keys(pilothouse: Pilothouse, server: FakeServer) -> None:
     assert (await pilothouse("ticket")).out == "http://127.0.0.1:8420/#ticket=T\n"
     made = await pilothouse("keys", "create", "--name", "ci", "--scope", "read,run", "--plain")

@@ -97,6 +97,16 @@ async def test_nothing_is_started_for_a_named_server(settings: Settings) -> None
         assert (await own.find()).url == "http://127.0.0.1:1"
 
 
+async def test_a_server_that_stays_away_is_replaced(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was started for somebody else's run, which has ended."""
+    monkeypatch.setattr(local, "GRACE_S", 0)
+    async with server(settings, "ready") as own:
+        async with server(settings, "ready") as other:
+            first = await other.find()
+            assert await own.find() == first
+        assert (await own.find()).url != first.url
+
+
 async def test_a_server_that_was_there_is_waited_for(settings: Settings) -> None:
     """It is being restarted: one of ours would take its place."""
     stands(settings)

@@ -105,6 +105,14 @@ def test_missing_isolation_is_loud() -> None:
     assert "not fully separated" in shown(ev.SessionEvent(session_id="s", agent="a", isolation="none"))
 
 
+def test_a_new_title_is_no_news_and_another_isolation_is() -> None:
+    first = ev.SessionEvent(session_id="s", agent="a", isolation="namespaces")
+    titled = ev.SessionEvent(session_id="s", agent="a", isolation="namespaces", title="T")
+    other = ev.SessionEvent(session_id="s", agent="a", isolation="reduced", title="T")
+    assert shown(first, titled) == shown(first)
+    assert "reduced" in shown(first, other)
+
+
 def test_colours_only_when_asked() -> None:
     assert "\x1b[32m+b" in Style(True).diff([ev.Diff(path="p", kind="edit", patch="+b")])
     assert "\x1b" not in shown(stream("x"), complete())

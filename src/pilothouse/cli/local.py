@@ -132,9 +132,11 @@ class Server:
                     await asyncio.sleep(LOOK_S)
         except TimeoutError:
             pass
+        running = self._child.returncode is None
+        reasons = [f"not ready after {START_S} s: {why}"] if running else []
         said = self._last_words()
         await self._end()
-        raise NoServer(f"The server could not be started: {said or why}")
+        raise NoServer("\n".join(["The server could not be started.", *reasons, said]).rstrip())
 
     def _last_words(self) -> str:
         if self._words is None:

@@ -23,6 +23,7 @@ class Transcript:
         self._open = False
         """The cursor stands behind text that has no line break yet."""
         self._message = ""
+        self._place = ""
         self._spoke = False
         self._tools: dict[str, str] = {}
 
@@ -77,6 +78,9 @@ class Transcript:
 
     def _session(self, event: ev.SessionEvent) -> list[str]:
         words = f"session {text.plain(event.session_id)} · {text.line(event.agent, 40)} · isolation: {event.isolation}"
+        if words == self._place:  # only the title has changed
+            return []
+        self._place = words
         if event.isolation in {"none", "reduced"}:
             return [self._style(f"{words} (the agent is not fully separated from this machine)", "yellow")]
         return [self._style(words, "dim")]
