@@ -22,25 +22,20 @@ import fcntl
 import os
 import re
 import selectors
-import shutil
 import signal
 import socket
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pilothouse
 from pilothouse.adapters.sandboxes import fdpass, holder, interpreter, kernel, launch, proxied, trees
+from pilothouse.adapters.sandboxes.counter import PROTO, Client, Counter
 from pilothouse.adapters.sandboxes.layout import Layout, LayoutError, make, next_uid
 from pilothouse.adapters.sandboxes.stage import Stage
 from pilothouse.core.ids import is_uuid
 
-PROTO = 1
-CLIENTS_MAX = 64
-"""One server, its requests in flight, a command line or two."""
 IDLE_S = 60.0
 """Without sessions and without a server it goes."""
 ANSWER_S = 3.0
@@ -55,12 +50,6 @@ SANDBOXES = ("bubblewrap", "host")
 
 class Refused(Exception):
     """A request that is not carried out; the message is for the caller."""
-
-
-@dataclass
-class _Client:
-    lines: fdpass.Lines
-    greeted: bool = False
 
 
 def _texts(message: dict[str, Any]) -> tuple[str, str, str]:
@@ -92,23 +81,24 @@ class Keeper:
         self._stage = stage
         self._proxy = proxy
         self._selector = selectors.DefaultSelector()
-        self._clients: dict[int, _Client] = {}
         self._sessions: dict[str, fdpass.Lines] = {}
         """A watching connection to each holder; its end is the holder's end."""
         self._used = time.monotonic()
         self._done = False
         self._root = os.geteuid() == 0
-        self._verbs: dict[str, Callable[[_Client, dict[str, Any]], None]] = {
+        self._verbs: dict[str, Callable[[Client, dict[str, Any]], None]] = {
             "open": self._open,
             "delete": self._delete,
             "status": self._status,
             "stop_all": self._stop_all,
         }
 
-    def serve(self) -> None:
-        self._listening = self._listen()
-        for session in self._layout.found():
+        self._counter = Counter(self._selector, self._listen(), self._allowed(), {"root": self._root}, self._request)
+        self._say = self._counter.say
+        for session in layout.found():
             self._adopt(session)
+
+    def serve(self) -> None:
         while not self._done:
             for key, _ in self._selector.select(1.0):
                 key.data()
@@ -124,11 +114,13 @@ class Keeper:
         sock.bind(str(path))
         path.chmod(0o600)
         sock.listen(16)
-        self._selector.register(sock, selectors.EVENT_READ, self._accept)
         return sock
 
+    def _allowed(self) -> tuple[int, ...]:
+        return (0, os.geteuid())
+
     def _idle(self, now: float) -> None:
-        if self._sessions or self._clients:
+        if self._sessions or self._counter.clients:
             self._used = now
         elif now - self._used > IDLE_S:
             self._done = True
@@ -139,59 +131,8 @@ class Keeper:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
 
-    # --- clients
-
-    def _accept(self) -> None:
-        sock, _ = self._listening.accept()
-        if fdpass.peer_uid(sock) not in self._allowed() or len(self._clients) >= CLIENTS_MAX:
-            sock.close()
-            return
-        sock.setblocking(False)
-        client = _Client(fdpass.Lines(sock))
-        self._clients[sock.fileno()] = client
-        self._selector.register(sock, selectors.EVENT_READ, lambda: self._readable(client))
-
-    def _allowed(self) -> tuple[int, ...]:
-        return (0, os.geteuid())
-
-    def _readable(self, client: _Client) -> None:
-        try:
-            client.lines.feed()
-            client.lines.drop_fds()
-            while client.lines.sock.fileno() >= 0 and (message := client.lines.next()) is not None:
-                self._request(client, message)
-        except fdpass.Broken as error:
-            self._say(client, {"ok": False, "error": str(error)})
-            client.lines.ended = True
-        if client.lines.ended:
-            self._drop(client)
-
-    def _drop(self, client: _Client) -> None:
-        sock = client.lines.sock
-        if sock.fileno() >= 0:
-            self._selector.unregister(sock)
-            del self._clients[sock.fileno()]
-            sock.close()
-
-    def _say(self, client: _Client, message: dict[str, Any]) -> None:
-        if client.lines.sock.fileno() < 0:
-            return
-        try:
-            fdpass.send(client.lines.sock, message)
-        except OSError:
-            self._drop(client)
-
-    def _request(self, client: _Client, message: dict[str, Any]) -> None:
+    def _request(self, client: Client, message: dict[str, Any]) -> None:
         verb = message.get("verb")
-        if verb == "hello":
-            if message.get("proto") != PROTO:
-                raise fdpass.Broken(f"protocol {message.get('proto')!r}, expected {PROTO}")
-            client.greeted = True
-            me = {"version": pilothouse.__version__, "pid": os.getpid(), "root": self._root}
-            self._say(client, {"ok": True, "proto": PROTO, **me})
-            return
-        if not client.greeted:
-            raise fdpass.Broken("say hello first")
         act = self._verbs.get(str(verb))
         try:
             if act is None:
@@ -202,11 +143,11 @@ class Keeper:
 
     # --- verbs
 
-    def _status(self, client: _Client, _: dict[str, Any]) -> None:
+    def _status(self, client: Client, _: dict[str, Any]) -> None:
         proxy = self._proxy.pid if self._proxy else None
         self._say(client, {"ok": True, "sessions": sorted(self._sessions), "proxy": proxy})
 
-    def _open(self, client: _Client, message: dict[str, Any]) -> None:
+    def _open(self, client: Client, message: dict[str, Any]) -> None:
         session, sandbox, agent = _texts(message)
         env = _environment(message)
         if self._alive(session):
@@ -251,7 +192,7 @@ class Keeper:
         trees.make(own, uid)
         return uid
 
-    def _fork(self, client: _Client, order: launch.Order) -> None:
+    def _fork(self, client: Client, order: launch.Order) -> None:
         out, into = os.pipe2(os.O_CLOEXEC)
         pid = os.fork()
         if pid == 0:
@@ -265,7 +206,7 @@ class Keeper:
         os.close(into)
         self._selector.register(out, selectors.EVENT_READ, lambda: self._reported(client, order.session, out))
 
-    def _reported(self, client: _Client, session: str, report: int) -> None:
+    def _reported(self, client: Client, session: str, report: int) -> None:
         said = os.read(report, 4096).decode(errors="replace")
         self._selector.unregister(report)
         os.close(report)
@@ -285,7 +226,7 @@ class Keeper:
                 os.close(int(key.fd))
         self._selector.close()
 
-    def _delete(self, client: _Client, message: dict[str, Any]) -> None:
+    def _delete(self, client: Client, message: dict[str, Any]) -> None:
         session = message.get("session")
         if not is_uuid(session):
             raise Refused("session: expected a UUID")
@@ -302,13 +243,13 @@ class Keeper:
         os.close(into)
         self._selector.register(out, selectors.EVENT_READ, lambda: self._deleted(client, out))
 
-    def _deleted(self, client: _Client, report: int) -> None:
+    def _deleted(self, client: Client, report: int) -> None:
         said = os.read(report, 4096).decode(errors="replace")
         self._selector.unregister(report)
         os.close(report)
         self._say(client, {"ok": True} if said == "ok" else {"ok": False, "error": said or "deleting failed"})
 
-    def _stop_all(self, client: _Client, _: dict[str, Any]) -> None:
+    def _stop_all(self, client: Client, _: dict[str, Any]) -> None:
         for session in list(self._sessions):
             self._ask(session, "stop", launch.START_MAX_S)
         if self._proxy:
@@ -325,7 +266,7 @@ class Keeper:
             try:
                 sock.connect(str(self._layout.control(session)))
                 lines = fdpass.Lines(sock)
-                fdpass.send(sock, {"verb": "hello", "proto": holder.PROTO})
+                fdpass.send(sock, {"verb": "hello", "proto": PROTO})
                 fdpass.wait(lines)
                 fdpass.send(sock, {"verb": verb})
                 return fdpass.wait(lines)
@@ -347,7 +288,7 @@ class Keeper:
         sock.settimeout(ANSWER_S)
         try:
             sock.connect(str(self._layout.control(session)))
-            fdpass.send(sock, {"verb": "hello", "proto": holder.PROTO, "watch": True})
+            fdpass.send(sock, {"verb": "hello", "proto": PROTO, "watch": True})
         except OSError:
             sock.close()
             self._forget(session)
@@ -405,6 +346,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="pilothouse keeper")
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--runtime", type=Path, required=True)
+    parser.add_argument("--detach", action="store_true", help="return as soon as the keeper answers")
     parser.add_argument("--no-proxy", action="store_true", help="leave the proxy to somebody else")
     options = parser.parse_args(argv)
     try:
@@ -418,7 +360,13 @@ def main(argv: list[str]) -> int:
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     proxy = None if options.no_proxy else proxied.Proxy(layout)
-    Keeper(layout, _stage(layout), proxy).serve()
+    keeper = Keeper(layout, _stage(layout), proxy)
+    if options.detach:
+        if os.fork():
+            os._exit(0)
+        os.setsid()
+        kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+    keeper.serve()
     layout.keeper.unlink(missing_ok=True)
     if proxy:
         proxy.stop()

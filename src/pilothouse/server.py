@@ -33,10 +33,11 @@ from pilothouse.adapters.stores.memory import MemoryStore
 from pilothouse.adapters.stores.sqlite import SqliteStore
 from pilothouse.config import Config, ConfigError
 from pilothouse.core.errors import PilothouseError
+from pilothouse.core.ids import SessionId
 from pilothouse.engine.clock import SystemClock
 from pilothouse.engine.kit import Kit, Limits, Note
 from pilothouse.engine.log import Log
-from pilothouse.engine.ports import EventStore, Probe, Put
+from pilothouse.engine.ports import Budget, EventStore, Probe, Put
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.sessions import Sessions
 from pilothouse.engine.upkeep import Upkeep
@@ -133,11 +134,11 @@ async def _platform(
     settings: Config, store: EventStore, stack: contextlib.AsyncExitStack, note: Any
 ) -> tuple[Platform, Hub, Guard]:
     clock = SystemClock()
-    sandboxes = await _sandboxes(settings)
-    stack.push_async_callback(sandboxes.close)
-    probe = await sandboxes.probe()
     models = LocalProxy(settings.runtime)
     stack.push_async_callback(models.close)
+    sandboxes = _sandboxes(settings, models)
+    stack.push_async_callback(sandboxes.close)
+    probe = await sandboxes.probe()
     await models.configure(_model_settings(settings))
     limits = Limits(
         approval_timeout_s=settings.approval_timeout_s,
@@ -197,9 +198,13 @@ def _not_ready(sessions: Sessions, probe: Probe) -> list[str]:
     return reasons
 
 
-async def _sandboxes(settings: Config) -> Bubblewrap | Host:
+def _sandboxes(settings: Config, models: LocalProxy) -> Bubblewrap | Host:
+    async def admit(session: SessionId) -> None:
+        await models.admit(session, None, Budget())
+
     made = Host if settings.sandbox == "host" else Bubblewrap
-    return await made.connect_keeper(settings.home, settings.runtime, git_schemes=settings.git_schemes)
+    keeper = [sys.executable, "-m", "pilothouse", "keeper"]
+    return made(settings.home, settings.runtime, keeper, clone_schemes=settings.git_schemes, admit=admit)
 
 
 def _model_settings(settings: Config) -> dict[str, Any]:
@@ -391,8 +396,8 @@ def doctor(argv: list[str]) -> int:
 
 
 async def _doctor(settings: Config) -> int:
-    sandboxes = await _sandboxes(settings)
     models = LocalProxy(settings.runtime)
+    sandboxes = _sandboxes(settings, models)
     try:
         probe = await sandboxes.probe()
         sys.stdout.write(f"Isolation: {probe.isolation}. {probe.summary}\n")
@@ -411,7 +416,7 @@ async def _doctor(settings: Config) -> int:
     return 0 if probe.usable else 1
 
 
-DEMO_HELP = """DEMO, a scripted stand-in, since no credential was found. To connect a real one set, and restart the server:
+DEMO_HELP = """DEMO, a scripted stand-in, since no credential was found. To connect a real one, set and restart:
   - ANTHROPIC_API_KEY=...                          (Anthropic)
   - ANTHROPIC_AUTH_TOKEN=... ANTHROPIC_BASE_URL=...  (a compatible endpoint)
   - PILOTHOUSE_MODEL_PROVIDER=bedrock AWS_REGION=...  (Amazon Bedrock, the usual AWS credential chain)"""

@@ -73,12 +73,15 @@ class Client:
 
     async def event(self, type: str, **fields: Any) -> Json:
         """The next event of a type, with these fields, after the one that this returned last."""
+        return await self.some(type, **fields)
+
+    async def some(self, *types: str, **fields: Any) -> Json:
         while True:
             while self._looked == len(self.events):
                 await self.next()
             found = self.events[self._looked][1]
             self._looked += 1
-            if found["type"] == type and all(found.get(key) == value for key, value in fields.items()):
+            if found["type"] in types and all(found.get(key) == value for key, value in fields.items()):
                 return dict(found)
 
     async def answered(self, id: str) -> str:

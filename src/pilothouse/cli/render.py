@@ -99,13 +99,13 @@ class Transcript:
     def _tool(self, event: ev.ToolUse) -> str:
         self._tools[event.tool_id] = event.tool
         indent = "  " if event.parent_tool_id else ""
-        return f"{indent}{self._style('●', 'cyan')} {text.line(f'{event.tool}  {about(event)}', LINE)}"
+        return f"{indent}{self._style('●', 'cyan')} {text.line(f'{event.tool} {about(event)}', LINE)}"
 
     def _result(self, event: ev.ToolResult) -> list[str]:
         tool = self._tools.pop(event.tool_id, "")
         lines = [self._style.diff(event.diff, every=False)] if event.diff else []
         if event.is_error:
-            lines.append(self._style(text.line(f"  {tool} failed: {event.result}", LINE), "red"))
+            lines.append(self._style("  " + text.line(f"{tool} failed: {event.result}", LINE), "red"))
         return lines
 
     def _asked(
@@ -115,7 +115,7 @@ class Transcript:
         if isinstance(event, ev.ApprovalRequired | ev.QuestionEvent) and self._cards:
             return []
         if isinstance(event, ev.ApprovalRequired):
-            return [style(f"? approval needed: {event.tool}  {text.line(event.reason, LINE)}", "yellow")]
+            return [style(text.line(f"? approval needed: {event.tool} {event.reason}", LINE), "yellow")]
         if isinstance(event, ev.QuestionEvent):
             return [style(f"? {text.line(asked.question, LINE)}", "yellow") for asked in event.questions]
         words = f"  {event.outcome} by {text.line(event.by, 40)}"

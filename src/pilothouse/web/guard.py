@@ -7,7 +7,7 @@
 
 | policy | credential | cross-origin |
 |---|---|---|
-| `cookie-same-origin` | a key if one is given, else the cookie; a change by cookie also needs `Origin` and the CSRF token | no |
+| `cookie-same-origin` | a key, else the cookie; a change by cookie also needs `Origin` and CSRF token | with a key |
 | `credential` | a key; cookies are never read | `cors_origins` |
 | `public` | none; the reason stands in the route table | no |
 

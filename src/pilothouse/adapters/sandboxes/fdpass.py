@@ -1,8 +1,8 @@
 """JSON lines with file descriptors over a unix stream socket: how keeper, holder and the process inside talk.
 
 One message is one JSON object on one line of at most LINE_MAX bytes, ended by a newline. Descriptors travel as
-SCM_RIGHTS with the first byte of their line, at most FDS_MAX of them. A reader never raises on hostile bytes: it reports
-`Broken` and the connection is closed by its owner.
+SCM_RIGHTS with the first byte of their line, at most FDS_MAX of them. Hostile bytes raise
+`Broken`, and the connection is closed by its owner.
 
 One connection asks one thing at a time; that keeps descriptors and lines together without counting.
 """

@@ -1,4 +1,4 @@
-"""The holder: one small process per session, parent of its sandbox, keeper of its sockets. It outlives server and keeper.
+"""The holder: a small process per session, parent of its sandbox, keeper of its sockets; it outlives server and keeper.
 
 Control socket `<runtime>/<uuid>.ctl`, JSON lines (see fdpass), one request at a time on a connection, `hello` first:
 
@@ -8,7 +8,8 @@ Control socket `<runtime>/<uuid>.ctl`, JSON lines (see fdpass), one request at a
     {"verb": "runner"}      the state, when a runner is alive: started if there was none
     {"verb": "wait"}        the state, as soon as no runner is alive
     {"verb": "listeners"}   {"ok": true, "listeners": ["model", "egress"]} with the two sockets
-    {"verb": "run", "argv": [], "env"?: {}, "timeout"?: s}   {"ok": true, "exit": "exit 0", "output"} when it has ended
+    {"verb": "run", "argv": [], "module"?: name, "env"?: {}, "timeout"?: s}
+                            {"ok": true, "exit": "exit 0", "output"} when it has ended; a module of ours gets argv
     {"verb": "stop"}        {"ok": true, "exit"} when everything inside has ended; the holder goes too
     {"verb": "forget"}      the same, only if it has ended by itself
     any                     {"ok": false, "error": "..."}
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import selectors
 import signal
 import socket
@@ -30,12 +32,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import pilothouse
-from pilothouse.adapters.sandboxes import fdpass, interpreter, kernel, launch
+from pilothouse.adapters.sandboxes import fdpass, interpreter, kernel, launch, profile
+from pilothouse.adapters.sandboxes.counter import Client, Counter
 
-PROTO = 1
-CLIENTS_MAX = 64
-"""The server's requests, the proxy, two keepers; more is a mistake."""
 TAIL_MAX = 16 * 1024
 """The end of what a program wrote: enough for its last words."""
 GRACE_S = 3.0
@@ -43,16 +42,10 @@ GRACE_S = 3.0
 EXIT_KEPT_S = 600.0
 RUN_MAX_S = 1800.0
 _RUNNER_FD = 3
+_MODULE = re.compile(r"pilothouse(\.[a-z_]+)+\Z")
 _READ = 65536
 
 Reply = dict[str, Any]
-
-
-@dataclass
-class _Client:
-    lines: fdpass.Lines
-    greeted: bool = False
-    watching: bool = False
 
 
 @dataclass
@@ -72,14 +65,13 @@ class Holder:
         self._control = control
         self._runner_socket = runner
         self._selector = selectors.DefaultSelector()
-        self._clients: dict[int, _Client] = {}
         self._tasks: dict[int, _Task] = {}
         self._keys = 0
         self._runner: int | None = None
         self._runner_exit = ""
         self._runner_log = bytearray()
-        self._waiting: list[_Client] = []
-        self._stopping: list[_Client] = []
+        self._waiting: list[Client] = []
+        self._stopping: list[Client] = []
         self._kill_at = 0.0
         self._exit = ""
         self._leave_at = 0.0
@@ -91,7 +83,9 @@ class Holder:
         """Raises LaunchFailed."""
         self._running = launch.launch(self._order)
         self._pidfd = os.pidfd_open(self._running.pid)
-        self._selector.register(self._control, selectors.EVENT_READ, self._accept)
+        greeting = {"session": self._order.session}
+        self._counter = Counter(self._selector, self._control, self._order.allowed_uids, greeting, self._request)
+        self._say = self._counter.say
         self._selector.register(self._running.control, selectors.EVENT_READ, self._heard)
         self._selector.register(self._pidfd, selectors.EVENT_READ, self._sandbox_ended)
         self._collect(self._running.stderr, self._sandbox_log)
@@ -122,55 +116,9 @@ class Holder:
 
     # --- the control socket
 
-    def _accept(self) -> None:
-        sock, _ = self._control.accept()
-        if fdpass.peer_uid(sock) not in self._order.allowed_uids or len(self._clients) >= CLIENTS_MAX:
-            sock.close()
-            return
-        sock.setblocking(False)
-        client = _Client(fdpass.Lines(sock))
-        self._clients[sock.fileno()] = client
-        self._selector.register(sock, selectors.EVENT_READ, lambda: self._readable(client))
-
-    def _readable(self, client: _Client) -> None:
-        try:
-            client.lines.feed()
-            client.lines.drop_fds()
-            while not self._gone(client) and (message := client.lines.next()) is not None:
-                self._request(client, message)
-        except fdpass.Broken as error:
-            self._say(client, {"ok": False, "error": str(error)})
-            self._drop(client)
-        else:
-            if client.lines.ended:
-                self._drop(client)
-
-    def _gone(self, client: _Client) -> bool:
-        return client.lines.sock.fileno() < 0
-
-    def _drop(self, client: _Client) -> None:
-        sock = client.lines.sock
-        if sock.fileno() >= 0:
-            self._selector.unregister(sock)
-            del self._clients[sock.fileno()]
-            sock.close()
-
-    def _say(self, client: _Client, message: Reply, fds: tuple[int, ...] = ()) -> None:
-        """Somebody who does not read what he asked for is dropped."""
-        if self._gone(client):
-            return
-        try:
-            fdpass.send(client.lines.sock, message, fds)
-        except OSError:
-            self._drop(client)
-
-    def _request(self, client: _Client, message: dict[str, Any]) -> None:
+    def _request(self, client: Client, message: dict[str, Any]) -> None:
         verb = message.get("verb")
-        if verb == "hello":
-            self._hello(client, message)
-        elif not client.greeted:
-            raise fdpass.Broken("say hello first")
-        elif verb == "state":
+        if verb == "state":
             if self._exit:
                 self._leave_at = self._leave_at or time.monotonic() + EXIT_KEPT_S
             self._say(client, self._state())
@@ -192,16 +140,6 @@ class Holder:
             self._run(client, message)
         else:
             self._say(client, {"ok": False, "error": f"unknown verb {str(verb)[:40]!r}"})
-
-    def _hello(self, client: _Client, message: dict[str, Any]) -> None:
-        if message.get("proto") != PROTO:
-            raise fdpass.Broken(f"protocol {message.get('proto')!r}, expected {PROTO}")
-        client.greeted = True
-        client.watching = message.get("watch") is True
-        me = {"version": pilothouse.__version__, "session": self._order.session, "pid": os.getpid()}
-        self._say(client, {"ok": True, "proto": PROTO, **me})
-        if client.watching and self._exit:
-            self._say(client, {"ended": self._exit})
 
     def _state(self) -> Reply:
         return {
@@ -239,7 +177,7 @@ class Holder:
         self._collect(out, output)
         return self._keys
 
-    def _start_runner(self, client: _Client) -> None:
+    def _start_runner(self, client: Client) -> None:
         if self._runner is None:
             inside = self._running.command
             args = ("--fd", str(_RUNNER_FD), "--agent", self._order.agent)
@@ -251,24 +189,19 @@ class Holder:
             self._runners += 1
         self._say(client, self._state())
 
-    def _wait(self, client: _Client) -> None:
+    def _wait(self, client: Client) -> None:
         if self._runner is None:
             self._say(client, self._state())
         else:
             self._waiting.append(client)
 
-    def _run(self, client: _Client, message: dict[str, Any]) -> None:
-        argv, env, timeout = message.get("argv"), message.get("env", {}), message.get("timeout", RUN_MAX_S)
-        fine = isinstance(argv, list) and argv and all(isinstance(a, str) and "\0" not in a for a in argv)
-        fine = fine and isinstance(env, dict) and all(isinstance(v, str) for v in env.values())
-        if not fine or not isinstance(timeout, int | float) or not 0 < timeout <= RUN_MAX_S:
-            raise fdpass.Broken("run: argv is a list of texts, env an object of texts, timeout in seconds")
-        assert isinstance(argv, list)
+    def _run(self, client: Client, message: dict[str, Any]) -> None:
         inside = self._running.command
-        argv = [inside.executable if a == "{python}" else "\n".join(inside.path) if a == "{path}" else a for a in argv]
+        argv, env, timeout = _program(message, inside)
+        if argv[0] == inside.executable and inside.library:
+            env = {"LD_LIBRARY_PATH": inside.library} | env
         output = bytearray()
-        library = {"LD_LIBRARY_PATH": inside.library} if inside.library and argv[0] == inside.executable else {}
-        task = self._tasks[self._launch(argv, self._running.env | library | env, output)]
+        task = self._tasks[self._launch(argv, self._running.env | env, output)]
         task.deadline = time.monotonic() + timeout
         task.reply = lambda reply: self._say(client, reply)
 
@@ -324,7 +257,7 @@ class Holder:
 
     # --- the end
 
-    def _stop(self, client: _Client) -> None:
+    def _stop(self, client: Client) -> None:
         if self._exit:
             self._say(client, {"ok": True, "exit": self._exit})
             self._done = True
@@ -359,10 +292,31 @@ class Holder:
         self._done = bool(self._stopping)
         for client in self._stopping:
             self._say(client, {"ok": True, "exit": self._exit})
-        for client in [c for c in self._clients.values() if c.watching]:
+        for client in [c for c in self._counter.clients if c.watching]:
             self._say(client, {"ended": self._exit})
         for sock in (*self._running.listeners, self._runner_socket):
             sock.close()
+
+
+def _all_texts(values: object) -> bool:
+    return isinstance(values, list) and all(isinstance(v, str) and "\0" not in v for v in values)
+
+
+def _program(message: dict[str, Any], inside: profile.Interpreter) -> tuple[list[str], dict[str, str], float]:
+    """What `run` asks for: an argument list, or a module of this package. Raises Broken."""
+    argv, env, timeout = message.get("argv", []), message.get("env", {}), message.get("timeout", RUN_MAX_S)
+    module = message.get("module")
+    if not _all_texts(argv) or not (argv or module):
+        raise fdpass.Broken("run: argv is a list of texts")
+    if not isinstance(env, dict) or not _all_texts(list(env.values())):
+        raise fdpass.Broken("run: env is an object of texts")
+    if not isinstance(timeout, int | float) or not 0 < timeout <= RUN_MAX_S:
+        raise fdpass.Broken(f"run: timeout is a number of seconds, at most {RUN_MAX_S:.0f}")
+    if module is not None:
+        if not isinstance(module, str) or not _MODULE.match(module):
+            raise fdpass.Broken("run: module is one of this package")
+        argv = interpreter.command(inside, module, *argv)
+    return argv, env, timeout
 
 
 def _bind(path: str) -> socket.socket:
@@ -385,6 +339,9 @@ def _drop(uid: int) -> None:
 def hold(order: launch.Order, report: int) -> int:
     """The whole life of a holder, in a freshly forked process. Writes "ok" or why not to `report`."""
     os.setsid()
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
     try:

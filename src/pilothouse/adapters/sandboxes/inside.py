@@ -3,7 +3,7 @@
 It talks JSON lines over a socket it inherits; nothing the agent can reach leads to it: as process 1 of its namespace it
 takes no signal from inside, and it is undumpable, so its memory and descriptors are closed to the agent's uid.
 
-    holder -> inside  {"start": key, "argv": [], "env": {}, "cwd": path, "fds": [n]}   descriptors alongside, to become n
+    holder -> inside  {"start": key, "argv": [], "env": {}, "cwd": path, "fds": [n]}   descriptors beside it
                       {"kill": key, "signal": n}                                       its process group
     inside -> holder  {"ready": sys.version, "pid": n}
                       {"started": key, "pid": n}

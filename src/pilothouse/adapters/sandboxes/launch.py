@@ -1,4 +1,4 @@
-"""From a holder to a running sandbox: fork, limits, bwrap, listeners, go. Blocking, with a deadline, once per holder."""
+"""From a holder to a running sandbox: fork, limits, bwrap, listeners. Blocking, with a deadline, once per holder."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def _failed(pid: int, stderr: int, why: str) -> LaunchFailed:
 def _on_host(order: Order, ours: socket.socket, theirs: socket.socket, err_out: int, err_in: int) -> Running:
     listeners = netns.listen((0, 0))
     model, egress = (sock.getsockname()[1] for sock in listeners)
-    env = profile.environment(order.place.home, f"{order.place.home}/tmp", order.place.workspace, model, egress)
+    env = profile.environment(order.place.home, "/tmp", order.place.workspace, model, egress)  # noqa: S108
     argv = interpreter.command(order.interpreter, _MODULE, str(theirs.fileno()), "host")
     pid = os.fork()
     if pid == 0:

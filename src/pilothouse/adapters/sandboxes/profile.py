@@ -1,7 +1,7 @@
 """The arguments of bwrap for one session, and what a session sees. Pure: paths in, a list out.
 
 Only `--die-with-parent --as-pid-1 --args FD -- <python> …` is on the command line; the rest travels on a memfd, so that
-`/proc` inside shows neither host paths nor variables. The first process is ours (`inside`): as pid 1 of its namespace it
+`/proc` inside shows neither host paths nor variables. The first process is ours (`inside`): as pid 1 it
 cannot be killed from inside, and its end is the end of everything in it.
 """
 

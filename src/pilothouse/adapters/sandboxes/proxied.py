@@ -54,7 +54,6 @@ class Proxy:
             [sys.executable, "-m", "pilothouse", "proxy", *places],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            cwd="/",
             start_new_session=True,
         )
         child.returncode = 0  # the keeper reaps every child itself

@@ -1,7 +1,7 @@
 """The session's system call filter, assembled here: classic BPF, no library.
 
-A program is an array of `struct sock_filter {u16 code; u8 jt; u8 jf; u32 k}` over `struct seccomp_data {int nr; u32 arch;
-u64 instruction_pointer; u64 args[6]}`. What it does, in order:
+A program is an array of `struct sock_filter {u16 code; u8 jt; u8 jf; u32 k}` over `struct seccomp_data {int nr;
+u32 arch; u64 instruction_pointer; u64 args[6]}`. What it does, in order:
 
     other architecture than this machine's   kill the process (int 0x80 would get round every number below)
     x86_64: number with the x32 bit          ENOSYS
@@ -11,7 +11,7 @@ u64 instruction_pointer; u64 args[6]}`. What it does, in order:
     mount, unshare, keyctl, ...              EPERM
     clone with any CLONE_NEW* flag           EPERM
     ioctl TIOCSTI, TIOCLINUX                 EPERM, by the low 32 bits only, as the kernel reads them (CVE-2019-10063)
-    socket of a family other than UNIX, INET, INET6, NETLINK   EPERM (a vsock reaches the hypervisor from any net namespace)
+    socket of a family other than UNIX, INET, INET6, NETLINK   EPERM (a vsock reaches the hypervisor from anywhere)
     personality other than reading it or the default           EPERM
     anything else                            allowed; ptrace too: debuggers of one's own processes are normal work
 """

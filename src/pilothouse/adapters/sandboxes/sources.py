@@ -1,4 +1,4 @@
-"""Where a workspace comes from: what is accepted as a git URL or as a host directory. Raises BadRequest with the reason."""
+"""Where a workspace comes from: which git URLs and host directories are accepted. Raises BadRequest with the reason."""
 
 from __future__ import annotations
 

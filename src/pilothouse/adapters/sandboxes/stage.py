@@ -1,7 +1,7 @@
 """What sandboxes are made of, reachable by their uids.
 
 A session's uid cannot pass a 0700 home directory, and bwrap looks its sources up after the uid drop. So a root keeper
-takes a mount namespace of its own and binds interpreter, packages and sessions below a directory that everyone may pass;
+takes a mount namespace of its own and binds interpreter, packages and sessions below a directory that all may pass;
 nothing of it is visible to the rest of the host, and it ends with the last holder. Without root everything has one uid
 and is used where it lies.
 """
@@ -30,6 +30,9 @@ class Stage:
         base = MOUNTPOINT if staged else layout.runtime
         if staged:
             self._mount(layout)
+        elif not layout.found():
+            for old in layout.runtime.glob("etc.*"):
+                shutil.rmtree(old, ignore_errors=True)
         self.etc = base / f"etc.{os.getpid()}"
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.etc)

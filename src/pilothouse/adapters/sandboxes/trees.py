@@ -58,7 +58,7 @@ def remove(own: Path, root: bool) -> str:
             uid = os.fstat(fd).st_uid
             if not _rm(fd, uid if root and uid else None):
                 return f"{name} could not be emptied"
-            os.rmdir(own / name)
+            (own / name).rmdir()
         shutil.rmtree(own)
     except FileNotFoundError:
         return "ok"

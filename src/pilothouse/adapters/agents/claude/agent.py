@@ -79,9 +79,9 @@ class ClaudeAgent:
 
     async def interrupt(self) -> None:
         while not self._waiting.empty():
-            turn, _ = self._waiting.get_nowait()
-            await self._emit(link.TurnStarted(turn_id=turn.id))
-            await self._emit(turns.broken(turn, "interrupted", "interrupted", "", turn.began))
+            waiting, _ = self._waiting.get_nowait()
+            await self._emit(link.TurnStarted(turn_id=waiting.id))
+            await self._emit(turns.broken(waiting, "interrupted", "interrupted", "", waiting.began))
         if (turn := self._turn) is None or turn.stopping:
             return
         turn.stopping = True

@@ -213,15 +213,6 @@ class Translator:
         return [(ev.Thinking if thinking else ev.Stream)(content=text, message_id=id)]
 
 
-def ran_unasked(block: ToolResultBlock) -> bool:
-    """Whether the result of a call that was never asked says that it ran. A call that the program itself rejects (an
-    unknown tool, an input that does not fit) or that is cancelled before it is asked comes back as an error in its words."""
-    if block.is_error is not True:
-        return True
-    text = tools.text(block.content)
-    return not text.startswith(REJECTED_BY_PROGRAM)
-
-
 REJECTED_BY_PROGRAM = (
     "<tool_use_error>",
     "[Request interrupted by user",
@@ -229,6 +220,12 @@ REJECTED_BY_PROGRAM = (
     "The user doesn't want to proceed",
     "The user doesn't want to take this action",
 )
+"""How the error of a call begins that the program itself rejected, or that was cancelled before it was asked."""
+
+
+def ran_unasked(block: ToolResultBlock) -> bool:
+    """Whether the result of a call that was never asked says that it ran."""
+    return block.is_error is not True or not tools.text(block.content).startswith(REJECTED_BY_PROGRAM)
 
 
 def _dict(value: object) -> dict[str, Any]:
