@@ -25,7 +25,6 @@ import uvicorn
 import uvloop
 
 from pilothouse import __version__, config
-from pilothouse.adapters.identity.keys import Identity
 from pilothouse.adapters.proxies.local import LocalProxy
 from pilothouse.adapters.sandboxes.bubblewrap import Bubblewrap
 from pilothouse.adapters.sandboxes.host import Host
@@ -35,12 +34,14 @@ from pilothouse.config import Config, ConfigError
 from pilothouse.core.errors import PilothouseError
 from pilothouse.core.ids import SessionId
 from pilothouse.engine.clock import SystemClock
+from pilothouse.engine.identity import Identity
 from pilothouse.engine.kit import Kit, Limits, Note
 from pilothouse.engine.log import Log
-from pilothouse.engine.ports import Budget, EventStore, Probe, Put
+from pilothouse.engine.ports import Budget, EventStore, ModelState, Probe, Put
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.sessions import Sessions
 from pilothouse.engine.upkeep import Upkeep
+from pilothouse.engine.upstream import EgressSettings, ModelSettings
 from pilothouse.engine.usage import UsageIntake
 from pilothouse.web.app import application
 from pilothouse.web.call import Platform
@@ -139,7 +140,7 @@ async def _platform(
     sandboxes = _sandboxes(settings, models)
     stack.push_async_callback(sandboxes.close)
     probe = await sandboxes.probe()
-    await models.configure(_model_settings(settings))
+    await _connect_model(settings, models)
     limits = Limits(
         approval_timeout_s=settings.approval_timeout_s,
         job_timeout_s=settings.job_timeout_s,
@@ -207,20 +208,21 @@ def _sandboxes(settings: Config, models: LocalProxy) -> Bubblewrap | Host:
     return made(settings.home, settings.runtime, keeper, clone_schemes=settings.git_schemes, admit=admit)
 
 
-def _model_settings(settings: Config) -> dict[str, Any]:
-    """What the proxy needs to know; it keeps it in memory only."""
-    return {
-        "provider": settings.provider,
-        "model": settings.model,
-        "baseUrl": settings.base_url,
-        "apiKey": settings.api_key,
-        "authToken": settings.auth_token,
-        "awsRegion": settings.aws_region,
-        "awsProfile": settings.aws_profile,
-        "awsEnvironment": dict(settings.aws_environment),
-        "egress": settings.egress,
-        "egressDomains": list(settings.egress_domains),
-    }
+async def _connect_model(settings: Config, models: LocalProxy) -> ModelState:
+    """Tells the proxy where the model is. It keeps the credential in memory only."""
+    model = ModelSettings(
+        provider=settings.provider,
+        model=settings.model,
+        base_url=settings.base_url,
+        api_key=settings.api_key,
+        auth_token=settings.auth_token,
+        aws_region=settings.aws_region,
+        aws_profile=settings.aws_profile,
+        aws_environment=dict(settings.aws_environment),
+    )
+    domains = ("*",) if settings.egress == "full" else settings.egress_domains
+    policy = "off" if settings.egress == "off" else "allow"
+    return await models.configure(model, EgressSettings(policy, domains))
 
 
 async def _store(settings: Config) -> EventStore:
@@ -403,8 +405,7 @@ async def _doctor(settings: Config) -> int:
         sys.stdout.write(f"Isolation: {probe.isolation}. {probe.summary}\n")
         for finding in probe.findings:
             sys.stdout.write(f"  - {finding}\n")
-        await models.configure(_model_settings(settings))
-        model = await models.state()
+        model = await _connect_model(settings, models)
         if model.demo:
             sys.stdout.write(f"Model: {DEMO_HELP}\n")
         else:

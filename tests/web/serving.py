@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import uvicorn
 
-from pilothouse.adapters.identity.keys import Identity
+from pilothouse.engine.identity import Identity
 from pilothouse.adapters.stores.memory import MemoryStore
 from pilothouse.core.access import SCOPES, Scope
 from pilothouse.engine.clock import SystemClock

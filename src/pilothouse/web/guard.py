@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from typing import Literal, Protocol
 
-from pilothouse.adapters.identity.keys import Identity
+from pilothouse.engine.identity import Identity
 from pilothouse.core.access import Principal
 from pilothouse.core.errors import Forbidden, PilothouseError, Unauthenticated
 
