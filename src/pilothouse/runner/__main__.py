@@ -1,0 +1,3 @@
+from pilothouse.runner import main
+
+raise SystemExit(main())
