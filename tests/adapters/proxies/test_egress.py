@@ -60,7 +60,7 @@ async def test_an_allowed_host_is_reached_at_the_checked_address() -> None:
         asked.append(host)
         return ["127.0.0.1"]
 
-    old, egress.PORTS = egress.PORTS, frozenset({port})  # type: ignore[misc]
+    old, egress.PORTS = egress.PORTS, frozenset({port})
     try:
         async with door(lookup=lookup, public=lambda _: True) as near:
             reader, writer = await asyncio.open_connection("127.0.0.1", near)
@@ -71,7 +71,7 @@ async def test_an_allowed_host_is_reached_at_the_checked_address() -> None:
             assert len(await reader.read()) == 300_000
             writer.close()
     finally:
-        egress.PORTS = old  # type: ignore[misc]
+        egress.PORTS = old
         far.close()
     assert asked == ["pypi.org"]
 
