@@ -78,8 +78,9 @@ settings() {
     done
     for path in .config/pip .pip .npmrc; do echo "$HOME/$path $home/$path"; done
     # Local paths named by variables and by pip's configuration (certificates, directories of wheels).
-    { env | grep -E "^($variables)=" | cut -d= -f2-; python3 -m pip config list 2>/dev/null; } |
+    { env | grep -E "^($variables)=" | cut -d= -f2-; python3 -m pip config list; } 2>/dev/null |
         grep -oE "(^|[ '=]|file://)/[^ '\"]+" | sed -E "s#^([ '=]|file://)##" | sort -u | while read -r path; do
+        path=${path%/simple} # an index in a directory keeps its files beside the lists
         echo "$path $path"
     done
 }

@@ -3,8 +3,8 @@
     pilothouse proxy --home DIR --runtime DIR
 
 It serves the sessions that the server admits, on sockets that it fetches from their holders, and keeps its records in
-`<home>/proxy`. It outlives the server: a streaming answer is not cut when the server restarts. Told to end (SIGTERM), it
-lets the answers under way finish; new calls wait in the sockets' backlogs for the next proxy.
+`<home>/proxy`. It outlives the server: a streaming answer is not cut when the server restarts. Told to end (SIGTERM),
+it lets the answers under way finish; new calls wait in the sockets' backlogs for the next proxy.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ DRAIN_S = 30.0
 
 async def serve(home: Path, runtime: Path) -> None:
     desk = Desk(Ledger(home), from_holders(runtime), connect)
-    runner = web.AppRunner(Control(desk).application(), handler_cancellation=True, access_log=None)
+    runner = web.AppRunner(Control(desk).application(), handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     path = runtime / wire.SOCKET
     with suppress(FileNotFoundError):
         path.unlink()  # the lock says that whoever made it is gone
     before = os.umask(0o177)
     try:
-        await web.UnixSite(runner, str(path), shutdown_timeout=0.1).start()
+        await web.UnixSite(runner, str(path)).start()
     finally:
         os.umask(before)
     ended = asyncio.Event()
@@ -50,8 +50,8 @@ async def serve(home: Path, runtime: Path) -> None:
     desk.stop_accepting()
     with suppress(TimeoutError):
         async with asyncio.timeout(DRAIN_S):
-            while desk.busy():
-                await asyncio.sleep(0.05)  # noqa: ASYNC110 - an end, once
+            while desk.busy():  # noqa: ASYNC110 - an end, once
+                await asyncio.sleep(0.05)
     await runner.cleanup()
     await desk.close()
 

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import sys
+import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -153,7 +154,7 @@ async def running(
     home: Path, agent: str = "echo", *, env: dict[str, str] | None = None, args: tuple[str, ...] = ()
 ) -> AsyncIterator[Runner]:
     """A runner with an empty workspace at `home/w`, ended at the end."""
-    workspace, path = home / "w", home / "s"
+    workspace, path = home / "w", home / f"s{uuid.uuid4().hex[:8]}"
     workspace.mkdir(exist_ok=True)
     listener = socket.socket(socket.AF_UNIX)
     # Bound by a relative name: pytest's directories can be longer than a socket's path may be.

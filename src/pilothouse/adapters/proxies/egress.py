@@ -127,19 +127,20 @@ class EgressDoor:
         far_out: asyncio.StreamWriter,
     ) -> None:
         """Both ways until both have ended, or nothing has moved for too long."""
-        moved = [asyncio.get_running_loop().time()]
+        now = asyncio.get_running_loop().time
+        moved = [now()]
 
         async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
             while data := await source.read(_PIECE):
-                moved[0] = asyncio.get_running_loop().time()
+                moved[0] = now()
                 sink.write(data)
                 await sink.drain()
             with suppress(OSError, NotImplementedError):
                 sink.write_eof()
 
         async def watch() -> None:
-            while (left := moved[0] + self._limits.idle_s - asyncio.get_running_loop().time()) > 0:
-                await asyncio.sleep(left)  # noqa: ASYNC110 - the time that is left, not a poll
+            while (left := moved[0] + self._limits.idle_s - now()) > 0:  # noqa: ASYNC110
+                await asyncio.sleep(left)  # the time that is left, not a poll
 
         async def both() -> None:
             await asyncio.gather(pump(near, far_out), pump(far, near_out))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -123,7 +123,7 @@ class Ledger:
             return f"This session's budget of ${most:g} is used up (${account.cost_usd:.4f} spent)."
         return ""
 
-    async def follow(self, marks: Mapping[str, int]) -> AsyncIterator[UsageRecord]:
+    async def follow(self, marks: Mapping[str, int]) -> AsyncGenerator[UsageRecord, None]:
         """Everything after the marks, then what comes."""
         for proxy_id, records in self._records.items():
             if proxy_id != self.proxy_id:

@@ -112,7 +112,7 @@ class LocalProxy:
         async with self._lock:
             try:
                 async with asyncio.timeout(self._patience):
-                    while not await self._greeted():
+                    while not await self._greeted():  # noqa: ASYNC110 - another process
                         await asyncio.sleep(AGAIN_S)
             except TimeoutError:
                 raise Unavailable("the model proxy does not answer") from None

@@ -9,8 +9,8 @@
     GET  /usage?mark=PROXYID:N&…    NDJSON: UsageRecords after the marks, then live; an empty line every BEAT_S
     GET  /alive                     NDJSON of empty lines for as long as the proxy lives
 
-Errors: {"code", "message"} with the status of `core.errors`. `proxyId` names the usage spool, `instance` one life of the
-process: with another instance the proxy has forgotten its configuration and whom it serves, and must be told again.
+Errors: {"code", "message"} with the status of `core.errors`. `proxyId` names the usage spool, `instance` one life of
+the process: with another instance the proxy has forgotten its configuration and whom it serves, and must be told again.
 """
 
 from __future__ import annotations

@@ -6,9 +6,10 @@ import asyncio
 import json
 import os
 import pwd
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pilothouse.adapters.sandboxes import client, sources, wire
 from pilothouse.adapters.sandboxes.files import WorkspaceFiles
@@ -25,6 +26,7 @@ CLONE_DEPTH = 50
 _FIRST_HUMAN_UID = 1000
 _WORDS_MAX = 2000
 
+KEEPER = (sys.executable, "-m", "pilothouse", "keeper")
 Admit = Callable[[SessionId], Awaitable[None]]
 
 
@@ -52,14 +54,29 @@ class KeptSandboxes:
         runtime: Path,
         argv: Sequence[str],
         *,
-        clone_schemes: tuple[str, ...] = ("https",),
+        git_schemes: tuple[str, ...] = ("https",),
         admit: Admit | None = None,
     ) -> None:
         self._layout = Layout(home.absolute(), runtime.absolute())
         self._argv = tuple(argv)
-        self._schemes = clone_schemes
+        self._schemes = git_schemes
         self._admit = admit
         self._presence: asyncio.StreamWriter | None = None
+
+    @classmethod
+    async def connect_keeper(
+        cls,
+        home: Path,
+        runtime: Path,
+        *,
+        git_schemes: tuple[str, ...] = ("https",),
+        argv: Sequence[str] = KEEPER,
+        admit: Admit | None = None,
+    ) -> Self:
+        """With a keeper that answers. Raises Unavailable."""
+        made = cls(home, runtime, argv, git_schemes=git_schemes, admit=admit)
+        await made._keeper({"verb": "status"})
+        return made
 
     async def probe(self) -> Probe:
         raise NotImplementedError

@@ -324,6 +324,8 @@ class ClaudeAgent:
                 # A message that was queued behind the interrupted one has its turn now: it goes the same way.
                 with suppress(Exception):
                     await self._program.interrupt(CONTROL_SECONDS)
+        if self._gate is not None and isinstance(mode := message.data.get("permissionMode"), str):
+            self._gate.mode = mode  # the agent can also begin to plan by itself, once that call is allowed
         await self._say(translator.system(message))
 
     async def _results(self, message: Any, translator: Translator, gate: Gate) -> None:

@@ -52,9 +52,9 @@ class Demo:
             if self._runner is None:
                 app = application(self._pace)
                 app.middlewares.append(self._ours_only)
-                runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
+                runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
                 await runner.setup()
-                await web.TCPSite(runner, "127.0.0.1", 0, shutdown_timeout=0.1).start()
+                await web.TCPSite(runner, "127.0.0.1", 0).start()
                 self._runner = runner
         host, port = self._runner.addresses[0][:2]
         return f"http://{host}:{port}"
