@@ -137,7 +137,7 @@ async def _platform(
     clock = SystemClock()
     models = LocalProxy(settings.runtime)
     stack.push_async_callback(models.close)
-    sandboxes = _sandboxes(settings, models)
+    sandboxes = await _sandboxes(settings, models)
     stack.push_async_callback(sandboxes.close)
     probe = await sandboxes.probe()
     await _connect_model(settings, models)
@@ -199,13 +199,14 @@ def _not_ready(sessions: Sessions, probe: Probe) -> list[str]:
     return reasons
 
 
-def _sandboxes(settings: Config, models: LocalProxy) -> Bubblewrap | Host:
+async def _sandboxes(settings: Config, models: LocalProxy) -> Bubblewrap | Host:
     async def admit(session: SessionId) -> None:
         await models.admit(session, None, Budget())
 
     made = Host if settings.sandbox == "host" else Bubblewrap
-    keeper = [sys.executable, "-m", "pilothouse", "keeper"]
-    return made(settings.home, settings.runtime, keeper, clone_schemes=settings.git_schemes, admit=admit)
+    return await made.connect_keeper(
+        settings.home, settings.runtime, git_schemes=settings.git_schemes, admit=admit
+    )
 
 
 async def _connect_model(settings: Config, models: LocalProxy) -> ModelState:
@@ -399,7 +400,7 @@ def doctor(argv: list[str]) -> int:
 
 async def _doctor(settings: Config) -> int:
     models = LocalProxy(settings.runtime)
-    sandboxes = _sandboxes(settings, models)
+    sandboxes = await _sandboxes(settings, models)
     try:
         probe = await sandboxes.probe()
         sys.stdout.write(f"Isolation: {probe.isolation}. {probe.summary}\n")
