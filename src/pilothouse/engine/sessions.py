@@ -68,6 +68,8 @@ class Sessions:
             raise BadRequest(f"agent: {agent[:50]!r} is none of {', '.join(self.kit.agents)}")
         if not self.probe.usable:
             raise Unavailable(f"No session can be isolated on this host: {self.probe.summary}")
+        if source is not None:
+            source = self.kit.sandboxes.check(source)
         now = records.stamp(self.kit.clock.now())
         record = SessionRecord(
             id=SessionId(records.new_id()),

@@ -99,6 +99,16 @@ class KeptSandboxes:
         await self._usable()
         return await self._open(spec)
 
+    def check(self, source: Source) -> Source:
+        """As it may be kept and shown. Raises BadRequest."""
+        if (source.git is None) == (source.dir is None):
+            raise BadRequest("source: either git or dir")
+        if source.git is not None:
+            return Source(git=sources.git_url(source.git, self._schemes))
+        uid = None if os.geteuid() == 0 and self.sandbox != "host" else os.geteuid()
+        assert source.dir is not None
+        return Source(dir=str(sources.directory(source.dir, uid, self._layout.home, self._layout.runtime, _people())))
+
     async def _open(self, spec: SandboxSpec) -> SandboxState:
         source, cloned = self._source(spec)
         request: dict[str, Any] = {"verb": "open", "session": spec.session, "sandbox": self.sandbox}
