@@ -76,10 +76,11 @@ def _environment(message: dict[str, Any]) -> dict[str, str]:
 
 
 class Keeper:
-    def __init__(self, layout: Layout, stage: Stage, proxy: proxied.Proxy | None) -> None:
+    def __init__(self, layout: Layout, stage: Stage, proxy: proxied.Proxy | None, lock: int) -> None:
         self._layout = layout
         self._stage = stage
         self._proxy = proxy
+        self._lock = lock
         self._selector = selectors.DefaultSelector()
         self._sessions: dict[str, fdpass.Lines] = {}
         """A watching connection to each holder; its end is the holder's end."""
@@ -218,7 +219,8 @@ class Keeper:
             self._say(client, {"ok": False, "error": said or "the holder died"})
 
     def _let_go(self) -> None:
-        """In a forked child: none of the keeper's sockets is its own."""
+        """In a forked child: none of the keeper's sockets is its own, nor the lock, which would outlive the keeper."""
+        os.close(self._lock)
         for key in list(self._selector.get_map().values()):
             if isinstance(key.fileobj, socket.socket):
                 key.fileobj.close()
@@ -252,6 +254,7 @@ class Keeper:
     def _stop_all(self, client: Client, _: dict[str, Any]) -> None:
         for session in list(self._sessions):
             self._ask(session, "stop", launch.START_MAX_S)
+            self._forget(session)
         if self._proxy:
             self._proxy.stop()
         self._say(client, {"ok": True})
@@ -360,7 +363,7 @@ def main(argv: list[str]) -> int:
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     proxy = None if options.no_proxy else proxied.Proxy(layout)
-    keeper = Keeper(layout, _stage(layout), proxy)
+    keeper = Keeper(layout, _stage(layout), proxy, lock)
     if options.detach:
         if os.fork():
             os._exit(0)

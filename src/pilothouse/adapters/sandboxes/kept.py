@@ -195,7 +195,9 @@ class KeptSandboxes:
         try:
             await client.ask(self._layout.control(session), {"verb": "stop"})
         except client.Away:
-            return
+            pass
+        self._layout.control(session).unlink(missing_ok=True)  # what is left without a holder counts as lost
+        self._layout.runner(session).unlink(missing_ok=True)
 
     async def delete(self, session: SessionId) -> None:
         await self.stop(session)
