@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -57,10 +58,8 @@ async def _end(base: Path, made: Bubblewrap | Host) -> None:
             await client.ask(control, {"verb": "stop"})
         except client.Away:
             continue
-    try:
+    with contextlib.suppress(client.Away):
         await client.ask(runtime / "keeper.sock", {"verb": "stop_all"})
-    except client.Away:
-        pass
     await until(lambda: not processes(str(base)))
 
 

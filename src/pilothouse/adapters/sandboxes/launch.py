@@ -178,12 +178,12 @@ def _in_bwrap(
     info_out, info_in = os.pipe2(os.O_CLOEXEC)
     block_out, block_in = os.pipe2(os.O_CLOEXEC)
     env = profile.session_environment()
-    first = env | ({"LD_LIBRARY_PATH": order.interpreter.library} if order.interpreter.library else {})
+    with_library = env | ({"LD_LIBRARY_PATH": order.interpreter.library} if order.interpreter.library else {})
     filtered = _memfd("seccomp", seccomp.program(os.uname().machine))
     data = profile.arguments(
         order.place,
         order.interpreter,
-        first,
+        with_library,
         seccomp=filtered,
         info=info_in,
         block=block_out,
