@@ -156,6 +156,15 @@ async def test_the_runner_is_started_linked_and_started_again(
     await wire.close()
 
 
+async def test_opening_at_once_makes_one(sandboxes: Bubblewrap, base: Path, session: SessionId) -> None:
+    await asyncio.gather(*(sandboxes.open(SandboxSpec(session, "echo")) for _ in range(5)))
+    assert len([pid for pid in processes(str(base)) if _parent_is(pid, await keeper_pid(base))]) == 1
+
+
+def _parent_is(pid: int, parent: int) -> bool:
+    return f"PPid:\t{parent}\n" in Path(f"/proc/{pid}/status").read_text()
+
+
 async def test_the_keeper_dies_and_nothing_else(sandboxes: Bubblewrap, base: Path, session: SessionId) -> None:
     await sandboxes.open(SandboxSpec(session, "echo"))
     await sandboxes.runner(session)
