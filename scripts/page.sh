@@ -27,7 +27,7 @@ find_node() {
         echo "page: no Node >= 20.19 with npm >= 11 here; taking the wheel from PyPI into .make/node"
         rm -rf .make/node
         "${PYTHON:-python3}" -m venv .make/node
-        .make/node/bin/python -m pip --quiet --no-input --disable-pip-version-check install --require-hashes \
+        .make/node/bin/python -m pip -qq --no-input --disable-pip-version-check install --require-hashes \
             -r requirements-node.lock || fail "pip could not install requirements-node.lock"
         touch .make/node/done
     fi
@@ -59,7 +59,7 @@ install)
     ;;
 build)
     echo "page: building"
-    (cd frontend && npm run --silent build >"$root/.make/page.log" 2>&1) || {
+    (cd frontend && node_modules/.bin/vite build --logLevel warn >"$root/.make/page.log" 2>&1) || {
         cat .make/page.log >&2
         fail "the build failed"
     }

@@ -38,7 +38,7 @@ fi
 lock=requirements.lock
 [ "$kind" = run ] || lock=requirements-dev.lock
 echo "setup: installing $lock"
-pip() { .venv/bin/python -m pip --quiet --no-input --disable-pip-version-check "$@"; }
+pip() { .venv/bin/python -m pip -qq --no-input --disable-pip-version-check "$@"; }
 pip install --require-hashes -r "$lock" || fail "pip could not install $lock (is the package index reachable?)"
 # What builds the package is in the lock file too, so this step fetches nothing.
 pip install --no-deps --no-build-isolation --no-index -e .

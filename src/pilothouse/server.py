@@ -25,7 +25,6 @@ import uvicorn
 import uvloop
 
 from pilothouse import __version__, config
-from pilothouse.adapters.identity.keys import Identity
 from pilothouse.adapters.proxies.local import LocalProxy
 from pilothouse.adapters.sandboxes.bubblewrap import Bubblewrap
 from pilothouse.adapters.sandboxes.host import Host
@@ -33,13 +32,16 @@ from pilothouse.adapters.stores.memory import MemoryStore
 from pilothouse.adapters.stores.sqlite import SqliteStore
 from pilothouse.config import Config, ConfigError
 from pilothouse.core.errors import PilothouseError
+from pilothouse.core.ids import SessionId
 from pilothouse.engine.clock import SystemClock
+from pilothouse.engine.identity import Identity
 from pilothouse.engine.kit import Kit, Limits, Note
 from pilothouse.engine.log import Log
-from pilothouse.engine.ports import EventStore, Probe, Put
+from pilothouse.engine.ports import Budget, EventStore, ModelState, Probe, Put
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.sessions import Sessions
 from pilothouse.engine.upkeep import Upkeep
+from pilothouse.engine.upstream import EgressSettings, ModelSettings
 from pilothouse.engine.usage import UsageIntake
 from pilothouse.web.app import application
 from pilothouse.web.call import Platform
@@ -133,12 +135,12 @@ async def _platform(
     settings: Config, store: EventStore, stack: contextlib.AsyncExitStack, note: Any
 ) -> tuple[Platform, Hub, Guard]:
     clock = SystemClock()
-    sandboxes = await _sandboxes(settings)
-    stack.push_async_callback(sandboxes.close)
-    probe = await sandboxes.probe()
     models = LocalProxy(settings.runtime)
     stack.push_async_callback(models.close)
-    await models.configure(_model_settings(settings))
+    sandboxes = await _sandboxes(settings, models)
+    stack.push_async_callback(sandboxes.close)
+    probe = await sandboxes.probe()
+    await _connect_model(settings, models)
     limits = Limits(
         approval_timeout_s=settings.approval_timeout_s,
         job_timeout_s=settings.job_timeout_s,
@@ -197,25 +199,31 @@ def _not_ready(sessions: Sessions, probe: Probe) -> list[str]:
     return reasons
 
 
-async def _sandboxes(settings: Config) -> Bubblewrap | Host:
+async def _sandboxes(settings: Config, models: LocalProxy) -> Bubblewrap | Host:
+    async def admit(session: SessionId) -> None:
+        await models.admit(session, None, Budget())
+
     made = Host if settings.sandbox == "host" else Bubblewrap
-    return await made.connect_keeper(settings.home, settings.runtime, git_schemes=settings.git_schemes)
+    return await made.connect_keeper(
+        settings.home, settings.runtime, git_schemes=settings.git_schemes, admit=admit
+    )
 
 
-def _model_settings(settings: Config) -> dict[str, Any]:
-    """What the proxy needs to know; it keeps it in memory only."""
-    return {
-        "provider": settings.provider,
-        "model": settings.model,
-        "baseUrl": settings.base_url,
-        "apiKey": settings.api_key,
-        "authToken": settings.auth_token,
-        "awsRegion": settings.aws_region,
-        "awsProfile": settings.aws_profile,
-        "awsEnvironment": dict(settings.aws_environment),
-        "egress": settings.egress,
-        "egressDomains": list(settings.egress_domains),
-    }
+async def _connect_model(settings: Config, models: LocalProxy) -> ModelState:
+    """Tells the proxy where the model is. It keeps the credential in memory only."""
+    model = ModelSettings(
+        provider=settings.provider,
+        model=settings.model,
+        base_url=settings.base_url,
+        api_key=settings.api_key,
+        auth_token=settings.auth_token,
+        aws_region=settings.aws_region,
+        aws_profile=settings.aws_profile,
+        aws_environment=dict(settings.aws_environment),
+    )
+    domains = ("*",) if settings.egress == "full" else settings.egress_domains
+    policy = "off" if settings.egress == "off" else "allow"
+    return await models.configure(model, EgressSettings(policy, domains))
 
 
 async def _store(settings: Config) -> EventStore:
@@ -391,15 +399,14 @@ def doctor(argv: list[str]) -> int:
 
 
 async def _doctor(settings: Config) -> int:
-    sandboxes = await _sandboxes(settings)
     models = LocalProxy(settings.runtime)
+    sandboxes = await _sandboxes(settings, models)
     try:
         probe = await sandboxes.probe()
         sys.stdout.write(f"Isolation: {probe.isolation}. {probe.summary}\n")
         for finding in probe.findings:
             sys.stdout.write(f"  - {finding}\n")
-        await models.configure(_model_settings(settings))
-        model = await models.state()
+        model = await _connect_model(settings, models)
         if model.demo:
             sys.stdout.write(f"Model: {DEMO_HELP}\n")
         else:
@@ -411,7 +418,7 @@ async def _doctor(settings: Config) -> int:
     return 0 if probe.usable else 1
 
 
-DEMO_HELP = """DEMO, a scripted stand-in, since no credential was found. To connect a real one set, and restart the server:
+DEMO_HELP = """DEMO, a scripted stand-in, since no credential was found. To connect a real one, set and restart:
   - ANTHROPIC_API_KEY=...                          (Anthropic)
   - ANTHROPIC_AUTH_TOKEN=... ANTHROPIC_BASE_URL=...  (a compatible endpoint)
   - PILOTHOUSE_MODEL_PROVIDER=bedrock AWS_REGION=...  (Amazon Bedrock, the usual AWS credential chain)"""

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import sys
+import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -73,12 +74,15 @@ class Client:
 
     async def event(self, type: str, **fields: Any) -> Json:
         """The next event of a type, with these fields, after the one that this returned last."""
+        return await self.some(type, **fields)
+
+    async def some(self, *types: str, **fields: Any) -> Json:
         while True:
             while self._looked == len(self.events):
                 await self.next()
             found = self.events[self._looked][1]
             self._looked += 1
-            if found["type"] == type and all(found.get(key) == value for key, value in fields.items()):
+            if found["type"] in types and all(found.get(key) == value for key, value in fields.items()):
                 return dict(found)
 
     async def answered(self, id: str) -> str:
@@ -150,7 +154,7 @@ async def running(
     home: Path, agent: str = "echo", *, env: dict[str, str] | None = None, args: tuple[str, ...] = ()
 ) -> AsyncIterator[Runner]:
     """A runner with an empty workspace at `home/w`, ended at the end."""
-    workspace, path = home / "w", home / "s"
+    workspace, path = home / "w", home / f"s{uuid.uuid4().hex[:8]}"
     workspace.mkdir(exist_ok=True)
     listener = socket.socket(socket.AF_UNIX)
     # Bound by a relative name: pytest's directories can be longer than a socket's path may be.

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pilothouse.core import link
-from tests.runner.client import Client, Runner, running
+from tests.runner.client import Runner, running
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -42,7 +43,7 @@ def unpack(source: IO[bytes], target: Path, *, force: bool = False) -> Unpacked:
             names = [(info, _name(info)) for info in infos]
             target.mkdir(parents=True, exist_ok=True)
             return _write(archive, names, target, force)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
         raise Failure(f"The downloaded archive is damaged: {error}") from None
     except OSError as error:
         raise Failure(f"{target}: {error.strerror or error}") from None

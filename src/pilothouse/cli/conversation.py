@@ -63,13 +63,13 @@ class Watch:
             return None
         if isinstance(item, chat.CaughtUp) or item.job_id not in {None, job}:
             return None
+        event = decode(item.raw)
         if self._raw:
             self._terminal.write_raw(item.raw)
-        event = decode(item.raw)
-        if event is None:
-            return None
-        if not self._raw:
+        elif event is not None:
             self._show(event)
+        if isinstance(event, ev.ApprovalRequired | ev.QuestionEvent):
+            self._ask(event)
         return event if isinstance(event, ev.Complete) and event.job_id == job else None
 
     def _show(self, event: ev.LogEvent) -> None:
@@ -78,8 +78,6 @@ class Watch:
             self._asker.resolved(event.approval_id)
         elif isinstance(event, ev.QuestionAnswered):
             self._asker.resolved(event.question_id)
-        elif isinstance(event, ev.ApprovalRequired | ev.QuestionEvent):
-            self._ask(event)
 
     def _ask(self, event: ev.ApprovalRequired | ev.QuestionEvent) -> None:
         if self._asks:

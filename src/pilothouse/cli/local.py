@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from types import TracebackType
 from typing import IO
 
@@ -23,6 +24,7 @@ STOP_S = 20
 GRACE_S = 10
 """A server that was there and is gone is probably being restarted: ours would stand in its way."""
 LOOK_S = 0.05
+SERVE = (sys.executable, "-m", "pilothouse", "serve", "--port", "0")
 TAIL = 2000
 """Bytes of a failed server's last words."""
 
@@ -74,8 +76,9 @@ def _key(settings: Settings) -> str:
 class Server:
     """Gives the running server, or starts one and ends it with the `async with`."""
 
-    def __init__(self, settings: Settings, *, start: bool) -> None:
+    def __init__(self, settings: Settings, *, start: bool, command: Sequence[str] = SERVE) -> None:
         self._settings = settings
+        self._command = command
         self._start = start and not settings.url
         self._child: asyncio.subprocess.Process | None = None
         self._seen = False
@@ -107,10 +110,9 @@ class Server:
         """Starts the child and waits until it is ready. Another server may win the race: then that one is used."""
         await self._end()
         self._words = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the child
-        command = [sys.executable, "-m", "pilothouse", "serve", "--port", "0"]
         # A session of its own: Ctrl-C here interrupts the job, and must not end the server under it.
         self._child = await asyncio.create_subprocess_exec(
-            *command,
+            *self._command,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=self._words,
@@ -130,9 +132,11 @@ class Server:
                     await asyncio.sleep(LOOK_S)
         except TimeoutError:
             pass
+        running = self._child.returncode is None
+        reasons = [f"not ready after {START_S} s: {why}"] if running else []
         said = self._last_words()
         await self._end()
-        raise NoServer(f"The server could not be started: {said or why}")
+        raise NoServer("\n".join(["The server could not be started.", *reasons, said]).rstrip())
 
     def _last_words(self) -> str:
         if self._words is None:

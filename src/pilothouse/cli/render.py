@@ -23,6 +23,7 @@ class Transcript:
         self._open = False
         """The cursor stands behind text that has no line break yet."""
         self._message = ""
+        self._place = ""
         self._spoke = False
         self._tools: dict[str, str] = {}
 
@@ -77,6 +78,9 @@ class Transcript:
 
     def _session(self, event: ev.SessionEvent) -> list[str]:
         words = f"session {text.plain(event.session_id)} · {text.line(event.agent, 40)} · isolation: {event.isolation}"
+        if words == self._place:  # only the title has changed
+            return []
+        self._place = words
         if event.isolation in {"none", "reduced"}:
             return [self._style(f"{words} (the agent is not fully separated from this machine)", "yellow")]
         return [self._style(words, "dim")]
@@ -99,13 +103,13 @@ class Transcript:
     def _tool(self, event: ev.ToolUse) -> str:
         self._tools[event.tool_id] = event.tool
         indent = "  " if event.parent_tool_id else ""
-        return f"{indent}{self._style('●', 'cyan')} {text.line(f'{event.tool}  {about(event)}', LINE)}"
+        return f"{indent}{self._style('●', 'cyan')} {text.line(f'{event.tool} {about(event)}', LINE)}"
 
     def _result(self, event: ev.ToolResult) -> list[str]:
         tool = self._tools.pop(event.tool_id, "")
         lines = [self._style.diff(event.diff, every=False)] if event.diff else []
         if event.is_error:
-            lines.append(self._style(text.line(f"  {tool} failed: {event.result}", LINE), "red"))
+            lines.append(self._style("  " + text.line(f"{tool} failed: {event.result}", LINE), "red"))
         return lines
 
     def _asked(
@@ -115,7 +119,7 @@ class Transcript:
         if isinstance(event, ev.ApprovalRequired | ev.QuestionEvent) and self._cards:
             return []
         if isinstance(event, ev.ApprovalRequired):
-            return [style(f"? approval needed: {event.tool}  {text.line(event.reason, LINE)}", "yellow")]
+            return [style(text.line(f"? approval needed: {event.tool} {event.reason}", LINE), "yellow")]
         if isinstance(event, ev.QuestionEvent):
             return [style(f"? {text.line(asked.question, LINE)}", "yellow") for asked in event.questions]
         words = f"  {event.outcome} by {text.line(event.by, 40)}"

@@ -23,7 +23,7 @@ class Terminal:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a character gets its number
                 stream.reconfigure(errors="backslashreplace")
-        self.interactive = sys.stdin.isatty() and sys.stderr.isatty()
+        self.interactive = sys.stdin.isatty() and sys.stdout.isatty()
         self.style = Style(color and sys.stdout.isatty())
         self._editor = editor
         self._typed = bytearray()
@@ -56,14 +56,13 @@ class Terminal:
     async def ask(self, prompt: str) -> str | None:
         """A line, without its end; None at the end of the input. May be cancelled while it waits."""
         self.write(prompt)
-        if not sys.stdin.isatty():
-            line = await asyncio.to_thread(sys.stdin.buffer.readline, INPUT_MAX)
-            return line.decode(errors="replace").rstrip("\r\n") if line else None
         while b"\n" not in self._typed:
-            chunk = await _readable(sys.stdin.fileno())
-            if not chunk or len(self._typed) > INPUT_MAX:
+            chunk = await _read(sys.stdin.fileno())
+            if not chunk and not self._typed:
                 return None
-            self._typed += chunk
+            self._typed += chunk or b"\n"
+            if len(self._typed) > INPUT_MAX:
+                raise Failure(f"A line of the input is longer than {INPUT_MAX} bytes.")
         line, _, rest = bytes(self._typed).partition(b"\n")
         self._typed = bytearray(rest)
         return line.decode(errors="replace").rstrip("\r")
@@ -88,11 +87,14 @@ class Terminal:
             path.unlink(missing_ok=True)  # noqa: ASYNC240
 
 
-async def _readable(fd: int) -> bytes:
+async def _read(fd: int) -> bytes:
     """What can be read next; leaves nothing behind when cancelled."""
     loop = asyncio.get_running_loop()
     ready = loop.create_future()
-    loop.add_reader(fd, lambda: None if ready.done() else ready.set_result(None))
+    try:
+        loop.add_reader(fd, lambda: None if ready.done() else ready.set_result(None))
+    except PermissionError:  # a regular file: always readable, and nothing to wait for
+        return os.read(fd, 64 * 1024)
     try:
         await ready
     finally:

@@ -123,14 +123,13 @@ class Viewer:
         other = self.cursor.epoch is not None and self.cursor.epoch != message.epoch
         self.cursor.epoch = message.epoch
         start = message.oldest - 1 if message.oldest > 0 else 0
-        if other:
-            lost_from, self.cursor.after = 1, start
-        elif start > self.cursor.after:
-            lost_from, self.cursor.after = self.cursor.after + 1, start
-        elif message.gap and self.cursor.after > message.head:
-            lost_from, self.cursor.after = 1, start  # a cursor beyond the log's end: it is another log
-        else:
+        if other or (message.gap and self.cursor.after > message.head):
+            # A cursor beyond the log's end belongs to another log, too.
+            self._notice("the session's log is another one; it is shown from its start")
+            self.cursor.after = 0
+        if start <= self.cursor.after:
             return None
+        lost_from, self.cursor.after = self.cursor.after + 1, start
         return chat.Gap(chat_id=self._session, from_=lost_from, to=start)
 
 

@@ -1,4 +1,4 @@
-"""Who is calling and what that may do. Scopes come from the server's own record of a credential, never from the caller."""
+"""Who is calling and what that may do. Scopes come from the server's record of a credential, never from the caller."""
 
 from __future__ import annotations
 

@@ -58,7 +58,10 @@ _PROTECTED = re.compile(
 """Files that make other programs run commands: changing one is asked about even where edits go ahead."""
 _SHELL_DOUBT = re.compile(r"[;&|`$<>(){}\n\r\\*?\[\]~#!\x00]")
 _WITH_SUBCOMMANDS = frozenset(
-    ["apt", "apt-get", "aws", "bun", "cargo", "docker", "dotnet", "gh", "git", "go", "helm", "kubectl", "make", "mvn", "npm", "npx", "pip", "pnpm", "poetry", "terraform", "uv", "yarn"]
+    (
+        *("apt", "apt-get", "aws", "bun", "cargo", "docker", "dotnet", "gh", "git", "go", "helm", "kubectl", "make"),
+        *("mvn", "npm", "npx", "pip", "pnpm", "poetry", "terraform", "uv", "yarn"),
+    )
 )
 """Programs whose second word says what they do: remembering the first alone would allow too much."""
 _PATTERN = re.compile(r"(?P<tool>[A-Za-z][A-Za-z0-9_-]{0,127})(?:\((?P<spec>.{1,1000})\))?\Z", re.S)

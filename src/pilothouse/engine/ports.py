@@ -268,6 +268,8 @@ class UsageRecord:
     cost_usd: float
     refused: str = ""
     """Why the proxy did not pass it on: "budget", "no credential", ..."""
+    price_guessed: bool = False
+    """The model is in no price table: the cost is a careful guess."""
 
 
 @dataclass(frozen=True, slots=True)

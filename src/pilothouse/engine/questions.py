@@ -1,4 +1,4 @@
-"""Questions of the agent to the person: asked once, answered once, kept; like approvals, but with words for an answer."""
+"""Questions of the agent to the person: asked once, answered once, kept; like approvals, but answered in words."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
-from pilothouse.adapters.identity.keys import Identity
+from pilothouse.engine.identity import Identity
 from pilothouse.core.access import Principal
 from pilothouse.engine.kit import Kit
 from pilothouse.engine.ports import Probe

@@ -7,7 +7,7 @@
 
 | policy | credential | cross-origin |
 |---|---|---|
-| `cookie-same-origin` | a key if one is given, else the cookie; a change by cookie also needs `Origin` and the CSRF token | no |
+| `cookie-same-origin` | a key, else the cookie; a change by cookie also needs `Origin` and CSRF token | with a key |
 | `credential` | a key; cookies are never read | `cors_origins` |
 | `public` | none; the reason stands in the route table | no |
 
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from typing import Literal, Protocol
 
-from pilothouse.adapters.identity.keys import Identity
+from pilothouse.engine.identity import Identity
 from pilothouse.core.access import Principal
 from pilothouse.core.errors import Forbidden, PilothouseError, Unauthenticated
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from pilothouse.adapters.identity.keys import KeyRecord
+from pilothouse.engine.identity import KeyRecord
 from pilothouse.engine import records
 from pilothouse.engine.records import ApprovalRecord, JobRecord, QuestionRecord, RuleRecord, SessionRecord
 from pilothouse.engine.sessions import Sessions

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from pilothouse.engine.ports import StoreFailed
@@ -50,15 +51,13 @@ def prepare(path: Path) -> str:
     """Make the file if it is new, check it if it is not. Returns its epoch."""
     os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
     path.chmod(0o600)  # SQLite gives -wal and -shm the mode of the file itself
-    db = connect(path)
     try:
-        return _epoch(db, path)
+        with closing(connect(path)) as db:
+            return _epoch(db, path)
     except sqlite3.OperationalError as error:
         raise StoreFailed(f"{path} could not be opened: {error}") from error
     except sqlite3.DatabaseError as error:
         raise StoreRefused(f"{path} is no Pilothouse store: {error}") from error
-    finally:
-        db.close()
 
 
 def connect(path: Path, *, full: bool = False, readonly: bool = False) -> sqlite3.Connection:

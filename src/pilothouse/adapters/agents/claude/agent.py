@@ -79,9 +79,9 @@ class ClaudeAgent:
 
     async def interrupt(self) -> None:
         while not self._waiting.empty():
-            turn, _ = self._waiting.get_nowait()
-            await self._emit(link.TurnStarted(turn_id=turn.id))
-            await self._emit(turns.broken(turn, "interrupted", "interrupted", "", turn.began))
+            waiting, _ = self._waiting.get_nowait()
+            await self._emit(link.TurnStarted(turn_id=waiting.id))
+            await self._emit(turns.broken(waiting, "interrupted", "interrupted", "", waiting.began))
         if (turn := self._turn) is None or turn.stopping:
             return
         turn.stopping = True
@@ -324,6 +324,8 @@ class ClaudeAgent:
                 # A message that was queued behind the interrupted one has its turn now: it goes the same way.
                 with suppress(Exception):
                     await self._program.interrupt(CONTROL_SECONDS)
+        if self._gate is not None and isinstance(mode := message.data.get("permissionMode"), str):
+            self._gate.mode = mode  # the agent can also begin to plan by itself, once that call is allowed
         await self._say(translator.system(message))
 
     async def _results(self, message: Any, translator: Translator, gate: Gate) -> None:

@@ -1,8 +1,10 @@
 """The SDK's messages as events of the link. Pure: a message in, events out; what must be remembered is in here.
 
 Text is taken from the stream of deltas; a finished message only adds what was not streamed (the program falls back to
-an answer in one piece after several cuts). A message that was begun and not finished when the next one begins was cut:
-its text is taken back. A sub-agent's text becomes output of the call that started it.
+an answer in one piece after several cuts). The program reports every block that it keeps as an `AssistantMessage` of its
+own. After a cut it either keeps what it has and lets the model go on, or asks for the whole answer again; so text of
+blocks that were streamed but never reported is taken back when the next answer begins. A sub-agent's text becomes output
+of the call that started it.
 """
 
 from __future__ import annotations
@@ -40,9 +42,10 @@ class _Message:
     """The model's message that is being streamed, one per thread (the main one, and one per sub-agent)."""
 
     id: str
-    shown: set[str] = field(default_factory=set)
-    """Ids under which text of it was shown."""
-    whole: bool = False
+    index: int = 0
+    """Of the block that is coming in."""
+    loose: set[str] = field(default_factory=set)
+    """Ids under which text was shown of blocks that are not reported yet."""
 
 
 @dataclass
@@ -74,9 +77,9 @@ class Translator:
                 return self._begin(parent, str(_dict(event.get("message")).get("id") or message.uuid))
             case "content_block_delta":
                 return self._delta(parent, event)
-            case "message_stop":
+            case "content_block_start":
                 if (current := self._streaming.get(parent)) is not None:
-                    current.whole = True
+                    current.index = _count(event.get("index"))
         return []
 
     def assistant(self, message: AssistantMessage) -> Events:
@@ -85,7 +88,9 @@ class Translator:
             self.usage = message.usage
         current = self._streaming.get(parent)
         events: Events = []
-        if current is not None and current.id != id and not current.whole:
+        if current is not None and current.id == id:
+            current.loose.discard(f"{id}.{current.index}")
+        elif current is not None:
             events += self._take_back(parent)
         for index, block in enumerate(message.content):
             match block:
@@ -180,8 +185,7 @@ class Translator:
         return [ev.SessionUpdate(**changed)] if changed else []
 
     def _begin(self, parent: str | None, id: str) -> Events:
-        current = self._streaming.get(parent)
-        events = self._take_back(parent) if current is not None and not current.whole else []
+        events = self._take_back(parent) if parent in self._streaming else []
         self._streaming[parent] = _Message(id)
         return events
 
@@ -192,7 +196,7 @@ class Translator:
     def _take_back(self, parent: str | None) -> Events:
         cut = self._streaming.pop(parent)
         # A sub-agent's text is output of a call, which has no taking back.
-        return [ev.StreamReset(message_id=id) for id in sorted(cut.shown)] if parent is None else []
+        return [ev.StreamReset(message_id=id) for id in sorted(cut.loose)] if parent is None else []
 
     def _delta(self, parent: str | None, event: dict[str, Any]) -> Events:
         delta, current = _dict(event.get("delta")), self._streaming.get(parent)
@@ -203,23 +207,14 @@ class Translator:
         self._streamed[current.id] = None
         if len(self._streamed) > CALLS_MAX:
             del self._streamed[next(iter(self._streamed))]
-        id = f"{current.id}.{event.get('index', 0)}"
-        current.shown.add(id)
+        id = f"{current.id}.{current.index}"
+        current.loose.add(id)
         return self._text(parent, id, text, thinking)
 
     def _text(self, parent: str | None, id: str, text: str, thinking: bool) -> Events:
         if parent is not None:
             return [] if thinking else [ev.ToolOutput(tool_id=parent, content=text)]
         return [(ev.Thinking if thinking else ev.Stream)(content=text, message_id=id)]
-
-
-def ran_unasked(block: ToolResultBlock) -> bool:
-    """Whether the result of a call that was never asked says that it ran. A call that the program itself rejects (an
-    unknown tool, an input that does not fit) or that is cancelled before it is asked comes back as an error in its words."""
-    if block.is_error is not True:
-        return True
-    text = tools.text(block.content)
-    return not text.startswith(REJECTED_BY_PROGRAM)
 
 
 REJECTED_BY_PROGRAM = (
@@ -229,6 +224,12 @@ REJECTED_BY_PROGRAM = (
     "The user doesn't want to proceed",
     "The user doesn't want to take this action",
 )
+"""How the error of a call begins that the program itself rejected, or that was cancelled before it was asked."""
+
+
+def ran_unasked(block: ToolResultBlock) -> bool:
+    """Whether the result of a call that was never asked says that it ran."""
+    return block.is_error is not True or not tools.text(block.content).startswith(REJECTED_BY_PROGRAM)
 
 
 def _dict(value: object) -> dict[str, Any]:

@@ -37,15 +37,16 @@ class Turn:
 
     def add(self) -> str:
         """The id for one more message of this turn."""
-        id = str(uuid.uuid4())
-        self.pending.add(id)
-        return id
+        message_id = str(uuid.uuid4())
+        self.pending.add(message_id)
+        return message_id
 
     def takes(self, result: ResultMessage) -> bool:
         """Whether a result ends this turn."""
         taken = {*(result.user_message_uuids or ()), *filter(None, (result.user_message_uuid,))}
         mine = self.pending & taken
-        if not self.injected and not mine and (result.origin or {}).get("kind", "human") != "human":
+        by_human = result.origin is None or result.origin.get("kind") == "human"
+        if not self.injected and not mine and not by_human:
             return False  # a background task's turn that ran while our prompt waited
         self.pending -= taken
         self.steps += result.num_turns

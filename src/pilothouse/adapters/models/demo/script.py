@@ -75,6 +75,7 @@ def _part(verb: str, rest: str) -> a.Part:  # one branch per verb of the languag
             return a.Say(rest)
         case "text":
             count = min(int(rest), WORDS_MAX)
+            words = _FILLER.split()
             return a.Say(" ".join(words[i * 7 % len(words)] + (f"{i}." if i % 12 == 11 else "") for i in range(count)))
         case "think":
             return a.Think(rest)
