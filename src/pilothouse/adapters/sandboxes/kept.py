@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import pwd
@@ -202,10 +203,10 @@ class KeptSandboxes:
         return WorkspaceFiles(Path(directory) if directory else self._layout.session(session) / "workspace")
 
     async def stop(self, session: SessionId) -> None:
-        try:
+        with contextlib.suppress(client.Away):
             await client.ask(self._layout.control(session), {"verb": "stop"})
-        except client.Away:
-            return
+        self._layout.control(session).unlink(missing_ok=True)  # what is left without a holder counts as lost
+        self._layout.runner(session).unlink(missing_ok=True)
 
     async def delete(self, session: SessionId) -> None:
         await self.stop(session)
