@@ -90,7 +90,7 @@ async def test_exit_statuses_tell_what_happened(shipped: tuple[Program, Demo]) -
     ("source", "named"),
     [
         ("file:///etc", "https"),
-        ("ext::sh -c touch% /tmp/pwned", "https"),
+        ("ext::sh -c touch% /tmp/pwned", "url"),
         ("--upload-pack=touch /tmp/pwned", ""),
         ("https://user:secret@127.0.0.1/x.git", "credential"),
         ("/etc", ""),

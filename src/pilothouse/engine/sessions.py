@@ -67,6 +67,8 @@ class Sessions:
         if agent not in self.kit.agents:
             raise BadRequest(f"agent: {agent[:50]!r} is none of {', '.join(self.kit.agents)}")
         if not self.probe.usable:
+            self.probe = await self.kit.sandboxes.probe()  # it may have been mended
+        if not self.probe.usable:
             raise Unavailable(f"No session can be isolated on this host: {self.probe.summary}")
         if source is not None:
             source = self.kit.sandboxes.check(source)
