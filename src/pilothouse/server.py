@@ -193,7 +193,7 @@ async def _platform(
 
 def _not_ready(sessions: Sessions) -> list[str]:
     reasons = [] if sessions.probe.usable else ["no session can be isolated on this host"]
-    if sessions.stuck:
+    if sessions.stuck or sessions.kit.log.failing:
         reasons.append("the store cannot write")
     return reasons
 

@@ -1,4 +1,4 @@
-"""Every entry of the route table, asked as nobody, from a foreign Host, from a foreign Origin, with too little scope."""
+"""Every entry of the route table, asked as nobody, from a foreign Host or Origin, with too little scope."""
 
 from __future__ import annotations
 

@@ -164,9 +164,11 @@ class Jobs:
         self._ended[job.id] = asyncio.Event()
 
     async def _drive(self) -> None:
+        if self._live.record.state in {"active", "idle"}:
+            await self._reattach()
         while True:
             if self.running is not None:
-                await self._take_up(self.running)
+                await self._hand_over(self.running)
             elif self._live.current is None and self.queue:
                 await self._run(self.queue[0])
             else:
@@ -208,25 +210,27 @@ class Jobs:
             self.running = job
         await self._hand_over(job)
 
-    async def _take_up(self, job: JobRecord) -> None:
-        """A job that ran when the server went away. Its runner has it, or nobody has."""
+    async def _reattach(self) -> None:
+        """After a restart of the server. The runner that has the jobs goes on with them, or nobody does."""
         live = self._live
         try:
             state = await live.state()
             if not (state.alive and state.runner):
-                await self.finish(job, "failed", "The session ended while the server was away.", reason="session_lost")
+                await self.lost("The session ended while the server was away.", "session_lost")
+                async with live.lock:
+                    record = live.changed(state="stopped")
+                    await live.commit([], records.put(record), insist=True)
+                    live.record = record
                 return
             hello = await live.ready(self._owner)
-            if job.id not in self.known:
-                return
-            if hello.runner_id != job.runner_id:
-                await self.finish(job, "failed", "The runner ended while the server was away.", reason="session_lost")
-                return
-            await self.admit(job)
+            for job in [j for j in self.known.values() if j.state == "running"]:
+                if job.runner_id != hello.runner_id:
+                    text = "The runner ended while the server was away."
+                    await self.finish(job, "failed", text, reason="session_lost")
+                else:
+                    await self.admit(job)
         except PilothouseError as error:
-            await self.finish(job, "failed", error.message, reason=error.code)
-            return
-        await self._hand_over(job)
+            await self.lost(error.message, error.code)
 
     async def _hand_over(self, job: JobRecord) -> None:
         """Gives the prompt to the runner (again: it knows the id) and waits for the end of the job."""
@@ -435,6 +439,11 @@ class Jobs:
             cache_read_tokens=own.cache_read_tokens, cache_write_tokens=own.cache_write_tokens,
             total_cost=own.total_cost, measured="agent",
         )  # fmt: skip
+
+    async def abandon(self, text: str, reason: str) -> None:
+        """What only waits is not started any more."""
+        for job in list(self.queue):
+            await self.finish(job, "interrupted", text, reason=reason)
 
     async def lost(self, text: str, reason: str) -> None:
         """The runner is gone: whatever it had in hand has failed, nothing of it is run again."""

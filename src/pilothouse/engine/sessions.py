@@ -220,9 +220,14 @@ class Sessions:
         live = session.live
         if live.record.state == "new":
             return
-        await self.kit.sandboxes.stop(live.record.id)
-        await session.jobs.lost("The session was stopped.", "stopped")
-        await live.let_go()
+        live.ending = "The session was stopped."
+        try:
+            await session.jobs.abandon(live.ending, "stopped")
+            await self.kit.sandboxes.stop(live.record.id)
+            await session.jobs.lost(live.ending, "stopped")
+            await live.let_go()
+        finally:
+            live.ending = ""
         await self.kit.models.drop(live.record.id)
         async with live.act():
             record = live.changed(state="stopped")
