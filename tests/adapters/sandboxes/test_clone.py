@@ -110,7 +110,7 @@ async def test_a_clone_goes_through_the_egress_and_happens_once(
         server = egress(base, admitted, repository)
         servers.append((server, server.__enter__()))
 
-    sandboxes._admit = admit
+    sandboxes.admit = admit
     spec = SandboxSpec(session, "echo", Source(git="http://git.example/project/.git"))
     try:
         await sandboxes.open(spec)
@@ -134,7 +134,7 @@ async def test_gits_own_words_come_back(
         server.__enter__()
         servers.append(server)
 
-    sandboxes._admit = admit
+    sandboxes.admit = admit
     try:
         with pytest.raises(BadRequest, match=r"could not clone it: .*not found"):
             await sandboxes.open(SandboxSpec(session, "echo", Source(git="http://git.example/nothing")))

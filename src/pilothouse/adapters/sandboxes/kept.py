@@ -61,7 +61,7 @@ class KeptSandboxes:
         self._layout = Layout(home.absolute(), runtime.absolute())
         self._argv = tuple(argv)
         self._schemes = git_schemes
-        self._admit = admit
+        self.admit = admit
         self._presence: asyncio.StreamWriter | None = None
 
     @classmethod
@@ -152,8 +152,8 @@ class KeptSandboxes:
         fresh.replace(path)
 
     async def _fetch(self, session: SessionId, url: str) -> None:
-        if self._admit is not None:
-            await self._admit(session)
+        if self.admit is not None:
+            await self.admit(session)
         allowed = ":".join(s for s in self._schemes if s not in sources.NEVER)
         env = {"GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": allowed, "GIT_CONFIG_NOSYSTEM": "1"}
         await self.run(session, ["find", ".", "-mindepth", "1", "-delete"], {}, CLONE_MAX_S)  # an interrupted clone
