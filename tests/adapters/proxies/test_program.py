@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import aiohttp
+import msgspec
 import pytest
 
 from pilothouse.adapters.models.demo import application
@@ -112,6 +113,7 @@ async def test_a_half_written_record_is_cut_off(tmp_path: Path, runtime: Path, d
         assert await call(holder.url) == 200
         (after,) = await take(proxy, [(known.proxy_id, 1)], 1)
         assert (after.n, after.proxy_id) == (2, known.proxy_id)
+        assert [msgspec.json.decode(line)["n"] for line in spool.read_bytes().splitlines()] == [1, 2]
     finally:
         holder.close()
         second.terminate()
