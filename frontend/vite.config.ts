@@ -14,6 +14,8 @@ export default defineConfig(({ mode }) => ({
     outDir: here("../src/pilothouse/web/static"),
     emptyOutDir: true,
     target: "es2022",
+    // light-dark() stays as it is: the replacement for older browsers does not see the colour scheme set by script.
+    cssTarget: ["chrome123", "firefox120", "safari17.5"],
     // The policy of the page allows no inline script and no data: font.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },

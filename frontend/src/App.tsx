@@ -5,17 +5,18 @@ import { SignIn } from "./features/signin/SignIn.tsx";
 import { Shell } from "./features/sessions/Shell.tsx";
 import { useMe } from "./model/hooks.ts";
 import { HttpError } from "./net/http.ts";
-import { api, client, queries } from "./wiring.ts";
+import { api, client } from "./wiring.ts";
 
 /** One ticket is posted once, however often React mounts the page. */
 let posted: Promise<undefined> | undefined;
 
 export function App({ ticket }: { ticket: string | undefined }) {
-  const me = useMe();
   const { mutate: signIn, ...signing } = useMutation({
     mutationFn: (one: string) => (posted ??= api.signIn(one)),
-    onSettled: () => queries.invalidateQueries({ queryKey: ["me"] }),
   });
+  // A question that is already on its way would be answered as nobody: ask after the ticket is through.
+  const settled = ticket === undefined || signing.isSuccess || signing.isError;
+  const me = useMe(settled);
   useEffect(() => {
     if (ticket !== undefined) signIn(ticket);
   }, [ticket, signIn]);
@@ -28,7 +29,7 @@ export function App({ ticket }: { ticket: string | undefined }) {
   }, [known]);
 
   if (known) return <Shell me={me.data} />;
-  const busy = signing.isPending || (ticket !== undefined && signing.isIdle) || (signing.isSuccess && me.isFetching);
+  const busy = !settled || (signing.isSuccess && me.isFetching);
   if (me.isPending && !busy)
     return (
       <Center h="100dvh">

@@ -12,7 +12,6 @@ import pytest
 from tests.journeys.program import Demo, Program, Viewer, begin, decide, installation
 
 
-
 @pytest.fixture
 async def running() -> AsyncIterator[tuple[Program, Demo]]:
     async with installation() as made:

@@ -35,7 +35,7 @@ export function mockServer(): Plugin {
   };
   return {
     name: "pilothouse-mock-server",
-    configureServer: (server) => install(server as unknown as Host, false),
-    configurePreviewServer: (server) => install(server as unknown as Host, true),
+    configureServer: (server) => install(server, false),
+    configurePreviewServer: (server) => install(server, true),
   };
 }

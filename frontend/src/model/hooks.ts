@@ -9,9 +9,10 @@ import type { State } from "./store.ts";
 
 export const useLiveState = <T>(pick: (state: State) => T): T => useStore(store, pick);
 
-export const useMe = () =>
+export const useMe = (enabled = true) =>
   useQuery({
     queryKey: ["me"],
+    enabled,
     queryFn: async ({ signal }) => {
       const me = await api.me(signal);
       http.csrf = me.csrf;

@@ -198,6 +198,7 @@ function addTool(draft: Draft, event: EventOf<"tool_use">): void {
     input: event.input,
     output: "",
     status: "running",
+    refused: false,
     truncated: event.truncated ?? {},
     children: [],
     ...(event.title ? { title: event.title } : {}),
@@ -226,7 +227,12 @@ function resolve(draft: Draft, event: EventOf<"approval_resolved">): void {
   const item = draft.items.get(`a:${event.approvalId}`);
   if (item?.is !== "approval" || item.resolved) return;
   draft.items.set(item.key, { ...item, resolved: event });
-  changeTool(draft, item.event.toolId, (tool) => (tool.status === "waiting" ? { ...tool, status: "running" } : tool));
+  const refused = event.outcome !== "approved";
+  changeTool(draft, item.event.toolId, (tool) => ({
+    ...tool,
+    refused,
+    status: tool.status === "waiting" ? "running" : tool.status,
+  }));
 }
 
 function end(draft: Draft, event: EventOf<"complete">, key: string): void {

@@ -9,6 +9,7 @@ export interface Piece {
 }
 
 // Tab and line feed are layout; every other control, format, surrogate or private character is named.
+// eslint-disable-next-line no-misleading-character-class -- each stands for itself
 const HIDDEN = /(?![\t\n])[\p{Cc}\p{Cf}\p{Cs}\p{Co}\u2028\u2029\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000\u115f\u1160\u3164\uffa0\u034f\ufe00-\ufe0f\u{e0100}-\u{e01ef}]/gu;
 
 const NAMES: Readonly<Record<number, string>> = {

@@ -30,6 +30,8 @@ export interface ToolItem {
   result?: string;
   diff?: Diff[];
   status: "running" | "waiting" | "done" | "error" | "stopped";
+  /** A person, or the clock, said no. */
+  refused: boolean;
   truncated: Truncated;
   children: readonly string[];
   parent?: string;

@@ -5,7 +5,7 @@ export interface Field {
 }
 
 export const asText = (value: unknown): string =>
-  typeof value === "string" ? value : (JSON.stringify(value, null, 2) ?? "");
+  typeof value === "string" ? value : value === undefined ? "" : JSON.stringify(value, null, 2);
 
 export function fieldsOf(input: unknown): Field[] {
   if (typeof input !== "object" || input === null || Array.isArray(input)) return [{ name: "input", text: asText(input) }];

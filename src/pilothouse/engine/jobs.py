@@ -42,6 +42,7 @@ class Jobs:
         """The job that was handed to the agent; `live.current` is the one whose turn is open."""
         self.known: dict[JobId, JobRecord] = {}
         """Jobs that are not done."""
+        self._default_model = ""
         self.agent_usage: dict[JobId, link.AgentUsage] = {}
         self._ended: dict[JobId, asyncio.Event] = {}
         self._wake = asyncio.Event()
@@ -190,6 +191,7 @@ class Jobs:
                 self.queue.popleft()
             life.step(job.state, "start")
             job.state, job.started_at, job.runner_id, job.turn_id = "running", live.now(), hello.runner_id, job.id
+            self._default_model = state.model
             model = job.model or live.record.model or state.model
             session = live.changed(state="active", last_active_at=live.now())
             started = ev.JobStarted(
@@ -238,7 +240,7 @@ class Jobs:
                     id=job.id,
                     message=job.prompt,
                     permission_mode=job.permission_mode,
-                    model=job.model or live.record.model or None,
+                    model=job.model or live.record.model or self._default_model or None,
                 )
             )
         except (LinkLostError, ValueError) as error:
@@ -358,12 +360,13 @@ class Jobs:
         started = records.seconds(job.started_at) if job.started_at else live.kit.clock.now()
         elapsed = max(int((live.kit.clock.now() - started) * 1000), 0)
         happened, ops = self._cancel_open(job)
-        usage = await self._usage(job)
+        total = await self._total(job)
+        usage = self._usage(job, total)
         if usage is not None:
             happened.append(usage)
             job.total_cost = usage.total_cost
-        if outcome == "failed" and reason == "budget":
-            outcome = "budget_exceeded"
+        if outcome == "failed" and total is not None and total.refused == "budget":
+            outcome, reason = "budget_exceeded", "budget"
         complete = ev.Complete(
             job_id=job.id,
             outcome=outcome,
@@ -410,15 +413,18 @@ class Jobs:
         self._live.touched = self._live.kit.clock.now()
         self._wake.set()
 
-    async def _usage(self, job: JobRecord) -> ev.Usage | None:
-        """The job's totals as the proxy metered them; the agent's own figures when the proxy cannot be asked."""
+    async def _total(self, job: JobRecord) -> UsageRecord | None:
+        """What the proxy metered; None when the job made no call or the proxy cannot be asked."""
         if job.started_at is None:
             return None
         try:
             async with asyncio.timeout(SPENT_S):
-                total = await self._live.kit.models.spent(self._live.record.id, job.id)
+                return await self._live.kit.models.spent(self._live.record.id, job.id)
         except (TimeoutError, PilothouseError):
-            total = None
+            return None
+
+    def _usage(self, job: JobRecord, total: UsageRecord | None) -> ev.Usage | None:
+        """The job's totals as the proxy metered them, else the agent's own figures."""
         if total is not None:
             return totals(job.id, total)
         own = self.agent_usage.get(job.id)

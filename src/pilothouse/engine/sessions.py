@@ -67,7 +67,11 @@ class Sessions:
         if agent not in self.kit.agents:
             raise BadRequest(f"agent: {agent[:50]!r} is none of {', '.join(self.kit.agents)}")
         if not self.probe.usable:
+            self.probe = await self.kit.sandboxes.probe()  # it may have been mended
+        if not self.probe.usable:
             raise Unavailable(f"No session can be isolated on this host: {self.probe.summary}")
+        if source is not None:
+            source = self.kit.sandboxes.check(source)
         now = records.stamp(self.kit.clock.now())
         record = SessionRecord(
             id=SessionId(records.new_id()),

@@ -165,7 +165,7 @@ async def test_interrupt_in_the_middle_of_text(client: Client, demo: Model) -> N
 
 
 async def test_interrupt_in_a_command_ends_it(client: Client, workspace: Path) -> None:
-    command = "python3 -c 'import time, os; open(\"pid\", \"w\").write(str(os.getpid())); time.sleep(300)'"
+    command = 'python3 -c \'import time, os; open("pid", "w").write(str(os.getpid())); time.sleep(300)\''
     await client.command("prompt", "j", message=script(f"bash {command}", "say after"))
     await client.answer(await client.event("permission_ask"))
     await until(lambda: (workspace / "pid").exists() and (workspace / "pid").read_text() != "")

@@ -52,7 +52,8 @@ export function Pending({ event }: { event: Asked }) {
   const fields = useMemo(() => fieldsOf(asked.input), [asked.input]);
   const plan = asked.tool === "ExitPlanMode" ? fields.find((one) => one.name === "plan")?.text : undefined;
   const long = plan === undefined && fields.some((one) => isLong(one.text));
-  const seen = ready && (!long || unfolded);
+  const armed = useArmed();
+  const seen = armed && ready && (!long || unfolded);
   const yes = asked.options.filter((one) => one.outcome === "approved");
   const no = asked.options.filter((one) => one.outcome === "denied");
   // The plainest option is the one on the key: never one that is remembered.
@@ -62,7 +63,6 @@ export function Pending({ event }: { event: Asked }) {
 
   const answer = useCallback(
     (how: Answer) => {
-      if (performance.now() - since.current < GRACE_MS) return;
       setState({ busy: true });
       const { approved, option, message, updatedInput } = how;
       const body = {
@@ -75,7 +75,7 @@ export function Pending({ event }: { event: Asked }) {
       // The log says how it ended; until then the card stays shut.
       api.decide(event.approvalId, body).catch((failure: unknown) => setState({ busy: false, fault: sayFault(failure) }));
     },
-    [event, since],
+    [event],
   );
   useSettled(state.busy, () => setState({ busy: false, fault: "The answer was sent; the log has not confirmed it yet." }));
 
@@ -84,11 +84,13 @@ export function Pending({ event }: { event: Asked }) {
     if (canApprove) answer({ approved: true, option: once });
   };
   const deny = (): void => {
-    if (!state.busy) answer({ approved: false, option: noOption });
+    if (armed && !state.busy) answer({ approved: false, option: noOption });
   };
   const changes = asked.changes === undefined ? "" : asText(asked.changes);
 
   return (
+    // The keys are a shortcut to the buttons inside, which do the same.
+    // eslint-disable-next-line jsx-a11y/no-noninteractive-element-interactions
     <section
       ref={card}
       className="card"
@@ -97,11 +99,11 @@ export function Pending({ event }: { event: Asked }) {
       data-testid="approval-card"
       data-approval={event.approvalId}
       data-outcome="pending"
+      data-armed={armed}
       role="group"
       tabIndex={-1}
       aria-label={`Approval needed: ${plain(event.tool)}`}
       aria-keyshortcuts="A D"
-      // The keys are a shortcut to the buttons below, which do the same.
       onKeyDown={(key) => onCardKey(key, since.current, { approve, deny, showAll: () => unfold(true) })}
     >
       <div className="cardhead">
@@ -121,7 +123,7 @@ export function Pending({ event }: { event: Asked }) {
       <div className="cardbody">
         {asked.diff?.map((diff, i) => <DiffView key={i} diff={diff} />)}
         {plan === undefined ? null : <Markdown text={plan} />}
-        <div data-testid="approval-input">
+        <div className="fields" data-testid="approval-input">
           {fields
             .filter((one) => plan === undefined || one.name !== "plan")
             .map((field) => (
@@ -171,15 +173,15 @@ export function Pending({ event }: { event: Asked }) {
                 {option.label}
               </Button>
             ))}
-            <Button size="sm" variant="default" onClick={deny} disabled={state.busy} rightSection={<Kbd size="xs">D</Kbd>} data-testid="deny">
+            <Button size="sm" variant="default" onClick={deny} disabled={!armed || state.busy} rightSection={<Kbd size="xs">D</Kbd>} data-testid="deny">
               {noOption?.label ?? "Deny"}
             </Button>
             {no.filter((one) => one !== noOption).map((option) => (
-              <Button key={option.id} size="sm" variant="default" disabled={state.busy} onClick={() => answer({ approved: false, option })} data-testid="deny-option" title={option.rule}>
+              <Button key={option.id} size="sm" variant="default" disabled={!armed || state.busy} onClick={() => answer({ approved: false, option })} data-testid="deny-option" title={option.rule}>
                 {option.label}
               </Button>
             ))}
-            <Group gap={2} ml="auto">
+            <Group gap={2} className="aside">
               <Button size="compact-sm" variant="subtle" color="gray" disabled={state.busy} onClick={() => setForm("deny")} data-testid="deny-with-message">
                 Deny with a message…
               </Button>
@@ -201,6 +203,16 @@ export function Pending({ event }: { event: Asked }) {
       </div>
     </section>
   );
+}
+
+/** False until a reader can have seen the card: a click meant for what stood there before answers nothing. */
+function useArmed(): boolean {
+  const [armed, arm] = useState(false);
+  useEffect(() => {
+    const timer = setTimeout(() => arm(true), GRACE_MS);
+    return () => clearTimeout(timer);
+  }, []);
+  return armed;
 }
 
 function Fold({ text, label, open }: { text: string; label: string; open: boolean }) {

@@ -51,7 +51,10 @@ export function Composer({ id, live, session, me }: Props) {
           value={text}
           onChange={(event) => setText(event.currentTarget.value)}
           onKeyDown={(event) => {
-            if (event.key === "Enter" && !event.shiftKey && !event.nativeEvent.isComposing) (event.preventDefault(), send());
+            if (event.key === "Enter" && !event.shiftKey && !event.nativeEvent.isComposing) {
+                event.preventDefault();
+                send();
+              }
           }}
           error={tooLong ? "This prompt is too long." : undefined}
           data-testid="composer"
@@ -60,14 +63,14 @@ export function Composer({ id, live, session, me }: Props) {
           <ModePicker mode={mode} modes={me.server.permissionModes} onPick={(one) => client.setMode(id, one)} />
           {running ? (
             <Tooltip label="Steer: the running job reads it. Queue: it becomes the next job." multiline maw={260}>
-              <SegmentedControl size="xs" value={how} onChange={(value) => setHow(value as "steer" | "queue")} data={[{ value: "steer", label: "Steer" }, { value: "queue", label: "Queue" }]} aria-label="How to send while the job runs" data-testid="steer-or-queue" />
+              <SegmentedControl size="xs" value={how} onChange={(value) => setHow(value)} data={[{ value: "steer", label: "Steer" }, { value: "queue", label: "Queue" }]} aria-label="How to send while the job runs" data-testid="steer-or-queue" />
             </Tooltip>
           ) : null}
           <Group ml="auto" gap={6} wrap="nowrap">
             {running ? (
               <Tooltip label={escaped ? "Press Esc again" : "Interrupt the job (Esc twice)"} {...(escaped ? { opened: true } : {})}>
-                <Button size="xs" variant="default" leftSection={<Square size={12} fill="currentColor" />} onClick={() => client.interrupt(id)} data-testid="interrupt">
-                  Stop
+                <Button className="stop" size="xs" variant="default" aria-label="Stop" leftSection={<Square size={12} fill="currentColor" />} onClick={() => client.interrupt(id)} data-testid="interrupt">
+                  <span className="stoplabel">Stop</span>
                 </Button>
               </Tooltip>
             ) : null}
@@ -86,7 +89,7 @@ function ModePicker({ mode, modes, onPick }: { mode: string; modes: string[]; on
     <Menu position="top-start" shadow="md" width={300}>
       <Menu.Target>
         <Button size="xs" variant="subtle" color="gray" leftSection={<ShieldCheck size={14} />} rightSection={<ChevronDown size={13} />} data-testid="mode" data-mode={mode} aria-label={`Permission mode: ${modeWords(mode).label}`}>
-          {modeWords(mode).label}
+          <span className="modelabel">{modeWords(mode).label}</span>
         </Button>
       </Menu.Target>
       <Menu.Dropdown>

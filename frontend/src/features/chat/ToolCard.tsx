@@ -19,6 +19,7 @@ const STATES = {
   waiting: { words: "waiting", icon: <UserRoundCheck size={14} /> },
   done: { words: "done", icon: <Check size={14} /> },
   error: { words: "failed", icon: <TriangleAlert size={14} /> },
+  refused: { words: "not performed", icon: <CircleSlash size={14} /> },
   stopped: { words: "stopped", icon: <CircleSlash size={14} /> },
 };
 
@@ -28,15 +29,16 @@ export const ToolCard = memo(function ToolCard({ chatId, item }: { chatId: strin
   const open = chosen ?? (item.diff?.length ?? 0) > 0;
   const id = useId();
   const Icon = ICONS[item.kind];
-  const state = STATES[item.status];
+  const status = item.refused ? "refused" : item.status;
+  const state = STATES[status];
   const what = plain(item.title ?? "") || plain(summaryOf(item.input)) || plain(item.path ?? "");
   return (
-    <section className="tool" data-testid="tool-card" data-tool={item.tool} data-status={item.status} aria-label={`Tool ${item.tool}`}>
+    <section className="tool" data-testid="tool-card" data-tool={item.tool} data-status={status} aria-label={`Tool ${item.tool}`}>
       <UnstyledButton className="toolhead" onClick={() => choose(!open)} aria-expanded={open} aria-controls={id} data-testid="tool-toggle">
         <Icon size={16} aria-hidden="true" />
         <span className="name ellipsis">{plain(item.tool)}</span>
         <span className="what ellipsis">{what}</span>
-        <span className="state">
+        <span className="state" data-status={status}>
           {state.icon}
           <span>{state.words}</span>
         </span>
@@ -66,7 +68,7 @@ function Body({ item, id }: { item: ToolItem; id: string }) {
     <div className="toolbody" id={id}>
       {hasDiff ? item.diff?.map((diff, i) => <DiffView key={i} diff={diff} />) : null}
       {hasDiff && item.status === "done" ? null : (
-        <div data-testid="tool-input">
+        <div className="fields" data-testid="tool-input">
           {fieldsOf(item.input).map((field) => (
             <div key={field.name} className="field">
               <div className="label">{field.name}</div>

@@ -84,7 +84,10 @@ export function NewSession({ me }: { me: Me }) {
               ref={field}
               onChange={(event) => setPrompt(event.currentTarget.value)}
               onKeyDown={(event) => {
-                if (event.key === "Enter" && !event.shiftKey && !event.nativeEvent.isComposing) (event.preventDefault(), start());
+                if (event.key === "Enter" && !event.shiftKey && !event.nativeEvent.isComposing) {
+                event.preventDefault();
+                start();
+              }
               }}
               error={tooLong ? "This prompt is too long." : undefined}
               data-testid="composer"
@@ -110,7 +113,7 @@ export function NewSession({ me }: { me: Me }) {
             size="xs"
             aria-label="Workspace"
             value={kind}
-            onChange={(value) => setKind(value as SourceKind)}
+            onChange={(value) => setKind(value)}
             data={[
               { value: "empty", label: "Empty workspace" },
               { value: "git", label: "Git repository" },

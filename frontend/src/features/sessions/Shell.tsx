@@ -1,4 +1,4 @@
-import { Alert, AppShell, Burger, Group, Notification, Text, UnstyledButton } from "@mantine/core";
+import { AppShell, Burger, Group, Notification, Text, UnstyledButton } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
 import { Suspense, useEffect } from "react";
 import { useLiveState, useSessions } from "../../model/hooks.ts";
@@ -60,14 +60,14 @@ export function Shell({ me }: { me: Me }) {
       <AppShell.Main id="content" tabIndex={-1} className="main">
         <div className="banners">
           {WEAK.has(isolation) ? (
-            <Alert color="orange" variant="light" radius={0} py={8} role="note" data-testid="isolation-banner">
+            <div className="banner" data-tone="warn" role="note" data-testid="isolation-banner">
               <strong>{isolation === "none" ? "No isolation." : "Reduced isolation."}</strong> {isolationSummary}
-            </Alert>
+            </div>
           ) : null}
           {demo ? (
-            <Alert color="grape" variant="light" radius={0} py={8} role="note" data-testid="demo-banner">
+            <div className="banner" data-tone="demo" role="note" data-testid="demo-banner">
               <strong>Demo model.</strong> A scripted stand-in answers, not a real model. Connect one to get real work done.
-            </Alert>
+            </div>
           ) : null}
         </div>
         <Suspense>

@@ -1,5 +1,4 @@
 import { Badge, Button, Group, Paper, SegmentedControl, Stack, Text, Title, useMantineColorScheme } from "@mantine/core";
-import type { MantineColorScheme } from "@mantine/core";
 import type { ReactNode } from "react";
 import type { Me } from "../../net/api.ts";
 import { sayError } from "../../net/http.ts";
@@ -85,7 +84,7 @@ function Scheme() {
       w="fit-content"
       aria-label="Colours"
       value={colorScheme}
-      onChange={(value) => setColorScheme(value as MantineColorScheme)}
+      onChange={(value) => setColorScheme(value)}
       data={[
         { value: "auto", label: "System" },
         { value: "light", label: "Light" },

@@ -158,4 +158,5 @@ def _added(a: UsageRecord, b: UsageRecord) -> UsageRecord:
         cache_write_tokens=a.cache_write_tokens + b.cache_write_tokens,
         cost_usd=a.cost_usd + b.cost_usd,
         price_guessed=a.price_guessed or b.price_guessed,
+        refused=b.refused or a.refused,
     )
