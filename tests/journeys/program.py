@@ -34,17 +34,20 @@ class Program:
             "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
             "PILOTHOUSE_HOME": str(home / "ph"),
             "PILOTHOUSE_LOG_FORMAT": "json",
+            **{k: v for k, v in os.environ.items() if k.startswith("PILOTHOUSE_TEST_")},
             **env,
         }
         self.process: asyncio.subprocess.Process | None = None
         self.url = ""
         self.ticket = ""
         self.log = home / "server.log"
+        self.port = "0"
+        """A page comes back to the port that it knows."""
 
     async def start(self, *arguments: str) -> None:
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "pilothouse", "serve", "--port", "0", *arguments,
+                sys.executable, "-m", "pilothouse", "serve", "--port", self.port, *arguments,
                 env=self.env, stdout=log, stderr=log, stdin=asyncio.subprocess.DEVNULL,
             )  # fmt: skip
         deadline = time.monotonic() + START_S
