@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from pilothouse.adapters.sandboxes import fdpass, holder, interpreter, kernel, launch, proxied, trees
-from pilothouse.adapters.sandboxes.counter import PROTO, Client, Counter
+from pilothouse.adapters.sandboxes.counter import PROTO, Client, Counter, turn
 from pilothouse.adapters.sandboxes.layout import Layout, LayoutError, make, next_uid
 from pilothouse.adapters.sandboxes.stage import Stage
 from pilothouse.core.ids import is_uuid
@@ -103,8 +103,7 @@ class Keeper:
 
     def serve(self) -> None:
         while not self._done:
-            for key, _ in self._selector.select(1.0):
-                key.data()
+            turn(self._selector, 1.0)
             self._reap()
             if self._proxy:
                 self._proxy.tend(time.monotonic())

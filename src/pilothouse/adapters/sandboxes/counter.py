@@ -6,6 +6,7 @@ an answer that says so and the end of that connection; nobody else notices. A cl
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import socket
@@ -104,5 +105,9 @@ class Counter:
             self.drop(client)
 
 
-def refuse(what: str) -> Message:
-    return {"ok": False, "error": what}
+def turn(selector: selectors.BaseSelector, pause: float | None) -> None:
+    """One round of a loop whose data are calls. What an earlier call of the same round closed is left alone."""
+    for key, _ in selector.select(pause):
+        if selector.get_map().get(key.fd) is key:
+            with contextlib.suppress(BlockingIOError):
+                key.data()

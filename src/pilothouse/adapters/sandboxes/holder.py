@@ -33,7 +33,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pilothouse.adapters.sandboxes import fdpass, interpreter, kernel, launch, profile
-from pilothouse.adapters.sandboxes.counter import Client, Counter
+from pilothouse.adapters.sandboxes.counter import Client, Counter, turn
 
 TAIL_MAX = 16 * 1024
 """The end of what a program wrote: enough for its last words."""
@@ -94,8 +94,7 @@ class Holder:
 
     def serve(self) -> None:
         while not self._done:
-            for key, _ in self._selector.select(self._pause()):
-                key.data()
+            turn(self._selector, self._pause())
             self._expire(time.monotonic())
 
     # --- time
