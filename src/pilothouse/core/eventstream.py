@@ -5,7 +5,7 @@
     payload
     [u32 crc32 of everything before]
 
-All big-endian. `Decoder.feed` gives whole messages and raises `Broken` for bytes that are none; nothing can be read after.
+All big-endian. `Decoder.feed` gives whole messages and raises `Broken` for bytes that are none; the end of reading.
 """
 
 from __future__ import annotations

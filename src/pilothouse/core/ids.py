@@ -5,7 +5,7 @@
 | `SessionId`, `JobId` (ours) | UUID, lower case, 8-4-4-4-12 | the server |
 | `JobId` (caller's own) | 1–50 of `[A-Za-z0-9-]`, no dash at either end | the caller of `/trigger` |
 | `ApprovalId`, `QuestionId` | UUID | the server |
-| `ToolId`, `MessageId`, `RequestId`, `TurnId` | 1–200 printable ASCII without spaces | the agent or the runner: hostile, only ever echoed |
+| `ToolId`, `MessageId`, request and turn ids | 1–200 printable ASCII | agent or runner: hostile, only echoed |
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """The link: server <-> runner, JSON over one WebSocket (`/ws` of the runner), each message at most 32 KiB.
 
-Greeting   runner -> server  {"hello": {"proto": 1, "runnerId", "agent", "agentVersion", "capabilities": [], "first": n, "last": n}}
+Greeting   runner -> server  {"hello": {"proto": 1, "runnerId", "agent", "agentVersion", "model"?, "capabilities": [],
+                                        "first": n, "last": n}}
            server -> runner  {"attach": {"proto": 1, "acked": n, "fence": n, "env"?: {}}}
 Events     runner -> server  {"n": 17, "ev": {...}}         numbered from 1, kept until acknowledged
            server -> runner  {"ack": 17}                    everything up to 17 is in the log
 Commands   server -> runner  {"cmd": {"id", "type", ...}}   idempotent by id
            runner -> server  {"done": id, "error"?: text}
-Fragments  either way        {"f": id, "i": 0, "n": 3, "d": "<base64>"}   of any message above, in order, up to 8 MiB in all
+Fragments  either way        {"f": id, "i": 0, "n": 3, "d": "<base64>"}   of a message above, in order, 8 MiB in all
 
 `fence` grows with every attach of one server; an attach with a lower one than the runner has seen is refused, a higher
 one detaches whoever was attached. After `attach` the runner sends again every kept event after `acked`, so every open
@@ -220,6 +221,8 @@ class _Fragment(_L, frozen=True, kw_only=True):
     d: str = ""
 
 
+_MALFORMED = (msgspec.MsgspecError, ValueError, RecursionError)
+"""What decoding hostile bytes raises; a RecursionError means nesting beyond the interpreter's limit."""
 _encode = msgspec.json.Encoder().encode
 _fragment = msgspec.json.Decoder(_Fragment)
 _from_runner = msgspec.json.Decoder(FromRunner)
@@ -261,7 +264,7 @@ class Assembler:
         try:
             part = _fragment.decode(frame)
             piece = base64.b64decode(part.d, validate=True)
-        except (msgspec.MsgspecError, binascii.Error, ValueError) as error:
+        except (*_MALFORMED, binascii.Error) as error:
             return Broken(f"fragment: {error}")
         key = str(part.f)
         count, pieces = self._open.get(key, (part.n, []))
@@ -291,7 +294,7 @@ def parse_runner(message: bytes) -> FromRunner | Broken:
     """A whole message of a runner."""
     try:
         return _from_runner.decode(message)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except _MALFORMED as error:
         return Broken(str(error))
 
 
@@ -299,7 +302,7 @@ def parse_server(message: bytes) -> FromServer | Broken:
     """A whole message of a server."""
     try:
         return _from_server.decode(message)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except _MALFORMED as error:
         return Broken(str(error))
 
 
@@ -307,6 +310,6 @@ def parse_event(raw: bytes) -> RunnerEvent | Broken:
     """The event of a runner's message, if it is one that a runner may say."""
     try:
         event: RunnerEvent = _runner_event.decode(raw)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except _MALFORMED as error:
         return Broken(str(error))
     return event

@@ -1,7 +1,7 @@
 """What model calls cost, in USD per million tokens: list prices as published by the providers.
 
-As of 2026-11 for the families named; a model in none of them is priced like the dearest one here and the record says that
-the price is a guess, so that a budget errs on the careful side.
+As of 2026-11 for the families named; a model in none of them is priced like the dearest one here and the record says
+that the price is a guess, so that a budget errs on the careful side.
 """
 
 from __future__ import annotations

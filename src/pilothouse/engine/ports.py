@@ -1,4 +1,4 @@
-"""What the engine needs from outside, as few verbs as the meaning allows. Adapters implement these; nothing else is passed in.
+"""What the engine needs from outside, in as few verbs as the meaning allows. Adapters implement these.
 
 Every port has two implementations from the start: the real one and a fake that ships (`stores/memory`,
 `sandboxes/host` with the `echo` agent).
@@ -61,7 +61,8 @@ Op = Append | Mark | Put | Delete | Purge
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One event as stored: `body` is complete JSON, `seq` included. `first` is lower than `seq` for a folded row."""
+    """One event as stored: `body` is complete JSON, `seq` included. Stores set `first`: lower than `seq` for a
+    folded row, else the same."""
 
     seq: int
     body: bytes
@@ -100,7 +101,8 @@ class EventStore(Protocol):
         ...
 
     async def read(self, session: SessionId, after: int, limit: int) -> Page:
-        """Rows with `seq` > `after`, at most `limit`, ascending."""
+        """Rows with `seq` > `after`, at most `limit` (a store may give fewer to bound memory, but at least one if there
+        is one), ascending. A cursor inside a folded run gets the folded row."""
         ...
 
     async def get(self, kind: str, id: str) -> bytes | None: ...
@@ -202,6 +204,10 @@ class Sandboxes(Protocol):
     """Isolated places, one per session. They outlive the server."""
 
     async def probe(self) -> Probe: ...
+
+    def check(self, source: ev.Source) -> ev.Source:
+        """A source as it may be kept and shown, before anything of it is. Raises BadRequest naming what is wrong."""
+        ...
 
     async def open(self, spec: SandboxSpec) -> SandboxState:
         """Make the workspace if new (for a source: clone inside, or bind the directory), start the sandbox if it is

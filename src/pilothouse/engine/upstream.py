@@ -1,7 +1,7 @@
 """What the proxy needs from whoever serves the model: one call out, its answer in pieces.
 
-The proxy speaks the Anthropic Messages wire with the sessions. An upstream takes the same wire, without credentials, and
-turns it into what its provider wants.
+The proxy speaks the Anthropic Messages wire with the sessions. An upstream takes the same wire, without credentials,
+and turns it into what its provider wants.
 """
 
 from __future__ import annotations

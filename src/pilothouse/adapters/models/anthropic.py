@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
+from urllib.parse import urlsplit
 
 from pilothouse.adapters.models.http import Client, Limits
 from pilothouse.core.prices import Price, price_of
@@ -49,6 +50,4 @@ def found(settings: ModelSettings) -> bool:
 
 
 def _host(url: str) -> str:
-    from urllib.parse import urlsplit
-
     return urlsplit(url).hostname or "?"

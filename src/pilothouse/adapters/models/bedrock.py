@@ -1,6 +1,6 @@
 """Amazon Bedrock: the Messages wire translated to `InvokeModel`, signed with the AWS credential chain.
 
-    POST /v1/messages  stream        -> POST /model/{id}/invoke-with-response-stream   event stream -> server-sent events
+    POST /v1/messages  stream        -> POST /model/{id}/invoke-with-response-stream   event stream -> SSE
     POST /v1/messages                -> POST /model/{id}/invoke                        the body is the message
     POST /v1/messages/count_tokens   -> POST /model/{id}/count-tokens
     GET  /v1/models                  -> answered here: the default model
@@ -16,7 +16,7 @@ import base64
 import json
 import re
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -190,10 +190,8 @@ async def _whole(answer: Answer) -> bytes:
 async def _refused(answer: Answer) -> Answer:
     """A refusal in the words of the wire that the agent knows."""
     text = (await _whole(answer)).decode(errors="replace")
-    try:
+    with suppress(ValueError, AttributeError):
         text = str(json.loads(text).get("message") or text)
-    except (ValueError, AttributeError):
-        pass
     status = 529 if answer.status == 503 else answer.status
     return _json(status, _error(status, f"Amazon Bedrock: {text}"))
 

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import aiohttp
+from yarl import URL
 
 from pilothouse.engine.upstream import Answer, UpstreamCut, UpstreamFailed
 
@@ -43,8 +44,6 @@ class Client:
 
     @asynccontextmanager
     async def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> AsyncIterator[Answer]:
-        from yarl import URL
-
         try:
             response = await self._opened().request(
                 method, URL(url, encoded=True), headers=headers, data=body or None, allow_redirects=False

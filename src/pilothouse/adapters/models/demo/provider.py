@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from aiohttp import web
@@ -52,15 +52,17 @@ class Demo:
             if self._runner is None:
                 app = application(self._pace)
                 app.middlewares.append(self._ours_only)
-                runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
+                runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
                 await runner.setup()
-                await web.TCPSite(runner, "127.0.0.1", 0, shutdown_timeout=0.1).start()
+                await web.TCPSite(runner, "127.0.0.1", 0).start()
                 self._runner = runner
         host, port = self._runner.addresses[0][:2]
         return f"http://{host}:{port}"
 
     @web.middleware
-    async def _ours_only(self, request: web.Request, handler: web.typedefs.Handler) -> web.StreamResponse:
+    async def _ours_only(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
         """A port on loopback is open to every program of the host; only the proxy knows the key."""
         if not secrets.compare_digest(request.headers.get(_KEY, ""), self._key):
             raise web.HTTPForbidden

@@ -1,0 +1,85 @@
+# The same few commands everywhere; CI runs exactly `make check` and `make test`.
+# Needs python3 >= 3.11 with venv, git, make and the network to PyPI and npm. Node is the system's, or a wheel from PyPI.
+#
+# What is done is remembered by stamp files below .make/, each made by one script. A target runs again when a file it
+# is made from is newer; with fresh stamps `make run` starts neither pip nor npm.
+
+PYTHON ?= python3
+# Further arguments: make run ARGS="--port 9000", make test PYTEST_ARGS="tests/core -x"
+ARGS ?=
+PYTEST_ARGS ?=
+BENCH ?= $(wildcard bench/*.py)
+
+comma := ,
+BIN := .venv/bin
+STAMPS := .make
+PAGE := src/pilothouse/web/static/index.html
+PAGE_SOURCES := $(shell find frontend protocol -type f -not -path '*/node_modules/*' -not -path '*/.vite/*' \
+	-not -name '*.tsbuildinfo' -not -name '*.md' 2>/dev/null)
+
+export PYTHON
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# A proxy of the user's must not stand between tests and 127.0.0.1.
+export NO_PROXY := $(if $(NO_PROXY),$(NO_PROXY)$(comma))127.0.0.1,localhost,::1
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-page test-python check bench wheel lock clean \
+	check-style check-types check-imports check-page check-hosts
+
+help: ## shows this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(STAMPS)/run $(PAGE) ## starts the server and prints the link (ARGS="--port 9000")
+	@exec $(BIN)/pilothouse serve $(ARGS)
+
+setup: $(STAMPS)/dev $(PAGE) ## installs everything needed to develop and test
+
+check: check-hosts check-style check-imports check-types check-page ## linters, types, import directions
+
+test: setup $(STAMPS)/system ## front end tests, then pytest (PYTEST_ARGS="tests/core")
+	@scripts/test.sh $(PYTEST_ARGS)
+
+bench: setup ## runs the benchmarks (BENCH=bench/one.py)
+	@test -n "$(BENCH)" || { echo "bench: no benchmark in bench/" >&2; exit 1; }
+	@set -e; for file in $(BENCH); do echo "== $$file"; $(BIN)/python "$$file"; done
+
+wheel: $(STAMPS)/dev $(PAGE) ## builds wheel and sdist with the front end in them into dist/
+	@$(BIN)/python -m build --no-isolation --outdir dist
+
+lock: $(STAMPS)/dev ## resolves the Python dependencies anew (ARGS=--upgrade)
+	@PYTHON=$(BIN)/python scripts/lock.sh $(ARGS)
+
+clean: ## removes everything that make has made
+	rm -rf .venv $(STAMPS) frontend/node_modules src/pilothouse/web/static dist build
+
+check-hosts:
+	@scripts/check-hosts.sh
+
+check-style: $(STAMPS)/dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+check-imports: $(STAMPS)/dev
+	@$(BIN)/lint-imports
+
+check-types: $(STAMPS)/dev
+	@$(BIN)/mypy
+
+check-page: $(STAMPS)/page
+	@scripts/page.sh check
+
+$(STAMPS)/run: requirements.lock pyproject.toml scripts/python.sh
+	@scripts/python.sh run
+
+$(STAMPS)/dev: requirements.lock requirements-dev.lock pyproject.toml scripts/python.sh
+	@scripts/python.sh dev
+
+$(STAMPS)/system: scripts/system.sh
+	@scripts/system.sh
+
+# node_modules as the lock file says; the page itself depends on it only by content.
+$(STAMPS)/page: $(wildcard frontend/package.json frontend/package-lock.json) requirements-node.lock scripts/page.sh
+	@scripts/page.sh install
+
+$(PAGE): $(STAMPS)/page $(PAGE_SOURCES)
+	@scripts/page.sh build

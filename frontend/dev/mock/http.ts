@@ -1,0 +1,124 @@
+/** The HTTP API of the mock. */
+import { randomBytes, randomUUID } from "node:crypto";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { describe, ME, now } from "./world.ts";
+import type { Json, World } from "./world.ts";
+
+const SERVER: Json = {
+  version: "0.1.0-mock",
+  isolation: process.env.MOCK_ISOLATION ?? "namespaces",
+  isolationSummary: process.env.MOCK_ISOLATION ? "Sessions run as plain processes of this machine: only for trying things out." : "bubblewrap: own file system, processes and network per session.",
+  isolationFindings: ["User namespaces are available.", "No hardware virtualisation on this host."],
+  provider: "demo",
+  demo: true,
+  model: "demo-1",
+  ready: true,
+  agents: [
+    { id: "claude", label: "Claude Code" },
+    { id: "echo", label: "Echo (for tests)" },
+  ],
+  defaultAgent: "claude",
+  permissionModes: ["acceptEdits", "manual", "acceptAll", "plan", "dontAsk"],
+  promptMax: 1_048_576,
+  approvalTimeoutS: 300,
+};
+const TREE: Record<string, [string, string, number][]> = {
+  "": [["src", "directory", 0], ["tests", "directory", 0], ["README.md", "file", 812], ["latest", "link", 0], ["primes.py", "file", 431]],
+  src: [["app.py", "file", 2412], ["\u202egnp.exe", "file", 99]],
+  tests: [["test_app.py", "file", 1201]],
+};
+
+class Refusal extends Error {
+  constructor(readonly status: number, readonly code: string, detail: string, readonly more: Json = {}) {
+    super(detail);
+  }
+}
+
+async function bodyOf(request: IncomingMessage): Promise<Json> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of request) chunks.push(chunk as Buffer);
+  const text = Buffer.concat(chunks).toString("utf8");
+  return text === "" ? {} : (JSON.parse(text) as Json);
+}
+
+export async function answer(world: World, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const reply = (status: number, body?: unknown, type = "application/json"): void => {
+    response.writeHead(status, body === undefined ? {} : { "content-type": type });
+    response.end(body === undefined ? undefined : typeof body === "string" ? body : JSON.stringify(body));
+  };
+  try {
+    const url = new URL(request.url ?? "/", "http://mock");
+    const [status, body, type] = route(world, request.method ?? "GET", url, await bodyOf(request));
+    reply(status, body, type);
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error;
+    reply(error.status, { type: "about:blank", title: error.code, status: error.status, code: error.code, detail: error.message, ...error.more }, "application/problem+json");
+  }
+}
+
+type Answer = [status: number, body?: unknown, type?: string];
+
+function route(world: World, method: string, url: URL, body: Json): Answer {
+  const [, , kind, id, part, tail] = url.pathname.split("/");
+  if (kind === "signin") {
+    if (body.ticket !== "demo") throw new Refusal(401, "unauthenticated", "The ticket is unknown, used or too old.");
+    world.signedIn = true;
+    return [204];
+  }
+  if (!world.signedIn) throw new Refusal(401, "unauthenticated", "Sign in first.");
+  if (kind === "signout") return (world.signedIn = false), [204];
+  if (kind === "me") return [200, { principal: { kind: "person", id: "p1", name: ME, scopes: ["read", "run", "approve", "admin"] }, csrf: "mock", server: SERVER }];
+  if (kind === "keys") return keys(world, method, id, body);
+  if (kind === "approvals" || kind === "questions") return decide(world, method, id ?? "", body);
+  if (kind !== "sessions") throw new Refusal(404, "not_found", "No such thing.");
+  if (!id) {
+    if (method === "POST") return [201, describe(world, world.create(body))];
+    const items = [...world.sessions.values()].map((one) => describe(world, one)).reverse();
+    return [200, { items, next: null }];
+  }
+  const session = world.sessions.get(id);
+  if (!session) throw new Refusal(404, "not_found", "No such session.");
+  if (part === "texts") return [200, world.texts.get(tail ?? "") ?? "", "text/plain"];
+  if (part === "files") {
+    const path = url.searchParams.get("path") ?? "";
+    if (tail) return [200, `content of ${path}\n`, "application/octet-stream"];
+    const entries = TREE[path];
+    if (!entries) throw new Refusal(404, "not_found", "No such directory.");
+    return [200, { path, entries: entries.map(([name, what, size]) => ({ name, kind: what, size, mtime: now() })) }];
+  }
+  if (part === "stop") return (session.stopped = true), [204];
+  if (method === "DELETE") return world.sessions.delete(id), [204];
+  if (method === "PATCH") {
+    session.title = String(body.title ?? session.title);
+    world.append(session, { type: "session", agent: session.agent, isolation: "namespaces", title: session.title });
+  }
+  return [200, describe(world, session)];
+}
+
+function keys(world: World, method: string, id: string | undefined, body: Json): Answer {
+  if (method === "GET") return [200, { items: [...world.keys.values()], next: null }];
+  if (method === "DELETE") return world.keys.delete(id ?? ""), [204];
+  const key = { id: randomUUID(), name: body.name, scopes: body.scopes, createdAt: now() };
+  world.keys.set(key.id, key);
+  return [201, { ...key, key: `ph_${randomBytes(24).toString("base64url")}` }];
+}
+
+function decide(world: World, method: string, id: string, body: Json): Answer {
+  const ask = world.asks.get(id);
+  if (!ask) throw new Refusal(404, "not_found", "No such approval.");
+  const { session, event } = ask;
+  if (method === "GET") return [200, { ...ask.full, sessionId: session.id, state: ask.outcome ?? "pending" }];
+  if (ask.outcome) throw new Refusal(409, "already_resolved", "Already decided.", { outcome: ask.outcome, by: ask.by });
+  ask.by = ME;
+  if (event.type === "question") {
+    ask.outcome = "answered";
+    world.append(session, { type: "question_answered", jobId: event.jobId, questionId: id, answers: body.answers, by: ME, outcome: "answered" });
+  } else {
+    if (body.inputHash !== event.inputHash) throw new Refusal(409, "conflict", "The input is not the one that was shown.");
+    ask.outcome = body.approved === true ? "approved" : "denied";
+    const { optionId, message, updatedInput } = body;
+    world.append(session, { type: "approval_resolved", jobId: event.jobId, approvalId: id, outcome: ask.outcome, by: ME, ...(optionId ? { optionId } : {}), ...(message ? { message } : {}), ...(updatedInput ? { updatedInput } : {}) });
+  }
+  ask.settle(body);
+  return [200, { ...event, state: ask.outcome }];
+}

@@ -1,0 +1,104 @@
+import { ActionIcon, Badge, Button, Group, Loader, Text, Tooltip } from "@mantine/core";
+import { useDisclosure } from "@mantine/hooks";
+import { FolderOpen, Users } from "lucide-react";
+import { lazy, Suspense, useCallback } from "react";
+import { useFollow, useSessions } from "../../model/hooks.ts";
+import type { Me } from "../../net/api.ts";
+import { plain } from "../../protocol/reveal.ts";
+import { plural } from "../../ui/words.ts";
+import { Composer } from "./Composer.tsx";
+import { Log } from "./Log.tsx";
+import { StatusLine } from "./StatusLine.tsx";
+import { useAnnounced } from "./announce.ts";
+
+const Files = lazy(async () => ({ default: (await import("../files/Files.tsx")).Files }));
+
+export function Chat({ id, me, onGone }: { id: string; me: Me; onGone: () => void }) {
+  const live = useFollow(id);
+  const sessions = useSessions();
+  const session = sessions.data?.find((one) => one.id === id);
+  const [filesOpen, files] = useDisclosure(false);
+  const announced = useAnnounced(live);
+  const jump = useCallback(() => {
+    document.querySelector<HTMLElement>('[data-pending-card="true"]')?.focus();
+  }, []);
+  const missing = sessions.data !== undefined && !session && live?.view.head === 0 && !sessions.isFetching;
+
+  if (missing)
+    return (
+      <div className="newsession">
+        <Group>
+          <Text>This session does not exist, or is not yours.</Text>
+          <Button variant="default" onClick={onGone}>
+            New session
+          </Button>
+        </Group>
+      </div>
+    );
+
+  const view = live?.view;
+  const title = plain(view?.title ?? session?.title ?? "") || "Untitled session";
+  const weak = view?.isolation === "none" || view?.isolation === "reduced";
+  const viewers = live?.viewers ?? 0;
+  const pending = (view?.pendingApprovals.length ?? 0) + (view?.pendingQuestions.length ?? 0);
+  return (
+    <section className="chat" aria-label="Conversation">
+      <header className="chathead">
+        <h1 className="ellipsis" data-testid="session-title" title={title}>
+          {title}
+        </h1>
+        {view?.demo ? (
+          <Badge color="grape" variant="light" size="sm" data-testid="demo-label">
+            demo
+          </Badge>
+        ) : null}
+        {weak ? (
+          <Badge color="orange" variant="light" size="sm" data-testid="isolation-label">
+            {view.isolation === "none" ? "no isolation" : "reduced isolation"}
+          </Badge>
+        ) : null}
+        <Group ml="auto" gap={6} wrap="nowrap">
+          {viewers > 1 ? (
+            <Tooltip label={`${plural(viewers, "viewer")} here`}>
+              <Group gap={4} c="dimmed" fz="sm" wrap="nowrap" data-testid="viewers">
+                <Users size={15} aria-hidden="true" />
+                {viewers}
+                <span className="sr-only">viewers</span>
+              </Group>
+            </Tooltip>
+          ) : null}
+          <Tooltip label="Files of the workspace">
+            <ActionIcon variant="subtle" color="gray" onClick={files.open} aria-label="Files" data-testid="files">
+              <FolderOpen size={18} />
+            </ActionIcon>
+          </Tooltip>
+        </Group>
+      </header>
+      {live && view && (live.caughtUp || view.order.length > 0 || live.target === 0) ? (
+        <Log id={id} live={live} />
+      ) : (
+        <div className="scroller" role="status">
+          <Group justify="center" pt="xl" c="dimmed">
+            <Loader size="sm" /> Reading the log…
+          </Group>
+        </div>
+      )}
+      <div className="sr-only" role="status" aria-live="polite">
+        {announced}
+      </div>
+      <div className="foot">
+        {pending > 0 ? (
+          <div className="waiting" data-testid="waiting">
+            <span>{plural(pending, "answer")} needed from you</span>
+            <Button size="compact-sm" variant="filled" color="orange" onClick={jump}>
+              Review
+            </Button>
+          </div>
+        ) : null}
+        <Composer id={id} live={live} session={session} me={me} />
+        <StatusLine live={live} session={session} />
+      </div>
+      <Suspense>{filesOpen ? <Files id={id} running={live?.running ?? false} onClose={files.close} /> : null}</Suspense>
+    </section>
+  );
+}

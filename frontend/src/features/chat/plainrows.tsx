@@ -1,0 +1,109 @@
+/** Rows without a life of their own. */
+import { Alert, Anchor } from "@mantine/core";
+import { Ban, Circle, CircleAlert, CircleCheck, CircleDot, CircleX, Download, Megaphone, RotateCw, Wallet } from "lucide-react";
+import type { EventOf, PlanEntry } from "../../protocol/events.ts";
+import { plain } from "../../protocol/reveal.ts";
+import type { NoticeItem } from "../../protocol/view.ts";
+import { asText } from "../../ui/input.ts";
+import { ExactBox } from "../../ui/Exact.tsx";
+import { bytes, cost, duration, plural } from "../../ui/words.ts";
+import { api } from "../../wiring.ts";
+
+const PLAN_ICONS = { pending: Circle, in_progress: CircleDot, completed: CircleCheck };
+const PLAN_WORDS = { pending: "to do", in_progress: "in progress", completed: "done" };
+
+export function Plan({ entries }: { entries: PlanEntry[] }) {
+  const done = entries.filter((one) => one.status === "completed").length;
+  return (
+    <section className="plan" data-testid="plan" aria-label="Plan">
+      <div className="label">
+        Plan · {done} of {entries.length}
+      </div>
+      <ol>
+        {entries.map((one, i) => {
+          const Icon = PLAN_ICONS[one.status];
+          return (
+            <li key={i} data-status={one.status}>
+              <Icon size={15} aria-label={PLAN_WORDS[one.status]} />
+              <span>{one.content}</span>
+            </li>
+          );
+        })}
+      </ol>
+    </section>
+  );
+}
+
+export function Notice({ item }: { item: NoticeItem }) {
+  return (
+    <div className="noticeline" data-testid={item.notice} data-notice={item.notice}>
+      {item.notice === "retry" ? <RotateCw size={14} /> : <CircleAlert size={14} />}
+      <span>{item.text}</span>
+    </div>
+  );
+}
+
+export function Artifact({ event }: { event: EventOf<"artifact"> }) {
+  const url = api.artifactUrl(event.url);
+  const name = plain(event.path);
+  return (
+    <div className="noticeline" data-testid="artifact">
+      <Download size={14} />
+      {url ? (
+        <Anchor href={url} download fz="sm">
+          {name}
+        </Anchor>
+      ) : (
+        <span>{name}</span>
+      )}
+      <span>{bytes(event.size)}</span>
+    </div>
+  );
+}
+
+export function Custom({ event }: { event: EventOf<"custom"> }) {
+  return (
+    <div className="field" data-testid="custom">
+      <div className="noticeline">
+        <Megaphone size={14} /> {plain(event.name)} · {plain(event.by)}
+      </div>
+      <ExactBox text={asText(event.data)} limited label={event.name} />
+    </div>
+  );
+}
+
+export function ErrorRow({ event }: { event: EventOf<"error"> }) {
+  return (
+    <Alert color="red" variant="light" icon={<CircleAlert />} data-testid="error-event" data-code={event.code}>
+      {event.message}
+    </Alert>
+  );
+}
+
+const ENDS = {
+  succeeded: { icon: <CircleCheck size={15} color="var(--mantine-color-teal-6)" />, words: "Done" },
+  failed: { icon: <CircleX size={15} color="var(--mantine-color-red-6)" />, words: "Failed" },
+  interrupted: { icon: <Ban size={15} />, words: "Interrupted" },
+  budget_exceeded: { icon: <Wallet size={15} color="var(--mantine-color-orange-6)" />, words: "Stopped: the budget is used up" },
+};
+
+export function End({ event }: { event: EventOf<"complete"> }) {
+  const end = ENDS[event.outcome];
+  const why = event.outcome === "succeeded" ? undefined : event.reason ?? (event.outcome === "failed" ? event.result : undefined);
+  return (
+    <>
+      {why && event.outcome !== "interrupted" ? (
+        <Alert color={event.outcome === "failed" ? "red" : "orange"} variant="light" mb={8} data-testid="job-reason">
+          {why}
+        </Alert>
+      ) : null}
+      <div className="endline" data-testid="job-end" data-outcome={event.outcome}>
+        {end.icon}
+        <span>{end.words}</span>
+        <span>{duration(event.durationMs)}</span>
+        <span>{plural(event.numTurns, "turn")}</span>
+        <span>{cost(event.totalCost)}</span>
+      </div>
+    </>
+  );
+}

@@ -1,0 +1,109 @@
+import { AppShell, Burger, Group, Notification, Text, UnstyledButton } from "@mantine/core";
+import { useDisclosure } from "@mantine/hooks";
+import { Suspense, useEffect } from "react";
+import { useLiveState, useSessions } from "../../model/hooks.ts";
+import { go, hrefOf, useRoute } from "../../model/route.ts";
+import type { Me } from "../../net/api.ts";
+import { store } from "../../wiring.ts";
+import { Chat } from "../chat/Chat.tsx";
+import { Settings } from "../settings/Settings.tsx";
+import { Connection } from "../../ui/Connection.tsx";
+import { Mark } from "../../ui/Mark.tsx";
+import { NewSession } from "./NewSession.tsx";
+import { SessionList } from "./SessionList.tsx";
+import { useTitle } from "./title.ts";
+
+const WEAK = new Set(["none", "reduced"]);
+const NOTICE_MS = 6_000;
+
+export function Shell({ me }: { me: Me }) {
+  const route = useRoute();
+  const [open, drawer] = useDisclosure(false);
+  const sessions = useSessions();
+  useTitle(sessions.data ?? [], route);
+  const { isolation, isolationSummary, demo } = me.server;
+  const { close } = drawer;
+  useEffect(() => close(), [route, close]);
+  return (
+    <AppShell
+      layout="alt"
+      navbar={{ width: 288, breakpoint: "sm", collapsed: { mobile: !open } }}
+      header={{ height: { base: 48, sm: 0 } }}
+      padding={0}
+    >
+      <a className="skip" href="#content" onClick={(event) => (event.preventDefault(), focusContent())}>
+        Skip to content
+      </a>
+      <AppShell.Header hiddenFrom="sm" px="sm">
+        <Group h="100%" gap="sm" wrap="nowrap">
+          <Burger opened={open} onClick={drawer.toggle} size="sm" aria-label={open ? "Close the sessions" : "Open the sessions"} data-testid="menu" />
+          <UnstyledButton component="a" href={hrefOf({ page: "new" })}>
+            <Group gap={8}>
+              <Mark />
+              <Text fw={600}>Pilothouse</Text>
+            </Group>
+          </UnstyledButton>
+          <Group ml="auto">
+            <Connection compact />
+          </Group>
+        </Group>
+      </AppShell.Header>
+      <AppShell.Navbar aria-label="Sessions" className="nav">
+        <SessionList
+          sessions={sessions.data}
+          error={sessions.error}
+          current={route.page === "session" ? route.id : undefined}
+          me={me}
+          menu={<Burger hiddenFrom="sm" opened={open} onClick={drawer.toggle} size="sm" aria-label="Close the sessions" />}
+        />
+      </AppShell.Navbar>
+      <AppShell.Main id="content" tabIndex={-1} className="main">
+        <div className="banners">
+          {WEAK.has(isolation) ? (
+            <div className="banner" data-tone="warn" role="note" data-testid="isolation-banner">
+              <strong>{isolation === "none" ? "No isolation." : "Reduced isolation."}</strong> {isolationSummary}
+            </div>
+          ) : null}
+          {demo ? (
+            <div className="banner" data-tone="demo" role="note" data-testid="demo-banner">
+              <strong>Demo model.</strong> A scripted stand-in answers, not a real model. Connect one to get real work done.
+            </div>
+          ) : null}
+        </div>
+        <Suspense>
+          {route.page === "session" ? <Chat key={route.id} id={route.id} me={me} onGone={() => go({ page: "new" })} /> : null}
+          {route.page === "new" ? <NewSession me={me} /> : null}
+          {route.page === "settings" ? <Settings me={me} /> : null}
+        </Suspense>
+      </AppShell.Main>
+      <Notices />
+    </AppShell>
+  );
+}
+
+const focusContent = (): void => document.getElementById("content")?.focus();
+
+/** What went wrong and belongs to no row. */
+function Notices() {
+  const notice = useLiveState((state) => state.notice);
+  useEffect(() => {
+    if (!notice) return;
+    const timer = setTimeout(() => store.setState((state) => (state.notice === notice ? omit(state) : state), true), NOTICE_MS);
+    return () => clearTimeout(timer);
+  }, [notice]);
+  return (
+    <div className="notices" role="status" aria-live="polite">
+      {notice ? (
+        <Notification color="red" withCloseButton onClose={() => store.setState(omit, true)} closeButtonProps={{ "aria-label": "Close" }}>
+          {notice.text}
+        </Notification>
+      ) : null}
+    </div>
+  );
+}
+
+function omit(state: ReturnType<typeof store.getState>): ReturnType<typeof store.getState> {
+  const rest = { ...state };
+  delete rest.notice;
+  return rest;
+}

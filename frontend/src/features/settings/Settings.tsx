@@ -1,0 +1,108 @@
+import { Badge, Button, Group, Paper, SegmentedControl, Stack, Text, Title, useMantineColorScheme } from "@mantine/core";
+import type { ReactNode } from "react";
+import type { Me } from "../../net/api.ts";
+import { sayError } from "../../net/http.ts";
+import { api, client, queries } from "../../wiring.ts";
+import { Keys } from "./Keys.tsx";
+
+const GOOD = new Set(["vm", "gvisor", "namespaces"]);
+
+export function Settings({ me }: { me: Me }) {
+  const { server, principal } = me;
+  return (
+    <div className="newsession">
+      <Stack gap="lg" w="100%" maw={720} mb="auto">
+        <Title order={1} fz={22}>
+          Settings
+        </Title>
+        <Part title="Isolation">
+          <Group gap={8}>
+            <Badge color={GOOD.has(server.isolation) ? "teal" : "orange"} variant="light" data-testid="isolation">
+              {server.isolation}
+            </Badge>
+            <Text fz="sm">{server.isolationSummary}</Text>
+          </Group>
+          {server.isolationFindings.length > 0 ? (
+            <ul style={{ margin: 0, paddingLeft: 18, fontSize: 14 }}>
+              {server.isolationFindings.map((one, i) => (
+                <li key={i}>{typeof one === "string" ? one : (one.message ?? one.summary ?? one.name ?? JSON.stringify(one))}</li>
+              ))}
+            </ul>
+          ) : null}
+        </Part>
+        <Part title="Model">
+          <Group gap={8}>
+            <Badge color={server.demo ? "grape" : "teal"} variant="light" data-testid="model">
+              {server.demo ? "demo" : server.provider}
+            </Badge>
+            <Text fz="sm">
+              {server.model}
+              {server.demo ? ": a scripted stand-in, used because no model credential was found." : ""}
+            </Text>
+          </Group>
+        </Part>
+        <Part title="Appearance">
+          <Scheme />
+        </Part>
+        <Keys />
+        <Part title="Account">
+          <Group justify="space-between">
+            <Text fz="sm">
+              Signed in as <strong>{principal.name || principal.id}</strong>
+            </Text>
+            <Button variant="default" size="xs" onClick={signOut} data-testid="signout">
+              Sign out
+            </Button>
+          </Group>
+        </Part>
+        <Text fz="xs" c="dimmed">
+          Pilothouse {server.version}
+        </Text>
+      </Stack>
+    </div>
+  );
+}
+
+export function Part({ title, children }: { title: string; children: ReactNode }) {
+  return (
+    <Paper withBorder radius="md" p="md" component="section" aria-label={title}>
+      <Stack gap="sm">
+        <Title order={2} fz={15}>
+          {title}
+        </Title>
+        {children}
+      </Stack>
+    </Paper>
+  );
+}
+
+function Scheme() {
+  const { colorScheme, setColorScheme } = useMantineColorScheme();
+  return (
+    <SegmentedControl
+      size="xs"
+      w="fit-content"
+      aria-label="Colours"
+      value={colorScheme}
+      onChange={(value) => setColorScheme(value)}
+      data={[
+        { value: "auto", label: "System" },
+        { value: "light", label: "Light" },
+        { value: "dark", label: "Dark" },
+      ]}
+      data-testid="theme"
+    />
+  );
+}
+
+function signOut(): void {
+  api.signOut().then(
+    () => {
+      client.reset();
+      queries.clear();
+      window.location.hash = "";
+      window.location.reload();
+    },
+    (error: unknown) => client.say(sayError(error)),
+  );
+}

@@ -1,0 +1,38 @@
+/** What components ask for. */
+import { useQuery } from "@tanstack/react-query";
+import { useEffect } from "react";
+import { useStore } from "zustand";
+import type { Item } from "../protocol/view.ts";
+import { api, client, http, store } from "../wiring.ts";
+import type { Live } from "./feed.ts";
+import type { State } from "./store.ts";
+
+export const useLiveState = <T>(pick: (state: State) => T): T => useStore(store, pick);
+
+export const useMe = (enabled = true) =>
+  useQuery({
+    queryKey: ["me"],
+    enabled,
+    queryFn: async ({ signal }) => {
+      const me = await api.me(signal);
+      http.csrf = me.csrf;
+      return me;
+    },
+    staleTime: 60_000,
+  });
+
+export const useSessions = () =>
+  useQuery({
+    queryKey: ["sessions"],
+    queryFn: async ({ signal }) => (await api.sessions(signal)).items,
+    refetchInterval: 5_000,
+  });
+
+export function useFollow(chatId: string): Live | undefined {
+  useEffect(() => client.follow(chatId), [chatId]);
+  return useStore(store, (state) => state.lives.get(chatId));
+}
+
+/** One row of a session; a component that reads it renders again only when that row changed. */
+export const useItem = (chatId: string, key: string): Item | undefined =>
+  useStore(store, (state) => state.lives.get(chatId)?.view.items.get(key));

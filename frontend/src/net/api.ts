@@ -1,0 +1,117 @@
+/** The calls of `protocol/http.md` that the page makes, with their answers' types. */
+import type { EventOf, Isolation } from "../protocol/events.ts";
+import type { Http } from "./http.ts";
+
+export interface Me {
+  principal: { kind: "person" | "key"; id: string; name: string; scopes: string[] };
+  csrf: string;
+  server: {
+    version: string;
+    isolation: Isolation;
+    isolationSummary: string;
+    isolationFindings: (string | { name?: string; message?: string; summary?: string })[];
+    provider: string;
+    demo: boolean;
+    model: string;
+    ready: boolean;
+    agents: { id: string; label: string }[];
+    defaultAgent: string;
+    permissionModes: string[];
+    promptMax: number;
+    approvalTimeoutS: number;
+  };
+}
+
+export interface Session {
+  id: string;
+  title: string;
+  agent: string;
+  isolation: Isolation;
+  source?: { git?: string; dir?: string } | null;
+  createdAt: string;
+  lastActiveAt: string;
+  state: "new" | "active" | "idle" | "stopped" | "lost";
+  running: boolean;
+  pendingApprovals: number;
+  pendingQuestions: number;
+  totalCost: number;
+  head: number;
+  permissionMode: string;
+  model?: string | null;
+}
+
+export interface NewSession {
+  agent?: string;
+  title?: string;
+  source?: { git: string } | { dir: string };
+  permissionMode?: string;
+  model?: string;
+}
+
+export type Approval = Omit<EventOf<"approval_required">, "type" | "seq"> & { state: string };
+export interface Decision {
+  approved: boolean;
+  inputHash: string;
+  optionId?: string;
+  message?: string;
+  updatedInput?: unknown;
+}
+export interface Key {
+  id: string;
+  name: string;
+  scopes: string[];
+  createdAt: string;
+  lastUsedAt?: string | null;
+}
+export interface FileEntry {
+  name: string;
+  kind: "file" | "directory" | "link" | "other";
+  size: number;
+  mtime: string | number;
+}
+interface Page<T> {
+  items: T[];
+  next: string | null;
+}
+
+const id = encodeURIComponent;
+
+export const makeApi = (http: Http) => ({
+  me: (signal?: AbortSignal) => http.get<Me>("api/me", signal),
+  signIn: (ticket: string) => http.send<undefined>("POST", "api/signin", { ticket }),
+  signOut: () => http.send<undefined>("POST", "api/signout"),
+  sessions: (signal?: AbortSignal) => http.get<Page<Session>>("api/sessions?limit=200", signal),
+  session: (session: string) => http.get<Session>(`api/sessions/${id(session)}`),
+  createSession: (body: NewSession) => http.send<Session>("POST", "api/sessions", body),
+  changeSession: (session: string, body: { title?: string; permissionMode?: string }) =>
+    http.send<Session>("PATCH", `api/sessions/${id(session)}`, body),
+  deleteSession: (session: string) => http.send<undefined>("DELETE", `api/sessions/${id(session)}`),
+  stopSession: (session: string) => http.send<undefined>("POST", `api/sessions/${id(session)}/stop`),
+  approval: (approval: string) => http.get<Approval>(`api/approvals/${id(approval)}`),
+  decide: (approval: string, body: Decision) => http.send<Approval>("POST", `api/approvals/${id(approval)}`, body),
+  answer: (question: string, answers: Record<string, string>) =>
+    http.send<unknown>("POST", `api/questions/${id(question)}`, { answers }),
+  files: (session: string, path: string) =>
+    http.get<{ path: string; entries: FileEntry[] }>(`api/sessions/${id(session)}/files?path=${id(path)}`),
+  fileUrl: (session: string, path: string) =>
+    http.url(`api/sessions/${id(session)}/files/content?path=${id(path)}`),
+  zipUrl: (session: string, path = "") =>
+    http.url(`api/sessions/${id(session)}/files/zip${path ? `?path=${id(path)}` : ""}`),
+  /** The whole of a field that the log holds cut. Only addresses of our own API are followed. */
+  fullText: (url: string) => {
+    const path = url.replace(/^\/+/, "");
+    if (!/^api\/sessions\/[\w-]+\/texts\/[\w-]+$/.test(path)) throw new Error("The full text has a strange address.");
+    return http.text(path);
+  },
+  /** The same rule for a collected file. */
+  artifactUrl: (url: string): string | undefined => {
+    const path = url.replace(/^\/+/, "");
+    return path.startsWith("api/") && !path.includes("..") ? http.url(path) : undefined;
+  },
+  keys: (signal?: AbortSignal) => http.get<Page<Key>>("api/keys", signal),
+  createKey: (name: string, scopes: string[]) =>
+    http.send<Key & { key: string }>("POST", "api/keys", { name, scopes }),
+  revokeKey: (key: string) => http.send<undefined>("DELETE", `api/keys/${id(key)}`),
+});
+
+export type Api = ReturnType<typeof makeApi>;

@@ -1,0 +1,110 @@
+"""The server's side of keeper and holder: one short connection per request. Raises Unavailable with their words."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pilothouse.adapters.sandboxes import fdpass, layout
+from pilothouse.core.errors import Unavailable
+
+PROTO = 1
+START_MAX_S = 30.0
+"""A keeper that must first copy certificates and mount, on a loaded machine."""
+ANSWER_MAX_S = 40.0
+"""Longer than a sandbox may take to start."""
+_LOG_TAIL = 2000
+
+
+class Away(Exception):
+    """Nobody answers on that socket."""
+
+
+async def ask(path: Path, message: dict[str, Any], patience: float = ANSWER_MAX_S) -> dict[str, Any]:
+    """The answer to one request. Raises Away, or Unavailable when it is refused."""
+    try:
+        async with asyncio.timeout(patience):
+            reader, writer = await asyncio.open_unix_connection(path, limit=fdpass.LINE_MAX)
+            try:
+                await _exchange(reader, writer, {"verb": "hello", "proto": PROTO})
+                answer = await _exchange(reader, writer, message)
+            finally:
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+    except TimeoutError:
+        raise Unavailable(f"{message['verb']}: no answer within {patience:.0f} s") from None
+    except (OSError, ValueError, fdpass.Broken) as error:
+        raise Away(f"{message['verb']}: {error}") from None
+    if answer.get("ok") is not True:
+        raise Unavailable(str(answer.get("error") or "refused"))
+    return answer
+
+
+async def _exchange(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, message: dict[str, Any]
+) -> dict[str, Any]:
+    writer.write(json.dumps(message).encode() + b"\n")
+    await writer.drain()
+    line = await reader.readline()
+    if not line:
+        raise fdpass.Broken("hung up")
+    return fdpass.parse(line)
+
+
+async def ensure_keeper(home: Path, runtime: Path, argv: Sequence[str]) -> layout.Layout:
+    """A keeper that answers, started when there is none: `argv` is its command without directories.
+
+    Raises Unavailable.
+    """
+    try:
+        found = layout.make(home, runtime)
+    except (layout.LayoutError, OSError) as error:
+        raise Unavailable(str(error)) from None
+    if not await _answers(found):
+        await asyncio.to_thread(_start, found, list(argv))
+        if not await _answers(found):
+            raise Unavailable(f"the keeper does not answer; see {found.log}")
+    return found
+
+
+async def _answers(found: layout.Layout) -> bool:
+    try:
+        await ask(found.keeper, {"verb": "status"}, patience=5.0)
+    except Away:
+        return False
+    return True
+
+
+def _start(found: layout.Layout, argv: list[str]) -> None:
+    """Under a lock of its own, so that two servers do not race; the keeper's own lock settles it in any case."""
+    where = ["--home", str(found.home), "--runtime", str(found.runtime), "--detach"]
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    lock = os.open(found.runtime / "start.lock", flags, 0o600)
+    log = os.open(found.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = subprocess.run(  # noqa: S603
+            [*argv, *where],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            start_new_session=True,
+            timeout=START_MAX_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Unavailable(f"the keeper did not start: {error}") from None
+    finally:
+        os.close(log)
+        os.close(lock)
+    if done.returncode != 0:
+        tail = found.log.read_bytes()[-_LOG_TAIL:].decode(errors="replace").strip()
+        raise Unavailable(f"the keeper did not start: {tail.splitlines()[-1] if tail else done.returncode}")

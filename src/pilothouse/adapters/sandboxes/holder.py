@@ -1,0 +1,368 @@
+"""The holder: a small process per session, parent of its sandbox, keeper of its sockets; it outlives server and keeper.
+
+Control socket `<runtime>/<uuid>.ctl`, JSON lines (see fdpass), one request at a time on a connection, `hello` first:
+
+    {"verb": "hello", "proto": 1, "watch"?: true}  {"ok": true, "proto": 1, "version", "session", "pid"}
+    {"verb": "state"}       {"ok": true, "session", "sandbox", "agent", "alive", "runner", "runnerStarted", "exit",
+                             "runnerExit", "log"}          log: the end of the runner's standard error
+    {"verb": "runner"}      the state, when a runner is alive: started if there was none
+    {"verb": "wait"}        the state, as soon as no runner is alive
+    {"verb": "listeners"}   {"ok": true, "listeners": ["model", "egress"]} with the two sockets
+    {"verb": "run", "argv": [], "module"?: name, "env"?: {}, "timeout"?: s}
+                            {"ok": true, "exit": "exit 0", "output"} when it has ended; a module of ours gets argv
+    {"verb": "stop"}        {"ok": true, "exit"} when everything inside has ended; the holder goes too
+    {"verb": "forget"}      the same, only if it has ended by itself
+    any                     {"ok": false, "error": "..."}
+
+A watcher is told {"ended": "signal 9"} once. What ended by itself stays to be asked for EXIT_KEPT_S after somebody has
+read its exit. Nobody but the keeper's uid and root is answered.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from pilothouse.adapters.sandboxes import fdpass, interpreter, kernel, launch, profile
+from pilothouse.adapters.sandboxes.counter import Client, Counter
+
+TAIL_MAX = 16 * 1024
+"""The end of what a program wrote: enough for its last words."""
+GRACE_S = 3.0
+"""From asking politely to the end, at a stop."""
+EXIT_KEPT_S = 600.0
+RUN_MAX_S = 1800.0
+_RUNNER_FD = 3
+_MODULE = re.compile(r"pilothouse(\.[a-z_]+)+\Z")
+_READ = 65536
+_SIGNALLED = 128
+"""bwrap passes on the end of its child as a shell does: 128 and the signal."""
+
+Reply = dict[str, Any]
+
+
+@dataclass
+class _Task:
+    """A process inside that somebody waits for, or the runner."""
+
+    reply: Callable[[Reply], None] | None = None
+    output: bytearray = field(default_factory=bytearray)
+    pipe: int = -1
+    exit: str = ""
+    deadline: float = 0.0
+
+
+class Holder:
+    def __init__(self, order: launch.Order, control: socket.socket, runner: socket.socket) -> None:
+        self._order = order
+        self._control = control
+        self._runner_socket = runner
+        self._selector = selectors.DefaultSelector()
+        self._tasks: dict[int, _Task] = {}
+        self._keys = 0
+        self._runner: int | None = None
+        self._runner_exit = ""
+        self._runner_log = bytearray()
+        self._waiting: list[Client] = []
+        self._stopping: list[Client] = []
+        self._kill_at = 0.0
+        self._exit = ""
+        self._leave_at = 0.0
+        self._done = False
+        self._sandbox_log = bytearray()
+        self._runners = 0
+
+    def start(self) -> None:
+        """Raises LaunchFailed."""
+        self._running = launch.launch(self._order)
+        self._pidfd = os.pidfd_open(self._running.pid)
+        greeting = {"session": self._order.session}
+        self._counter = Counter(self._selector, self._control, self._order.allowed_uids, greeting, self._request)
+        self._say = self._counter.say
+        self._selector.register(self._running.control, selectors.EVENT_READ, self._heard)
+        self._selector.register(self._pidfd, selectors.EVENT_READ, self._sandbox_ended)
+        self._collect(self._running.stderr, self._sandbox_log)
+
+    def serve(self) -> None:
+        while not self._done:
+            for key, _ in self._selector.select(self._pause()):
+                key.data()
+            self._expire(time.monotonic())
+
+    # --- time
+
+    def _pause(self) -> float | None:
+        times = [t for t in (self._kill_at, self._leave_at) if t]
+        times += [task.deadline for task in self._tasks.values() if task.deadline]
+        return max(0.0, min(times) - time.monotonic()) if times else None
+
+    def _expire(self, now: float) -> None:
+        if self._kill_at and now >= self._kill_at:
+            self._kill_at = 0.0
+            self._kill()
+        if self._leave_at and now >= self._leave_at:
+            self._done = True
+        for key, task in self._tasks.items():
+            if task.deadline and now >= task.deadline:
+                task.deadline = 0.0
+                self._tell({"kill": key, "signal": int(signal.SIGKILL)})
+
+    # --- the control socket
+
+    def _request(self, client: Client, message: dict[str, Any]) -> None:
+        verb = message.get("verb")
+        if verb == "state":
+            if self._exit:
+                self._leave_at = self._leave_at or time.monotonic() + EXIT_KEPT_S
+            self._say(client, self._state())
+        elif verb == "forget" and self._exit:
+            self._say(client, {"ok": True, "exit": self._exit})
+            self._done = True
+        elif verb == "stop":
+            self._stop(client)
+        elif self._exit:
+            self._say(client, {"ok": False, "error": f"the sandbox has ended: {self._exit}"})
+        elif verb == "runner":
+            self._start_runner(client)
+        elif verb == "wait":
+            self._wait(client)
+        elif verb == "listeners":
+            fds = tuple(sock.fileno() for sock in self._running.listeners)
+            self._say(client, {"ok": True, "listeners": ["model", "egress"]}, fds)
+        elif verb == "run":
+            self._run(client, message)
+        else:
+            self._say(client, {"ok": False, "error": f"unknown verb {str(verb)[:40]!r}"})
+
+    def _state(self) -> Reply:
+        return {
+            "ok": True,
+            "session": self._order.session,
+            "sandbox": self._order.sandbox,
+            "agent": self._order.agent,
+            "alive": not self._exit,
+            "runner": self._runner is not None,
+            "runnerStarted": self._runners,
+            "exit": self._exit,
+            "runnerExit": self._runner_exit,
+            "log": (self._runner_log or self._sandbox_log).decode(errors="replace"),
+        }
+
+    # --- processes inside
+
+    def _tell(self, message: Reply, fds: tuple[int, ...] = ()) -> None:
+        """A first process that does not listen is none."""
+        try:
+            fdpass.send(self._running.control, message, fds)
+        except OSError:
+            self._kill()
+
+    def _launch(self, argv: list[str], env: dict[str, str], output: bytearray, extra: tuple[int, ...] = ()) -> int:
+        self._keys += 1
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        out, into = os.pipe2(os.O_CLOEXEC)
+        targets = [0, 1, 2, *range(_RUNNER_FD, _RUNNER_FD + len(extra))]
+        start = {"start": self._keys, "argv": argv, "env": env, "cwd": self._running.cwd, "fds": targets}
+        self._tell(start, (null, into, into, *extra))
+        os.close(null)
+        os.close(into)
+        self._tasks[self._keys] = _Task(output=output, pipe=out)
+        self._collect(out, output)
+        return self._keys
+
+    def _start_runner(self, client: Client) -> None:
+        if self._runner is None:
+            inside = self._running.command
+            args = ("--fd", str(_RUNNER_FD), "--agent", self._order.agent)
+            argv = interpreter.command(inside, "pilothouse.runner", *args)
+            env = self._running.env | ({"LD_LIBRARY_PATH": inside.library} if inside.library else {})
+            self._runner_log.clear()
+            self._runner_exit = ""
+            self._runner = self._launch(argv, env, self._runner_log, (self._runner_socket.fileno(),))
+            self._runners += 1
+        self._say(client, self._state())
+
+    def _wait(self, client: Client) -> None:
+        if self._runner is None:
+            self._say(client, self._state())
+        else:
+            self._waiting.append(client)
+
+    def _run(self, client: Client, message: dict[str, Any]) -> None:
+        inside = self._running.command
+        argv, env, timeout = _program(message, inside)
+        if argv[0] == inside.executable and inside.library:
+            env = {"LD_LIBRARY_PATH": inside.library} | env
+        output = bytearray()
+        task = self._tasks[self._launch(argv, self._running.env | env, output)]
+        task.deadline = time.monotonic() + timeout
+        task.reply = lambda reply: self._say(client, reply)
+
+    def _collect(self, fd: int, tail: bytearray) -> None:
+        """Reads what comes from a pipe, keeps its end."""
+        os.set_blocking(fd, False)
+        self._selector.register(fd, selectors.EVENT_READ, lambda: self._drain(fd, tail))
+
+    def _drain(self, fd: int, tail: bytearray) -> None:
+        data = os.read(fd, _READ)
+        if not data:
+            self._selector.unregister(fd)
+            os.close(fd)
+            for task in self._tasks.values():
+                if task.pipe == fd:
+                    task.pipe = -1
+        tail += data
+        del tail[:-TAIL_MAX]
+
+    def _heard(self) -> None:
+        """From the first process. What it says is taken as hostile: the agent might have become it."""
+        lines = self._running.lines
+        try:
+            lines.feed()
+            lines.drop_fds()
+            while (message := lines.next()) is not None:
+                self._noted(message)
+        except fdpass.Broken:
+            self._kill()
+            lines.ended = True
+        if lines.ended:
+            self._selector.unregister(self._running.control)
+
+    def _noted(self, message: dict[str, Any]) -> None:
+        key, status = message.get("exit"), str(message.get("status"))[:40]
+        task = self._tasks.pop(key, None) if isinstance(key, int) else None
+        if task is None:
+            return
+        if task.pipe >= 0:
+            with contextlib.suppress(BlockingIOError):
+                self._drain(task.pipe, task.output)
+        if key == self._runner:
+            self._runner = None
+            self._runner_exit = status
+            self._release()
+        if self._stopping and not self._tasks:
+            self._kill_at = time.monotonic()
+        if task.reply:
+            task.reply({"ok": True, "exit": status, "output": task.output.decode(errors="replace")})
+
+    def _release(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for client in waiting:
+            self._say(client, self._state())
+
+    # --- the end
+
+    def _stop(self, client: Client) -> None:
+        if self._exit:
+            self._say(client, {"ok": True, "exit": self._exit})
+            self._done = True
+            return
+        self._stopping.append(client)
+        if not self._kill_at:
+            for key in self._tasks:
+                self._tell({"kill": key, "signal": int(signal.SIGTERM)})
+            self._kill_at = time.monotonic() + (GRACE_S if self._tasks else 0.0)
+
+    def _kill(self) -> None:
+        """The first process takes everything inside with it, and bwrap ends when the last of it has. Without a sandbox
+        it sweeps when we hang up."""
+        if self._order.sandbox == "host":
+            with contextlib.suppress(OSError):
+                self._running.control.shutdown(socket.SHUT_RDWR)
+        elif not self._exit:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._running.first, signal.SIGKILL)
+
+    def _sandbox_ended(self) -> None:
+        _, status = os.waitpid(self._running.pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        code = _SIGNALLED - code if code > _SIGNALLED else code
+        self._exit = f"signal {-code}" if code < 0 else f"exit {code}"
+        self._selector.unregister(self._pidfd)
+        os.close(self._pidfd)
+        self._runner, self._kill_at = None, 0.0
+        for task in self._tasks.values():
+            task.deadline = 0.0
+            if task.reply:
+                task.reply({"ok": False, "error": f"the sandbox has ended: {self._exit}"})
+        self._tasks.clear()
+        self._release()
+        self._done = bool(self._stopping)
+        for client in self._stopping:
+            self._say(client, {"ok": True, "exit": self._exit})
+        for client in [c for c in self._counter.clients if c.watching]:
+            self._say(client, {"ended": self._exit})
+        for sock in (*self._running.listeners, self._runner_socket):
+            sock.close()
+
+
+def _all_texts(values: object) -> bool:
+    return isinstance(values, list) and all(isinstance(v, str) and "\0" not in v for v in values)
+
+
+def _program(message: dict[str, Any], inside: profile.Interpreter) -> tuple[list[str], dict[str, str], float]:
+    """What `run` asks for: an argument list, or a module of this package. Raises Broken."""
+    argv, env, timeout = message.get("argv", []), message.get("env", {}), message.get("timeout", RUN_MAX_S)
+    module = message.get("module")
+    if not _all_texts(argv) or not (argv or module):
+        raise fdpass.Broken("run: argv is a list of texts")
+    if not isinstance(env, dict) or not _all_texts(list(env.values())):
+        raise fdpass.Broken("run: env is an object of texts")
+    if not isinstance(timeout, int | float) or not 0 < timeout <= RUN_MAX_S:
+        raise fdpass.Broken(f"run: timeout is a number of seconds, at most {RUN_MAX_S:.0f}")
+    if module is not None:
+        if not isinstance(module, str) or not _MODULE.match(module):
+            raise fdpass.Broken("run: module is one of this package")
+        argv = interpreter.command(inside, module, *argv)
+    return argv, env, timeout
+
+
+def _bind(path: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        sock.bind(path)
+    finally:
+        os.umask(before)
+    sock.listen(16)
+    return sock
+
+
+def _drop(uid: int) -> None:
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+
+
+def hold(order: launch.Order, report: int) -> int:
+    """The whole life of a holder, in a freshly forked process. Writes "ok" or why not to `report`."""
+    os.setsid()
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        control, runner = _bind(order.control), _bind(order.runner)
+        if order.uid is not None:
+            _drop(order.uid)
+        kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+        holder = Holder(order, control, runner)
+        holder.start()
+    except (OSError, KeyError, launch.LaunchFailed) as error:
+        os.write(report, f"{error}".encode()[:4096])
+        return 1
+    os.write(report, b"ok")
+    os.close(report)
+    holder.serve()
+    sys.stderr.flush()
+    return 0

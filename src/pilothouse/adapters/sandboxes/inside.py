@@ -1,0 +1,170 @@
+"""The first process inside a session: starts what the holder asks for, reports how it ended, reaps orphans.
+
+It talks JSON lines over a socket it inherits; nothing the agent can reach leads to it: as process 1 of its namespace it
+takes no signal from inside, and it is undumpable, so its memory and descriptors are closed to the agent's uid.
+
+    holder -> inside  {"start": key, "argv": [], "env": {}, "cwd": path, "fds": [n]}   descriptors beside it
+                      {"kill": key, "signal": n}                                       its process group
+    inside -> holder  {"ready": sys.version, "pid": n}
+                      {"started": key, "pid": n}
+                      {"exit": key, "status": "exit 0" | "signal 9"}
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import resource
+import selectors
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from pilothouse.adapters.sandboxes import fdpass, kernel
+
+PROCESSES_MAX = 512
+"""Threads of one session. Set here, after the namespaces are made: a limit set before counts the user's other
+processes on the host as well."""
+_OOM_SCORE = "500"
+"""When memory runs out a session goes before anything of the host."""
+_HIGH_FD = 100
+"""Received descriptors move above every number they may become."""
+
+
+def status_text(status: int) -> str:
+    code = os.waitstatus_to_exitcode(status)
+    return f"signal {-code}" if code < 0 else f"exit {code}"
+
+
+class Inside:
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._lines = fdpass.Lines(control)
+        self._children: dict[int, int] = {}
+
+    def serve(self) -> None:
+        """Until the holder goes away."""
+        wake, wake_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wake_in, warn_on_full_buffer=False)
+        fdpass.send(self._control, {"ready": sys.version, "pid": os.getpid()})
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._control, selectors.EVENT_READ)
+            selector.register(wake, selectors.EVENT_READ)
+            while not self._lines.ended:
+                for key, _ in selector.select():
+                    if key.fileobj is self._control:
+                        self._lines.feed()
+                    else:
+                        os.read(wake, 4096)
+                while (message := self._lines.next()) is not None:
+                    self._handle(message)
+                self._reap()
+
+    def _handle(self, message: dict[str, Any]) -> None:
+        if "start" in message:
+            key = int(message["start"])
+            pid = self._start(message)
+            self._children[pid] = key
+            fdpass.send(self._control, {"started": key, "pid": pid})
+        elif "kill" in message:
+            for pid, key in self._children.items():
+                if key == message["kill"]:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(pid, int(message["signal"]))
+
+    def _start(self, message: dict[str, Any]) -> int:
+        fds = self._lines.take_fds()
+        pid = os.fork()
+        if pid == 0:
+            _become(message, fds)
+        for fd in fds:
+            os.close(fd)
+        return pid
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            key = self._children.pop(pid, None)
+            if key is not None:
+                fdpass.send(self._control, {"exit": key, "status": status_text(status)})
+
+
+def _become(message: dict[str, Any], fds: list[int]) -> None:
+    """In the child: a new process session, the descriptors in place, then the program."""
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        os.setsid()
+        moved = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _HIGH_FD) for fd in fds]
+        for fd, target in zip(moved, message["fds"], strict=True):
+            os.dup2(fd, target, inheritable=True)
+        os.chdir(message["cwd"])
+        os.execvpe(message["argv"][0], message["argv"], message["env"])  # noqa: S606
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        os.write(2, f"cannot start {message.get('argv')}: {error}\n".encode())
+    finally:
+        os._exit(127)
+
+
+def _harden(host: bool) -> None:
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
+    if not host:
+        resource.setrlimit(resource.RLIMIT_NPROC, (PROCESSES_MAX, PROCESSES_MAX))
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+
+
+def _descendants(root: int) -> list[int]:
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError, IndexError):
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+    found: list[int] = []
+    todo = [root]
+    while todo:
+        parent = todo.pop()
+        children = [pid for pid, of in parents.items() if of == parent]
+        found += children
+        todo += children
+    return found
+
+
+def sweep() -> None:
+    """Ends every process below this one. Without a pid namespace orphans come to us (subreaper) until none is left."""
+    while True:
+        for pid in _descendants(os.getpid()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
+
+
+def main(argv: list[str]) -> int:
+    """`FD sandbox`: the socket, and "host" when there is no namespace that ends with us."""
+    control = socket.socket(fileno=int(argv[0]))
+    control.set_inheritable(False)
+    host = argv[1] == "host"
+    _harden(host)
+    if host:
+        kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        Inside(control).serve()
+    except (fdpass.Broken, BrokenPipeError, ConnectionResetError):
+        pass
+    finally:
+        if host:
+            sweep()
+    return 0

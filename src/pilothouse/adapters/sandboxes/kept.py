@@ -1,0 +1,228 @@
+"""Sessions through the keeper: what `bubblewrap` and `host` have in common. The server may die; none of this does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import pwd
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from pilothouse.adapters.sandboxes import client, sources, wire
+from pilothouse.adapters.sandboxes.files import WorkspaceFiles
+from pilothouse.adapters.sandboxes.layout import Layout
+from pilothouse.core.errors import BadRequest, Unavailable
+from pilothouse.core.events import Source
+from pilothouse.core.ids import SessionId
+from pilothouse.engine.ports import Files, Probe, SandboxSpec, SandboxState, Wire
+
+CLONE_MAX_S = 600.0
+"""A large repository over a slow line; then the words say so."""
+CLONE_DEPTH = 50
+"""Enough history to read and to compare with, without a decade of it."""
+_FIRST_HUMAN_UID = 1000
+_WORDS_MAX = 2000
+
+KEEPER = (sys.executable, "-m", "pilothouse", "keeper")
+Admit = Callable[[SessionId], Awaitable[None]]
+
+
+def _people() -> tuple[Path, ...]:
+    """The home directories of people and of root."""
+    homes = {Path(p.pw_dir) for p in pwd.getpwall() if p.pw_uid == 0 or p.pw_uid >= _FIRST_HUMAN_UID}
+    return tuple(h.resolve() for h in homes if h.is_absolute() and h.is_dir() and h != Path("/"))
+
+
+def _clone(url: str) -> list[str]:
+    """Run inside: the repository may be hostile to git, and git then is inside as well."""
+    safe = ["-c", "credential.helper=", "-c", "core.hooksPath=/dev/null", "-c", "http.lowSpeedLimit=100"]
+    safe += ["-c", "http.lowSpeedTime=60"]
+    return ["git", *safe, "clone", "--quiet", "--depth", str(CLONE_DEPTH), "--no-recurse-submodules", "--", url, "."]
+
+
+class KeptSandboxes:
+    """`argv` is the keeper's command. `admit` is awaited before a clone, so that the session's egress is served."""
+
+    sandbox = ""
+
+    def __init__(
+        self,
+        home: Path,
+        runtime: Path,
+        argv: Sequence[str],
+        *,
+        git_schemes: tuple[str, ...] = ("https",),
+        admit: Admit | None = None,
+    ) -> None:
+        self._layout = Layout(home.absolute(), runtime.absolute())
+        self._argv = tuple(argv)
+        self._schemes = git_schemes
+        self.admit = admit
+        self._presence: asyncio.StreamWriter | None = None
+
+    @classmethod
+    async def connect_keeper(
+        cls,
+        home: Path,
+        runtime: Path,
+        *,
+        git_schemes: tuple[str, ...] = ("https",),
+        argv: Sequence[str] = KEEPER,
+        admit: Admit | None = None,
+    ) -> Self:
+        """With a keeper that answers. Raises Unavailable."""
+        made = cls(home, runtime, argv, git_schemes=git_schemes, admit=admit)
+        await made._keeper({"verb": "status"})
+        return made
+
+    async def probe(self) -> Probe:
+        raise NotImplementedError
+
+    async def _usable(self) -> None:
+        """Raises Unavailable when this host cannot isolate sessions."""
+
+    # --- the keeper
+
+    async def _keeper(self, message: dict[str, Any]) -> dict[str, Any]:
+        await client.ensure_keeper(self._layout.home, self._layout.runtime, self._argv)
+        if self._presence is None or self._presence.is_closing():
+            _, self._presence = await asyncio.open_unix_connection(self._layout.keeper)
+        try:
+            return await client.ask(self._layout.keeper, message)
+        except client.Away as error:
+            raise Unavailable(str(error)) from None
+
+    async def open(self, spec: SandboxSpec) -> SandboxState:
+        await self._usable()
+        return await self._open(spec)
+
+    def check(self, source: Source) -> Source:
+        """As it may be kept and shown. Raises BadRequest."""
+        if (source.git is None) == (source.dir is None):
+            raise BadRequest("source: either git or dir")
+        if source.git is not None:
+            return Source(git=sources.git_url(source.git, self._schemes))
+        uid = None if os.geteuid() == 0 and self.sandbox != "host" else os.geteuid()
+        assert source.dir is not None
+        return Source(dir=str(sources.directory(source.dir, uid, self._layout.home, self._layout.runtime, _people())))
+
+    async def _open(self, spec: SandboxSpec) -> SandboxState:
+        source, cloned = self._source(spec)
+        request: dict[str, Any] = {"verb": "open", "session": spec.session, "sandbox": self.sandbox}
+        request |= {"agent": spec.agent, "env": spec.env}
+        if source.dir is not None:
+            uid = None if os.geteuid() == 0 and self.sandbox != "host" else os.geteuid()
+            where = sources.directory(source.dir, uid, self._layout.home, self._layout.runtime, _people())
+            source = Source(dir=str(where))
+            request["dir"] = str(where)
+        elif source.git is not None:
+            sources.git_url(source.git, self._schemes)
+        await self._keeper(request)
+        if source.git is not None and not cloned:
+            await self._fetch(spec.session, source.git)
+        self._note(spec.session, {"git": source.git, "dir": source.dir})
+        return await self.state(spec.session)
+
+    def _source(self, spec: SandboxSpec) -> tuple[Source, bool]:
+        """The workspace's source, and whether it has been fetched. The first one given stays."""
+        noted = self._noted(spec.session)
+        if noted is not None:
+            return Source(git=noted.get("git"), dir=noted.get("dir")), True
+        source = spec.source or Source()
+        if source.git is not None and source.dir is not None:
+            raise BadRequest("source: either git or dir")
+        return source, False
+
+    def _noted(self, session: SessionId) -> dict[str, Any] | None:
+        try:
+            noted = json.loads((self._layout.session(session) / "source.json").read_bytes())
+        except (OSError, ValueError):
+            return None
+        return noted if isinstance(noted, dict) else None
+
+    def _note(self, session: SessionId, source: dict[str, Any]) -> None:
+        path = self._layout.session(session) / "source.json"
+        fresh = path.with_suffix(".new")
+        fresh.write_text(json.dumps(source))
+        fresh.chmod(0o600)
+        fresh.replace(path)
+
+    async def _fetch(self, session: SessionId, url: str) -> None:
+        if self.admit is not None:
+            await self.admit(session)
+        allowed = ":".join(s for s in self._schemes if s not in sources.NEVER)
+        env = {"GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": allowed, "GIT_CONFIG_NOSYSTEM": "1"}
+        await self.run(session, ["find", ".", "-mindepth", "1", "-delete"], {}, CLONE_MAX_S)  # an interrupted clone
+        done = await self.run(session, _clone(url), env, CLONE_MAX_S)
+        if done.get("exit") != "exit 0":
+            await self.stop(session)
+            words = str(done.get("output", "")).strip()[-_WORDS_MAX:]
+            raise BadRequest(f"source.git: git could not clone it: {words or done.get('exit')}")
+
+    # --- the holders
+
+    async def _holder(
+        self, session: SessionId, message: dict[str, Any], patience: float = client.ANSWER_MAX_S
+    ) -> dict[str, Any]:
+        try:
+            return await client.ask(self._layout.control(session), message, patience)
+        except client.Away:
+            raise Unavailable("the session's sandbox is not running") from None
+
+    async def run(self, session: SessionId, argv: list[str], env: dict[str, str], timeout: float) -> dict[str, Any]:  # noqa: ASYNC109
+        """A program inside to its end: {"exit": "exit 0", "output": the last 16 KiB}."""
+        message = {"verb": "run", "argv": argv, "env": env, "timeout": timeout}
+        return await self._holder(session, message, timeout + 10)
+
+    async def runner(self, session: SessionId) -> SandboxState:
+        return _state(session, await self._holder(session, {"verb": "runner"}))
+
+    async def connect(self, session: SessionId) -> Wire:
+        if not (await self.state(session)).runner:
+            raise Unavailable("the session has no runner")
+        return await wire.connect(self._layout.runner(session))
+
+    async def list(self) -> list[SandboxState]:
+        found = [SessionId(name) for name in self._layout.found()]
+        return list(await asyncio.gather(*(self.state(session) for session in found)))
+
+    async def state(self, session: SessionId) -> SandboxState:
+        path = self._layout.control(session)
+        try:
+            return _state(session, await client.ask(path, {"verb": "state"}))
+        except client.Away:
+            return SandboxState(session, False, False, 0, "holder lost" if path.exists() else "")
+
+    def files(self, session: SessionId) -> Files:
+        noted = self._noted(session) or {}
+        directory = noted.get("dir")
+        return WorkspaceFiles(Path(directory) if directory else self._layout.session(session) / "workspace")
+
+    async def stop(self, session: SessionId) -> None:
+        with contextlib.suppress(client.Away):
+            await client.ask(self._layout.control(session), {"verb": "stop"})
+        self._layout.control(session).unlink(missing_ok=True)  # what is left without a holder counts as lost
+        self._layout.runner(session).unlink(missing_ok=True)
+
+    async def delete(self, session: SessionId) -> None:
+        await self.stop(session)
+        await self._keeper({"verb": "delete", "session": session})
+
+    async def close(self) -> None:
+        if self._presence is not None:
+            self._presence.close()
+            self._presence = None
+
+
+def _state(session: SessionId, said: dict[str, Any]) -> SandboxState:
+    return SandboxState(
+        session=session,
+        alive=said.get("alive") is True,
+        runner=said.get("runner") is True,
+        runner_started=int(said.get("runnerStarted", 0)),
+        exit=str(said.get("exit", "")),
+    )

@@ -1,0 +1,230 @@
+"""From a holder to a running sandbox: fork, limits, bwrap, listeners. Blocking, with a deadline, once per holder."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass, field
+
+from pilothouse.adapters.sandboxes import fdpass, interpreter, kernel, netns, profile, seccomp
+
+START_MAX_S = 20.0
+"""A sandbox starts in 10-40 ms; a machine under load gets a generous factor."""
+_STDERR_MAX = 4096
+_MODULE = "pilothouse.adapters.sandboxes.inside"
+
+_LIMITS = (
+    (resource.RLIMIT_CORE, 0, 0),
+    (resource.RLIMIT_NOFILE, 4096, 65536),
+    (resource.RLIMIT_MEMLOCK, 8 * 1024 * 1024, 8 * 1024 * 1024),
+)
+"""Soft, hard. Cores would be written by the host's handler; the rest is what development tools need."""
+
+
+class LaunchFailed(Exception):
+    """The sandbox did not start; the message is what bwrap or the first process said."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a holder is to hold. Paths are as the session's uid reaches them."""
+
+    session: str
+    sandbox: str
+    """bubblewrap or host"""
+    agent: str
+    env: dict[str, str]
+    place: profile.Place
+    interpreter: profile.Interpreter
+    """With the host side of `binds` as the session's uid reaches it."""
+    bwrap: str
+    uid: int | None
+    """The session's own uid when the keeper is root, None to stay who we are."""
+    control: str
+    runner: str
+    allowed_uids: tuple[int, ...]
+    """Who may use the control socket."""
+    userns: bool = True
+
+
+@dataclass
+class Running:
+    pid: int
+    """bwrap's, or the first process's own without a sandbox."""
+    control: socket.socket
+    lines: fdpass.Lines
+    stderr: int
+    listeners: list[socket.socket]
+    env: dict[str, str]
+    cwd: str
+    command: profile.Interpreter
+    first: int
+    """A pidfd of the first process."""
+    said: dict[str, object] = field(default_factory=dict)
+
+
+def _memfd(name: str, data: bytes) -> int:
+    fd = os.memfd_create(name)
+    os.write(fd, data)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def _limit() -> None:
+    """Clamped to the present hard limits: raising one needs a capability that even root may lack."""
+    for what, soft, hard in _LIMITS:
+        _, most = resource.getrlimit(what)
+        ceiling = hard if most == resource.RLIM_INFINITY else min(hard, most)
+        resource.setrlimit(what, (min(soft, ceiling), ceiling))
+
+
+def _exec(argv: list[str], env: dict[str, str], keep: tuple[int, ...], stderr: int, die_with: int | None) -> None:
+    """In the child. Never returns."""
+    try:
+        if die_with is not None:
+            kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != die_with:
+                os._exit(1)
+        for number in (signal.SIGPIPE, signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        _limit()
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 0)
+        os.dup2(null, 1)
+        os.dup2(stderr, 2)
+        for fd in keep:
+            os.set_inheritable(fd, True)
+        os.chdir("/")
+        os.execve(argv[0], argv, env)  # noqa: S606
+    except OSError as error:
+        os.write(stderr, f"{argv[0]}: {error}\n".encode())
+    finally:
+        os._exit(127)
+
+
+def launch(order: Order) -> Running:
+    """Starts the sandbox with its first process. Raises LaunchFailed; then nothing is left of it."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    err_out, err_in = os.pipe2(os.O_CLOEXEC)
+    deadline = time.monotonic() + START_MAX_S
+    if order.sandbox == "host":
+        running = _on_host(order, ours, theirs, err_out, err_in)
+    else:
+        running = _in_bwrap(order, ours, theirs, err_out, err_in, deadline)
+    theirs.close()
+    os.close(err_in)
+    try:
+        _await_ready(running, deadline)
+    except (fdpass.Broken, OSError, LaunchFailed) as error:
+        raise _failed(running.pid, err_out, str(error)) from None
+    return running
+
+
+def _await_ready(running: Running, deadline: float) -> None:
+    running.control.settimeout(max(0.1, deadline - time.monotonic()))
+    running.said = fdpass.wait(running.lines)
+    version = running.said.get("ready")
+    if version != sys.version:
+        raise LaunchFailed(f"the Python inside is another one: {version!r}, outside {sys.version!r}")
+    running.control.setblocking(False)
+
+
+def _failed(pid: int, stderr: int, why: str) -> LaunchFailed:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    said = b""
+    while len(said) < _STDERR_MAX and select.select([stderr], [], [], 1.0)[0]:
+        more = os.read(stderr, _STDERR_MAX)
+        if not more:
+            break
+        said += more
+    return LaunchFailed(said.decode(errors="replace").strip() or why)
+
+
+def _on_host(order: Order, ours: socket.socket, theirs: socket.socket, err_out: int, err_in: int) -> Running:
+    listeners = netns.listen((0, 0))
+    model, egress = (sock.getsockname()[1] for sock in listeners)
+    env = profile.environment(order.place.home, "/tmp", order.place.workspace, model, egress)  # noqa: S108
+    argv = interpreter.command(order.interpreter, _MODULE, str(theirs.fileno()), "host")
+    pid = os.fork()
+    if pid == 0:
+        _exec(argv, env, (theirs.fileno(),), err_in, None)
+    env |= order.env
+    return Running(
+        pid,
+        ours,
+        fdpass.Lines(ours),
+        err_out,
+        listeners,
+        env,
+        order.place.workspace,
+        order.interpreter,
+        os.pidfd_open(pid),
+    )
+
+
+def _in_bwrap(
+    order: Order, ours: socket.socket, theirs: socket.socket, err_out: int, err_in: int, deadline: float
+) -> Running:
+    info_out, info_in = os.pipe2(os.O_CLOEXEC)
+    block_out, block_in = os.pipe2(os.O_CLOEXEC)
+    env = profile.session_environment()
+    with_library = env | ({"LD_LIBRARY_PATH": order.interpreter.library} if order.interpreter.library else {})
+    filtered = _memfd("seccomp", seccomp.program(os.uname().machine))
+    data = profile.arguments(
+        order.place,
+        order.interpreter,
+        with_library,
+        seccomp=filtered,
+        info=info_in,
+        block=block_out,
+        userns=order.userns,
+    )
+    args = _memfd("args", b"".join(a.encode() + b"\0" for a in data))
+    argv = [order.bwrap, "--die-with-parent", "--as-pid-1", "--args", str(args), "--"]
+    argv += interpreter.command(order.interpreter, _MODULE, str(theirs.fileno()), "bubblewrap")
+    holder = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        _exec(argv, {}, (args, filtered, info_in, block_out, theirs.fileno()), err_in, holder)
+    for fd in (info_in, block_out, filtered, args):
+        os.close(fd)
+    try:
+        inner = _child_pid(info_out, deadline)
+        first = os.pidfd_open(inner)
+        listeners = netns.listen_inside(inner, (profile.MODEL_PORT, profile.EGRESS_PORT))
+        os.write(block_in, b"x")
+    except (OSError, LaunchFailed) as error:
+        os.close(err_in)
+        raise _failed(pid, err_out, str(error)) from None
+    finally:
+        os.close(info_out)
+        os.close(block_in)
+    return Running(
+        pid, ours, fdpass.Lines(ours), err_out, listeners, env | order.env, "/workspace", order.interpreter, first
+    )
+
+
+def _child_pid(info: int, deadline: float) -> int:
+    """What bwrap writes on `--info-fd`: a JSON object with `child-pid`, maybe in pieces."""
+    said = b""
+    fcntl.fcntl(info, fcntl.F_SETFL, os.O_NONBLOCK)
+    while time.monotonic() < deadline:
+        if not select.select([info], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            break
+        more = os.read(info, 4096)
+        said += more
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            return int(json.loads(said)["child-pid"])
+        if not more:
+            raise LaunchFailed("bwrap ended before it started anything")
+    raise LaunchFailed("bwrap did not start in time")

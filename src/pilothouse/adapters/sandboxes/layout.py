@@ -1,0 +1,122 @@
+"""Where things are on the host.
+
+<home>/keeper.log                  what keeper, holders and proxy write to standard error
+<home>/next-uid                    the number of the next session's uid (root only)
+<home>/sessions/                   0711
+<home>/sessions/<uuid>/            0711, the keeper's
+<home>/sessions/<uuid>/source.json where the workspace came from
+<home>/sessions/<uuid>/workspace   0700, the session's: /workspace inside
+<home>/sessions/<uuid>/home        0700, the session's: /home/agent inside
+<runtime>/                         0700; its listing is what a new keeper or server finds
+<runtime>/keeper.sock  keeper.lock
+<runtime>/<uuid>.ctl               the holder's control socket
+<runtime>/<uuid>.run               the runner's socket, which nothing inside the session can see
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from pilothouse.core.ids import is_uuid
+
+SOCKET_PATH_MAX = 107
+"""`sockaddr_un` has 108 bytes with the end mark."""
+FIRST_UID = 60001
+"""Above what distributions give to people and services."""
+_SKIPPED_UIDS = (65534, 65535)
+"""`nobody`, and the -1 of 16 bits."""
+
+
+class LayoutError(Exception):
+    """A directory cannot be used as it is."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    home: Path
+    runtime: Path
+
+    @property
+    def keeper(self) -> Path:
+        return self.runtime / "keeper.sock"
+
+    @property
+    def lock(self) -> Path:
+        return self.runtime / "keeper.lock"
+
+    @property
+    def log(self) -> Path:
+        return self.home / "keeper.log"
+
+    @property
+    def sessions(self) -> Path:
+        return self.home / "sessions"
+
+    def control(self, session: str) -> Path:
+        return self.runtime / f"{_checked(session)}.ctl"
+
+    def runner(self, session: str) -> Path:
+        return self.runtime / f"{_checked(session)}.run"
+
+    def session(self, session: str) -> Path:
+        return self.sessions / _checked(session)
+
+    def found(self) -> list[str]:
+        """The sessions that have, or had, a holder."""
+        try:
+            names = [p.stem for p in self.runtime.iterdir() if p.suffix == ".ctl"]
+        except FileNotFoundError:
+            return []
+        return sorted(name for name in names if is_uuid(name))
+
+
+def _checked(session: str) -> str:
+    if not is_uuid(session):
+        raise LayoutError("session id: expected a UUID")
+    return session
+
+
+def make(home: Path, runtime: Path) -> Layout:
+    """The layout with its directories made and checked. Raises LayoutError."""
+    layout = Layout(home.absolute(), runtime.absolute())
+    longest = layout.control("0" * 8 + "-0000" * 3 + "-" + "0" * 12)
+    if len(os.fsencode(longest)) > SOCKET_PATH_MAX:
+        raise LayoutError(
+            f"runtime directory {runtime}: its path is too long for unix sockets "
+            f"({len(os.fsencode(longest))} bytes with a socket's name, at most {SOCKET_PATH_MAX}); choose a shorter one"
+        )
+    for path in (layout.home, layout.runtime):
+        _private(path)
+    layout.sessions.mkdir(mode=0o711, exist_ok=True)
+    layout.sessions.chmod(0o711)
+    return layout
+
+
+def _private(path: Path) -> None:
+    """A directory of ours that nobody else reads."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode):
+        raise LayoutError(f"{path}: not a directory (links are not followed)")
+    if status.st_uid != os.geteuid():
+        raise LayoutError(f"{path}: belongs to uid {status.st_uid}, not to us ({os.geteuid()})")
+    if status.st_mode & 0o077:
+        path.chmod(0o700)
+
+
+def next_uid(layout: Layout) -> int:
+    """A uid that no session has had. Root only; the keeper is alone, so no lock."""
+    path = layout.home / "next-uid"
+    try:
+        uid = int(path.read_text())
+    except FileNotFoundError:
+        uid = FIRST_UID
+    while uid in _SKIPPED_UIDS:
+        uid += 1
+    fresh = path.with_suffix(".new")
+    fresh.write_text(f"{uid + 1}\n")
+    fresh.replace(path)
+    return uid

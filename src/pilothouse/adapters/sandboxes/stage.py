@@ -1,0 +1,63 @@
+"""What sandboxes are made of, reachable by their uids.
+
+A session's uid cannot pass a 0700 home directory, and bwrap looks its sources up after the uid drop. So a root keeper
+takes a mount namespace of its own and binds interpreter, packages and sessions below a directory that all may pass;
+nothing of it is visible to the rest of the host, and it ends with the last holder. Without root everything has one uid
+and is used where it lies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from pilothouse.adapters.sandboxes import etcdir, interpreter, kernel, profile
+from pilothouse.adapters.sandboxes.layout import Layout
+
+MOUNTPOINT = Path("/run/pilothouse-stage")
+"""An empty directory for everyone else: what we mount on it is in our namespace only."""
+
+
+class Stage:
+    def __init__(self, layout: Layout, *, staged: bool) -> None:
+        self.staged = staged
+        self.interpreter = interpreter.inside()
+        self.bwrap = interpreter.bwrap() or ""
+        self.sessions = layout.sessions
+        base = MOUNTPOINT if staged else layout.runtime
+        if staged:
+            self._mount(layout)
+        elif not layout.found():
+            for old in layout.runtime.glob("etc.*"):
+                shutil.rmtree(old, ignore_errors=True)
+        self.etc = base / f"etc.{os.getpid()}"
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self.etc)
+        etcdir.prepare(self.etc)
+
+    def _mount(self, layout: Layout) -> None:
+        kernel.unshare(kernel.CLONE_NEWNS)
+        kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
+        MOUNTPOINT.mkdir(mode=0o711, exist_ok=True)
+        kernel.mount("pilothouse", str(MOUNTPOINT), "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0711,size=64m")
+        binds = []
+        for n, (host, inside) in enumerate(self.interpreter.binds):
+            here = self._bind(host, f"part{n}")
+            binds.append((here, inside))
+            if self.bwrap.startswith(host + "/"):
+                self.bwrap = here + self.bwrap.removeprefix(host)
+        self.interpreter = replace(self.interpreter, binds=tuple(binds))
+        self.sessions = Path(self._bind(str(layout.sessions), "sessions"))
+
+    def _bind(self, source: str, name: str) -> str:
+        target = MOUNTPOINT / name
+        target.mkdir(mode=0o711)
+        kernel.mount(source, str(target), "", kernel.MS_BIND | kernel.MS_REC)
+        return str(target)
+
+    def place(self, session: str, directory: str | None) -> profile.Place:
+        own = self.sessions / session
+        return profile.Place(str(self.etc), str(own / "home"), directory or str(own / "workspace"))

@@ -1,0 +1,255 @@
+"""The HTTP side of the wire: one method per thing a command does. The live side is `viewer`."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, TypeVar
+
+import aiohttp
+import msgspec
+
+from pilothouse.cli import wire
+from pilothouse.cli.errors import Failure, NoServer, Refused
+
+T = TypeVar("T")
+
+CONNECT_S = 10
+"""A server that takes longer to shake hands is as good as away."""
+ANSWER_S = 60
+"""An answer; making a session may clone a repository, so this is generous."""
+RETRY_S = 30
+"""How long a repeatable request waits for a server that is being restarted."""
+ANSWER_MAX = 64 * 1024 * 1024
+"""Bytes of one JSON answer: an approval carries its whole input."""
+PAGE = 200
+
+CUT = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError)
+"""The server is not there, or has just gone."""
+
+KEY_HELP = (
+    "Set PILOTHOUSE_API_KEY to a key of that server; on its own machine "
+    "`pilothouse keys create --plain` prints a new one."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    url: str
+    key: str
+
+    def __repr__(self) -> str:
+        return f"Endpoint({self.url!r})"
+
+
+Find = Callable[[], Awaitable[Endpoint]]
+"""Where the server is now: this machine's own may come back on another port."""
+
+
+class Client:
+    """Use as a context manager. `find` is asked again whenever the connection was lost."""
+
+    def __init__(self, find: Find) -> None:
+        self._find = find
+
+    async def __aenter__(self) -> Client:
+        self.endpoint = await self._find()
+        # No proxy, netrc or cookie of the environment: the key goes to the named server and nowhere else.
+        self.http = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=ANSWER_S),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.http.close()
+
+    async def find_again(self) -> None:
+        self.endpoint = await self._find()
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"x-api-key": self.endpoint.key} if self.endpoint.key else {}
+
+    # --- sessions and jobs -------------------------------------------------------------------------------------
+
+    async def make_session(self, **fields: Any) -> wire.Session:
+        return await self._ask(wire.Session, "POST", "/api/sessions", json=_given(fields))
+
+    async def session(self, id: str) -> wire.Session:
+        return await self._ask(wire.Session, "GET", f"/api/sessions/{id}")
+
+    async def sessions(self) -> list[wire.Session]:
+        return await self._all(wire.Session, "/api/sessions")
+
+    async def stop(self, id: str) -> None:
+        await self._send("POST", f"/api/sessions/{id}/stop")
+
+    async def submit(self, session: str, prompt: str, **fields: Any) -> wire.Job:
+        """Repeatable: the server knows the message by its id."""
+        body = {"prompt": prompt, "clientMessageId": str(uuid.uuid4()), **_given(fields)}
+        return await self._ask(wire.Job, "POST", f"/api/sessions/{session}/jobs", json=body, repeat=True)
+
+    async def jobs(self, session: str) -> list[wire.Job]:
+        return await self._all(wire.Job, f"/api/sessions/{session}/jobs")
+
+    async def job(self, id: str) -> wire.Job:
+        return await self._ask(wire.Job, "GET", f"/api/jobs/{id}")
+
+    async def interrupt(self, job: str) -> None:
+        await self._send("POST", f"/api/jobs/{job}/interrupt", repeat=True)
+
+    async def events(self, path: str, after: int) -> wire.Log:
+        return await self._ask(wire.Log, "GET", path, params={"after": str(after), "limit": "500"})
+
+    # --- approvals and questions -------------------------------------------------------------------------------
+
+    async def approval(self, id: str) -> wire.Approval:
+        return await self._ask(wire.Approval, "GET", f"/api/approvals/{id}")
+
+    async def decide(self, approval: wire.Approval, approved: bool, **fields: Any) -> wire.Approval:
+        """The hash binds the answer to the input that the person saw."""
+        body = {"approved": approved, "inputHash": approval.input_hash, **_given(fields)}
+        path = f"/api/approvals/{approval.approval_id}"
+        return await self._ask(wire.Approval, "POST", path, json=body, repeat=True)
+
+    async def questions(self) -> list[wire.Waiting]:
+        return await self._all(wire.Waiting, "/api/questions", state="pending")
+
+    async def answer(self, id: str, answers: dict[str, str]) -> None:
+        await self._send("POST", f"/api/questions/{id}", json={"answers": answers}, repeat=True)
+
+    # --- files -------------------------------------------------------------------------------------------------
+
+    async def files(self, session: str, path: str) -> wire.Listing:
+        return await self._ask(wire.Listing, "GET", f"/api/sessions/{session}/files", params={"path": path})
+
+    @asynccontextmanager
+    async def download(self, path: str, params: dict[str, str]) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The body in chunks."""
+        try:
+            async with self._request("GET", path, params=params) as answer:
+                await _check(answer, self.endpoint)
+                yield answer.content.iter_chunked(64 * 1024)
+        except CUT as error:
+            raise NoServer(f"The server at {self.endpoint.url} broke off the download: {_why(error)}") from None
+
+    # --- access ------------------------------------------------------------------------------------------------
+
+    async def ticket(self) -> wire.Ticket:
+        return await self._ask(wire.Ticket, "POST", "/api/tickets")
+
+    async def make_key(self, name: str | None, scopes: list[str] | None) -> wire.Key:
+        return await self._ask(wire.Key, "POST", "/api/keys", json=_given({"name": name, "scopes": scopes}))
+
+    async def keys(self) -> list[wire.Key]:
+        return await self._all(wire.Key, "/api/keys")
+
+    async def revoke_key(self, id: str) -> None:
+        await self._send("DELETE", f"/api/keys/{id}")
+
+    # --- the request -------------------------------------------------------------------------------------------
+
+    async def _all(self, kind: type[T], path: str, **params: str) -> list[T]:
+        """Every page of a list."""
+        items: list[T] = []
+        cursor: str | None = None
+        while True:
+            query = {**params, "limit": str(PAGE), **({"cursor": cursor} if cursor else {})}
+            body = await self._send("GET", path, params=query)
+            page = _read(_Page, body)
+            items += [_convert(kind, item) for item in page.items]
+            if not page.next or page.next == cursor:
+                return items
+            cursor = page.next
+
+    async def _ask(self, kind: type[T], method: str, path: str, **options: Any) -> T:
+        return _read(kind, await self._send(method, path, **options))
+
+    async def _send(self, method: str, path: str, *, repeat: bool = False, **options: Any) -> bytes:
+        """One request. `repeat`: doing it twice is the same as once, so a lost connection is tried again."""
+        give_up = asyncio.get_running_loop().time() + (RETRY_S if repeat or method == "GET" else 0)
+        pause = 0.1
+        while True:
+            try:
+                async with self._request(method, path, **options) as answer:
+                    await _check(answer, self.endpoint)
+                    return await _body(answer)
+            except CUT as error:
+                if asyncio.get_running_loop().time() + pause > give_up:
+                    raise unreachable(self.endpoint, error) from None
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 2)
+            with suppress(NoServer):  # being restarted: the old address is tried until the time is up
+                await self.find_again()
+
+    def _request(self, method: str, path: str, **options: Any) -> Any:
+        # A redirect would carry the key to wherever it points, so it is not followed.
+        return self.http.request(
+            method, self.endpoint.url + path, headers=self.headers, allow_redirects=False, **options
+        )
+
+
+class _Page(msgspec.Struct, frozen=True):
+    items: list[Any]
+    next: str | None = None
+
+
+def _given(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def unreachable(endpoint: Endpoint, error: BaseException) -> NoServer:
+    return NoServer(f"No Pilothouse server answers at {endpoint.url}: {_why(error)}")
+
+
+def refused(endpoint: Endpoint, status: int, body: bytes) -> Refused:
+    """An answer that is no success, for a person."""
+    try:
+        problem = msgspec.json.decode(body, type=wire.Problem)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        problem = wire.Problem()
+    detail = problem.detail or problem.title or f"the server at {endpoint.url} answered {status}"
+    if status == 401:
+        detail = f"{detail}\n{KEY_HELP}"
+    return Refused(detail, status=status, code=problem.code, outcome=problem.outcome, by=problem.by)
+
+
+async def _check(answer: aiohttp.ClientResponse, endpoint: Endpoint) -> None:
+    if not 200 <= answer.status < 300:
+        raise refused(endpoint, answer.status, await answer.content.read(64 * 1024))
+
+
+async def _body(answer: aiohttp.ClientResponse) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for part in answer.content.iter_chunked(64 * 1024):
+        size += len(part)
+        if size > ANSWER_MAX:
+            raise Failure(f"The server's answer is longer than {ANSWER_MAX} bytes.")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _read(kind: type[T], body: bytes) -> T:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise Failure(f"The server's answer is not what this version understands: {error}") from None
+
+
+def _convert(kind: type[T], item: Any) -> T:
+    try:
+        return msgspec.convert(item, kind)
+    except msgspec.ValidationError as error:
+        raise Failure(f"The server's answer is not what this version understands: {error}") from None
+
+
+def _why(error: BaseException) -> str:
+    return "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__

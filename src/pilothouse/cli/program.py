@@ -1,0 +1,40 @@
+"""The command line as one click group, and how its ends become exit statuses."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from pilothouse.cli.commands.access import keys, ticket
+from pilothouse.cli.commands.approvals import approve, deny
+from pilothouse.cli.commands.files import files
+from pilothouse.cli.commands.run import chat, run
+from pilothouse.cli.commands.sessions import logs, ps, stop
+from pilothouse.cli.errors import FAILED
+from pilothouse.cli.settings import Settings
+from pilothouse.cli.text import plain
+
+COMMANDS = (run, chat, ps, logs, approve, deny, stop, files, ticket, keys)
+
+
+def main(argv: list[str], settings: Settings) -> int:
+    group = click.Group("pilothouse", commands=list(COMMANDS))
+    try:
+        status = group.main(argv, prog_name="pilothouse", standalone_mode=False, obj=settings)
+        sys.stdout.flush()
+        return int(status or 0)
+    except click.UsageError as error:
+        error.show(sys.stderr)
+        return error.exit_code
+    except click.ClickException as error:
+        sys.stderr.write(f"Error: {plain(error.message)}\n")
+        return error.exit_code
+    except BrokenPipeError:
+        # Whoever read us has enough. Python would complain when it flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except (KeyboardInterrupt, click.Abort):
+        sys.stderr.write("\n")
+        return FAILED

@@ -1,0 +1,38 @@
+"""Rows in columns for people. Pure."""
+
+from __future__ import annotations
+
+from pilothouse.cli import text, wire
+
+TITLE = 40
+
+
+def columns(rows: list[list[str]]) -> str:
+    if not rows:
+        return ""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() + "\n" for row in rows)
+
+
+def table(rows: list[tuple[wire.Session, list[wire.Job]]]) -> str:
+    lines = [["SESSION", "STATE", "AGENT", "ISOLATION", "WAITING", "COST", "TITLE"]]
+    for session, jobs in rows:
+        waiting = session.pending_approvals + session.pending_questions
+        state = "running" if session.running else session.state
+        cost = f"${session.total_cost:.2f}"
+        title = text.line(session.title or "", TITLE)
+        lines.append(
+            [text.line(f, TITLE) for f in (session.id, state, session.agent, session.isolation)]
+            + [str(waiting or ""), cost, title]
+        )
+        for job in jobs:
+            lines.append([f"  {text.line(job.id, TITLE)}", job.state, "", "", "", "", text.line(job.prompt, TITLE)])
+    return columns(lines)
+
+
+def keys(items: list[wire.Key]) -> str:
+    lines = [["ID", "NAME", "SCOPES", "CREATED", "LAST USED"]]
+    for key in items:
+        fields = (key.id, key.name or "", ",".join(key.scopes), key.created_at, key.last_used_at or "never")
+        lines.append([text.line(field, TITLE) for field in fields])
+    return columns(lines)

@@ -1,0 +1,111 @@
+"""The answers of the HTTP API, as far as the command line reads them. Further fields are let pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from pilothouse.core import events as ev
+
+
+class _Answer(Struct, frozen=True, kw_only=True, rename="camel"):
+    pass
+
+
+class Problem(_Answer, frozen=True, kw_only=True):
+    title: str = ""
+    detail: str = ""
+    code: str = ""
+    outcome: str = ""
+    by: str = ""
+
+
+class Session(_Answer, frozen=True, kw_only=True):
+    id: str
+    title: str | None = None
+    agent: str = ""
+    isolation: str = ""
+    state: str = ""
+    running: bool = False
+    pending_approvals: int = 0
+    pending_questions: int = 0
+    total_cost: float = 0.0
+    head: int = 0
+    created_at: str = ""
+    last_active_at: str = ""
+
+
+class Job(_Answer, frozen=True, kw_only=True):
+    id: str
+    session_id: str
+    state: str = ""
+    prompt: str = ""
+    by: str = ""
+    created_at: str = ""
+    outcome: str | None = None
+    total_cost: float = 0.0
+    first_seq: int = 0
+    last_seq: int | None = None
+
+
+class Approval(_Answer, frozen=True, kw_only=True):
+    approval_id: str
+    tool: str
+    input: ev.Json
+    input_hash: str
+    session_id: str = ""
+    state: str = "pending"
+    reason: str = ""
+    options: list[ev.Option] = []
+    changes: ev.Json = None
+    diff: list[ev.Diff] | None = None
+    expires_at: str | None = None
+    resolved_by: str | None = None
+    message: str | None = None
+
+
+class Waiting(_Answer, frozen=True, kw_only=True):
+    """A question that is open."""
+
+    question_id: str
+    questions: list[ev.Question]
+    session_id: str = ""
+    expires_at: str | None = None
+
+
+class Entry(_Answer, frozen=True, kw_only=True):
+    name: str
+    kind: str
+    size: int = 0
+    mtime: Any = None
+
+
+class Listing(_Answer, frozen=True, kw_only=True):
+    path: str
+    entries: list[Entry]
+
+
+class Key(_Answer, frozen=True, kw_only=True):
+    id: str
+    name: str | None = None
+    scopes: list[str] = []
+    created_at: str = ""
+    last_used_at: str | None = None
+    key: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Key(id={self.id!r})"
+
+
+class Ticket(_Answer, frozen=True, kw_only=True):
+    url: str
+    expires_at: str = ""
+
+
+class Log(_Answer, frozen=True, kw_only=True):
+    epoch: str
+    oldest: int
+    head: int
+    gap: bool
+    events: list[Any]

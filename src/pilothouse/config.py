@@ -1,0 +1,380 @@
+"""Settings: one TOML file and the environment, made into one frozen `Config`. The only reader of `os.environ`.
+
+Order: environment over file over default. The file is `<home>/pilothouse.toml`, or what `PILOTHOUSE_CONFIG` names.
+Every setting is one field of `Config`; its metadata says where it stands in the file, in the environment and what it
+is for. An unknown key, a wrong type or a value out of range is refused by name: nothing starts on a guess.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import stat
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+PORT = 8420
+SOCKET_PATH_MAX = 107
+"""Bytes of a unix socket's path; below `runtime` the longest name we make takes `_RUNTIME_TAIL` of them."""
+_RUNTIME_TAIL = 60
+
+
+class ConfigError(Exception):
+    """A setting is wrong; the message names it."""
+
+
+def _setting(
+    default: Any,
+    doc: str,
+    *,
+    key: str = "",
+    env: str = "",
+    choices: tuple[str, ...] = (),
+    low: float | None = None,
+    secret: bool = False,
+) -> Any:
+    meta = {"doc": doc, "key": key, "env": env, "choices": choices, "low": low, "secret": secret}
+    return field(default=default, metadata=meta)
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the programs are told. Paths are absolute; `runtime` is short enough for unix sockets."""
+
+    home: Path = _setting(Path(), "Where everything is kept.", env="PILOTHOUSE_HOME")
+    runtime: Path = _setting(Path(), "Where the sockets are; derived from `home`.", env="PILOTHOUSE_RUNTIME")
+
+    host: str = _setting("127.0.0.1", "Address to listen on.", key="server.host", env="PILOTHOUSE_HOST")
+    port: int = _setting(
+        PORT, "Port to listen on; 0 takes a free one.", key="server.port", env="PILOTHOUSE_PORT", low=0
+    )
+    hosts: tuple[str, ...] = _setting(
+        (), "Further host names the server answers to, besides loopback.", key="server.hosts", env="PILOTHOUSE_HOSTS"
+    )
+    cors_origins: tuple[str, ...] = _setting(
+        (), "Origins whose pages may call with a key.", key="server.cors_origins", env="PILOTHOUSE_CORS_ORIGINS"
+    )
+    behind_proxy: bool = _setting(
+        False, "A TLS-terminating proxy stands in front.", key="server.behind_proxy", env="PILOTHOUSE_BEHIND_PROXY"
+    )
+    tls_cert: Path | None = _setting(None, "Certificate chain, PEM.", key="server.tls_cert", env="PILOTHOUSE_TLS_CERT")
+    tls_key: Path | None = _setting(None, "Private key, PEM.", key="server.tls_key", env="PILOTHOUSE_TLS_KEY")
+    hot_sockets: bool = _setting(
+        True,
+        "Serve WebSockets by picows; off: by the plain ASGI route.",
+        key="server.hot_sockets",
+        env="PILOTHOUSE_HOT_SOCKETS",
+    )
+    log_format: str = _setting(
+        "text",
+        "How the server's own log is written.",
+        key="server.log_format",
+        env="PILOTHOUSE_LOG_FORMAT",
+        choices=("text", "json"),
+    )
+
+    sandbox: str = _setting(
+        "bubblewrap",
+        "How sessions are isolated; `host` isolates nothing.",
+        key="sandbox.kind",
+        env="PILOTHOUSE_SANDBOX",
+        choices=("bubblewrap", "host"),
+    )
+    idle_s: int = _setting(
+        900,
+        "Seconds without use after which a session is stopped.",
+        key="sandbox.idle_s",
+        env="PILOTHOUSE_IDLE_S",
+        low=5,
+    )
+    sessions_max: int = _setting(
+        60, "Sessions alive at one time.", key="sandbox.sessions_max", env="PILOTHOUSE_SESSIONS_MAX", low=1
+    )
+    git_schemes: tuple[str, ...] = _setting(
+        ("https",), "Schemes a git source may have.", key="sandbox.git_schemes", env="PILOTHOUSE_GIT_SCHEMES"
+    )
+    egress: str = _setting(
+        "allow",
+        "What sessions reach besides the model.",
+        key="egress.policy",
+        env="PILOTHOUSE_EGRESS",
+        choices=("off", "allow", "full"),
+    )
+    egress_domains: tuple[str, ...] = _setting(
+        (
+            "pypi.org",
+            "files.pythonhosted.org",
+            "registry.npmjs.org",
+            "github.com",
+            "*.githubusercontent.com",
+            "gitlab.com",
+            "bitbucket.org",
+            "deb.debian.org",
+            "crates.io",
+            "*.crates.io",
+            "proxy.golang.org",
+        ),
+        "Domains open under the policy `allow`; `*.` stands for any subdomain.",
+        key="egress.domains",
+        env="PILOTHOUSE_EGRESS_DOMAINS",
+    )
+
+    agent: str = _setting("claude", "Agent of a session that names none.", key="agent.default", env="PILOTHOUSE_AGENT")
+    permission_mode: str = _setting(
+        "acceptEdits",
+        "Permission mode of a session that names none.",
+        key="agent.permission_mode",
+        env="PILOTHOUSE_PERMISSION_MODE",
+        choices=("acceptEdits", "manual", "acceptAll", "plan", "dontAsk"),
+    )
+    approval_timeout_s: int = _setting(
+        300,
+        "Seconds a person has to answer; then the call is denied.",
+        key="agent.approval_timeout_s",
+        env="PILOTHOUSE_APPROVAL_TIMEOUT_S",
+        low=1,
+    )
+    job_timeout_s: int = _setting(
+        3600,
+        "Seconds a job may take when it names no limit.",
+        key="agent.job_timeout_s",
+        env="PILOTHOUSE_JOB_TIMEOUT_S",
+        low=1,
+    )
+
+    provider: str = _setting(
+        "auto",
+        "Where the model is; `auto` takes what credentials are found, else the demo model.",
+        key="model.provider",
+        env="PILOTHOUSE_MODEL_PROVIDER",
+        choices=("auto", "anthropic", "bedrock", "demo"),
+    )
+    model: str = _setting("", "The default model's id.", key="model.name", env="ANTHROPIC_MODEL")
+    base_url: str = _setting("", "An Anthropic-compatible endpoint.", key="model.base_url", env="ANTHROPIC_BASE_URL")
+    api_key: str = _setting("", "Anthropic API key.", key="model.api_key", env="ANTHROPIC_API_KEY", secret=True)
+    auth_token: str = _setting(
+        "", "Bearer token for the endpoint.", key="model.auth_token", env="ANTHROPIC_AUTH_TOKEN", secret=True
+    )
+    aws_region: str = _setting("", "Region of Amazon Bedrock.", key="model.aws_region", env="AWS_REGION")
+    aws_profile: str = _setting("", "Profile of the AWS credential chain.", key="model.aws_profile", env="AWS_PROFILE")
+    session_max_cost_usd: float | None = _setting(
+        None,
+        "What one session may spend in all, in USD.",
+        key="model.session_max_cost_usd",
+        env="PILOTHOUSE_SESSION_MAX_COST_USD",
+        low=0,
+    )
+    job_max_cost_usd: float | None = _setting(
+        None, "What one job may spend, in USD.", key="model.job_max_cost_usd", env="PILOTHOUSE_JOB_MAX_COST_USD", low=0
+    )
+
+    durability: str = _setting(
+        "normal",
+        "`normal` outlives a killed process, `full` a power loss too.",
+        key="store.durability",
+        env="PILOTHOUSE_DURABILITY",
+        choices=("normal", "full", "memory"),
+    )
+    retention_events: int = _setting(
+        200_000,
+        "Events kept per session; older ones go, and viewers are told.",
+        key="store.retention_events",
+        env="PILOTHOUSE_RETENTION_EVENTS",
+        low=100,
+    )
+    fold_after_s: int = _setting(
+        86_400,
+        "Seconds after a job's end when its text deltas are joined.",
+        key="store.fold_after_s",
+        env="PILOTHOUSE_FOLD_AFTER_S",
+        low=0,
+    )
+
+    remote_url: str = _setting("", "Server the command line calls; unset: this machine's own.", env="PILOTHOUSE_URL")
+    remote_key: str = _setting("", "The command line's API key.", env="PILOTHOUSE_API_KEY", secret=True)
+    editor: str = _setting("", "Editor in which the command line lets an input be changed.", env="EDITOR")
+    no_color: str = _setting("", "Anything here turns the command line's colours off.", env="NO_COLOR")
+
+    aws_environment: Mapping[str, str] = field(default_factory=dict, metadata={"derived": True, "secret": True})
+    """AWS_* of the environment, for the proxy's credential chain."""
+
+    @property
+    def local_key_file(self) -> Path:
+        """0600: the key with which this machine's own command line calls; written by the server at its start."""
+        return self.home / "local.key"
+
+    @property
+    def server_file(self) -> Path:
+        """`{"url", "pid"}` of the running server."""
+        return self.home / "server.json"
+
+    @property
+    def database(self) -> Path:
+        return self.home / "log.sqlite"
+
+    @property
+    def tls(self) -> bool:
+        return self.tls_cert is not None
+
+    @property
+    def url(self) -> str:
+        """Where a person on this machine opens the server."""
+        name = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.tls else 'http'}://{name}:{self.port}"
+
+
+def settings() -> list[dataclasses.Field[Any]]:
+    """Every setting a user can give, for `pilothouse config` and the docs."""
+    return [f for f in dataclasses.fields(Config) if not f.metadata.get("derived")]
+
+
+def load(
+    environ: Mapping[str, str] | None = None, *, overrides: Mapping[str, Any] | None = None, make: bool = True
+) -> Config:
+    """Reads file and environment. `overrides` (the command line's options) win. Raises `ConfigError`."""
+    env = os.environ if environ is None else environ
+    home = Path(env.get("PILOTHOUSE_HOME") or _default_home(env)).expanduser().absolute()
+    path = Path(env.get("PILOTHOUSE_CONFIG") or home / "pilothouse.toml")
+    values: dict[str, Any] = {**_from_file(path, explicit=bool(env.get("PILOTHOUSE_CONFIG"))), **_from_env(env)}
+    values.update({k: v for k, v in (overrides or {}).items() if v is not None})
+    values["home"] = home
+    values.setdefault("runtime", _default_runtime(home, env))
+    values["runtime"] = Path(values["runtime"]).absolute()
+    values["aws_environment"] = {k: v for k, v in env.items() if k.startswith("AWS_")}
+    config = Config(**values)
+    _check(config)
+    if make:
+        _private_directory(config.home)
+        _private_directory(config.runtime)
+    return config
+
+
+def shown(config: Config) -> dict[str, Any]:
+    """The configuration for a person's eyes: secrets masked."""
+    out: dict[str, Any] = {}
+    for f in settings():
+        value = getattr(config, f.name)
+        if f.metadata["secret"] and value:
+            value = "****"
+        out[f.name] = str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+    return out
+
+
+def _default_home(env: Mapping[str, str]) -> str:
+    return str(Path(env.get("XDG_DATA_HOME") or "~/.local/share") / "pilothouse")
+
+
+def _default_runtime(home: Path, env: Mapping[str, str]) -> Path:
+    """A short private directory, the same for the same home."""
+    if len(os.fsencode(home / "run")) + _RUNTIME_TAIL <= SOCKET_PATH_MAX:
+        return home / "run"
+    name = hashlib.sha256(os.fsencode(home)).hexdigest()[:10]
+    given = env.get("XDG_RUNTIME_DIR")
+    if given and Path(given).is_dir():
+        return Path(given) / f"pilothouse-{name}"
+    if os.geteuid() == 0:
+        return Path("/run") / f"pilothouse-{name}"
+    return Path("/tmp") / f"pilothouse-{os.geteuid()}-{name}"  # noqa: S108  made 0700 and checked for its owner
+
+
+def _from_file(path: Path, *, explicit: bool) -> dict[str, Any]:
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        if explicit:
+            raise ConfigError(f"PILOTHOUSE_CONFIG: {path} does not exist") from None
+        return {}
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    try:
+        tree = tomllib.loads(text.decode())
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    known = {f.metadata["key"]: f for f in settings() if f.metadata["key"]}
+    flat = {
+        f"{section}.{name}": v for section, part in tree.items() if isinstance(part, dict) for name, v in part.items()
+    }
+    stray = [k for k in tree if not isinstance(tree[k], dict)] + [k for k in flat if k not in known]
+    if stray:
+        raise ConfigError(f"{path}: unknown setting {stray[0]!r}; known are {', '.join(sorted(known))}")
+    return {known[key].name: _typed(known[key], value, f"{path}: {key}") for key, value in flat.items()}
+
+
+def _from_env(env: Mapping[str, str]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for f in settings():
+        name = f.metadata["env"]
+        if name and env.get(name):
+            out[f.name] = _typed(f, env[name], name)
+    return out
+
+
+def _typed(f: dataclasses.Field[Any], value: Any, where: str) -> Any:
+    """A value of the field's type from TOML or from the environment's text."""
+    kind = str(f.type)
+    text = value if isinstance(value, str) else None
+    try:
+        if kind.startswith("tuple"):
+            items = [p.strip() for p in text.split(",") if p.strip()] if text is not None else value
+            if not isinstance(items, list) or not all(isinstance(i, str) for i in items):
+                raise ValueError("a list of texts")
+            return tuple(items)
+        if kind.startswith("Path"):
+            if text is None:
+                raise ValueError("a path")
+            return Path(text).expanduser().absolute()
+        if kind == "bool":
+            if text is not None and text.lower() in {"1", "true", "yes", "on", "0", "false", "no", "off"}:
+                return text.lower() in {"1", "true", "yes", "on"}
+            if not isinstance(value, bool):
+                raise ValueError("true or false")
+            return value
+        if kind == "int":
+            if isinstance(value, bool | float):
+                raise ValueError("a whole number")
+            return int(value)
+        if kind.startswith("float"):
+            if isinstance(value, bool):
+                raise ValueError("a number")
+            return float(value)
+        if text is None:
+            raise ValueError("a text")
+        return text
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{where}: expected {_expected(kind, error)}, got {value!r}") from None
+
+
+def _expected(kind: str, error: Exception) -> str:
+    if kind == "int":
+        return "a whole number"
+    return "a number" if kind.startswith("float") else str(error)
+
+
+def _check(config: Config) -> None:
+    for f in settings():
+        value, meta = getattr(config, f.name), f.metadata
+        name = meta["key"] or meta["env"]
+        if meta["choices"] and value not in meta["choices"]:
+            raise ConfigError(f"{name}: {value!r} is none of {', '.join(meta['choices'])}")
+        if meta["low"] is not None and value is not None and not value >= meta["low"]:
+            raise ConfigError(f"{name}: {value} is below {meta['low']}")
+    if config.port > 65535:
+        raise ConfigError(f"server.port: {config.port} is above 65535")
+    if (config.tls_cert is None) != (config.tls_key is None):
+        raise ConfigError("server.tls_cert and server.tls_key go together")
+    if len(os.fsencode(config.runtime)) + _RUNTIME_TAIL > SOCKET_PATH_MAX:
+        raise ConfigError(f"PILOTHOUSE_RUNTIME: {config.runtime} is too long for unix sockets; choose a shorter one")
+
+
+def _private_directory(path: Path) -> None:
+    """Makes it 0700 and ours, or refuses: a directory that others can write to would give our sockets away."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    info = path.lstat()
+    if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid():
+        raise ConfigError(f"{path} is not a directory of this user's")
+    if info.st_mode & 0o077:
+        path.chmod(0o700)

@@ -1,0 +1,254 @@
+"""May this tool call run? A pure answer from mode, allowed tools, remembered rules and the exact input; fails closed.
+
+Order, first match wins:
+
+1. a remembered *deny* rule                                -> deny
+2. `allowedTools` given and the call matches none of it    -> deny
+3. the agent's question to a person, a plan to accept      -> ask (a plan goes ahead under `acceptAll`)
+4. a remembered *allow* rule                               -> allow (not in `plan`)
+5. the mode:
+
+| mode | reading inside the workspace | bookkeeping (to-do list) | edits inside the workspace | the rest |
+|---|---|---|---|---|
+| `acceptAll` | allow | allow | allow | allow |
+| `acceptEdits` | allow | allow | allow, but protected files ask | ask; allow when `allowedTools` names it |
+| `manual` | ask | ask | ask | ask |
+| `plan` | allow | allow | deny, but the agent's own plan file is allowed | deny |
+| `dontAsk` | allow | allow | deny; allow when `allowedTools` names it | deny; allow when `allowedTools` names it |
+
+A rule is `Tool`, or `Tool(pattern)`: for `Bash` an exact command or `prefix:*`; for file tools a path pattern below
+the workspace (`src/**`); for `WebFetch` `domain:NAME`. A prefix never matches a command in which the shell could run
+more than one thing or substitute anything: such a command is asked about, since its text does not tell what will run.
+Rules serve a person's convenience. What the session can reach is bounded by its sandbox, not by them.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+from pilothouse.core import tools
+from pilothouse.core.errors import BadRequest
+
+Mode = Literal["acceptEdits", "manual", "acceptAll", "plan", "dontAsk"]
+Verdict = Literal["allow", "ask", "deny"]
+
+MODES: dict[str, Mode] = {
+    "acceptEdits": "acceptEdits",
+    "manual": "manual",
+    "acceptAll": "acceptAll",
+    "plan": "plan",
+    "dontAsk": "dontAsk",
+    "default": "manual",
+    "bypassPermissions": "acceptAll",
+}
+"""Our names and the agents' own."""
+
+WORKSPACE = "/workspace"
+PLAN_FILES = "/home/agent/.claude/plans"
+PATTERNS_MAX = 100
+"""Entries of one `allowedTools`: more is no list that a person wrote."""
+_PROTECTED = re.compile(
+    r"(^|/)(\.git|\.claude|\.vscode|\.idea)(/|$)|(^|/)(\.mcp\.json|\.gitmodules|\.[a-z]*(rc|profile))$"
+)
+"""Files that make other programs run commands: changing one is asked about even where edits go ahead."""
+_SHELL_DOUBT = re.compile(r"[;&|`$<>(){}\n\r\\*?\[\]~#!\x00]")
+_WITH_SUBCOMMANDS = frozenset(
+    (
+        *("apt", "apt-get", "aws", "bun", "cargo", "docker", "dotnet", "gh", "git", "go", "helm", "kubectl", "make"),
+        *("mvn", "npm", "npx", "pip", "pnpm", "poetry", "terraform", "uv", "yarn"),
+    )
+)
+"""Programs whose second word says what they do: remembering the first alone would allow too much."""
+_PATTERN = re.compile(r"(?P<tool>[A-Za-z][A-Za-z0-9_-]{0,127})(?:\((?P<spec>.{1,1000})\))?\Z", re.S)
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    tool: str
+    spec: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.tool}({self.spec})" if self.spec else self.tool
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A remembered answer."""
+
+    pattern: Pattern
+    outcome: Literal["approved", "denied"]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    verdict: Verdict
+    reason: str
+
+
+def mode(name: str) -> Mode:
+    """Raises BadRequest for an unknown mode."""
+    if name not in MODES:
+        raise BadRequest(f"permissionMode: {name!r} is none of {', '.join(MODES)}")
+    return MODES[name]
+
+
+def pattern(text: str) -> Pattern:
+    """Raises BadRequest for what is no pattern."""
+    match = _PATTERN.match(text.strip())
+    if match is None:
+        raise BadRequest(f"tool pattern: {text[:100]!r} is not of the form Tool or Tool(pattern)")
+    return Pattern(match["tool"], match["spec"] or "")
+
+
+def allowed_tools(entries: Sequence[str], offered: frozenset[str] | None = None) -> tuple[Pattern, ...]:
+    """The patterns of an `allowedTools`, older names resolved. Raises BadRequest naming an unknown tool. `offered`:
+    the agent's tools besides the known ones; MCP tools (`mcp__…`) are known by their form."""
+    if len(entries) > PATTERNS_MAX:
+        raise BadRequest(f"allowedTools: {len(entries)} entries, at most {PATTERNS_MAX}")
+    out: list[Pattern] = []
+    for entry in entries:
+        if not isinstance(entry, str):
+            raise BadRequest("allowedTools: expected texts")
+        one = pattern(entry)
+        names = tools.ALIASES.get(one.tool, (one.tool,))
+        if not all(n in tools.KINDS or n.startswith("mcp__") or n in (offered or ()) for n in names):
+            raise BadRequest(f"allowedTools: unknown tool {one.tool!r}")
+        out += [Pattern(name, one.spec) for name in names]
+    return tuple(out)
+
+
+def inside(path: str, root: str = WORKSPACE) -> str | None:
+    """The path relative to `root` if it lies in it by its text, else None. Links are the sandbox's business."""
+    if "\x00" in path:
+        return None
+    full = posixpath.normpath(posixpath.join(root, path))
+    if full == root:
+        return "."
+    return full[len(root) + 1 :] if full.startswith(root + "/") else None
+
+
+def matches(rule: Pattern, tool: str, tool_input: Any) -> bool:
+    """Does the rule speak of this very call?"""
+    if rule.tool != tool:
+        return False
+    if not rule.spec:
+        return True
+    given = tool_input if isinstance(tool_input, dict) else {}
+    if tool == "Bash":
+        return _matches_command(rule.spec, given.get("command"))
+    if tool == "WebFetch":
+        return _matches_domain(rule.spec, given.get("url"))
+    path = tools.path(tool, given)
+    relative = inside(path) if path else None
+    return relative is not None and _matches_path(rule.spec, relative)
+
+
+def _matches_command(spec: str, command: object) -> bool:
+    if not isinstance(command, str):
+        return False
+    if not spec.endswith(":*"):
+        return command == spec
+    prefix = spec[:-2]
+    if _SHELL_DOUBT.search(command):
+        return False
+    return command == prefix or command.startswith(prefix + " ")
+
+
+def _matches_domain(spec: str, url: object) -> bool:
+    if not isinstance(url, str) or not spec.startswith("domain:"):
+        return False
+    match = re.match(r"https?://([A-Za-z0-9.-]+)(?::\d+)?(?:[/?#]|\Z)", url)
+    return match is not None and match[1].lower() == spec[len("domain:") :].lower()
+
+
+def _matches_path(spec: str, relative: str) -> bool:
+    spec = spec.removeprefix("./")
+    if spec.endswith("/**"):
+        return relative.startswith(spec[:-2])
+    return fnmatchcase(relative, spec) and relative.count("/") == spec.count("/")
+
+
+def decide(
+    tool: str, tool_input: Any, *, mode: Mode, allowed: Sequence[Pattern] | None = None, rules: Sequence[Rule] = ()
+) -> Decision:
+    """`allowed` None: no restriction."""
+    for rule in rules:
+        if rule.outcome == "denied" and matches(rule.pattern, tool, tool_input):
+            return Decision("deny", f"A remembered rule denies {rule.pattern}.")
+    listed = allowed is not None and any(matches(p, tool, tool_input) for p in allowed)
+    if tool in {"AskUserQuestion", "ExitPlanMode"}:
+        if mode == "acceptAll" and tool == "ExitPlanMode":
+            return Decision("allow", "Everything goes ahead in this mode.")
+        return Decision("ask", "The agent wants a person's answer.")
+    if allowed is not None and not listed:
+        return Decision("deny", f"{tool} with this input is not among the allowed tools of this job.")
+    if mode != "plan" and any(r.outcome == "approved" and matches(r.pattern, tool, tool_input) for r in rules):
+        return Decision("allow", "A remembered rule allows it.")
+    return _by_mode(tool, tool_input, mode, listed)
+
+
+def _by_mode(tool: str, tool_input: Any, mode: Mode, listed: bool) -> Decision:
+    if mode == "acceptAll":
+        return Decision("allow", "Everything goes ahead in this mode.")
+    if mode == "manual":
+        return Decision("ask", "Every tool call is asked about in this mode.")
+    kind = tools.kind(tool)
+    path = tools.path(tool, tool_input)
+    where = inside(path) if path else None
+    harmless = kind == "think" or tool in {"ToolSearch", "BashOutput", "TaskOutput"}
+    if harmless or (kind in {"read", "search"} and (where is not None or (path is None and kind == "search"))):
+        return Decision("allow", "It only reads inside the workspace.")
+    if mode == "plan":
+        if kind == "edit" and path is not None and inside(path, PLAN_FILES) is not None:
+            return Decision("allow", "It is the agent's own plan file.")
+        return Decision("deny", "Plan mode: nothing is changed or run until the plan is accepted.")
+    if mode == "acceptEdits" and kind == "edit" and where is not None and not _PROTECTED.search(where):
+        return Decision("allow", "Edits inside the workspace go ahead in this mode.")
+    if listed:
+        return Decision("allow", "It is among the allowed tools of this job.")
+    if mode == "dontAsk":
+        return Decision("deny", "Nothing is asked in this mode, and this would have to be.")
+    return Decision("ask", _why(tool, kind, path, where))
+
+
+def _why(tool: str, kind: str, path: str | None, where: str | None) -> str:
+    if path is not None and where is None:
+        return "It is outside the workspace."
+    if kind == "edit":
+        return "This file can make other programs run commands."
+    if kind == "execute":
+        return "It runs a command."
+    if kind == "fetch":
+        return "It reaches the network."
+    if tool not in tools.KINDS:
+        return "It is a tool that Pilothouse does not know."
+    return "It is asked about in this mode."
+
+
+def suggest(tool: str, tool_input: Any) -> Pattern | None:
+    """The rule that "always" would remember for this call: as narrow as is still useful. None: only once is offered."""
+    given = tool_input if isinstance(tool_input, dict) else {}
+    if tool == "Bash":
+        command = given.get("command")
+        if not isinstance(command, str) or not command.strip() or len(command) > 900:
+            return None
+        if _SHELL_DOUBT.search(command):
+            return Pattern("Bash", command)
+        words = command.split(" ")
+        depth = 2 if words[0] in _WITH_SUBCOMMANDS and len(words) > 1 else 1
+        return Pattern("Bash", " ".join(words[:depth]) + ":*")
+    if tool == "WebFetch":
+        match = re.match(r"https?://([A-Za-z0-9.-]+)", str(given.get("url", "")))
+        return Pattern("WebFetch", f"domain:{match[1].lower()}") if match else None
+    if tool in {"ExitPlanMode", "AskUserQuestion"} or not _PATTERN.match(tool):
+        return None
+    path = tools.path(tool, given)
+    if path is None:
+        return Pattern(tool)
+    where = inside(path)
+    return Pattern(tool, where) if where and where != "." and len(where) < 900 else None

@@ -1,0 +1,67 @@
+"""What the agents' tools are: their kind, the path they touch, the one line a person reads.
+
+Names are Claude Code's of today; older names stand for their successors. A tool that is not listed is `other`: nothing
+is assumed about it, and policy asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pilothouse.core.events import ToolKind
+
+KINDS: Mapping[str, ToolKind] = {
+    "Read": "read",
+    "NotebookRead": "read",
+    "LS": "read",
+    "Glob": "search",
+    "Grep": "search",
+    "ToolSearch": "search",
+    "Edit": "edit",
+    "MultiEdit": "edit",
+    "Write": "edit",
+    "NotebookEdit": "edit",
+    "Bash": "execute",
+    "BashOutput": "read",
+    "TaskOutput": "read",
+    "KillShell": "execute",
+    "TaskStop": "execute",
+    "WebFetch": "fetch",
+    "WebSearch": "fetch",
+    "TodoWrite": "think",
+    "TaskCreate": "think",
+    "TaskUpdate": "think",
+    "TaskList": "think",
+    "TaskGet": "think",
+    "EnterPlanMode": "think",
+    "ExitPlanMode": "think",
+    "Agent": "other",
+    "Skill": "other",
+    "AskUserQuestion": "other",
+}
+
+ALIASES: Mapping[str, tuple[str, ...]] = {
+    "Replace": ("Edit",),
+    "Search": ("Grep", "Glob"),
+    "List": ("LS", "Glob"),
+    "Task": ("Agent",),
+}
+"""Older names that callers still give in `allowedTools`."""
+
+PATH_FIELDS = ("file_path", "notebook_path", "path")
+
+
+def kind(tool: str) -> ToolKind:
+    return KINDS.get(tool, "other")
+
+
+def path(tool: str, tool_input: Any) -> str | None:
+    """The file or folder that a call names, as the agent wrote it."""
+    if not isinstance(tool_input, dict):
+        return None
+    for name in PATH_FIELDS:
+        value = tool_input.get(name)
+        if isinstance(value, str) and value:
+            return value
+    return None

@@ -1,0 +1,292 @@
+"""Approvals: what must be asked is asked once, shown exactly, answered once, and kept.
+
+An ask of the runner becomes a decision of the policy (answered at once) or an approval: a document and the event
+`approval_required` in one transaction. The answer is a transaction too (`approval_resolved`, the document, a
+remembered rule), and only then goes down the link. A runner that asks again after a reconnect gets the answer again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from pilothouse.core import approval, link, policy
+from pilothouse.core import events as ev
+from pilothouse.core.errors import BadRequest, NotFound
+from pilothouse.core.ids import ApprovalId
+from pilothouse.core.options import options
+from pilothouse.engine import records
+from pilothouse.engine.live import Live
+from pilothouse.engine.ports import Op
+from pilothouse.engine.records import ApprovalRecord, RuleRecord
+from pilothouse.engine.rules import Rules
+
+PENDING_MAX = 50
+"""Open approvals of one session: an agent asks for a handful at a time."""
+ANSWERED_KEPT = 500
+"""Answered ones remembered in memory, to answer a runner that asks again."""
+
+
+class Approvals:
+    def __init__(self, live: Live, rules: Rules) -> None:
+        self._live = live
+        self._rules = rules
+        self.pending: dict[ApprovalId, ApprovalRecord] = {}
+        self._by_request: dict[tuple[str, str], ApprovalRecord] = {}
+        self._answered: dict[tuple[str, str], link.PermissionAnswer] = {}
+        self._timers: dict[ApprovalId, asyncio.Task[None]] = {}
+
+    # --- asks, from the runner; the caller has the lock and commits ---
+
+    def asked(self, runner: str, ask: link.PermissionAsk) -> tuple[list[ev.Event], list[Op], link.Command | None]:
+        """Events and documents to commit, or the answer to send at once."""
+        key = (runner, ask.request_id)
+        if key in self._answered:
+            return [], [], self._answered[key]
+        if key in self._by_request:
+            return [], [], None
+        job = self._live.current
+        decision = self._decide(ask)
+        if decision.verdict == "ask" and len(self.pending) >= PENDING_MAX:
+            decision = policy.Decision("deny", f"{PENDING_MAX} approvals are open already.")
+        self._live.kit.note(
+            "tool_decision", session=self._live.record.id, tool=ask.tool, verdict=decision.verdict, why=decision.reason
+        )
+        if decision.verdict != "ask":
+            answer = link.PermissionAnswer(
+                id=f"auto-{ask.request_id}",
+                request_id=ask.request_id,
+                behavior=decision.verdict,
+                message=decision.reason if decision.verdict == "deny" else None,
+            )
+            self._remember(key, answer)
+            return [], [], answer
+        now = self._live.kit.clock.now()
+        record = ApprovalRecord(
+            approval_id=ApprovalId(records.new_id()),
+            session_id=self._live.record.id,
+            job_id=job.id if job else None,
+            tool_id=ask.tool_id,
+            tool=ask.tool,
+            input=ask.input,
+            input_hash=approval.input_hash(ask.input),
+            options=options(ask.tool, ask.input, project=self._live.record.source is not None),
+            reason=ask.reason[:500] or decision.reason,
+            diff=ask.diff or None,
+            expires_at=records.stamp(now + self._live.kit.limits.approval_timeout_s),
+            created_at=records.stamp(now),
+            runner_id=runner,
+            request_id=ask.request_id,
+        )
+        self._keep(record)
+        return [_required(record)], [records.put(record)], None
+
+    def _decide(self, ask: link.PermissionAsk) -> policy.Decision:
+        job = self._live.current
+        try:
+            mode = policy.mode(job.permission_mode if job else self._live.record.permission_mode)
+            allowed = policy.allowed_tools(job.allowed_tools) if job and job.allowed_tools is not None else None
+        except BadRequest:  # a document of another version: fail closed
+            return policy.Decision("ask", "The permission mode of this job is not known.")
+        return policy.decide(ask.tool, ask.input, mode=mode, allowed=allowed, rules=self._rules.of(self._live.record))
+
+    def cancelled(self, runner: str, request_id: str) -> tuple[list[ev.Event], list[Op]]:
+        record = self._by_request.get((runner, request_id))
+        return self._end(record, "cancel", "agent") if record else ([], [])
+
+    def cancel_all(self, by: str = "server") -> tuple[list[ev.Event], list[Op]]:
+        """Every open approval ends; their runner is gone or their job is over."""
+        happened: list[ev.Event] = []
+        ops: list[Op] = []
+        for record in list(self.pending.values()):
+            events, puts = self._end(record, "cancel", by)
+            happened += events
+            ops += puts
+        return happened, ops
+
+    def _end(self, record: ApprovalRecord, step: approval.Step, by: str) -> tuple[list[ev.Event], list[Op]]:
+        ended = records.copy(
+            record, state=approval.step(record.state, step), resolved_at=self._live.now(), resolved_by=by
+        )
+        self._drop(ended)
+        return [_resolved(ended)], [records.put(ended)]
+
+    # --- answers, from people ---
+
+    async def decide(
+        self,
+        approval_id: ApprovalId,
+        *,
+        approved: bool,
+        by: str,
+        input_hash: str | None = None,
+        option_id: str | None = None,
+        message: str | None = None,
+        updated_input: Any = None,
+    ) -> ApprovalRecord:
+        """The first valid answer wins. Raises NotFound, AlreadyResolved, Conflict (stale hash), BadRequest,
+        Unavailable; in each case nothing has changed."""
+        async with self._live.act():
+            record = self.pending.get(approval_id) or await self._stored(approval_id)
+            after = approval.step(record.state, "approve" if approved else "deny", by=record.resolved_by)
+            approval.check_hash(input_hash, record.input_hash)
+            option = _option(record, option_id, approved)
+            if updated_input is not None and (not approved or not isinstance(updated_input, dict)):
+                raise BadRequest("updatedInput: an object, and only with an approval")
+            if message is not None and len(message) > 10_000:
+                raise BadRequest("message: at most 10000 characters")
+            decided = records.copy(
+                record,
+                state=after,
+                resolved_at=self._live.now(),
+                resolved_by=by,
+                option_id=option.id if option else None,
+                message=message,
+                updated_input=updated_input,
+                mode=option.mode if option else None,
+            )
+            rule = self._rule(decided, option, by)
+            happened: list[ev.Event] = [_resolved(decided)]
+            ops: list[Op] = [records.put(decided)]
+            if rule is not None:
+                ops.append(records.put(rule))
+            session = self._live.record
+            if decided.mode is not None:
+                session = self._live.changed(permission_mode=decided.mode)
+                happened.append(ev.SessionUpdate(job_id=record.job_id, mode=decided.mode))
+                ops.append(records.put(session))
+            await self._live.commit(happened, *ops)
+            self._live.record = session
+            job = self._live.current
+            if decided.mode is not None and job is not None and job.id == record.job_id:
+                job.permission_mode = decided.mode
+            if rule is not None:
+                self._rules.add(rule)
+            self._drop(decided)
+            self._live.send(self._answered[(decided.runner_id, decided.request_id)])
+            return decided
+
+    async def _stored(self, approval_id: ApprovalId) -> ApprovalRecord:
+        doc = await self._live.kit.store.get("approval", approval_id)
+        if doc is None:
+            raise NotFound
+        record = records.load(doc, ApprovalRecord)
+        if record.session_id != self._live.record.id:
+            raise NotFound
+        return record
+
+    def _rule(self, record: ApprovalRecord, option: ev.Option | None, by: str) -> RuleRecord | None:
+        if option is None or option.rule is None or option.scope not in {"session", "project"}:
+            return None
+        return self._rules.make(self._live.record, option, record.tool, by)
+
+    # --- time, restart ---
+
+    async def _expire(self, approval_id: ApprovalId, at: float) -> None:
+        clock = self._live.kit.clock
+        while (left := at - clock.now()) > 0:
+            await clock.sleep(left)
+        async with self._live.lock:
+            record = self.pending.get(approval_id)
+            if record is None:
+                return
+            events, ops = self._end(record, "expire", "server")
+            await self._live.commit(events, *ops, insist=True)
+            self._live.send(self._answered[(record.runner_id, record.request_id)])
+
+    def restore(self, found: Sequence[ApprovalRecord]) -> None:
+        """After a restart of the server: the open ones wait on, the answered ones can be answered again."""
+        grace = self._live.kit.clock.now() + self._live.kit.limits.restart_grace_s
+        for record in found:
+            if record.state == "pending":
+                self._keep(record, not_before=grace)
+            else:
+                self._remember((record.runner_id, record.request_id), _answer(record))
+
+    def close(self) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+
+    def _keep(self, record: ApprovalRecord, not_before: float = 0.0) -> None:
+        self.pending[record.approval_id] = record
+        self._by_request[(record.runner_id, record.request_id)] = record
+        if record.expires_at is not None:
+            at = max(records.seconds(record.expires_at), not_before)
+            self._timers[record.approval_id] = asyncio.create_task(self._expire(record.approval_id, at), name="expiry")
+
+    def _drop(self, record: ApprovalRecord) -> None:
+        """It has ended: out of the open ones, its answer at hand."""
+        self.pending.pop(record.approval_id, None)
+        key = (record.runner_id, record.request_id)
+        self._by_request.pop(key, None)
+        timer = self._timers.pop(record.approval_id, None)
+        if timer is not None and timer is not asyncio.current_task():
+            timer.cancel()
+        self._remember(key, _answer(record))
+
+    def _remember(self, key: tuple[str, str], answer: link.PermissionAnswer) -> None:
+        self._answered[key] = answer
+        while len(self._answered) > ANSWERED_KEPT:
+            del self._answered[next(iter(self._answered))]
+
+
+def _option(record: ApprovalRecord, option_id: str | None, approved: bool) -> ev.Option | None:
+    outcome = "approved" if approved else "denied"
+    if option_id is None:
+        if approved and record.tool == "ExitPlanMode":
+            return next(o for o in record.options if o.outcome == "approved")
+        return None
+    option = next((o for o in record.options if o.id == option_id), None)
+    if option is None:
+        raise BadRequest(f"optionId: {option_id[:50]!r} is none of {', '.join(o.id for o in record.options)}")
+    if option.outcome != outcome:
+        raise BadRequest(f"optionId: {option_id!r} means {option.outcome}, the answer says {outcome}")
+    return option
+
+
+def _required(record: ApprovalRecord) -> ev.ApprovalRequired:
+    return ev.ApprovalRequired(
+        job_id=record.job_id,
+        approval_id=record.approval_id,
+        tool_id=record.tool_id,
+        tool=record.tool,
+        input=record.input,
+        input_hash=record.input_hash,
+        changes=record.changes,
+        diff=record.diff,
+        options=record.options,
+        reason=record.reason,
+        expires_at=record.expires_at,
+    )
+
+
+def _resolved(record: ApprovalRecord) -> ev.ApprovalResolved:
+    assert record.state != "pending"
+    return ev.ApprovalResolved(
+        job_id=record.job_id,
+        approval_id=record.approval_id,
+        outcome=record.state,
+        by=record.resolved_by or "",
+        option_id=record.option_id,
+        message=record.message,
+        updated_input=record.updated_input,
+    )
+
+
+def _answer(record: ApprovalRecord) -> link.PermissionAnswer:
+    if record.state == "approved":
+        return link.PermissionAnswer(
+            id=record.approval_id,
+            request_id=record.request_id,
+            behavior="allow",
+            updated_input=record.updated_input,
+            mode=record.mode,
+        )
+    return link.PermissionAnswer(
+        id=record.approval_id,
+        request_id=record.request_id,
+        behavior="deny",
+        message=record.message or approval.TOLD[record.state],
+    )

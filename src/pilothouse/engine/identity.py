@@ -1,0 +1,187 @@
+"""Keys, sign-in tickets and cookies. Only hashes are kept; the secrets are 256 random bits, so one SHA-256 is enough.
+
+key     `ph_` + id (12 hex digits) + `_` + 43 characters; shown once
+ticket  43 characters in the fragment of the sign-in link; used once, within TICKET_S
+cookie  43 characters; valid COOKIE_S, ended by sign-out
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Callable
+
+import msgspec
+from msgspec import Struct
+
+from pilothouse.core.access import Principal, Scope
+from pilothouse.core.errors import BadRequest, NotFound, Unauthenticated, Unavailable
+from pilothouse.engine.ports import Clock, Delete, EventStore, Op, Put, StoreFailed
+
+TICKET_S = 600.0
+COOKIE_S = 30 * 86_400.0
+ACCOUNT = "local"
+"""The one account there is: whoever has the printed link, or a key made by it."""
+KEYS_MAX = 1000
+USED_EVERY_S = 60.0
+"""`lastUsedAt` is written at most this often per key."""
+_KEY = re.compile(r"ph_([0-9a-f]{12})_([A-Za-z0-9_-]{43})\Z")
+_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,100}\Z")
+
+
+class KeyRecord(Struct, kw_only=True, omit_defaults=True, rename="camel"):
+    id: str
+    name: str
+    scopes: list[Scope]
+    hash: str
+    account: str = ACCOUNT
+    created_at: float
+    last_used_at: float | None = None
+
+
+class Timed(Struct, kw_only=True, rename="camel"):
+    """A ticket or a cookie."""
+
+    account: str
+    expires_at: float
+
+
+class Identity:
+    def __init__(self, store: EventStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._redeeming = asyncio.Lock()
+        self._keys: dict[str, KeyRecord] = {}
+        self._cookies: dict[str, Timed] = {}
+        self.on_revoke: list[Callable[[str], None]] = []
+        """Called with the credential that is no longer good."""
+
+    # --- keys ---
+
+    async def create(self, name: str, scopes: tuple[Scope, ...]) -> tuple[KeyRecord, str]:
+        """A new key and its only showing."""
+        if not _NAME.match(name):
+            raise BadRequest("name: one line of 1 to 100 characters")
+        if len(await self.keys()) >= KEYS_MAX:
+            raise BadRequest(f"There are {KEYS_MAX} keys already; revoke some.")
+        secret = secrets.token_urlsafe(32)
+        record = KeyRecord(
+            id=secrets.token_hex(6), name=name, scopes=list(scopes), hash=_hash(secret), created_at=self._clock.now()
+        )
+        await self._commit(Put("key", record.id, msgspec.json.encode(record)))
+        self._keys[record.id] = record
+        return record, f"ph_{record.id}_{secret}"
+
+    async def keys(self) -> list[KeyRecord]:
+        found = await self._store.scan("key", limit=KEYS_MAX)
+        return sorted((msgspec.json.decode(doc, type=KeyRecord) for _, doc in found), key=lambda k: -k.created_at)
+
+    async def revoke(self, key_id: str) -> None:
+        if await self._store.get("key", key_id) is None:
+            raise NotFound
+        await self._commit(Delete("key", key_id))
+        self._keys.pop(key_id, None)
+        self._ended(f"key:{key_id}")
+
+    async def by_key(self, text: str) -> Principal:
+        """Raises Unauthenticated."""
+        match = _KEY.match(text)
+        if match is None:
+            raise Unauthenticated("That is no key of this server.")
+        record = self._keys.get(match[1])
+        if record is None:
+            doc = await self._store.get("key", match[1])
+            record = msgspec.json.decode(doc, type=KeyRecord) if doc is not None else None
+        if record is None or not hmac.compare_digest(record.hash, _hash(match[2])):
+            raise Unauthenticated("That is no key of this server.")
+        self._keys[record.id] = record
+        await self._used(record)
+        return Principal(
+            "key", record.id, record.name, record.account, frozenset(record.scopes), credential=f"key:{record.id}"
+        )
+
+    async def _used(self, record: KeyRecord) -> None:
+        now = self._clock.now()
+        if record.last_used_at is None or now - record.last_used_at > USED_EVERY_S:
+            record.last_used_at = now
+            try:
+                await self._store.commit(Put("key", record.id, msgspec.json.encode(record)))
+            except StoreFailed:
+                return  # a full disk must not lock people out
+
+    # --- people ---
+
+    async def ticket(self) -> tuple[str, float]:
+        """A sign-in ticket and when it ends."""
+        text = secrets.token_urlsafe(32)
+        until = self._clock.now() + TICKET_S
+        await self._commit(Put("ticket", _hash(text), msgspec.json.encode(Timed(account=ACCOUNT, expires_at=until))))
+        return text, until
+
+    async def redeem(self, ticket: str) -> str:
+        """A cookie for a ticket, which is used up. Raises Unauthenticated."""
+        async with self._redeeming:
+            doc = await self._store.get("ticket", _hash(ticket))
+            if doc is None:
+                raise Unauthenticated("The sign-in link is unknown or was used already; make another.")
+            found = msgspec.json.decode(doc, type=Timed)
+            if found.expires_at < self._clock.now():
+                await self._commit(Delete("ticket", _hash(ticket)))
+                raise Unauthenticated("The sign-in link is too old; make another.")
+            cookie = secrets.token_urlsafe(32)
+            entry = Timed(account=found.account, expires_at=self._clock.now() + COOKIE_S)
+            await self._commit(
+                Delete("ticket", _hash(ticket)), Put("signin", _hash(cookie), msgspec.json.encode(entry))
+            )
+            self._cookies[_hash(cookie)] = entry
+            return cookie
+
+    async def by_cookie(self, cookie: str) -> Principal:
+        """Raises Unauthenticated."""
+        digest = _hash(cookie)
+        entry = self._cookies.get(digest)
+        if entry is None:
+            doc = await self._store.get("signin", digest) if len(cookie) == 43 else None
+            if doc is None:
+                raise Unauthenticated
+            entry = self._cookies[digest] = msgspec.json.decode(doc, type=Timed)
+        if entry.expires_at < self._clock.now():
+            raise Unauthenticated("The sign-in has ended; sign in again.")
+        every: tuple[Scope, ...] = ("read", "run", "approve", "admin")
+        return Principal("person", entry.account, entry.account, entry.account, frozenset(every), f"signin:{digest}")
+
+    async def sign_out(self, cookie: str) -> None:
+        digest = _hash(cookie)
+        self._cookies.pop(digest, None)
+        await self._commit(Delete("signin", digest))
+        self._ended(f"signin:{digest}")
+
+    @staticmethod
+    def csrf(cookie: str) -> str:
+        """What a page must send with every change: only one that could read `/api/me` has it."""
+        return hashlib.sha256(b"csrf:" + cookie.encode()).hexdigest()
+
+    async def valid(self, principal: Principal) -> bool:
+        """Whether an open socket's credential still stands."""
+        kind, _, name = principal.credential.partition(":")
+        if kind == "key":
+            return name in self._keys or await self._store.get("key", name) is not None
+        entry = self._cookies.get(name)
+        return entry is not None and entry.expires_at >= self._clock.now()
+
+    def _ended(self, credential: str) -> None:
+        for told in list(self.on_revoke):
+            told(credential)
+
+    async def _commit(self, *ops: Op) -> None:
+        try:
+            await self._store.commit(*ops)
+        except StoreFailed as error:
+            raise Unavailable("The store cannot write; nothing was changed.") from error
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()

@@ -1,0 +1,178 @@
+"""What comes up the link, into the log: checked against what a runner may say, stamped with its job, acknowledged.
+
+One batch is one transaction, with the mark of its last number, so a batch that is sent again changes nothing. A turn's
+end is a transaction of its own. Answers that need no person go down only after the commit.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from pilothouse.core import events as ev
+from pilothouse.core import link
+from pilothouse.core.said import clean
+from pilothouse.engine import records
+from pilothouse.engine.approvals import Approvals
+from pilothouse.engine.jobs import Jobs
+from pilothouse.engine.live import Live
+from pilothouse.engine.ports import Mark, ModelState, Op
+from pilothouse.engine.questions import Questions
+
+
+class Intake:
+    """The link's owner for one session."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self.jobs: Jobs
+        self.approvals: Approvals
+        self.questions: Questions
+        self.dropped = 0
+        self._runner = ""
+        self._model: ModelState | None = None
+
+    # --- link.Owner ---
+
+    async def greeted(self, hello: link.Hello) -> int:
+        live = self._live
+        self._model = await live.kit.models.state()
+        if hello.runner_id != self._runner:
+            first, self._runner = not self._runner, hello.runner_id
+            if not first:
+                await self.jobs.lost("The agent's runner ended.", "runner_lost")
+            resumable = live.record.agent_session_id
+            if resumable and not any(j.runner_id == hello.runner_id for j in self.jobs.known.values()):
+                live.send(link.Resume(id=f"resume-{hello.runner_id}", agent_session_id=resumable))
+        return await live.kit.store.marked(_source(hello.runner_id))
+
+    async def take(self, batch: list[tuple[int, bytes]]) -> None:
+        events: list[ev.Event] = []
+        ops: list[Op] = []
+        answers: list[link.Command] = []
+        source = _source(self._runner)
+        unmarked = 0
+        async with self._live.lock:
+            for n, raw in batch:
+                unmarked = n
+                said = link.parse_event(raw)
+                if not isinstance(said, link.Broken):
+                    said = clean(said)
+                if isinstance(said, link.TurnEnded):
+                    if events or ops:
+                        await self._live.commit(events, *ops, mark=Mark(source, n - 1), insist=True)
+                        events, ops = [], []
+                    if await self.jobs.turn_ended(said, Mark(source, n)):
+                        unmarked = 0
+                        continue
+                    said = link.Broken("a turn that is not open ended")
+                answers += self._one(said, events, ops)
+            if unmarked:
+                await self._live.commit(events, *ops, mark=Mark(source, unmarked), insist=True)
+        for command in answers:
+            self._live.send(command)
+
+    async def again(self, raw: bytes) -> None:
+        """An event that was taken before. Only an open ask means something: the runner still waits for its answer."""
+        said = link.parse_event(raw)
+        if not isinstance(said, link.PermissionAsk | link.QuestionAsk):
+            return
+        events: list[ev.Event] = []
+        ops: list[Op] = []
+        async with self._live.lock:
+            answers = self._one(clean(said), events, ops)
+            if events or ops:
+                await self._live.commit(events, *ops, insist=True)
+        for command in answers:
+            self._live.send(command)
+
+    async def gone(self) -> bool:
+        live = self._live
+        if live.removed:
+            return True
+        state = await live.state()
+        if state.alive and state.runner:
+            return False
+        why = state.exit or "its processes ended"
+        if live.ending:
+            await self.jobs.lost(live.ending, "stopped")
+        else:
+            await self.jobs.lost(f"The session ended while the agent worked: {why}.", "session_lost")
+        async with live.lock:
+            record = live.changed(state="stopped" if live.record.state != "lost" else "lost")
+            if record.state != live.record.state:
+                await live.commit([], records.put(record), insist=True)
+                live.record = record
+        return True
+
+    # --- one event ---
+
+    def _one(self, said: link.RunnerEvent | link.Broken, events: list[ev.Event], ops: list[Op]) -> list[link.Command]:
+        if isinstance(said, link.Broken):
+            self._drop(said, events)
+            return []
+        happened: list[ev.Event] = []
+        more: list[Op] = []
+        answer: link.Command | None = None
+        match said:
+            case link.TurnStarted():
+                assert self._live.link is not None and self._live.link.hello is not None
+                model = self._model
+                happened, more = self.jobs.turn_started(
+                    self._live.link.hello, said, model.demo if model else False, model.model if model else ""
+                )
+            case link.PermissionAsk():
+                happened, more, answer = self.approvals.asked(self._runner, said)
+            case link.QuestionAsk():
+                happened, more, answer = self.questions.asked(self._runner, said)
+            case link.AskCancelled():
+                happened, more = self.approvals.cancelled(self._runner, said.request_id)
+                also, puts = self.questions.cancelled(self._runner, said.request_id)
+                happened, more = happened + also, more + puts
+            case link.AgentUsage():
+                self._count(said)
+            case ev.SessionUpdate():
+                happened, more = self._updated(said)
+            case _:
+                happened = [self._stamped(said)]
+        events += happened
+        ops += more
+        return [answer] if answer is not None else []
+
+    def _stamped(self, event: ev.Event) -> ev.Event:
+        job = self._live.current
+        return msgspec.structs.replace(event, job_id=job.id) if job is not None else event
+
+    def _updated(self, said: ev.SessionUpdate) -> tuple[list[ev.Event], list[Op]]:
+        """What the agent reports of itself. Its mode is ours to say, so that is not taken from it."""
+        said = msgspec.structs.replace(said, mode=None)
+        ops: list[Op] = []
+        if said.claude_session_id and said.claude_session_id != self._live.record.agent_session_id:
+            self._live.record = self._live.changed(agent_session_id=said.claude_session_id)
+            ops.append(records.put(self._live.record))
+        return [self._stamped(said)], ops
+
+    def _count(self, said: link.AgentUsage) -> None:
+        job = self._live.current
+        if job is None or not 0 <= said.total_cost < 1e6:
+            return
+        before = self.jobs.agent_usage.get(job.id, link.AgentUsage())
+        self.jobs.agent_usage[job.id] = link.AgentUsage(
+            input_tokens=before.input_tokens + said.input_tokens,
+            output_tokens=before.output_tokens + said.output_tokens,
+            cache_read_tokens=before.cache_read_tokens + said.cache_read_tokens,
+            cache_write_tokens=before.cache_write_tokens + said.cache_write_tokens,
+            total_cost=before.total_cost + said.total_cost,
+        )
+
+    def _drop(self, broken: link.Broken, events: list[ev.Event]) -> None:
+        """Reported at the first, the tenth, the hundredth…: a runner that talks nonsense does not fill the log."""
+        self.dropped += 1
+        count = str(self.dropped)
+        if count.strip("0") == "1" or self.dropped == 1:
+            text = f"The runner said something it may not ({self.dropped} so far): {broken.why[:200]}"
+            events.append(self._stamped(ev.ErrorEvent(code="runner_protocol", message=text)))
+        self._live.kit.note("runner_protocol", session=self._live.record.id, count=self.dropped, why=broken.why[:200])
+
+
+def _source(runner_id: str) -> str:
+    return f"runner:{runner_id}"

@@ -1,0 +1,474 @@
+"""Jobs of one session: accepted, queued, started, ended; one after another; exactly one `complete` each.
+
+`_drive` is the one task that starts jobs. A job ends by `finish`, whoever calls it: the turn ended, the runner is
+gone, the time is up, nobody could start it. `finish` works once per job, since the state `done` leads nowhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Sequence
+
+from pilothouse.core import events as ev
+from pilothouse.core import job as life
+from pilothouse.core import link
+from pilothouse.core.errors import Conflict, PilothouseError, TooMany
+from pilothouse.core.ids import JobId
+from pilothouse.engine import records
+from pilothouse.engine.approvals import Approvals
+from pilothouse.engine.link import LinkLostError
+from pilothouse.engine.live import Live
+from pilothouse.engine.ports import Budget, Mark, Op, Put, UsageRecord
+from pilothouse.engine.questions import Questions
+from pilothouse.engine.records import JobRecord
+
+INTERRUPT_S = 20.0
+"""An agent that has not stopped this long after an interrupt is stopped with its sandbox."""
+SPENT_S = 3.0
+"""The proxy answers with a job's total within this, or the agent's own figure counts."""
+TITLE_MAX = 80
+
+
+class Jobs:
+    def __init__(self, live: Live, approvals: Approvals, questions: Questions, owner: object) -> None:
+        self._live = live
+        self._approvals = approvals
+        self._questions = questions
+        self._owner = owner
+        self.queue: deque[JobRecord] = deque()
+        self.running: JobRecord | None = None
+        """The job that was handed to the agent; `live.current` is the one whose turn is open."""
+        self.known: dict[JobId, JobRecord] = {}
+        """Jobs that are not done."""
+        self._default_model = ""
+        self.agent_usage: dict[JobId, link.AgentUsage] = {}
+        self._ended: dict[JobId, asyncio.Event] = {}
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.known)
+
+    # --- acts of people ---
+
+    async def submit(
+        self, job: JobRecord, *, client_message_id: str | None, attachments: list[ev.Attachment] | None
+    ) -> JobRecord:
+        """Accepts a prompt: from here on it is in the log. The same `client_message_id` gives the same job."""
+        key = f"{self._live.record.id}:{client_message_id}"
+        async with self._live.act():
+            if client_message_id is not None:
+                known = await self._live.kit.store.get("resend", key)
+                if known is not None:
+                    return await self.get(JobId(known.decode()))
+            if len(self.queue) >= self._live.kit.limits.queue_max:
+                raise TooMany(f"{len(self.queue)} jobs wait in this session already.")
+            chat = ev.Chat(
+                job_id=job.id,
+                message=job.prompt,
+                attachments=attachments,
+                by=job.by,
+                client_message_id=client_message_id,
+            )
+            job.first_seq = self._live.head + 1
+            session = self._live.changed(
+                title=self._live.record.title or _title(job.prompt), last_active_at=self._live.now()
+            )
+            happened: list[ev.Event] = [chat]
+            if session.title != self._live.record.title:
+                happened.append(
+                    ev.SessionEvent(
+                        agent=session.agent, isolation=session.isolation, title=session.title, source=session.source
+                    )
+                )
+            ops: list[Op] = [records.put(job), records.put(session)]
+            if client_message_id is not None:
+                ops.append(Put("resend", key, job.id.encode(), self._live.record.id))
+            await self._live.commit(happened, *ops)
+            self._live.record = session
+            self._add(job)
+            self.queue.append(job)
+            self._wake.set()
+            return job
+
+    async def steer(self, message: str, by: str, client_message_id: str | None) -> JobRecord:
+        """Adds to the running job. Raises Conflict when none runs."""
+        async with self._live.act():
+            job = self._live.current or self.running
+            if job is None or job.state != "running":
+                raise Conflict("No job is running that the message could join.")
+            key = f"{self._live.record.id}:{client_message_id}"
+            if client_message_id is not None and await self._live.kit.store.get("resend", key) is not None:
+                return job
+            ops = [Put("resend", key, job.id.encode(), self._live.record.id)] if client_message_id is not None else []
+            chat = ev.Chat(job_id=job.id, message=message, by=by, client_message_id=client_message_id, steer=True)
+            await self._live.commit([chat], *ops)
+            self._live.send(link.Steer(id=records.new_id(), message=message))
+            return job
+
+    async def interrupt(self, by: str, job_id: JobId | None = None) -> None:
+        """The running job, or the one named. Raises Conflict when there is nothing to interrupt."""
+        async with self._live.act():
+            running = self._live.current or self.running
+            if job_id is None:
+                if running is None:
+                    raise Conflict("No job is running.")
+                job_id = running.id
+            waiting = next((j for j in self.queue if j.id == job_id), None)
+            if waiting is not None:
+                self.queue.remove(waiting)
+                waiting.interrupted_by = by
+                await self._finish(waiting, "interrupted", "Interrupted before it started.")
+                return
+            if running is None or running.id != job_id:
+                raise Conflict("The job is done already.")
+            if not running.interrupted_by:
+                running.interrupted_by = by
+                self._live.send(link.Interrupt(id=records.new_id()))
+                self._later(running)
+
+    async def get(self, job_id: JobId) -> JobRecord:
+        doc = await self._live.kit.store.get("job", job_id)
+        assert doc is not None
+        return self.known.get(job_id) or records.load(doc, JobRecord)
+
+    # --- the drive ---
+
+    def start(self) -> None:
+        if self._task is None:
+            self._task = asyncio.create_task(self._drive(), name="drive")
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    def restore(self, jobs: Sequence[JobRecord]) -> None:
+        """After a restart of the server: what waits goes on waiting, what runs is taken up again."""
+        for job in jobs:
+            self._add(job)
+            if job.state == "queued":
+                self.queue.append(job)
+            elif job.by == "agent":
+                self._live.current = job
+            else:
+                self.running = job
+        self._wake.set()
+
+    def _add(self, job: JobRecord) -> None:
+        self.known[job.id] = job
+        self._ended[job.id] = asyncio.Event()
+
+    async def _drive(self) -> None:
+        if self._live.record.state in {"active", "idle"}:
+            await self._reattach()
+        while True:
+            if self.running is not None:
+                await self._hand_over(self.running)
+            elif self._live.current is None and self.queue:
+                await self._run(self.queue[0])
+            else:
+                self._wake.clear()
+                if self._live.current is None and (self.running or self.queue):
+                    continue
+                await self._wake.wait()
+
+    async def _run(self, job: JobRecord) -> None:
+        live = self._live
+        try:
+            hello = await live.ready(self._owner)
+            await self.admit(job)
+            state = await live.kit.models.state()
+        except PilothouseError as error:
+            await self.finish(job, "failed", error.message, reason=error.code)
+            return
+        async with live.lock:
+            if job.id not in self.known:
+                return  # interrupted while it was being prepared
+            if self.queue and self.queue[0] is job:
+                self.queue.popleft()
+            life.step(job.state, "start")
+            job.state, job.started_at, job.runner_id, job.turn_id = "running", live.now(), hello.runner_id, job.id
+            self._default_model = state.model
+            model = job.model or live.record.model or state.model
+            session = live.changed(state="active", last_active_at=live.now())
+            started = ev.JobStarted(
+                job_id=job.id,
+                agent=hello.agent,
+                agent_version=hello.agent_version,
+                model=model,
+                demo=state.demo,
+                permission_mode=job.permission_mode,
+                by=job.by,
+            )
+            await live.commit([started], records.put(job), records.put(session), insist=True)
+            live.record = session
+            self.running = job
+        await self._hand_over(job)
+
+    async def _reattach(self) -> None:
+        """After a restart of the server. The runner that has the jobs goes on with them, or nobody does."""
+        live = self._live
+        try:
+            state = await live.state()
+            if not (state.alive and state.runner):
+                await self.lost("The session ended while the server was away.", "session_lost")
+                async with live.lock:
+                    record = live.changed(state="stopped")
+                    await live.commit([], records.put(record), insist=True)
+                    live.record = record
+                return
+            hello = await live.ready(self._owner)
+            for job in [j for j in self.known.values() if j.state == "running"]:
+                if job.runner_id != hello.runner_id:
+                    text = "The runner ended while the server was away."
+                    await self.finish(job, "failed", text, reason="session_lost")
+                else:
+                    await self.admit(job)
+        except PilothouseError as error:
+            await self.lost(error.message, error.code)
+
+    async def _hand_over(self, job: JobRecord) -> None:
+        """Gives the prompt to the runner (again: it knows the id) and waits for the end of the job."""
+        live = self._live
+        ended = self._ended.get(job.id)
+        if ended is None or live.link is None:
+            return
+        try:
+            await live.link.command(
+                link.Prompt(
+                    id=job.id,
+                    message=job.prompt,
+                    permission_mode=job.permission_mode,
+                    model=job.model or live.record.model or self._default_model or None,
+                )
+            )
+        except (LinkLostError, ValueError) as error:
+            await self.finish(job, "failed", f"The agent did not take the prompt: {error}", reason="agent_failed")
+            return
+        assert job.started_at is not None
+        left = records.seconds(job.started_at) + job.timeout_s - live.kit.clock.now()
+        try:
+            async with asyncio.timeout(max(left, 0.0)):
+                await ended.wait()
+            return
+        except TimeoutError:
+            job.late = True
+        live.send(link.Interrupt(id=records.new_id()))
+        self._later(job)
+        await ended.wait()
+
+    def _later(self, job: JobRecord) -> None:
+        """Whoever does not stop when interrupted is stopped."""
+        ended = self._ended.get(job.id)
+
+        async def force() -> None:
+            if ended is None:
+                return
+            try:
+                async with asyncio.timeout(INTERRUPT_S):
+                    await ended.wait()
+            except TimeoutError:
+                self._live.kit.note("agent_stopped_by_force", session=self._live.record.id, job=job.id)
+                await self._live.kit.sandboxes.stop(self._live.record.id)
+                await self.finish(job, "interrupted", "The agent did not stop by itself; its session was stopped.")
+
+        self._live.background(force())
+
+    async def admit(self, job: JobRecord) -> None:
+        """Tells the proxy whose calls these are from now on, and what they may cost. Raises Unavailable."""
+        limits = self._live.kit.limits
+        budget = Budget(
+            max_cost_usd=_least(job.max_cost_usd, limits.job_max_cost_usd),
+            max_tokens=job.max_tokens,
+            session_max_cost_usd=limits.session_max_cost_usd,
+        )
+        await self._live.kit.models.admit(self._live.record.id, job.id, budget)
+
+    # --- turns, from the runner; the caller has the lock ---
+
+    def turn_started(
+        self, runner: link.Hello, turn: link.TurnStarted, demo: bool, model: str
+    ) -> tuple[list[ev.Event], list[Op]]:
+        job = self.known.get(JobId(turn.turn_id))
+        if job is not None and job.state == "running":
+            self._live.current = job
+            return [], []
+        if self._live.current is not None and self._live.current.turn_id == turn.turn_id:
+            return [], []
+        now = self._live.now()
+        own = JobRecord(
+            id=JobId(records.new_id()),
+            session_id=self._live.record.id,
+            state="running",
+            prompt="",
+            by="agent",
+            created_at=now,
+            started_at=now,
+            permission_mode=self._live.record.permission_mode,
+            first_seq=self._live.head + 1,
+            runner_id=runner.runner_id,
+            turn_id=turn.turn_id,
+        )
+        self._add(own)
+        self._live.current = own
+        started = ev.JobStarted(
+            job_id=own.id, agent=runner.agent, agent_version=runner.agent_version, model=model, demo=demo,
+            permission_mode=own.permission_mode, by="agent",
+        )  # fmt: skip
+        return [started], [records.put(own)]
+
+    async def turn_ended(self, turn: link.TurnEnded, mark: Mark) -> bool:
+        """False: it is no turn of ours."""
+        job = self._live.current
+        if job is None or job.turn_id != turn.turn_id:
+            job = self.known.get(JobId(turn.turn_id))
+        if job is None or job.state != "running":
+            return False
+        outcome, reason, result = turn.outcome, turn.reason, turn.result
+        if job.late:
+            outcome, reason, result = "failed", "timeout", f"The job took longer than its {job.timeout_s} s."
+        elif job.interrupted_by and outcome != "succeeded":
+            outcome = "interrupted"
+        await self._finish(
+            job, outcome, result, reason=reason, num_turns=turn.num_turns, duration_ms=turn.duration_ms, mark=mark
+        )
+        return True
+
+    # --- the end ---
+
+    async def finish(self, job: JobRecord, outcome: ev.Outcome, result: str, *, reason: str | None = None) -> None:
+        async with self._live.lock:
+            await self._finish(job, outcome, result, reason=reason)
+
+    async def _finish(
+        self,
+        job: JobRecord,
+        outcome: ev.Outcome,
+        result: str,
+        *,
+        reason: str | None = None,
+        num_turns: int = 0,
+        duration_ms: int | None = None,
+        mark: Mark | None = None,
+    ) -> None:
+        """Needs the lock. Cancels what is open, then `usage` and `complete` in one transaction."""
+        if job.id not in self.known:
+            return
+        live = self._live
+        job.state = life.step(job.state, "end")
+        started = records.seconds(job.started_at) if job.started_at else live.kit.clock.now()
+        elapsed = max(int((live.kit.clock.now() - started) * 1000), 0)
+        happened, ops = self._cancel_open(job)
+        total = await self._total(job)
+        usage = self._usage(job, total)
+        if usage is not None:
+            happened.append(usage)
+            job.total_cost = usage.total_cost
+        if outcome == "failed" and total is not None and total.refused == "budget":
+            outcome, reason = "budget_exceeded", "budget"
+        complete = ev.Complete(
+            job_id=job.id,
+            outcome=outcome,
+            result=result,
+            total_cost=job.total_cost,
+            duration_ms=duration_ms if duration_ms is not None else elapsed,
+            num_turns=num_turns,
+            reason=reason,
+        )
+        happened.append(complete)
+        job.outcome, job.result, job.reason, job.ended_at = outcome, result[:100_000], reason, live.now()
+        job.num_turns, job.duration_ms = num_turns, complete.duration_ms
+        job.last_seq = live.head + len(happened)
+        session = live.changed(
+            total_cost=live.record.total_cost + job.total_cost,
+            last_active_at=live.now(),
+            state="idle" if live.record.state == "active" else live.record.state,
+        )
+        await live.commit(happened, *ops, records.put(job), records.put(session), mark=mark, insist=True)
+        live.record = session
+        self._forget(job)
+
+    def _cancel_open(self, job: JobRecord) -> tuple[list[ev.Event], list[Op]]:
+        if self._live.current is not None and self._live.current.id != job.id:
+            return [], []
+        if self._live.current is None and self.running is not None and self.running.id != job.id:
+            return [], []
+        events, ops = self._approvals.cancel_all()
+        more, more_ops = self._questions.cancel_all()
+        return events + more, ops + more_ops
+
+    def _forget(self, job: JobRecord) -> None:
+        self.known.pop(job.id, None)
+        if job in self.queue:
+            self.queue.remove(job)
+        if self.running is not None and self.running.id == job.id:
+            self.running = None
+        if self._live.current is not None and self._live.current.id == job.id:
+            self._live.current = None
+        ended = self._ended.pop(job.id, None)
+        if ended is not None:
+            ended.set()
+        self.agent_usage.pop(job.id, None)
+        self._live.touched = self._live.kit.clock.now()
+        self._wake.set()
+
+    async def _total(self, job: JobRecord) -> UsageRecord | None:
+        """What the proxy metered; None when the job made no call or the proxy cannot be asked."""
+        if job.started_at is None:
+            return None
+        try:
+            async with asyncio.timeout(SPENT_S):
+                return await self._live.kit.models.spent(self._live.record.id, job.id)
+        except (TimeoutError, PilothouseError):
+            return None
+
+    def _usage(self, job: JobRecord, total: UsageRecord | None) -> ev.Usage | None:
+        """The job's totals as the proxy metered them, else the agent's own figures."""
+        if total is not None:
+            return totals(job.id, total)
+        own = self.agent_usage.get(job.id)
+        if own is None:
+            return None
+        return ev.Usage(
+            job_id=job.id, input_tokens=own.input_tokens, output_tokens=own.output_tokens,
+            cache_read_tokens=own.cache_read_tokens, cache_write_tokens=own.cache_write_tokens,
+            total_cost=own.total_cost, measured="agent",
+        )  # fmt: skip
+
+    async def abandon(self, text: str, reason: str) -> None:
+        """What only waits is not started any more."""
+        for job in list(self.queue):
+            await self.finish(job, "interrupted", text, reason=reason)
+
+    async def lost(self, text: str, reason: str) -> None:
+        """The runner is gone: whatever it had in hand has failed, nothing of it is run again."""
+        for job in [j for j in self.known.values() if j.state == "running"]:
+            outcome: ev.Outcome = "interrupted" if job.interrupted_by else "failed"
+            await self.finish(job, outcome, text, reason=reason)
+
+
+def totals(job: JobId, total: UsageRecord) -> ev.Usage:
+    return ev.Usage(
+        job_id=job,
+        input_tokens=total.input_tokens,
+        output_tokens=total.output_tokens,
+        cache_read_tokens=total.cache_read_tokens,
+        cache_write_tokens=total.cache_write_tokens,
+        total_cost=total.cost_usd,
+        measured="proxy",
+    )
+
+
+def _title(prompt: str) -> str:
+    line = next((text.strip() for text in prompt.splitlines() if text.strip()), "")
+    return line if len(line) <= TITLE_MAX else line[: TITLE_MAX - 1] + "…"
+
+
+def _least(a: float | None, b: float | None) -> float | None:
+    given = [x for x in (a, b) if x is not None]
+    return min(given) if given else None

@@ -1,0 +1,55 @@
+"""What every part of the engine works with: the ports, the log and the limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from pilothouse.engine.log import Log
+from pilothouse.engine.ports import Clock, EventStore, ModelProxy, Sandboxes
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Settings of the engine. Times in seconds, money in USD."""
+
+    approval_timeout_s: float = 300.0
+    restart_grace_s: float = 60.0
+    """A person gets at least this long after a restart, whatever `expiresAt` said."""
+    job_timeout_s: int = 3600
+    idle_s: float = 900.0
+    sessions_max: int = 60
+    queue_max: int = 20
+    """Jobs waiting in one session: more is a loop, not a person."""
+    prompt_max: int = 1024 * 1024
+    """Bytes of a prompt."""
+    job_max_cost_usd: float | None = None
+    session_max_cost_usd: float | None = None
+    permission_mode: str = "acceptEdits"
+    agent: str = "claude"
+    fold_after_s: float = 86_400.0
+    retention_events: int = 200_000
+
+
+class Note(Protocol):
+    """The server's own log: a word for what happened and its fields, never a secret, a prompt or an input."""
+
+    def __call__(self, what: str, /, **fields: object) -> None: ...
+
+
+def silent(what: str, /, **fields: object) -> None:
+    """Says nothing."""
+
+
+@dataclass(frozen=True)
+class Kit:
+    store: EventStore
+    log: Log
+    sandboxes: Sandboxes
+    models: ModelProxy
+    clock: Clock
+    limits: Limits
+    agents: tuple[str, ...] = ("claude", "echo")
+    note: Note = silent
+    serial: int = 1
+    """How many times a server has started on this store: what makes `fence` grow over restarts."""

@@ -1,0 +1,166 @@
+"""A session in which something happens: its state, its lock, its link, and the one way to change it.
+
+Every change is a `commit`: events and documents in one transaction, then memory. Two kinds of callers:
+
+* a person's act (`act()`): takes the lock, fails with `Unavailable` when the store cannot write: nothing changed;
+* what the runner said (`insist=True`): it has happened already, so the commit is tried until the store takes it, and
+  the runner is not acknowledged before. Memory is ahead of the store only inside that wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from typing import Any
+
+import msgspec
+
+from pilothouse.core import cut, link
+from pilothouse.core import events as ev
+from pilothouse.core.errors import Unavailable
+from pilothouse.engine import records
+from pilothouse.engine.kit import Kit
+from pilothouse.engine.link import LinkLostError, RunnerLink
+from pilothouse.engine.ports import Mark, Op, Put, Row, SandboxSpec, SandboxState, StoreFailed, Wire
+from pilothouse.engine.records import JobRecord, SessionRecord
+
+LOCK_S = 10.0
+"""A person's act waits this long for the session: longer means that the store is not taking what comes first."""
+READY_S = 120.0
+"""From nothing to a runner that answers: cloning a repository is in it."""
+RETRY_S = 0.25
+"""Pause between tries of a commit that must succeed."""
+
+
+class Live:
+    """One session. Its parts (`jobs`, `approvals`, `questions`) work on it and are set by `engine.sessions`."""
+
+    def __init__(self, kit: Kit, record: SessionRecord) -> None:
+        self.kit = kit
+        self.record = record
+        self.lock = asyncio.Lock()
+        self.link: RunnerLink | None = None
+        self.current: JobRecord | None = None
+        """The job whose turn the agent is working on."""
+        self.head = 0
+        """The log's head; nobody else appends to this session."""
+        self.attaches = 0
+        self.stuck = False
+        """The store refuses what the runner said; readiness says so."""
+        self.touched = kit.clock.now()
+        self.removed = False
+        self.ending = ""
+        """Why its processes are being ended, when they are: what its jobs are told."""
+        self._sends: set[asyncio.Task[None]] = set()
+
+    # --- changing ---
+
+    @contextlib.asynccontextmanager
+    async def act(self) -> AsyncIterator[None]:
+        """The lock, for a person's act. Raises Unavailable."""
+        try:
+            async with asyncio.timeout(LOCK_S):
+                await self.lock.acquire()
+        except TimeoutError:
+            raise Unavailable("The session is waiting for the store; try again.") from None
+        try:
+            self.touched = self.kit.clock.now()
+            yield
+        finally:
+            self.lock.release()
+
+    async def commit(
+        self, happened: Sequence[ev.Event], *ops: Op, mark: Mark | None = None, insist: bool = False
+    ) -> list[Row]:
+        """Appends events (long fields cut) and writes documents, all or nothing. Needs the lock."""
+        if self.removed:
+            return []
+        rows: list[ev.Event] = []
+        texts: list[Put] = []
+        for event in happened:
+            shorter, wholes = cut.cut(event, f"/api/sessions/{self.record.id}/texts/")
+            rows.append(shorter)
+            texts += [Put("text", f"{self.record.id}:{w.digest}", w.text, self.record.id) for w in wholes]
+        while True:
+            try:
+                done = await self.kit.log.append(self.record.id, rows, *texts, *ops, mark=mark)
+                self.stuck = False
+                if done:
+                    self.head = done[-1].seq
+                return list(done)
+            except StoreFailed as error:
+                if not insist:
+                    raise Unavailable("The store cannot write; nothing was changed.") from error
+                if not self.stuck:
+                    self.kit.note("store_failed", session=self.record.id, error=str(error))
+                self.stuck = True
+                await asyncio.sleep(RETRY_S)
+
+    def now(self) -> str:
+        return records.stamp(self.kit.clock.now())
+
+    def session_event(self) -> ev.SessionEvent:
+        r = self.record
+        return ev.SessionEvent(agent=r.agent, isolation=r.isolation, title=r.title or None, source=r.source)
+
+    # --- the runner ---
+
+    async def ready(self, owner: Any) -> link.Hello:
+        """Opens sandbox, runner and link as needed. Raises Unavailable, BadRequest (source)."""
+        spec = SandboxSpec(session=self.record.id, agent=self.record.agent, source=self.record.source)
+        try:
+            async with asyncio.timeout(READY_S):
+                while True:
+                    await self.kit.sandboxes.open(spec)
+                    await self.kit.sandboxes.runner(self.record.id)
+                    if self.link is None or self.link.over.is_set():
+                        self.link = RunnerLink(owner, self._connect, self._fence)
+                        self.link.start()
+                    hello = await self.link.greeting()
+                    if hello is not None:
+                        return hello
+        except TimeoutError:
+            raise Unavailable("The runner did not answer.") from None
+
+    async def _connect(self) -> Wire:
+        return await self.kit.sandboxes.connect(self.record.id)
+
+    def _fence(self) -> int:
+        self.attaches += 1
+        return self.kit.serial * 1_000_000 + self.attaches
+
+    def send(self, command: link.Command) -> None:
+        """Sends in the background; sent again after a reconnect; a runner that is gone hears nothing."""
+        self.background(self._send(command))
+
+    def background(self, work: Coroutine[Any, Any, None]) -> None:
+        """A task that ends with the session."""
+        task = asyncio.create_task(work)
+        self._sends.add(task)
+        task.add_done_callback(self._sends.discard)
+
+    async def _send(self, command: link.Command) -> None:
+        if self.link is None:
+            return
+        try:
+            await self.link.command(command)
+        except LinkLostError:
+            return
+        except ValueError as error:
+            self.kit.note("command_refused", session=self.record.id, command=command.id, error=str(error)[:200])
+
+    async def state(self) -> SandboxState:
+        return await self.kit.sandboxes.state(self.record.id)
+
+    async def let_go(self) -> None:
+        """Drops the link; the runner stays."""
+        if self.link is not None:
+            await self.link.close()
+            self.link = None
+        for task in list(self._sends):
+            task.cancel()
+
+    def changed(self, **changes: Any) -> SessionRecord:
+        """The record with changes; assign it after the commit."""
+        return msgspec.structs.replace(self.record, **changes)

@@ -1,0 +1,172 @@
+"""What the ledger keeps: one document per thing, JSON, by kind and id. The log says what happened, these what is."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import time
+import uuid
+from typing import Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from pilothouse.core import approval, job
+from pilothouse.core import events as ev
+from pilothouse.core.ids import ApprovalId, JobId, QuestionId, SessionId
+from pilothouse.engine.ports import Put
+
+ORGANISATION = "default"
+"""The one organisation there is, from the first schema on."""
+
+SessionState = Literal["new", "active", "idle", "stopped", "lost"]
+
+
+class Record(Struct, kw_only=True, omit_defaults=True, rename="camel"):
+    """A document. Mutable: the engine owns it; readers get its JSON."""
+
+
+class SessionRecord(Record, kw_only=True):
+    id: SessionId
+    owner: str
+    organisation: str = ORGANISATION
+    title: str = ""
+    agent: str
+    isolation: ev.Isolation
+    source: ev.Source | None = None
+    created_at: str
+    last_active_at: str
+    state: SessionState = "new"
+    permission_mode: str
+    model: str = ""
+    agent_session_id: str = ""
+    """The agent's own name for the conversation: with it a new runner goes on."""
+    total_cost: float = 0.0
+
+
+class JobRecord(Record, kw_only=True):
+    id: JobId
+    session_id: SessionId
+    state: job.State = "queued"
+    prompt: str
+    by: str
+    created_at: str
+    started_at: str | None = None
+    ended_at: str | None = None
+    outcome: ev.Outcome | None = None
+    result: str | None = None
+    reason: str | None = None
+    total_cost: float = 0.0
+    num_turns: int | None = None
+    duration_ms: int | None = None
+    first_seq: int = 0
+    last_seq: int | None = None
+    permission_mode: str
+    model: str | None = None
+    allowed_tools: list[str] | None = None
+    max_cost_usd: float | None = None
+    max_tokens: int | None = None
+    timeout_s: int = 3600
+    runner_id: str = ""
+    """The runner that has it: another one cannot go on with it."""
+    turn_id: str = ""
+    interrupted_by: str = ""
+    late: bool = False
+    """Its time was up."""
+
+
+class ApprovalRecord(Record, kw_only=True):
+    approval_id: ApprovalId
+    session_id: SessionId
+    job_id: JobId | None
+    tool_id: str
+    tool: str
+    input: Any
+    input_hash: str
+    options: list[ev.Option]
+    reason: str
+    diff: list[ev.Diff] | None = None
+    changes: Any = None
+    expires_at: str | None = None
+    state: approval.State = "pending"
+    created_at: str
+    resolved_at: str | None = None
+    resolved_by: str | None = None
+    option_id: str | None = None
+    message: str | None = None
+    updated_input: Any = None
+    runner_id: str = ""
+    request_id: str = ""
+    mode: str | None = None
+    """The permission mode that an accepted plan goes on in."""
+
+
+class QuestionRecord(Record, kw_only=True):
+    question_id: QuestionId
+    session_id: SessionId
+    job_id: JobId | None
+    questions: list[ev.Question]
+    expires_at: str | None = None
+    state: Literal["pending", "answered", "expired", "cancelled"] = "pending"
+    created_at: str
+    answers: dict[str, str] = {}
+    resolved_by: str | None = None
+    runner_id: str = ""
+    request_id: str = ""
+
+
+class RuleRecord(Record, kw_only=True):
+    id: str
+    scope: Literal["session", "project"]
+    session_id: SessionId | None = None
+    project: str | None = None
+    tool: str
+    rule: str
+    outcome: Literal["approved", "denied"]
+    by: str
+    created_at: str
+
+
+R = TypeVar("R", bound=Record)
+_encoder = msgspec.json.Encoder()
+
+
+def put(record: SessionRecord | JobRecord | ApprovalRecord | QuestionRecord | RuleRecord) -> Put:
+    doc = _encoder.encode(record)
+    match record:
+        case SessionRecord():
+            return Put("session", record.id, doc, record.owner)
+        case JobRecord():
+            return Put("job", record.id, doc, record.session_id)
+        case ApprovalRecord():
+            return Put("approval", record.approval_id, doc, record.session_id)
+        case QuestionRecord():
+            return Put("question", record.question_id, doc, record.session_id)
+        case RuleRecord():
+            return Put("rule", record.id, doc, record.session_id or "")
+
+
+def load(doc: bytes, kind: type[R]) -> R:
+    return msgspec.json.decode(doc, type=kind)
+
+
+def copy(record: R, **changes: Any) -> R:
+    return msgspec.structs.replace(record, **changes)
+
+
+def new_id() -> str:
+    """UUID version 7: random, and in the order of making, so that lists by id are lists by time."""
+    ms = time.time_ns() // 1_000_000
+    tail = int.from_bytes(os.urandom(10), "big")
+    value = ms << 80 | 0x7 << 76 | (tail >> 68 & 0xFFF) << 64 | 0b10 << 62 | tail & (1 << 62) - 1
+    return str(uuid.UUID(int=value))
+
+
+def stamp(seconds: float) -> str:
+    """RFC 3339, UTC, milliseconds."""
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+def seconds(text: str) -> float:
+    return datetime.datetime.fromisoformat(text).timestamp()

@@ -1,0 +1,369 @@
+"""All sessions: made, found, woken, put to rest, deleted. Each that is in use is one `Live` with its parts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pilothouse.core import events as ev
+from pilothouse.core import link, policy
+from pilothouse.core.errors import BadRequest, NotFound, PilothouseError, TooMany, Unavailable
+from pilothouse.core.ids import ApprovalId, JobId, QuestionId, SessionId, is_uuid
+from pilothouse.engine import records
+from pilothouse.engine.approvals import Approvals
+from pilothouse.engine.intake import Intake
+from pilothouse.engine.jobs import Jobs
+from pilothouse.engine.kit import Kit
+from pilothouse.engine.live import Live
+from pilothouse.engine.ports import Delete, Probe, Purge, StoreFailed
+from pilothouse.engine.questions import Questions
+from pilothouse.engine.records import ApprovalRecord, JobRecord, QuestionRecord, SessionRecord
+from pilothouse.engine.rules import Rules
+
+TITLE_MAX = 200
+REAP_S = 5.0
+"""How often idle sessions are looked for."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+@dataclass
+class Session:
+    """A session in memory, with its parts."""
+
+    live: Live
+    jobs: Jobs
+    approvals: Approvals
+    questions: Questions
+
+
+class Sessions:
+    def __init__(self, kit: Kit, rules: Rules, probe: Probe) -> None:
+        self.kit = kit
+        self.rules = rules
+        self.probe = probe
+        self._here: dict[SessionId, Session] = {}
+        self._loading: dict[SessionId, asyncio.Lock] = {}
+        self._reaper: asyncio.Task[None] | None = None
+        self.watched: Callable[[SessionId], bool] = lambda _: False
+        """Whether somebody types in a session's shells; set by whoever knows."""
+
+    # --- making and finding ---
+
+    async def create(
+        self,
+        *,
+        owner: str,
+        agent: str | None = None,
+        title: str | None = None,
+        source: ev.Source | None = None,
+        permission_mode: str | None = None,
+        model: str | None = None,
+    ) -> Session:
+        """Raises BadRequest, Unavailable. Nothing is started yet."""
+        agent = agent or self.kit.limits.agent
+        if agent not in self.kit.agents:
+            raise BadRequest(f"agent: {agent[:50]!r} is none of {', '.join(self.kit.agents)}")
+        if not self.probe.usable:
+            self.probe = await self.kit.sandboxes.probe()  # it may have been mended
+        if not self.probe.usable:
+            raise Unavailable(f"No session can be isolated on this host: {self.probe.summary}")
+        if source is not None:
+            source = self.kit.sandboxes.check(source)
+        now = records.stamp(self.kit.clock.now())
+        record = SessionRecord(
+            id=SessionId(records.new_id()),
+            owner=owner,
+            title=check_title(title or ""),
+            agent=agent,
+            isolation=self.probe.isolation,
+            source=source,
+            created_at=now,
+            last_active_at=now,
+            permission_mode=policy.mode(permission_mode or self.kit.limits.permission_mode),
+            model=check_model(model or ""),
+        )
+        session = self._make(record)
+        async with session.live.act():
+            await session.live.commit([session.live.session_event()], records.put(record))
+        self._here[record.id] = session
+        session.jobs.start()
+        return session
+
+    async def get(self, session_id: str, owner: str) -> Session:
+        """Raises NotFound for what is unknown or somebody else's."""
+        if not is_uuid(session_id):
+            raise NotFound
+        sid = SessionId(session_id)
+        session = self._here.get(sid) or await self._load(sid)
+        if session is None or session.live.record.owner != owner or session.live.removed:
+            raise NotFound
+        return session
+
+    async def page(self, owner: str, cursor: str, limit: int) -> list[SessionRecord]:
+        found = await self.kit.store.scan("session", owner=owner, after=cursor, limit=limit, newest=True)
+        return [self._current(records.load(doc, SessionRecord)) for _, doc in found]
+
+    def _current(self, record: SessionRecord) -> SessionRecord:
+        here = self._here.get(record.id)
+        return here.live.record if here else record
+
+    def here(self, session_id: SessionId) -> Session | None:
+        """The session if it is in memory: one that is not has nothing running and nothing open."""
+        return self._here.get(session_id)
+
+    async def of_job(self, job_id: str, owner: str) -> tuple[Session, JobRecord]:
+        doc = await self.kit.store.get("job", job_id) if is_uuid(job_id) else None
+        if doc is None:
+            raise NotFound
+        record = records.load(doc, JobRecord)
+        session = await self.get(record.session_id, owner)
+        return session, session.jobs.known.get(record.id, record)
+
+    async def of_approval(self, approval_id: str, owner: str) -> tuple[Session, ApprovalRecord]:
+        doc = await self.kit.store.get("approval", approval_id) if is_uuid(approval_id) else None
+        if doc is None:
+            raise NotFound
+        record = records.load(doc, ApprovalRecord)
+        session = await self.get(record.session_id, owner)
+        return session, session.approvals.pending.get(ApprovalId(approval_id), record)
+
+    async def of_question(self, question_id: str, owner: str) -> tuple[Session, QuestionRecord]:
+        doc = await self.kit.store.get("question", question_id) if is_uuid(question_id) else None
+        if doc is None:
+            raise NotFound
+        record = records.load(doc, QuestionRecord)
+        session = await self.get(record.session_id, owner)
+        return session, session.questions.pending.get(QuestionId(question_id), record)
+
+    # --- acts ---
+
+    def job(
+        self,
+        session: Session,
+        prompt: str,
+        by: str,
+        *,
+        permission_mode: str | None = None,
+        allowed_tools: list[str] | None = None,
+        max_cost_usd: float | None = None,
+        max_tokens: int | None = None,
+        model: str | None = None,
+        timeout_s: int | None = None,
+    ) -> JobRecord:
+        """A checked job, not yet accepted. Raises BadRequest, TooMany."""
+        check_prompt(prompt, self.kit.limits.prompt_max)
+        alive = sum(1 for s in self._here.values() if s.jobs.busy)
+        if alive >= self.kit.limits.sessions_max and not session.jobs.busy:
+            raise TooMany(f"{alive} sessions are working already; the limit is {self.kit.limits.sessions_max}.")
+        if allowed_tools is not None:
+            policy.allowed_tools(allowed_tools)
+        if max_cost_usd is not None and not 0 < max_cost_usd < 1e6:
+            raise BadRequest("maxCostUsd: more than 0, less than 1000000")
+        if max_tokens is not None and max_tokens < 1:
+            raise BadRequest("maxTokens: at least 1")
+        if timeout_s is not None and not 1 <= timeout_s <= 86_400:
+            raise BadRequest("timeoutS: from 1 to 86400")
+        return JobRecord(
+            id=JobId(records.new_id()),
+            session_id=session.live.record.id,
+            prompt=prompt,
+            by=by,
+            created_at=session.live.now(),
+            permission_mode=policy.mode(permission_mode or session.live.record.permission_mode),
+            model=check_model(model) if model else None,
+            allowed_tools=allowed_tools,
+            max_cost_usd=max_cost_usd,
+            max_tokens=max_tokens,
+            timeout_s=timeout_s or self.kit.limits.job_timeout_s,
+        )
+
+    async def change(
+        self, session: Session, *, title: str | None = None, mode: str | None = None, model: str | None = None
+    ) -> SessionRecord:
+        """Title, permission mode, model. A running job goes on in the new mode, asks that are open stay open."""
+        live = session.live
+        async with live.act():
+            changes: dict[str, str] = {}
+            if title is not None:
+                changes["title"] = check_title(title)
+            if mode is not None:
+                changes["permission_mode"] = policy.mode(mode)
+            if model is not None:
+                changes["model"] = check_model(model)
+            record = live.changed(**changes)
+            happened: list[ev.Event] = []
+            if record.title != live.record.title:
+                happened.append(
+                    ev.SessionEvent(
+                        agent=record.agent, isolation=record.isolation, title=record.title, source=record.source
+                    )
+                )
+            if mode is not None or model is not None:
+                happened.append(
+                    ev.SessionUpdate(mode=changes.get("permission_mode"), model=changes.get("model") or None)
+                )
+            await live.commit(happened, records.put(record))
+            live.record = record
+            running = live.current or session.jobs.running
+            if mode is not None and running is not None:
+                running.permission_mode = record.permission_mode
+                live.send(link.SetMode(id=records.new_id(), mode=record.permission_mode))
+            if model and live.link is not None:
+                live.send(link.SetModel(id=records.new_id(), model=model))
+            return record
+
+    async def stop(self, session: Session) -> None:
+        """Ends its processes; workspace and conversation stay."""
+        live = session.live
+        if live.record.state == "new":
+            return
+        live.ending = "The session was stopped."
+        try:
+            await session.jobs.abandon(live.ending, "stopped")
+            await self.kit.sandboxes.stop(live.record.id)
+            await session.jobs.lost(live.ending, "stopped")
+            await live.let_go()
+        finally:
+            live.ending = ""
+        await self.kit.models.drop(live.record.id)
+        async with live.act():
+            record = live.changed(state="stopped")
+            await live.commit([], records.put(record))
+            live.record = record
+
+    async def delete(self, session: Session) -> None:
+        """Ends it and removes log, documents and workspace. A person's act."""
+        live = session.live
+        live.removed = True
+        await self._put_away(session)
+        with contextlib.suppress(PilothouseError):
+            await self.kit.models.drop(live.record.id)
+        await self.kit.sandboxes.delete(live.record.id)
+        try:
+            await self.kit.log.append(live.record.id, [], Purge(live.record.id), Delete("session", live.record.id))
+        except StoreFailed as error:
+            raise Unavailable("The store cannot write; try again.") from error
+        self.rules.forget(live.record)
+
+    # --- life ---
+
+    async def start(self) -> None:
+        """Takes up what a server before this one left: jobs not done, approvals open, runners alive."""
+        await self.rules.load()
+        after = ""
+        while found := await self.kit.store.scan("session", after=after, limit=500):
+            for key, doc in found:
+                record = records.load(doc, SessionRecord)
+                if record.state in {"active", "idle"} or await self._unfinished(record.id):
+                    await self._load(record.id)
+                after = key
+        self._reaper = asyncio.create_task(self._reap(), name="reaper")
+
+    async def _unfinished(self, session_id: SessionId) -> bool:
+        newest = await self.kit.store.scan("job", owner=session_id, limit=50, newest=True)
+        return any(records.load(doc, JobRecord).state != "done" for _, doc in newest)
+
+    async def close(self) -> None:
+        """Lets go of everything; sandboxes and runners go on."""
+        if self._reaper is not None:
+            self._reaper.cancel()
+        for session in list(self._here.values()):
+            await self._put_away(session)
+
+    async def _put_away(self, session: Session) -> None:
+        await session.jobs.close()
+        session.approvals.close()
+        session.questions.close()
+        await session.live.let_go()
+        self._here.pop(session.live.record.id, None)
+
+    async def _load(self, session_id: SessionId) -> Session | None:
+        lock = self._loading.setdefault(session_id, asyncio.Lock())
+        try:
+            async with lock:
+                if session_id in self._here:
+                    return self._here[session_id]
+                doc = await self.kit.store.get("session", session_id)
+                if doc is None:
+                    return None
+                session = self._make(records.load(doc, SessionRecord))
+                session.live.head = await self.kit.log.head(session_id)
+                await self._restore(session)
+                self._here[session_id] = session
+                session.jobs.start()
+                return session
+        finally:
+            self._loading.pop(session_id, None)
+
+    async def _restore(self, session: Session) -> None:
+        sid = session.live.record.id
+        jobs = [
+            records.load(doc, JobRecord)
+            for _, doc in await self.kit.store.scan("job", owner=sid, limit=1000, newest=True)
+        ]
+        open_jobs = [j for j in reversed(jobs) if j.state != "done"]
+        if any(j.state == "running" for j in open_jobs):
+            approvals = await self.kit.store.scan("approval", owner=sid, limit=1000, newest=True)
+            session.approvals.restore([records.load(doc, ApprovalRecord) for _, doc in reversed(approvals)])
+            questions = await self.kit.store.scan("question", owner=sid, limit=1000, newest=True)
+            session.questions.restore([records.load(doc, QuestionRecord) for _, doc in reversed(questions)])
+        session.jobs.restore(open_jobs)
+
+    def _make(self, record: SessionRecord) -> Session:
+        live = Live(self.kit, record)
+        intake = Intake(live)
+        approvals = Approvals(live, self.rules)
+        questions = Questions(live)
+        jobs = Jobs(live, approvals, questions, intake)
+        intake.jobs, intake.approvals, intake.questions = jobs, approvals, questions
+        return Session(live, jobs, approvals, questions)
+
+    async def _reap(self) -> None:
+        """Stops sessions that nobody has used for `idle_s`."""
+        while True:
+            await self.kit.clock.sleep(REAP_S)
+            now = self.kit.clock.now()
+            for session in list(self._here.values()):
+                live = session.live
+                idle = now - live.touched > self.kit.limits.idle_s
+                if not idle or session.jobs.busy or self.watched(live.record.id):
+                    continue
+                if live.record.state in {"active", "idle"}:
+                    self.kit.note("session_idle", session=live.record.id)
+                    with contextlib.suppress(PilothouseError):
+                        await self.stop(session)
+                else:
+                    await self._put_away(session)
+
+    @property
+    def stuck(self) -> list[SessionId]:
+        """Sessions whose events the store does not take."""
+        return [sid for sid, s in self._here.items() if s.live.stuck]
+
+    def working(self) -> int:
+        return sum(1 for s in self._here.values() if s.jobs.busy)
+
+
+def check_prompt(prompt: str, most: int) -> None:
+    if not prompt.strip():
+        raise BadRequest("prompt: it is empty")
+    size = len(prompt.encode("utf-8", "surrogatepass"))
+    if size > most:
+        raise BadRequest(f"prompt: {size} bytes, at most {most}", code="too_large")
+    if "\x00" in prompt:
+        raise BadRequest("prompt: it has a NUL character")
+
+
+def check_title(title: str) -> str:
+    if len(title) > TITLE_MAX or _CONTROL.search(title):
+        raise BadRequest(f"title: one line of at most {TITLE_MAX} characters")
+    return title.strip()
+
+
+def check_model(model: str) -> str:
+    if len(model) > 200 or re.search(r"[^\w.:/@-]", model, re.ASCII):
+        raise BadRequest("model: an id of letters, digits and . : / @ _ -")
+    return model

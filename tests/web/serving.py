@@ -1,0 +1,95 @@
+"""A server on fakes behind real sockets: what the doors do, without sandboxes and models."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import uvicorn
+
+from pilothouse.adapters.stores.memory import MemoryStore
+from pilothouse.core.access import SCOPES, Scope
+from pilothouse.engine.clock import SystemClock
+from pilothouse.engine.identity import Identity
+from pilothouse.engine.kit import Kit, Limits
+from pilothouse.engine.log import Log
+from pilothouse.engine.ports import EventStore
+from pilothouse.engine.rules import Rules
+from pilothouse.engine.sessions import Sessions
+from pilothouse.web.app import application
+from pilothouse.web.call import Platform
+from pilothouse.web.chat import ChatDoor, Hub
+from pilothouse.web.guard import LOOPBACK, Guard, Trust
+from pilothouse.web.plain import PlainDoor, plain_options
+from pilothouse.web.socket import Limits as SocketLimits
+from pilothouse.web.switch import hot_options
+from tests.engine.fakes import FakeModels, FakeSandboxes
+
+
+@dataclass
+class Served:
+    port: int
+    platform: Platform
+    identity: Identity
+    sandboxes: FakeSandboxes
+    models: FakeModels
+    hub: Hub
+    server: uvicorn.Server
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def socket_url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/ws"
+
+    async def key(self, *scopes: Scope) -> str:
+        return (await self.identity.create("test", scopes or SCOPES))[1]
+
+    async def cookie(self) -> str:
+        ticket, _ = await self.identity.ticket()
+        return await self.identity.redeem(ticket)
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    *, hot: bool = True, store: EventStore | None = None, trust: Trust | None = None
+) -> AsyncIterator[Served]:
+    store = store or MemoryStore()
+    clock, sandboxes, models = SystemClock(), FakeSandboxes(), FakeModels()
+    kit = Kit(store, Log(store, clock), sandboxes, models, clock, Limits())
+    rules = Rules(store, clock)
+    probe = await sandboxes.probe()
+    sessions = Sessions(kit, rules, probe)
+    identity = Identity(store, clock)
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    listening.listen(512)
+    port = listening.getsockname()[1]
+    platform = Platform(kit, sessions, rules, identity, "0", lambda: f"http://127.0.0.1:{port}", False, list)
+    known = trust or Trust(hosts=LOOPBACK)
+    guard = Guard(identity, lambda: known)
+    hub = Hub()
+    identity.on_revoke.append(hub.revoked)
+    door, limits = ChatDoor(platform, guard, hub), SocketLimits()
+    options = hot_options({"/ws": door}.get, limits) if hot else plain_options(limits)
+    app = application(platform, guard, None if hot else PlainDoor(door, limits))
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1, **options)
+    )
+    await sessions.start()
+    task = asyncio.create_task(server._serve([listening]))
+    while not server.started:
+        await asyncio.sleep(0.01)
+    try:
+        yield Served(port, platform, identity, sandboxes, models, hub, server)
+    finally:
+        hub.all_away()
+        server.should_exit = True
+        await task
+        await sessions.close()
+        listening.close()

@@ -1,0 +1,100 @@
+"""The shapes that `web.hot` and `web.switch` rely on. When one of these fails after an upgrade of picows or uvicorn,
+read the library's changes before touching the pin."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from importlib.metadata import version
+from typing import Any
+
+import picows
+import pytest
+from picows.picows import WSProtocol  # type: ignore[attr-defined]
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import Server, ServerState
+
+from pilothouse.web.hot import _Silent
+from pilothouse.web.socket import Limits
+from pilothouse.web.switch import Switch, TimedHttp
+from tests.web.doorhouse import house
+
+ARGUMENTS: tuple[Any, ...] = (
+    None,
+    None,
+    False,
+    lambda request: None,
+    _Silent(),
+    True,
+    None,
+    False,
+    20,
+    20,
+    picows.WSAutoPingStrategy.PING_WHEN_IDLE,
+    False,
+    1024,
+    None,
+    2048,
+)
+
+
+def test_the_versions_that_were_read() -> None:
+    assert (version("picows"), version("uvicorn")) == ("2.3.1", "0.54.0")
+
+
+async def test_picows_constructor_takes_exactly_these() -> None:
+    WSProtocol(*ARGUMENTS)
+    for wrong in (ARGUMENTS[:-1], (*ARGUMENTS, None)):
+        with pytest.raises(TypeError):
+            WSProtocol(*wrong)
+
+
+async def test_picows_is_a_buffered_protocol() -> None:
+    protocol = WSProtocol(*ARGUMENTS)
+    assert isinstance(protocol, asyncio.BufferedProtocol)
+    assert len(memoryview(protocol.get_buffer(-1))) > 256
+    for name in ("on_ws_connected", "on_ws_frame", "on_ws_disconnected", "pause_writing", "resume_writing"):
+        assert hasattr(picows.WSListener, name)
+    for name in ("send", "send_ping", "send_pong", "send_close", "underlying_transport"):
+        assert hasattr(picows.WSTransport, name)
+
+
+def test_uvicorn_hands_over_as_expected() -> None:
+    source = inspect.getsource(HttpToolsProtocol.handle_websocket_upgrade)
+    steps = ["self.ws_protocol_class(", "config=self.config", "server_state=self.server_state"]
+    steps += ["app_state=self.app_state", "protocol.connection_made(", "protocol.data_received(", ".set_protocol("]
+    places = [source.find(step) for step in steps]
+    assert -1 not in places
+    assert places == sorted(places)
+    names = list(inspect.signature(WebSocketsSansIOProtocol.__init__).parameters)
+    assert names[:4] == ["self", "config", "server_state", "app_state"]
+
+
+def test_uvicorn_keeps_what_we_put_into_its_state() -> None:
+    state = ServerState()
+    assert isinstance(state.connections, set)
+    assert isinstance(state.tasks, set)
+    assert isinstance(state.default_headers, list)
+    assert "connection.shutdown()" in inspect.getsource(Server.shutdown)
+    for name in ("connection_made", "on_message_begin", "on_headers_complete", "connection_lost"):
+        assert hasattr(HttpToolsProtocol, name), name
+    assert issubclass(TimedHttp, HttpToolsProtocol)
+    assert "isinstance(self.ws, str)" in inspect.getsource(Config.load), "a class or a callable is taken as it is"
+
+
+async def test_a_door_really_goes_through_picows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not, by some fall-back, through the plain way, which would pass every other test as well."""
+    import websockets.asyncio.client as client
+
+    answered = []
+    real = Switch._answer
+
+    async def answer(self: Switch, *args: Any) -> None:
+        await real(self, *args)
+        answered.append(type(self._transport.get_protocol()))
+
+    monkeypatch.setattr(Switch, "_answer", answer)
+    async with house("hot", Limits()) as doors, client.connect(f"ws://127.0.0.1:{doors.port}/door"):
+        assert answered == [WSProtocol]

@@ -1,0 +1,363 @@
+"""What every door can rely on, through picows and through plain ASGI alike."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+
+import pytest
+import uvloop
+import websockets.asyncio.client as client
+from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
+from websockets.typing import Subprotocol
+
+from pilothouse.web.socket import Accept, Frames, Limits, Refuse
+from tests.web.doorhouse import House, Raw, house, request
+
+SMALL = Limits(
+    message=100_000,
+    high_water=200_000,
+    cut=2_000_000,
+    inbox=50_000,
+    handshake_s=0.4,
+    ping_s=0.2,
+    silence_s=0.6,
+    close_s=0.4,
+    grace_s=0.3,
+)
+ROOMY = Limits(message=100_000, high_water=200_000, cut=2_000_000, inbox=50_000, close_s=1.0, grace_s=1.0)
+
+Open = Callable[[Limits], AbstractAsyncContextManager[House]]
+
+
+@pytest.fixture(params=["hot on asyncio", "hot on uvloop", "plain on uvloop"])
+def way(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def event_loop_policy(way: str) -> asyncio.AbstractEventLoopPolicy:
+    return uvloop.EventLoopPolicy() if "uvloop" in way else asyncio.DefaultEventLoopPolicy()
+
+
+@pytest.fixture
+def opened(way: str) -> Open:
+    return lambda limits: house(way.split()[0], limits)
+
+
+@pytest.fixture
+async def doors(opened: Open) -> AsyncIterator[House]:
+    async with opened(ROOMY) as it:
+        yield it
+
+
+def url(doors: House, target: str = "/door") -> str:
+    return f"ws://127.0.0.1:{doors.port}{target}"
+
+
+async def test_text_and_binary_come_back(doors: House) -> None:
+    async with client.connect(url(doors), compression=None) as socket:
+        for message in ("hällo", b"\x00\xff", "", b"", "x" * 99_000):
+            await socket.send(message)
+            assert await socket.recv() == message
+
+
+async def test_a_client_that_offers_deflate_is_served_without(doors: House) -> None:
+    async with client.connect(url(doors)) as socket:
+        assert "sec-websocket-extensions" not in (socket.response.headers if socket.response else {})
+        await socket.send("a")
+        assert await socket.recv() == "a"
+
+
+async def test_what_the_door_sees_of_the_request(doors: House) -> None:
+    offers = [Subprotocol("one"), Subprotocol("two")]
+    headers = {"X-Key": "k", "Cookie": "c=d"}
+    async with client.connect(url(doors, "/door?a=%2F&b"), subprotocols=offers, additional_headers=headers) as socket:
+        assert socket.subprotocol == "two"
+        assert socket.response is not None
+        assert socket.response.headers["x-door"] == "echo"
+    seen = doors.echo.seen[-1]
+    assert (seen.path, seen.query, seen.secure) == ("/door", "a=%2F&b", False)
+    assert (seen.header("x-key"), seen.header("cookie"), seen.header("none")) == ("k", "c=d", None)
+    assert seen.subprotocols == ["one", "two"]
+    assert seen.client is not None
+    assert seen.client[0] == "127.0.0.1"
+
+
+async def test_a_header_given_twice_has_no_single_value(doors: House) -> None:
+    raw = await Raw.connect(doors.port)
+    raw.writer.write(request("/door").replace(b"Host:", b"X-Twice: a\r\nX-Twice: b\r\nHost:"))
+    await raw.reader.readuntil(b"\r\n\r\n")
+    seen = doors.echo.seen[-1]
+    assert seen.header("x-twice") is None
+    assert seen.all("x-twice") == ["a", "b"]
+    raw.writer.close()
+
+
+async def test_a_refusal_is_an_http_answer(doors: House) -> None:
+    with pytest.raises(InvalidStatus) as caught:
+        await client.connect(url(doors, "/door?refuse"))
+    answer = caught.value.response
+    assert (answer.status_code, answer.headers["x-why"], answer.body) == (403, "because", b"not you")
+
+
+async def test_an_error_of_the_tree_is_its_http_answer(doors: House) -> None:
+    with pytest.raises(InvalidStatus) as caught:
+        await client.connect(url(doors, "/door?raise"))
+    assert caught.value.response.status_code == 401
+
+
+async def test_a_door_that_cannot_decide_in_time_refuses(opened: Open) -> None:
+    async with opened(SMALL) as doors:
+        with pytest.raises(InvalidStatus) as caught:
+            await client.connect(url(doors, "/door?hang"))
+        assert caught.value.response.status_code == 503
+
+
+async def test_other_paths_stay_where_they_are(doors: House) -> None:
+    async with client.connect(url(doors, "/other")) as socket:
+        await socket.send("x")
+        assert await socket.recv() == "other x"
+    with pytest.raises(InvalidStatus):
+        await client.connect(url(doors, "/nowhere"))
+    raw = await Raw.connect(doors.port)
+    raw.writer.write(b"GET /page HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert (await raw.reader.read()).endswith(b"page")
+    raw.writer.close()
+
+
+async def test_many_frames_in_one_write(doors: House) -> None:
+    async with client.connect(url(doors), max_size=None) as socket:
+        await socket.send("many")
+        assert [await socket.recv() for _ in range(3)] == ["1", "2" * 200, "3" * 70000]
+
+
+async def test_a_door_can_listen_instead_of_receiving(doors: House) -> None:
+    async with client.connect(url(doors, "/door?listen")) as socket:
+        for word in ("a", "b"):
+            await socket.send(word)
+            assert await socket.recv() == f"heard {word}"
+
+
+@pytest.mark.parametrize(("word", "code"), [("bye", 4001), ("return", 1000), ("fail", 1011)])
+async def test_how_a_door_ends(doors: House, word: str, code: int) -> None:
+    async with client.connect(url(doors)) as socket:
+        await socket.send(word)
+        with pytest.raises(ConnectionClosed) as caught:
+            await socket.recv()
+        assert caught.value.rcvd is not None
+        assert caught.value.rcvd.code == code
+
+
+async def test_what_arrived_before_the_client_left_is_still_received(doors: House) -> None:
+    socket = await client.connect(url(doors))
+    for _ in range(20):
+        await socket.send("x")
+    await socket.close()
+    async with asyncio.timeout(5):
+        while not doors.echo.ended:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_client_that_vanishes_ends_the_door(doors: House) -> None:
+    raw = await Raw.open(doors.port)
+    raw.writer.transport.abort()
+    async with asyncio.timeout(5):
+        while not doors.echo.ended:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_door_that_does_not_return_is_cancelled(opened: Open) -> None:
+    async with opened(SMALL) as doors:
+        raw = await Raw.open(doors.port)
+        raw.frame(1, b"sleep")
+        await raw.writer.drain()
+        await asyncio.sleep(0.05)
+        raw.writer.transport.abort()
+        async with asyncio.timeout(5):
+            while doors.server.server_state.tasks:
+                await asyncio.sleep(0.01)
+
+
+HALF = b"a" * 60_000
+BAD: dict[str, tuple[Callable[[Raw], Raw], int]] = {
+    "no mask": (lambda raw: raw.frame(1, b"a", masked=False), 1002),
+    "reserved bit 1": (lambda raw: raw.frame(1, b"a", rsv=4), 1002),
+    "reserved bit 3": (lambda raw: raw.frame(2, b"a", rsv=1), 1002),
+    "reserved bit on a ping": (lambda raw: raw.frame(9, b"a", rsv=4), 1002),
+    "unknown opcode": (lambda raw: raw.frame(3, b"a"), 1002),
+    "unknown control opcode": (lambda raw: raw.frame(11, b"a"), 1002),
+    "control frame in fragments": (lambda raw: raw.frame(9, b"a", fin=False), 1002),
+    "long control frame": (lambda raw: raw.frame(9, b"a" * 126), 1002),
+    "continuation of nothing": (lambda raw: raw.frame(0, b"a"), 1002),
+    "text inside a fragmented text": (lambda raw: raw.frame(1, b"a", fin=False).frame(1, b"b"), 1002),
+    "no UTF-8": (lambda raw: raw.frame(1, b"\xff\xfe"), 1007),
+    "no UTF-8 over fragments": (lambda raw: raw.frame(1, b"\xc3", fin=False).frame(0, b"("), 1007),
+    "too long": (lambda raw: raw.frame(2, b"", size=100_001), 1009),
+    "absurdly long": (lambda raw: raw.frame(2, b"", size=1 << 62), 1009),
+    "too long in fragments": (lambda raw: raw.frame(2, HALF, fin=False).frame(0, HALF, fin=False), 1009),
+    "negative length": (lambda raw: raw.frame(2, b"", size=(1 << 63) + 5), -1),
+    "close of one byte": (lambda raw: raw.frame(8, b"a"), 1002),
+    "close with a forbidden code": (lambda raw: raw.frame(8, (1005).to_bytes(2)), 1002),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+async def test_bytes_that_must_not_be(doors: House, name: str) -> None:
+    do, code = BAD[name]
+    raw = await Raw.open(doors.port)
+    do(raw)
+    async with asyncio.timeout(5):
+        assert await raw.closed_with() in ((1002, 1009) if code == -1 else (code,))
+    async with client.connect(url(doors)) as socket:
+        await socket.send("still here")
+        assert await socket.recv() == "still here"
+
+
+async def test_fragments_with_a_ping_between_are_one_message(doors: House) -> None:
+    raw = await Raw.open(doors.port)
+    raw.frame(1, "ä".encode()[:1], fin=False)
+    raw.frame(9, b"now")
+    raw.frame(0, b"", fin=False)
+    raw.frame(0, "ä".encode()[1:])
+    frames = [await raw.read(), await raw.read()]
+    assert sorted(frames) == [(1, "ä".encode()), (10, b"now")]
+    raw.frame(8, (1000).to_bytes(2))
+    assert await raw.read() == (8, (1000).to_bytes(2))
+    assert await raw.reader.read() == b""
+    raw.writer.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"Sec_WebSocket_Version": "12"}, (400, 426)),
+        ({"Sec_WebSocket_Version": None}, (400, 426)),
+        ({"Sec_WebSocket_Key": None}, (400,)),
+        ({"Sec_WebSocket_Key": "short"}, (400,)),
+        ({"Sec_WebSocket_Key": "AAAA"}, (400,)),
+    ],
+)
+async def test_a_handshake_that_is_none(doors: House, change: dict[str, str | None], status: tuple[int, ...]) -> None:
+    raw = await Raw.connect(doors.port)
+    raw.writer.write(request("/door", **change))
+    line = await raw.reader.readline()
+    assert int(line.split()[1]) in status
+    await raw.reader.read()
+    assert doors.echo.seen == []
+    raw.writer.close()
+
+
+async def test_a_slow_client_holds_a_bounded_buffer(opened: Open) -> None:
+    async with opened(ROOMY) as doors:
+        raw = await Raw.open(doors.port)
+        raw.frame(1, b"flood")
+        await raw.writer.drain()
+        await asyncio.sleep(0.5)
+        assert 0 < doors.echo.flooded <= ROOMY.high_water + 2 * 65536
+        raw.writer.transport.abort()
+
+
+async def test_a_door_that_does_not_wait_loses_the_connection(opened: Open) -> None:
+    async with opened(ROOMY) as doors:
+        raw = await Raw.open(doors.port)
+        raw.frame(1, b"rudely")
+        await raw.writer.drain()
+        async with asyncio.timeout(10):
+            while not doors.echo.ended:
+                await asyncio.sleep(0.01)
+        raw.writer.transport.abort()
+
+
+async def test_messages_that_the_door_does_not_take_stop_the_client(doors: House) -> None:
+    raw = await Raw.open(doors.port)
+    raw.frame(1, b"sleep")
+    sent = 0
+    block = b"x" * 60_000
+    with contextlib.suppress(TimeoutError):
+        while sent < 500:
+            raw.frame(2, block)
+            async with asyncio.timeout(0.3):
+                await raw.writer.drain()
+            sent += 1
+    assert sent < 500, "30 MB were taken from a client whose door sleeps"
+    raw.writer.transport.abort()
+
+
+async def test_a_silent_client_is_pinged_then_let_go(opened: Open) -> None:
+    async with opened(SMALL) as doors:
+        raw = await Raw.open(doors.port)
+        async with asyncio.timeout(5):
+            opcode, _ = await raw.read()
+            assert opcode == 9
+            assert await raw.closed_with() == 1011
+
+
+async def test_a_client_that_answers_pings_stays(opened: Open) -> None:
+    async with opened(SMALL) as doors, client.connect(url(doors)) as socket:
+        await asyncio.sleep(SMALL.silence_s * 2)
+        await socket.send("a")
+        assert await socket.recv() == "a"
+
+
+async def test_a_closing_handshake_that_never_ends_is_ended(opened: Open) -> None:
+    async with opened(ROOMY) as doors:
+        raw = await Raw.open(doors.port)
+        raw.frame(1, b"return")
+        assert (await raw.read())[0] == 8
+        async with asyncio.timeout(12):
+            with contextlib.suppress(ConnectionError):
+                assert await raw.reader.read() == b""
+        raw.writer.close()
+
+
+async def test_a_restart_is_said(opened: Open) -> None:
+    async with opened(ROOMY) as doors, client.connect(url(doors)) as socket:
+        await socket.send("a")
+        await socket.recv()
+        doors.server.should_exit = True
+        with pytest.raises(ConnectionClosedError) as caught:
+            await socket.recv()
+        assert caught.value.rcvd is not None
+        assert caught.value.rcvd.code == 1012
+
+
+async def test_half_a_request_does_not_wait_for_ever() -> None:
+    """Only where our HTTP protocol class is: uvicorn's own has no such limit."""
+    async with house("hot", SMALL) as doors:
+        for start in (b"", b"GET /door HTTP/1.1\r\nHost: x\r\nUpgr"):
+            raw = await Raw.connect(doors.port)
+            raw.writer.write(start)
+            async with asyncio.timeout(5):
+                with contextlib.suppress(ConnectionError):
+                    assert await raw.reader.read() == b""
+            raw.writer.close()
+
+
+def test_headers_that_would_split_the_answer_are_refused() -> None:
+    async def serve(socket: object) -> None: ...
+
+    with pytest.raises(ValueError, match="not allowed"):
+        Accept(serve, [("x", "a\r\nSet-Cookie: b")])
+    with pytest.raises(ValueError, match="not allowed"):
+        Refuse(400, [("x\n", "a")])
+
+
+def test_frames_have_the_right_heads() -> None:
+    for size, head in ((0, 2), (125, 2), (126, 4), (65535, 4), (65536, 10)):
+        raw = Frames.of([b"x" * size]).raw
+        assert len(raw) == head + size
+        assert raw[0] == 0x81
+
+
+async def test_a_server_that_was_held_up_does_not_blame_its_clients() -> None:
+    """Only through picows: uvicorn's own pings count the time in which it could not listen."""
+    async with house("hot", SMALL) as doors, client.connect(url(doors)) as socket:
+        await asyncio.sleep(0.05)
+        time.sleep(SMALL.silence_s * 2)
+        await asyncio.sleep(0.1)
+        await socket.send("a")
+        assert await socket.recv() == "a"
