@@ -125,7 +125,7 @@ async def until_plan(client: Client) -> dict[str, Any]:
         ask = await client.event("permission_ask")
         if ask["tool"] == "ExitPlanMode":
             return ask
-        assert ask["tool"] == "ToolSearch", show(client)  # the plan's own file needs no person
+        assert ask["tool"] in ("ToolSearch", "EnterPlanMode"), show(client)  # the plan's own file needs no person
         await client.answer(ask)
 
 
