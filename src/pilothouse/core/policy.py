@@ -204,7 +204,7 @@ def _by_mode(tool: str, tool_input: Any, mode: Mode, listed: bool) -> Decision:
     if harmless or (kind in {"read", "search"} and (where is not None or (path is None and kind == "search"))):
         return Decision("allow", "It only reads inside the workspace.")
     if mode == "plan":
-        if kind == "edit" and path is not None and inside(path, PLAN_FILES) is not None:
+        if kind == "edit" and path is not None and path.startswith("/") and inside(path, PLAN_FILES) is not None:
             return Decision("allow", "It is the agent's own plan file.")
         return Decision("deny", "Plan mode: nothing is changed or run until the plan is accepted.")
     if mode == "acceptEdits" and kind == "edit" and where is not None and not _PROTECTED.search(where):

@@ -22,6 +22,7 @@ from aiohttp import web
 
 from pilothouse.core import events as ev
 from pilothouse.core import link as wire
+from pilothouse.core import policy as rules
 from pilothouse.core.errors import BadRequest, Conflict, PilothouseError, TooLarge
 from pilothouse.runner import policy
 from pilothouse.runner.desk import Desk
@@ -54,8 +55,8 @@ class _Run:
     id: str
     body: Body
     session_id: str
-    mode: str
-    tools: frozenset[str] | None
+    mode: rules.Mode
+    tools: tuple[rules.Pattern, ...] | None
     began: float = field(default_factory=time.monotonic)
     events: asyncio.Queue[wire.RunnerEvent] = field(default_factory=lambda: asyncio.Queue(QUEUE_MAX))
     usage: wire.AgentUsage = field(default_factory=wire.AgentUsage)
@@ -156,13 +157,12 @@ class Invocations:
 
     async def _decide(self, run: _Run, ask: wire.PermissionAsk) -> None:
         verdict = policy.decide(run.mode, run.tools, ask.tool, ask.input, self._workspace)
-        behavior = "allow" if verdict.allow else "deny"
         with suppress(PilothouseError):  # the ask may have been cancelled in between
             await self._desk.agent.answer(
                 wire.PermissionAnswer(
                     id="-",
                     request_id=ask.request_id,
-                    behavior="allow" if behavior == "allow" else "deny",
+                    behavior="allow" if verdict.verdict == "allow" else "deny",
                     message=verdict.reason or None,
                 )
             )

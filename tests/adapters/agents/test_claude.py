@@ -53,11 +53,14 @@ async def test_every_call_is_asked_before_it_runs_reading_ones_too(client: Clien
     await run(client, "j", script("read a.txt", "bash ls -la", "bash pwd", "+ read a.txt", "say done"))
     uses, asks = client.of("tool_use"), client.of("permission_ask")
     assert [use["tool"] for use in uses] == ["Read", "Bash", "Bash", "Read"]
-    assert [ask["toolId"] for ask in asks] == [use["toolId"] for use in uses], show(client)
+    # Two reading calls of one answer are asked at once, in any order.
+    assert sorted(ask["toolId"] for ask in asks) == sorted(use["toolId"] for use in uses), show(client)
     order = [(event["type"], event.get("toolId")) for _, event in client.events]
     for use in uses:
-        id = use["toolId"]
-        assert order.index(("tool_use", id)) < order.index(("permission_ask", id)) < order.index(("tool_result", id))
+        begun, asked, ended = (
+            order.index((kind, use["toolId"])) for kind in ("tool_use", "permission_ask", "tool_result")
+        )
+        assert begun < asked < ended
 
 
 async def test_a_write_shows_its_diff_before_and_after(client: Client, workspace: Path) -> None:
@@ -122,7 +125,7 @@ async def until_plan(client: Client) -> dict[str, Any]:
         ask = await client.event("permission_ask")
         if ask["tool"] == "ExitPlanMode":
             return ask
-        assert ask["tool"] == "ToolSearch", show(client)  # the plan's own file needs no person
+        assert ask["tool"] in ("ToolSearch", "EnterPlanMode"), show(client)  # the plan's own file needs no person
         await client.answer(ask)
 
 

@@ -273,7 +273,7 @@ class ClaudeAgent:
             if turn.stopping:
                 await self._end(turn, turns.broken(turn, "interrupted", "interrupted", "", time.monotonic()))
             else:
-                await self._fail(turn, self._refuses and "unasked_tool" or "agent_died", self._refuses or why)
+                await self._fail(turn, (self._refuses and "unasked_tool") or "agent_died", self._refuses or why)
 
     async def _take(self, message: Any, translator: Translator, gate: Gate) -> None:
         from claude_agent_sdk import (

@@ -39,16 +39,16 @@ class Todo:
 
     def _create(self, input: dict[str, Any], result: object) -> None:
         task = result.get("task") if isinstance(result, dict) else None
-        id = task.get("id") if isinstance(task, dict) else None
-        self._tasks[str(id or len(self._tasks) + 1)] = _entry(input.get("subject"), "pending")
+        given = task.get("id") if isinstance(task, dict) else None
+        self._tasks[str(given or len(self._tasks) + 1)] = _entry(input.get("subject"), "pending")
 
     def _update(self, input: dict[str, Any]) -> None:
-        id = str(input.get("taskId", ""))
-        before = self._tasks.get(id)
+        task = str(input.get("taskId", ""))
+        before = self._tasks.get(task)
         if input.get("status") == "deleted":
-            self._tasks.pop(id, None)
+            self._tasks.pop(task, None)
         elif before is not None:
-            self._tasks[id] = _entry(input.get("subject") or before.content, input.get("status") or before.status)
+            self._tasks[task] = _entry(input.get("subject") or before.content, input.get("status") or before.status)
 
 
 def _entry(content: object, status: object) -> ev.PlanEntry:

@@ -84,8 +84,8 @@ def _endpoint() -> web.Application:
         body = await request.json()
         text = json.dumps(body.get("messages", []))
         blocks: list[dict[str, Any]] = [
-            {"type": "tool_use", "id": f"toolu_probe{i}", "name": name, "input": input}
-            for i, (name, input) in enumerate(CALLS)
+            {"type": "tool_use", "id": f"toolu_probe{i}", "name": name, "input": given}
+            for i, (name, given) in enumerate(CALLS)
         ]
         if "toolu_probe0" in text:
             blocks = [{"type": "text", "text": "done"}]

@@ -1,10 +1,10 @@
 """The SDK's messages as events of the link. Pure: a message in, events out; what must be remembered is in here.
 
 Text is taken from the stream of deltas; a finished message only adds what was not streamed (the program falls back to
-an answer in one piece after several cuts). The program reports every block that it keeps as an `AssistantMessage` of its
-own. After a cut it either keeps what it has and lets the model go on, or asks for the whole answer again; so text of
-blocks that were streamed but never reported is taken back when the next answer begins. A sub-agent's text becomes output
-of the call that started it.
+an answer in one piece after several cuts). The program reports every block that it keeps as an `AssistantMessage` of
+its own. After a cut it either keeps what it has and lets the model go on, or asks for the whole answer again; so text
+of blocks that were streamed but never reported is taken back when the next answer begins. A sub-agent's text becomes
+output of the call that started it.
 """
 
 from __future__ import annotations
@@ -83,20 +83,22 @@ class Translator:
         return []
 
     def assistant(self, message: AssistantMessage) -> Events:
-        parent, id = message.parent_tool_use_id, message.message_id or message.uuid or "message"
+        parent, message_id = message.parent_tool_use_id, message.message_id or message.uuid or "message"
         if parent is None and message.usage:
             self.usage = message.usage
         current = self._streaming.get(parent)
         events: Events = []
-        if current is not None and current.id == id:
-            current.loose.discard(f"{id}.{current.index}")
+        if current is not None and current.id == message_id:
+            current.loose.discard(f"{message_id}.{current.index}")
         elif current is not None:
             events += self._take_back(parent)
         for index, block in enumerate(message.content):
             match block:
                 case TextBlock(text=text) | ThinkingBlock(thinking=text):
-                    if id not in self._streamed and text and message.error is None:
-                        events += self._text(parent, f"{id}.whole.{index}", text, isinstance(block, ThinkingBlock))
+                    if message_id not in self._streamed and text and message.error is None:
+                        events += self._text(
+                            parent, f"{message_id}.whole.{index}", text, isinstance(block, ThinkingBlock)
+                        )
                 case ToolUseBlock(id=tool_id, name=name, input=input):
                     events += self.call(tool_id, name, input, parent)
         return events
@@ -196,7 +198,7 @@ class Translator:
     def _take_back(self, parent: str | None) -> Events:
         cut = self._streaming.pop(parent)
         # A sub-agent's text is output of a call, which has no taking back.
-        return [ev.StreamReset(message_id=id) for id in sorted(cut.loose)] if parent is None else []
+        return [ev.StreamReset(message_id=shown) for shown in sorted(cut.loose)] if parent is None else []
 
     def _delta(self, parent: str | None, event: dict[str, Any]) -> Events:
         delta, current = _dict(event.get("delta")), self._streaming.get(parent)
@@ -207,9 +209,9 @@ class Translator:
         self._streamed[current.id] = None
         if len(self._streamed) > CALLS_MAX:
             del self._streamed[next(iter(self._streamed))]
-        id = f"{current.id}.{current.index}"
-        current.loose.add(id)
-        return self._text(parent, id, text, thinking)
+        shown = f"{current.id}.{current.index}"
+        current.loose.add(shown)
+        return self._text(parent, shown, text, thinking)
 
     def _text(self, parent: str | None, id: str, text: str, thinking: bool) -> Events:
         if parent is not None:
