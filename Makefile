@@ -23,7 +23,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export NO_PROXY := $(if $(NO_PROXY),$(NO_PROXY)$(comma))127.0.0.1,localhost,::1
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-page test-python check bench screenshots wheel lock clean \
+.PHONY: help setup run test test-page test-python check bench wheel lock clean \
 	check-style check-types check-imports check-page check-hosts
 
 help: ## shows this list
@@ -42,9 +42,6 @@ test: setup $(STAMPS)/system ## front end tests, then pytest (PYTEST_ARGS="tests
 bench: setup ## runs the benchmarks (BENCH=bench/one.py)
 	@test -n "$(BENCH)" || { echo "bench: no benchmark in bench/" >&2; exit 1; }
 	@set -e; for file in $(BENCH); do echo "== $$file"; $(BIN)/python "$$file"; done
-
-screenshots: setup $(STAMPS)/system ## takes the pictures of the docs with headless Chromium
-	@$(BIN)/python scripts/screenshots.py
 
 wheel: $(STAMPS)/dev $(PAGE) ## builds wheel and sdist with the front end in them into dist/
 	@$(BIN)/python -m build --no-isolation --outdir dist

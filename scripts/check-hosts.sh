@@ -29,6 +29,6 @@ $lines"
 pattern='.'
 lines=$(git ls-files -- '*.npmrc' '*pip.conf' '.pypirc' '*/.pypirc')
 for file in $lines; do
-    ! grep -qE 'registry|index|_auth|token' "$file" || report "$file sets a package index or a credential"
+    ! grep -qE "^[[:space:]]*(([^=]*:)?registry|[^=]*index-url|find-links|[^=]*(_auth|[Tt]oken|password))[[:space:]]*=" "$file" || report "$file sets a package index or a credential"
 done
 exit $found

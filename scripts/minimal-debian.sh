@@ -172,7 +172,7 @@ def stop(server):
 stop(start("first")[0])
 server, took = start("second")
 if JOB:
-    out = subprocess.run([".venv/bin/pilothouse", "run", "--json", "Write a small program and run it"],
+    out = subprocess.run([".venv/bin/pilothouse", "run", "--json", "--permission-mode", "acceptAll", "Write a small program and run it"],
                          env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, timeout=300)
     lines = out.stdout.splitlines()
     print(f"minimal-debian: pilothouse run: exit {out.returncode}, {len(lines)} events; last: {lines[-1][:300] if lines else '-'}", flush=True)

@@ -76,13 +76,16 @@ def _environment(message: dict[str, Any]) -> dict[str, str]:
 
 
 class Keeper:
-    def __init__(self, layout: Layout, stage: Stage, proxy: proxied.Proxy | None) -> None:
+    def __init__(self, layout: Layout, stage: Stage, proxy: proxied.Proxy | None, lock: int) -> None:
         self._layout = layout
         self._stage = stage
         self._proxy = proxy
+        self._lock = lock
         self._selector = selectors.DefaultSelector()
         self._sessions: dict[str, fdpass.Lines] = {}
         """A watching connection to each holder; its end is the holder's end."""
+        self._starting: dict[str, list[Client]] = {}
+        """Who waits for a holder that has been forked and has not reported."""
         self._used = time.monotonic()
         self._done = False
         self._root = os.geteuid() == 0
@@ -150,6 +153,9 @@ class Keeper:
     def _open(self, client: Client, message: dict[str, Any]) -> None:
         session, sandbox, agent = _texts(message)
         env = _environment(message)
+        if session in self._starting:
+            self._starting[session].append(client)
+            return
         if self._alive(session):
             self._say(client, {"ok": True, "started": False})
             return
@@ -170,7 +176,8 @@ class Keeper:
             runner=str(self._layout.runner(session)),
             allowed_uids=self._allowed(),
         )
-        self._fork(client, order)
+        self._fork(order)
+        self._starting[session] = [client]
 
     def _directory(self, message: dict[str, Any]) -> str | None:
         """The caller has checked it; bwrap opens it as the session's uid."""
@@ -192,7 +199,7 @@ class Keeper:
         trees.make(own, uid)
         return uid
 
-    def _fork(self, client: Client, order: launch.Order) -> None:
+    def _fork(self, order: launch.Order) -> None:
         out, into = os.pipe2(os.O_CLOEXEC)
         pid = os.fork()
         if pid == 0:
@@ -204,21 +211,24 @@ class Keeper:
             finally:
                 os._exit(status)
         os.close(into)
-        self._selector.register(out, selectors.EVENT_READ, lambda: self._reported(client, order.session, out))
+        self._selector.register(out, selectors.EVENT_READ, lambda: self._reported(order.session, out))
 
-    def _reported(self, client: Client, session: str, report: int) -> None:
+    def _reported(self, session: str, report: int) -> None:
         said = os.read(report, 4096).decode(errors="replace")
         self._selector.unregister(report)
         os.close(report)
         if said == "ok":
             self._adopt(session)
-            self._say(client, {"ok": True, "started": True})
+            answer: dict[str, Any] = {"ok": True, "started": True}
         else:
             self._forget(session)
-            self._say(client, {"ok": False, "error": said or "the holder died"})
+            answer = {"ok": False, "error": said or "the holder died"}
+        for client in self._starting.pop(session):
+            self._say(client, answer)
 
     def _let_go(self) -> None:
-        """In a forked child: none of the keeper's sockets is its own."""
+        """In a forked child: none of the keeper's sockets is its own, nor the lock, which would outlive the keeper."""
+        os.close(self._lock)
         for key in list(self._selector.get_map().values()):
             if isinstance(key.fileobj, socket.socket):
                 key.fileobj.close()
@@ -230,7 +240,7 @@ class Keeper:
         session = message.get("session")
         if not is_uuid(session):
             raise Refused("session: expected a UUID")
-        if self._alive(str(session)):
+        if session in self._starting or self._alive(str(session)):
             raise Refused("the sandbox is running: stop it first")
         out, into = os.pipe2(os.O_CLOEXEC)
         pid = os.fork()
@@ -251,7 +261,9 @@ class Keeper:
 
     def _stop_all(self, client: Client, _: dict[str, Any]) -> None:
         for session in list(self._sessions):
-            self._ask(session, "stop", launch.START_MAX_S)
+            with contextlib.suppress(Refused):
+                self._ask(session, "stop", launch.START_MAX_S)
+            self._forget(session)
         if self._proxy:
             self._proxy.stop()
         self._say(client, {"ok": True})
@@ -260,7 +272,8 @@ class Keeper:
     # --- holders
 
     def _ask(self, session: str, verb: str, patience: float = ANSWER_S) -> dict[str, Any] | None:
-        """One request on a connection of its own; None when nobody answers."""
+        """One request on a connection of its own; None when there is no holder. Raises Refused when it is wedged:
+        a second one on the same workspace would be worse than none."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(patience)
             try:
@@ -270,6 +283,8 @@ class Keeper:
                 fdpass.wait(lines)
                 fdpass.send(sock, {"verb": verb})
                 return fdpass.wait(lines)
+            except TimeoutError:
+                raise Refused("the session's holder does not answer") from None
             except (OSError, fdpass.Broken):
                 return None
 
@@ -360,7 +375,7 @@ def main(argv: list[str]) -> int:
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     proxy = None if options.no_proxy else proxied.Proxy(layout)
-    keeper = Keeper(layout, _stage(layout), proxy)
+    keeper = Keeper(layout, _stage(layout), proxy, lock)
     if options.detach:
         if os.fork():
             os._exit(0)

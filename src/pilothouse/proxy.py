@@ -33,7 +33,8 @@ DRAIN_S = 30.0
 
 async def serve(home: Path, runtime: Path) -> None:
     desk = Desk(Ledger(home), from_holders(runtime), connect)
-    runner = web.AppRunner(Control(desk).application(), handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
+    control = Control(desk).application()
+    runner = web.AppRunner(control, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     path = runtime / wire.SOCKET
     with suppress(FileNotFoundError):

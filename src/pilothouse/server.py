@@ -37,7 +37,7 @@ from pilothouse.engine.clock import SystemClock
 from pilothouse.engine.identity import Identity
 from pilothouse.engine.kit import Kit, Limits, Note
 from pilothouse.engine.log import Log
-from pilothouse.engine.ports import Budget, EventStore, ModelState, Probe, Put
+from pilothouse.engine.ports import Budget, EventStore, ModelState, Put
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.sessions import Sessions
 from pilothouse.engine.upkeep import Upkeep
@@ -170,11 +170,10 @@ async def _platform(
         sessions,
         rules,
         identity,
-        probe,
         __version__,
         lambda: settings.url,
         settings.tls or settings.behind_proxy,
-        lambda: _not_ready(sessions, probe),
+        lambda: _not_ready(sessions),
     )
     hub = Hub()
     identity.on_revoke.append(hub.revoked)
@@ -192,9 +191,9 @@ async def _platform(
     return platform, hub, guard
 
 
-def _not_ready(sessions: Sessions, probe: Probe) -> list[str]:
-    reasons = [] if probe.usable else ["no session can be isolated on this host"]
-    if sessions.stuck:
+def _not_ready(sessions: Sessions) -> list[str]:
+    reasons = [] if sessions.probe.usable else ["no session can be isolated on this host"]
+    if sessions.stuck or sessions.kit.log.failing:
         reasons.append("the store cannot write")
     return reasons
 
@@ -204,9 +203,7 @@ async def _sandboxes(settings: Config, models: LocalProxy) -> Bubblewrap | Host:
         await models.admit(session, None, Budget())
 
     made = Host if settings.sandbox == "host" else Bubblewrap
-    return await made.connect_keeper(
-        settings.home, settings.runtime, git_schemes=settings.git_schemes, admit=admit
-    )
+    return await made.connect_keeper(settings.home, settings.runtime, git_schemes=settings.git_schemes, admit=admit)
 
 
 async def _connect_model(settings: Config, models: LocalProxy) -> ModelState:
@@ -291,7 +288,7 @@ async def _welcome(settings: Config, platform: Platform) -> None:
         f"  Sign in (once, within 10 minutes):  {settings.url}/#ticket={ticket}",
         "  Another link:                       pilothouse ticket",
         "",
-        f"  Isolation: {platform.probe.summary}",
+        f"  Isolation: {platform.sessions.probe.summary}",
         "  Model:     " + (f"{model.provider}, {model.model}" if not model.demo else DEMO_LINE),
         "",
     ]

@@ -87,6 +87,10 @@ def test_a_failure_gives_its_reason() -> None:
     assert shown(complete("failed", reason="the model is away")).startswith("the model is away\nfailed · ")
 
 
+def test_an_interruption_is_said_once() -> None:
+    assert shown(complete("interrupted", reason="interrupted")).count("interrupted") == 1
+
+
 def test_a_cut_answer_is_said() -> None:
     assert shown(stream("Hel"), ev.StreamReset(message_id="m"), stream("Hello")) == (
         "Hel\n(the answer was cut; it is being made again)\nHello\n"

@@ -147,6 +147,7 @@ async def test_the_prompt_from_stdin(pilothouse: Pilothouse, server: FakeServer)
         (["run", "--session", SESSION, "--agent", "echo", "x"], None, "--agent"),
         (["run", "--source", "/no/such/place", "x"], None, "--source"),
         (["run", "--allowed-tools", "Bash,,Read", "x"], None, "--allowed-tools"),
+        (["run", "--model", " ", "x"], None, "--model"),
         (["run", "--force", "x"], None, "--force"),
         (["run", "--nonsense", "x"], None, "--nonsense"),
     ],
@@ -181,8 +182,12 @@ async def test_a_refusal_shows_its_detail(pilothouse: Pilothouse, server: FakeSe
 
     server.refuse = problem(400, "bad_request", "agent: unknown agent 'x\x1b[2J'")
     ended = await pilothouse("run", "--agent", "x", "hello")
+    assert ended.status == 2
+    assert "--agent: unknown agent 'x<U+001B>[2J'" in ended.err
+    server.refuse = problem(429, "too_many", "Too many jobs: wait a minute.")
+    ended = await pilothouse("run", "hello")
     assert ended.status == 1
-    assert "agent: unknown agent 'x<U+001B>[2J'" in ended.err
+    assert "Too many jobs" in ended.err
 
 
 async def test_without_a_terminal_an_approval_is_left_for_others(pilothouse: Pilothouse, server: FakeServer) -> None:

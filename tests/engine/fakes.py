@@ -160,6 +160,9 @@ class FakeSandboxes:
     async def probe(self) -> Probe:
         return Probe("none", True, "A fake.")
 
+    def check(self, source: ev.Source) -> ev.Source:
+        return source
+
     async def open(self, spec: SandboxSpec) -> SandboxState:
         if self.refuse is not None:
             raise self.refuse

@@ -178,6 +178,32 @@ async def test_nothing_is_lost_or_doubled_over_a_restart_and_the_prompt_is_not_r
     assert runner.fences == sorted(set(runner.fences))
 
 
+async def test_a_turn_of_the_agents_own_outlives_the_server_too(bench: Bench) -> None:
+    session = await bench.session()
+    job, runner = await bench.run(session)
+    runner.end_turn(job.id)
+    runner.say(link.TurnStarted(turn_id="own-1", injected=True), ev.Stream(content="so", message_id="m"))
+    await bench.until(session, ev.Stream)
+    await bench.sessions.close()
+    runner.say(ev.Stream(content="on", message_id="m"))
+    runner.end_turn("own-1")
+    await bench.start()
+    session = await bench.sessions.get(session.live.record.id, "local")
+    events = await bench.until(session, ev.Complete, 2)
+    assert [e.content for e in events if isinstance(e, ev.Stream)] == ["so", "on"]
+
+
+async def test_stopping_ends_the_running_job_and_starts_none_that_waits(bench: Bench) -> None:
+    session = await bench.session()
+    await bench.run(session)
+    await session.jobs.submit(bench.sessions.job(session, "two", "t"), client_message_id=None, attachments=None)
+    await bench.sessions.stop(session)
+    events = await bench.until(session, ev.Complete, 2)
+    assert [e.reason for e in events if isinstance(e, ev.Complete)] == ["stopped", "stopped"]
+    assert session.live.record.state == "stopped"
+    assert len(bench.sandboxes.started) == 1
+
+
 async def test_a_job_whose_session_ended_with_the_server_away_fails_once(bench: Bench) -> None:
     session = await bench.session()
     await bench.run(session)

@@ -12,7 +12,6 @@ import pytest
 from tests.journeys.program import Demo, Program, Viewer, begin, decide, installation
 
 
-
 @pytest.fixture
 async def running() -> AsyncIterator[tuple[Program, Demo]]:
     async with installation() as made:
@@ -69,8 +68,11 @@ async def test_manual_not_one_tool_call_without_an_answer(running: tuple[Program
 
 async def test_accept_edits_lets_edits_go_ahead_and_asks_for_commands(running: tuple[Program, Demo]) -> None:
     program, _ = running
-    script = "demo: write a.txt hello\ndemo: edit a.txt hello => bye\ndemo: write .git/hooks/pre-commit evil\ndemo: bash cat a.txt"
-    session, _, viewer = await begin(program, script)
+    script = (
+        "demo: write a.txt hello\ndemo: edit a.txt hello => bye\n"
+        "demo: write .git/hooks/pre-commit evil\ndemo: bash cat a.txt"
+    )
+    _, _, viewer = await begin(program, script)
     await approve_all(program, viewer)
     cards = viewer.of("approval_required")
     assert [(c["tool"], c["input"].get("file_path") or c["input"].get("command")) for c in cards] == [

@@ -1,4 +1,4 @@
-"""What `pip install pilothouse` would bring: the wheel, and the sdist from which others build it, hold the front end."""
+"""What an installation brings: the wheel, and the sdist from which others build it, hold the front end."""
 
 from __future__ import annotations
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import uvicorn
 
-from pilothouse.engine.identity import Identity
 from pilothouse.adapters.stores.memory import MemoryStore
 from pilothouse.core.access import SCOPES, Scope
 from pilothouse.engine.clock import SystemClock
+from pilothouse.engine.identity import Identity
 from pilothouse.engine.kit import Kit, Limits
 from pilothouse.engine.log import Log
 from pilothouse.engine.ports import EventStore
@@ -56,7 +56,9 @@ class Served:
 
 
 @contextlib.asynccontextmanager
-async def serving(*, hot: bool = True, store: EventStore | None = None, trust: Trust | None = None) -> AsyncIterator[Served]:
+async def serving(
+    *, hot: bool = True, store: EventStore | None = None, trust: Trust | None = None
+) -> AsyncIterator[Served]:
     store = store or MemoryStore()
     clock, sandboxes, models = SystemClock(), FakeSandboxes(), FakeModels()
     kit = Kit(store, Log(store, clock), sandboxes, models, clock, Limits())
@@ -68,9 +70,7 @@ async def serving(*, hot: bool = True, store: EventStore | None = None, trust: T
     listening.bind(("127.0.0.1", 0))
     listening.listen(512)
     port = listening.getsockname()[1]
-    platform = Platform(
-        kit, sessions, rules, identity, probe, "0", lambda: f"http://127.0.0.1:{port}", False, lambda: []
-    )
+    platform = Platform(kit, sessions, rules, identity, "0", lambda: f"http://127.0.0.1:{port}", False, list)
     known = trust or Trust(hosts=LOOPBACK)
     guard = Guard(identity, lambda: known)
     hub = Hub()
@@ -78,7 +78,9 @@ async def serving(*, hot: bool = True, store: EventStore | None = None, trust: T
     door, limits = ChatDoor(platform, guard, hub), SocketLimits()
     options = hot_options({"/ws": door}.get, limits) if hot else plain_options(limits)
     app = application(platform, guard, None if hot else PlainDoor(door, limits))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1, **options))
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1, **options)
+    )
     await sessions.start()
     task = asyncio.create_task(server._serve([listening]))
     while not server.started:

@@ -64,7 +64,7 @@ async def test_a_prompt_makes_a_session_streams_asks_and_completes(served: Serve
         assert (await hear(socket, "stream"))["content"] == "hello"
         runner.say(link.PermissionAsk(request_id="r", tool_id="t", tool="Bash", input={"command": "make"}))
         card = await hear(socket, "approval_required")
-        wrong = dict(type="approval_response", approvalId=card["approvalId"], approved=True)
+        wrong = {"type": "approval_response", "approvalId": card["approvalId"], "approved": True}
         await say(socket, **wrong, inputHash="f" * 64)
         assert (await hear(socket, "rejected"))["code"] == "stale"
         await say(socket, **wrong, inputHash=card["inputHash"])

@@ -1,4 +1,4 @@
-"""Every entry of the route table, asked as nobody, from a foreign Host, from a foreign Origin, with too little scope."""
+"""Every entry of the route table, asked as nobody, from a foreign Host or Origin, with too little scope."""
 
 from __future__ import annotations
 
@@ -79,7 +79,12 @@ async def test_a_foreign_host_is_refused(served: Served, entry: Entry) -> None:
 async def test_a_foreign_origin_is_refused(served: Served, entry: Entry) -> None:
     key, cookie = await served.key(), await served.cookie()
     csrf = served.identity.csrf(cookie)
-    for origin in ("http://evil.example", "null", f"https://127.0.0.1:{served.port}", f"http://127.0.0.1:{served.port}1"):
+    for origin in (
+        "http://evil.example",
+        "null",
+        f"https://127.0.0.1:{served.port}",
+        f"http://127.0.0.1:{served.port}1",
+    ):
         for credential in ({"x-api-key": key}, {"cookie": f"{COOKIE}={cookie}", "x-csrf-token": csrf}):
             answer = await ask(served, entry, origin=origin, **credential)
             assert answer.status_code == 403, origin
@@ -99,7 +104,12 @@ async def test_a_change_by_cookie_needs_origin_and_token(served: Served, entry: 
     cookie = await served.cookie()
     base = {"cookie": f"{COOKIE}={cookie}"}
     token = served.identity.csrf(cookie)
-    for headers in ({}, {"origin": served.url}, {"x-csrf-token": token}, {"origin": served.url, "x-csrf-token": "0" * 64}):
+    for headers in (
+        {},
+        {"origin": served.url},
+        {"x-csrf-token": token},
+        {"origin": served.url, "x-csrf-token": "0" * 64},
+    ):
         assert (await ask(served, entry, **base, **headers)).status_code == 403, headers
     passed = await ask(served, entry, **base, origin=served.url, **{"x-csrf-token": token})
     assert passed.status_code not in {401, 403}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 
@@ -350,3 +351,13 @@ def test_frames_have_the_right_heads() -> None:
         raw = Frames.of([b"x" * size]).raw
         assert len(raw) == head + size
         assert raw[0] == 0x81
+
+
+async def test_a_server_that_was_held_up_does_not_blame_its_clients() -> None:
+    """Only through picows: uvicorn's own pings count the time in which it could not listen."""
+    async with house("hot", SMALL) as doors, client.connect(url(doors)) as socket:
+        await asyncio.sleep(0.05)
+        time.sleep(SMALL.silence_s * 2)
+        await asyncio.sleep(0.1)
+        await socket.send("a")
+        assert await socket.recv() == "a"

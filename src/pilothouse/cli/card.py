@@ -39,7 +39,7 @@ def approval(item: wire.Approval, style: Style, edited: ev.Json = None) -> str:
 
 
 def _option(option: ev.Option) -> str:
-    rule = f" [{text.exact(option.rule)}]" if option.rule else ""
+    rule = f" [{text.exact(option.rule)}]" if option.rule and option.rule not in option.label else ""
     return f"{text.exact(option.label)}{rule}"
 
 

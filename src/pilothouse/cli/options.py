@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
+from pilothouse.cli.errors import Refused
+from pilothouse.cli.text import plain
 from pilothouse.core.chat import PROMPT_MAX
 from pilothouse.core.ids import is_segment, is_uuid
 
@@ -49,9 +53,46 @@ class _Positive(click.ParamType[float]):
         return number
 
 
+class _Word(click.ParamType[str]):
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not str(value).strip():
+            self.fail("it is empty", param, ctx)
+        return str(value)
+
+
+WORD = _Word()
 UUID = _Uuid()
 ANY_ID = _AnyId()
 POSITIVE = _Positive()
+
+
+_FIELDS = {
+    "agent": "--agent",
+    "allowedTools": "--allowed-tools",
+    "maxCostUsd": "--max-cost",
+    "model": "--model",
+    "permissionMode": "--permission-mode",
+    "prompt": "PROMPT",
+    "source": "--source",
+    "timeoutS": "--timeout",
+    "title": "--title",
+}
+"""Field of the wire -> what the person typed it as."""
+
+
+@contextmanager
+def named() -> Iterator[None]:
+    """What the server finds wrong with a field is wrong with an option: it is told as such."""
+    try:
+        yield
+    except Refused as refusal:
+        field, colon, what = refusal.message.partition(":")
+        option = _FIELDS.get(field.partition(".")[0])
+        if refusal.status not in {400, 413} or not colon or option is None:
+            raise
+        raise click.UsageError(f"{option}: {plain(what.strip())}") from None
 
 
 def prompt_text(value: str) -> str:

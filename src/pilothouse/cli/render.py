@@ -133,8 +133,9 @@ class Transcript:
         lines = []
         if event.result and not self._spoke and event.outcome == "succeeded":
             lines.append(text.plain(event.result))
-        if event.outcome != "succeeded" and (event.reason or event.result):
-            lines.append(self._style(text.plain(event.reason or event.result), "red"))
+        why = event.reason or event.result
+        if event.outcome != "succeeded" and why and why != event.outcome:
+            lines.append(self._style(text.plain(why), "red"))
         numbers = f"{event.num_turns} turns · {event.duration_ms / 1000:.1f} s · ${event.total_cost:.4f}"
         look = "green" if event.outcome == "succeeded" else "red"
         return [*lines, self._style(f"{event.outcome} · {numbers}", look)]
@@ -160,13 +161,10 @@ class Transcript:
 
 
 def about(event: ev.ToolUse) -> str:
-    """A tool call in a few words."""
-    if event.title:
-        return event.title
-    if not isinstance(event.input, dict):
-        return ""
+    """A tool call in a few words: what it is called with says more than what the agent calls it."""
+    given = event.input if isinstance(event.input, dict) else {}
     for name in _TELLING:
-        value = event.input.get(name)
+        value = given.get(name)
         if isinstance(value, str) and value:
             return value
-    return ""
+    return event.title or ""

@@ -160,7 +160,7 @@ class Approvals:
             self._live.record = session
             job = self._live.current
             if decided.mode is not None and job is not None and job.id == record.job_id:
-                self._live.current = records.copy(job, permission_mode=decided.mode)
+                job.permission_mode = decided.mode
             if rule is not None:
                 self._rules.add(rule)
             self._drop(decided)

@@ -93,7 +93,10 @@ class Intake:
         if state.alive and state.runner:
             return False
         why = state.exit or "its processes ended"
-        await self.jobs.lost(f"The session ended while the agent worked: {why}.", "session_lost")
+        if live.ending:
+            await self.jobs.lost(live.ending, "stopped")
+        else:
+            await self.jobs.lost(f"The session ended while the agent worked: {why}.", "session_lost")
         async with live.lock:
             record = live.changed(state="stopped" if live.record.state != "lost" else "lost")
             if record.state != live.record.state:

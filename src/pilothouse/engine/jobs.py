@@ -42,6 +42,7 @@ class Jobs:
         """The job that was handed to the agent; `live.current` is the one whose turn is open."""
         self.known: dict[JobId, JobRecord] = {}
         """Jobs that are not done."""
+        self._default_model = ""
         self.agent_usage: dict[JobId, link.AgentUsage] = {}
         self._ended: dict[JobId, asyncio.Event] = {}
         self._wake = asyncio.Event()
@@ -163,9 +164,11 @@ class Jobs:
         self._ended[job.id] = asyncio.Event()
 
     async def _drive(self) -> None:
+        if self._live.record.state in {"active", "idle"}:
+            await self._reattach()
         while True:
             if self.running is not None:
-                await self._take_up(self.running)
+                await self._hand_over(self.running)
             elif self._live.current is None and self.queue:
                 await self._run(self.queue[0])
             else:
@@ -190,6 +193,7 @@ class Jobs:
                 self.queue.popleft()
             life.step(job.state, "start")
             job.state, job.started_at, job.runner_id, job.turn_id = "running", live.now(), hello.runner_id, job.id
+            self._default_model = state.model
             model = job.model or live.record.model or state.model
             session = live.changed(state="active", last_active_at=live.now())
             started = ev.JobStarted(
@@ -206,25 +210,27 @@ class Jobs:
             self.running = job
         await self._hand_over(job)
 
-    async def _take_up(self, job: JobRecord) -> None:
-        """A job that ran when the server went away. Its runner has it, or nobody has."""
+    async def _reattach(self) -> None:
+        """After a restart of the server. The runner that has the jobs goes on with them, or nobody does."""
         live = self._live
         try:
             state = await live.state()
             if not (state.alive and state.runner):
-                await self.finish(job, "failed", "The session ended while the server was away.", reason="session_lost")
+                await self.lost("The session ended while the server was away.", "session_lost")
+                async with live.lock:
+                    record = live.changed(state="stopped")
+                    await live.commit([], records.put(record), insist=True)
+                    live.record = record
                 return
             hello = await live.ready(self._owner)
-            if job.id not in self.known:
-                return
-            if hello.runner_id != job.runner_id:
-                await self.finish(job, "failed", "The runner ended while the server was away.", reason="session_lost")
-                return
-            await self.admit(job)
+            for job in [j for j in self.known.values() if j.state == "running"]:
+                if job.runner_id != hello.runner_id:
+                    text = "The runner ended while the server was away."
+                    await self.finish(job, "failed", text, reason="session_lost")
+                else:
+                    await self.admit(job)
         except PilothouseError as error:
-            await self.finish(job, "failed", error.message, reason=error.code)
-            return
-        await self._hand_over(job)
+            await self.lost(error.message, error.code)
 
     async def _hand_over(self, job: JobRecord) -> None:
         """Gives the prompt to the runner (again: it knows the id) and waits for the end of the job."""
@@ -238,7 +244,7 @@ class Jobs:
                     id=job.id,
                     message=job.prompt,
                     permission_mode=job.permission_mode,
-                    model=job.model or live.record.model or None,
+                    model=job.model or live.record.model or self._default_model or None,
                 )
             )
         except (LinkLostError, ValueError) as error:
@@ -358,12 +364,13 @@ class Jobs:
         started = records.seconds(job.started_at) if job.started_at else live.kit.clock.now()
         elapsed = max(int((live.kit.clock.now() - started) * 1000), 0)
         happened, ops = self._cancel_open(job)
-        usage = await self._usage(job)
+        total = await self._total(job)
+        usage = self._usage(job, total)
         if usage is not None:
             happened.append(usage)
             job.total_cost = usage.total_cost
-        if outcome == "failed" and reason == "budget":
-            outcome = "budget_exceeded"
+        if outcome == "failed" and total is not None and total.refused == "budget":
+            outcome, reason = "budget_exceeded", "budget"
         complete = ev.Complete(
             job_id=job.id,
             outcome=outcome,
@@ -410,15 +417,18 @@ class Jobs:
         self._live.touched = self._live.kit.clock.now()
         self._wake.set()
 
-    async def _usage(self, job: JobRecord) -> ev.Usage | None:
-        """The job's totals as the proxy metered them; the agent's own figures when the proxy cannot be asked."""
+    async def _total(self, job: JobRecord) -> UsageRecord | None:
+        """What the proxy metered; None when the job made no call or the proxy cannot be asked."""
         if job.started_at is None:
             return None
         try:
             async with asyncio.timeout(SPENT_S):
-                total = await self._live.kit.models.spent(self._live.record.id, job.id)
+                return await self._live.kit.models.spent(self._live.record.id, job.id)
         except (TimeoutError, PilothouseError):
-            total = None
+            return None
+
+    def _usage(self, job: JobRecord, total: UsageRecord | None) -> ev.Usage | None:
+        """The job's totals as the proxy metered them, else the agent's own figures."""
         if total is not None:
             return totals(job.id, total)
         own = self.agent_usage.get(job.id)
@@ -429,6 +439,11 @@ class Jobs:
             cache_read_tokens=own.cache_read_tokens, cache_write_tokens=own.cache_write_tokens,
             total_cost=own.total_cost, measured="agent",
         )  # fmt: skip
+
+    async def abandon(self, text: str, reason: str) -> None:
+        """What only waits is not started any more."""
+        for job in list(self.queue):
+            await self.finish(job, "interrupted", text, reason=reason)
 
     async def lost(self, text: str, reason: str) -> None:
         """The runner is gone: whatever it had in hand has failed, nothing of it is run again."""

@@ -50,6 +50,8 @@ class Live:
         """The store refuses what the runner said; readiness says so."""
         self.touched = kit.clock.now()
         self.removed = False
+        self.ending = ""
+        """Why its processes are being ended, when they are: what its jobs are told."""
         self._sends: set[asyncio.Task[None]] = set()
 
     # --- changing ---
@@ -72,6 +74,8 @@ class Live:
         self, happened: Sequence[ev.Event], *ops: Op, mark: Mark | None = None, insist: bool = False
     ) -> list[Row]:
         """Appends events (long fields cut) and writes documents, all or nothing. Needs the lock."""
+        if self.removed:
+            return []
         rows: list[ev.Event] = []
         texts: list[Put] = []
         for event in happened:

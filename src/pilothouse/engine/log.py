@@ -47,6 +47,8 @@ class Log:
         self._tails = Tails(limits or TailLimits())
         self._latches: WeakValueDictionary[SessionId, _Latch] = WeakValueDictionary()
         # A latch lives as long as a follower holds it; a quiet session keeps none.
+        self.failing = ""
+        """Why the store did not take the last append; empty when it did."""
         self._settling: set[asyncio.Task[None]] = set()
 
     @property
@@ -67,6 +69,10 @@ class Log:
         except asyncio.CancelledError:
             self._settle_later(every)
             raise
+        except StoreFailed as error:
+            self.failing = str(error) or "the store cannot write"
+            raise
+        self.failing = ""
         self._publish(every, commit.rows)
         return list(commit.rows[: len(appends)])
 

@@ -205,6 +205,10 @@ class Sandboxes(Protocol):
 
     async def probe(self) -> Probe: ...
 
+    def check(self, source: ev.Source) -> ev.Source:
+        """A source as it may be kept and shown, before anything of it is. Raises BadRequest naming what is wrong."""
+        ...
+
     async def open(self, spec: SandboxSpec) -> SandboxState:
         """Make the workspace if new (for a source: clone inside, or bind the directory), start the sandbox if it is
         not running. Harmless to repeat. Raises Unavailable, BadRequest (source)."""

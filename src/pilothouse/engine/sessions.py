@@ -67,7 +67,11 @@ class Sessions:
         if agent not in self.kit.agents:
             raise BadRequest(f"agent: {agent[:50]!r} is none of {', '.join(self.kit.agents)}")
         if not self.probe.usable:
+            self.probe = await self.kit.sandboxes.probe()  # it may have been mended
+        if not self.probe.usable:
             raise Unavailable(f"No session can be isolated on this host: {self.probe.summary}")
+        if source is not None:
+            source = self.kit.sandboxes.check(source)
         now = records.stamp(self.kit.clock.now())
         record = SessionRecord(
             id=SessionId(records.new_id()),
@@ -216,9 +220,14 @@ class Sessions:
         live = session.live
         if live.record.state == "new":
             return
-        await self.kit.sandboxes.stop(live.record.id)
-        await session.jobs.lost("The session was stopped.", "stopped")
-        await live.let_go()
+        live.ending = "The session was stopped."
+        try:
+            await session.jobs.abandon(live.ending, "stopped")
+            await self.kit.sandboxes.stop(live.record.id)
+            await session.jobs.lost(live.ending, "stopped")
+            await live.let_go()
+        finally:
+            live.ending = ""
         await self.kit.models.drop(live.record.id)
         async with live.act():
             record = live.changed(state="stopped")

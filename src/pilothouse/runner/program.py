@@ -6,10 +6,12 @@ import argparse
 import asyncio
 import ctypes
 import importlib
+import json
 import os
 import signal
 import socket
 import sys
+import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +20,7 @@ import structlog
 from aiohttp import web
 
 from pilothouse.adapters.agents.port import Make
+from pilothouse.core.link import RunnerEvent
 from pilothouse.core.outbox import Outbox
 from pilothouse.runner.app import make_app
 from pilothouse.runner.desk import Desk
@@ -40,6 +43,8 @@ def run(argv: Sequence[str] | None) -> int:
     arguments = _parse(argv)
     hide()
     shed_own_environment()
+    if arguments.probe:
+        return asyncio.run(probe(arguments))
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -64,11 +69,29 @@ def run(argv: Sequence[str] | None) -> int:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="pilothouse runner", description="The program beside the agent.")
-    parser.add_argument("--fd", type=int, required=True, help="an inherited listening socket")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--fd", type=int, help="an inherited listening socket")
+    what.add_argument("--probe", action="store_true", help="prove that this agent asks before it acts; 0 if it does")
     parser.add_argument("--agent", choices=sorted(AGENTS), required=True)
     parser.add_argument("--model", default="", help="the model to begin with; the agent's own default without")
     parser.add_argument("--workspace", type=Path, default=Path.cwd(), help="the agent's working directory")
     return parser.parse_args(argv)
+
+
+async def probe(arguments: argparse.Namespace) -> int:
+    """One line of JSON: whether this version of the agent asks."""
+
+    async def unheard(_: RunnerEvent) -> None:
+        pass
+
+    make: Make = importlib.import_module(AGENTS[arguments.agent]).make
+    agent = make(unheard, arguments.workspace, arguments.model)
+    verdict = await agent.probe()
+    facts = agent.facts
+    await agent.close()
+    answer = {"agent": facts.name, "version": facts.version, "asks": verdict.asks, "detail": verdict.detail}
+    sys.stdout.write(json.dumps(answer) + "\n")
+    return 0 if verdict.asks else 1
 
 
 def hide() -> None:
@@ -88,7 +111,7 @@ async def serve(listener: socket.socket, make: Make, workspace: Path, model: str
     """Serves until the shutdown command or a signal."""
     loop = asyncio.get_running_loop()
     feed = Feed(Outbox())
-    status = Status(_now)
+    status = Status(time.time)
     feed.taps.append(status.hear)
     agent = make(feed.emit, workspace, model)
     desk = Desk(agent, feed, status)
@@ -109,9 +132,3 @@ async def serve(listener: socket.socket, make: Make, workspace: Path, model: str
     await desk.close()
     await feed.close()
     await server.cleanup()
-
-
-def _now() -> float:
-    import time
-
-    return time.time()

@@ -69,9 +69,9 @@ async def me(call: Call) -> Response:
             "csrf": platform.identity.csrf(cookie) if cookie else None,
             "server": {
                 "version": platform.version,
-                "isolation": platform.probe.isolation,
-                "isolationSummary": platform.probe.summary,
-                "isolationFindings": platform.probe.findings,
+                "isolation": platform.sessions.probe.isolation,
+                "isolationSummary": platform.sessions.probe.summary,
+                "isolationFindings": platform.sessions.probe.findings,
                 "provider": model.provider,
                 "demo": model.demo,
                 "model": model.model,

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
-from pilothouse.engine.identity import Identity
 from pilothouse.core.access import Principal
+from pilothouse.engine.identity import Identity
 from pilothouse.engine.kit import Kit
-from pilothouse.engine.ports import Probe
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.sessions import Session, Sessions
 
@@ -24,7 +23,6 @@ class Platform:
     sessions: Sessions
     rules: Rules
     identity: Identity
-    probe: Probe
     version: str
     url: Callable[[], str]
     secure: bool

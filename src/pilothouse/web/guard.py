@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from typing import Literal, Protocol
 
-from pilothouse.engine.identity import Identity
 from pilothouse.core.access import Principal
 from pilothouse.core.errors import Forbidden, PilothouseError, Unauthenticated
+from pilothouse.engine.identity import Identity
 
 Policy = Literal["cookie-same-origin", "credential", "public"]
 COOKIE = "pilothouse"

@@ -247,7 +247,10 @@ class Keepalive:
     def add(self, socket: HotSocket) -> None:
         self._all.add(socket)
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._every, self._sweep)
+            self._arm(asyncio.get_running_loop())
+
+    def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = loop.call_later(self._every, self._sweep)
 
     def remove(self, socket: HotSocket) -> None:
         self._all.discard(socket)
@@ -255,9 +258,14 @@ class Keepalive:
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
+        held_up = now - self._timer.when() if self._timer is not None else 0.0
         for socket in tuple(self._all):
+            if held_up > self._every:  # meanwhile nobody could be heard
+                socket.heard += held_up
             self._look(socket, now)
-        self._timer = loop.call_later(self._every, self._sweep) if self._all else None
+        self._timer = None
+        if self._all:
+            self._arm(loop)
 
     def _look(self, socket: HotSocket, now: float) -> None:
         limits = self._limits

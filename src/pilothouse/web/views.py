@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from pilothouse.engine.identity import KeyRecord
 from pilothouse.engine import records
+from pilothouse.engine.identity import KeyRecord
 from pilothouse.engine.records import ApprovalRecord, JobRecord, QuestionRecord, RuleRecord, SessionRecord
 from pilothouse.engine.sessions import Sessions
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -76,17 +76,19 @@ def script(*lines: str) -> str:
     return "\n".join(f"demo: {line}" for line in lines)
 
 
-Decide = Callable[[dict[str, Any]], Awaitable[None]]
+TURN_SECONDS = 60.0
+"""A turn that takes longer goes in circles."""
 
 
 async def run(client: Client, id: str, message: str, behavior: str = "allow", **fields: Any) -> dict[str, Any]:
     """Prompt; answer every permission ask alike; the turn's end."""
     await client.command("prompt", id, message=message, **{"permissionMode": "manual", **fields})
-    while True:
-        found = await client.some("permission_ask", "turn_ended")
-        if found["type"] == "turn_ended":
-            return found
-        await client.answer(found, behavior)
+    async with asyncio.timeout(TURN_SECONDS):
+        while True:
+            found = await client.some("permission_ask", "turn_ended")
+            if found["type"] == "turn_ended":
+                return found
+            await client.answer(found, behavior)
 
 
 def processes(home: Path) -> list[int]:

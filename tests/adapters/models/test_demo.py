@@ -61,10 +61,10 @@ async def test_one_step_after_another_without_any_memory(demo: str) -> None:
 async def test_a_stream_and_a_whole_answer_say_the_same(demo: str) -> None:
     prompt = "demo: say one two\ndemo: bash echo 'ü'"
     _, whole = await post(demo, body(prompt))
-    async with aiohttp.ClientSession() as http:
-        async with http.post(demo + "/v1/messages", json=body(prompt, stream=True)) as response:
-            assert response.headers["content-type"].startswith("text/event-stream")
-            events = [json.loads(line[5:]) async for line in response.content if line.startswith(b"data:")]
+    given = body(prompt, stream=True)
+    async with aiohttp.ClientSession() as http, http.post(demo + "/v1/messages", json=given) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        events = [json.loads(line[5:]) async for line in response.content if line.startswith(b"data:")]
     deltas = [e["delta"] for e in events if e["type"] == "content_block_delta"]
     assert "".join(d.get("text", "") for d in deltas) == whole["content"][0]["text"]
     assert json.loads("".join(d.get("partial_json", "") for d in deltas)) == whole["content"][1]["input"]

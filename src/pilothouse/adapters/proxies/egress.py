@@ -76,8 +76,8 @@ class EgressDoor:
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open += 1
         try:
-            if self._open > self._limits.connections_max:
-                raise Refused(f"at most {self._limits.connections_max} connections at one time")
+            if self._open > 4 * self._limits.connections_max:
+                return  # too many to even be told why
             async with asyncio.timeout(self._limits.total_s):
                 await self._serve(reader, writer)
         except Refused as why:
@@ -93,6 +93,8 @@ class EgressDoor:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async with asyncio.timeout(self._limits.head_s):
             head = await reader.readuntil(b"\r\n\r\n")
+        if self._open > self._limits.connections_max:
+            raise Refused(f"at most {self._limits.connections_max} connections at one time")
         host, port = _target(head)
         if not allowed(host, port, self._settings()):
             raise Refused(f"this session may not reach {host}:{port}; an administrator can allow it under [egress]")

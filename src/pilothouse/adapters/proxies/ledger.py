@@ -2,8 +2,9 @@
 
 Spool `<home>/proxy/usage-<proxyId>.ndjson`: one `UsageRecord` a line, `n` from 1 without holes. The id is in the name,
 so that it lives as long as the numbers do. A last line without its end (the proxy was killed while it wrote) is cut off
-when the spool is opened. A spool over SPOOL_MAX is followed by a new one at the next start; the old ones stay, because
-the budgets of sessions are counted from them too.
+when the spool is opened. While the disk is full, records are kept and counted in memory and written as soon as it takes
+them. A spool with a line that is no record is read up to it and never written again. A spool over SPOOL_MAX is followed
+by a new one at the next start; the old ones stay, because the budgets of sessions are counted from them too.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import asyncio
 import os
 import uuid
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -43,25 +45,33 @@ class Ledger:
         self._accounts: dict[SessionId, _Account] = {}
         self._records: dict[str, list[UsageRecord]] = {}
         self._grown = asyncio.Event()
+        self._broken: set[Path] = set()
+        self._unwritten = bytearray()
         newest: Path | None = None
         for path in sorted(home.glob(f"{_PREFIX}*{_SUFFIX}"), key=lambda p: p.stat().st_mtime):
-            self._load(path)
+            if not self._load(path):
+                self._broken.add(path)
             newest = path
-        if newest is None or newest.stat().st_size > SPOOL_MAX:
+        if newest is None or newest in self._broken or newest.stat().st_size > SPOOL_MAX:
             newest = home / f"{_PREFIX}{uuid.uuid4()}{_SUFFIX}"
         self.proxy_id = _id(newest)
         self._mine = self._records.setdefault(self.proxy_id, [])
         self._fd = os.open(newest, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
-    def _load(self, path: Path) -> None:
+    def _load(self, path: Path) -> bool:
+        """Whether all of it could be read."""
         data = path.read_bytes()
         whole = data.rfind(b"\n") + 1
         if whole < len(data):
             os.truncate(path, whole)
-        records = [_record.decode(line) for line in data[:whole].splitlines()]
-        self._records[_id(path)] = records
-        for record in records:
-            self._sum(record)
+        records = self._records.setdefault(_id(path), [])
+        for line in data[:whole].splitlines():
+            try:
+                records.append(_record.decode(line))
+            except msgspec.MsgspecError:
+                return False
+            self._sum(records[-1])
+        return True
 
     def _sum(self, record: UsageRecord) -> None:
         account = self._accounts.setdefault(record.session, _Account())
@@ -96,7 +106,10 @@ class Ledger:
             refused=refused,
             price_guessed=price.guessed,
         )
-        os.write(self._fd, _encode(record) + b"\n")
+        self._unwritten += _encode(record) + b"\n"
+        with suppress(OSError):
+            while self._unwritten:
+                del self._unwritten[: os.write(self._fd, self._unwritten)]
         self._mine.append(record)
         self._sum(record)
         grown, self._grown = self._grown, asyncio.Event()
@@ -158,4 +171,5 @@ def _added(a: UsageRecord, b: UsageRecord) -> UsageRecord:
         cache_write_tokens=a.cache_write_tokens + b.cache_write_tokens,
         cost_usd=a.cost_usd + b.cost_usd,
         price_guessed=a.price_guessed or b.price_guessed,
+        refused=b.refused or a.refused,
     )

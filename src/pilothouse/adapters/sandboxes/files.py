@@ -1,8 +1,8 @@
 """A session's workspace, seen from the host. The agent owns every name in it and may swap them at any moment.
 
 Each look-up is one `openat2` from the workspace's directory with RESOLVE_BENEATH and RESOLVE_NO_MAGICLINKS: the kernel
-itself refuses a path that leaves it, at the moment of opening, so nothing lies between check and use. What was opened is
-then looked at (`fstat`), never its name. O_NONBLOCK keeps a FIFO from holding us.
+itself refuses a path that leaves it, at the moment of opening, so nothing lies between check and use. What was opened
+is then looked at (`fstat`), never its name. O_NONBLOCK keeps a FIFO from holding us.
 """
 
 from __future__ import annotations

@@ -44,6 +44,8 @@ RUN_MAX_S = 1800.0
 _RUNNER_FD = 3
 _MODULE = re.compile(r"pilothouse(\.[a-z_]+)+\Z")
 _READ = 65536
+_SIGNALLED = 128
+"""bwrap passes on the end of its child as a shell does: 128 and the signal."""
 
 Reply = dict[str, Any]
 
@@ -247,6 +249,8 @@ class Holder:
             self._runner = None
             self._runner_exit = status
             self._release()
+        if self._stopping and not self._tasks:
+            self._kill_at = time.monotonic()
         if task.reply:
             task.reply({"ok": True, "exit": status, "output": task.output.decode(errors="replace")})
 
@@ -269,16 +273,19 @@ class Holder:
             self._kill_at = time.monotonic() + (GRACE_S if self._tasks else 0.0)
 
     def _kill(self) -> None:
-        """The first process takes everything inside with it. Without a sandbox it sweeps when we hang up."""
+        """The first process takes everything inside with it, and bwrap ends when the last of it has. Without a sandbox
+        it sweeps when we hang up."""
         if self._order.sandbox == "host":
             with contextlib.suppress(OSError):
                 self._running.control.shutdown(socket.SHUT_RDWR)
         elif not self._exit:
-            os.kill(self._running.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._running.first, signal.SIGKILL)
 
     def _sandbox_ended(self) -> None:
         _, status = os.waitpid(self._running.pid, 0)
         code = os.waitstatus_to_exitcode(status)
+        code = _SIGNALLED - code if code > _SIGNALLED else code
         self._exit = f"signal {-code}" if code < 0 else f"exit {code}"
         self._selector.unregister(self._pidfd)
         os.close(self._pidfd)

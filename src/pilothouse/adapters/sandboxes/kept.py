@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import pwd
@@ -60,7 +61,7 @@ class KeptSandboxes:
         self._layout = Layout(home.absolute(), runtime.absolute())
         self._argv = tuple(argv)
         self._schemes = git_schemes
-        self._admit = admit
+        self.admit = admit
         self._presence: asyncio.StreamWriter | None = None
 
     @classmethod
@@ -98,6 +99,16 @@ class KeptSandboxes:
     async def open(self, spec: SandboxSpec) -> SandboxState:
         await self._usable()
         return await self._open(spec)
+
+    def check(self, source: Source) -> Source:
+        """As it may be kept and shown. Raises BadRequest."""
+        if (source.git is None) == (source.dir is None):
+            raise BadRequest("source: either git or dir")
+        if source.git is not None:
+            return Source(git=sources.git_url(source.git, self._schemes))
+        uid = None if os.geteuid() == 0 and self.sandbox != "host" else os.geteuid()
+        assert source.dir is not None
+        return Source(dir=str(sources.directory(source.dir, uid, self._layout.home, self._layout.runtime, _people())))
 
     async def _open(self, spec: SandboxSpec) -> SandboxState:
         source, cloned = self._source(spec)
@@ -141,8 +152,8 @@ class KeptSandboxes:
         fresh.replace(path)
 
     async def _fetch(self, session: SessionId, url: str) -> None:
-        if self._admit is not None:
-            await self._admit(session)
+        if self.admit is not None:
+            await self.admit(session)
         allowed = ":".join(s for s in self._schemes if s not in sources.NEVER)
         env = {"GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": allowed, "GIT_CONFIG_NOSYSTEM": "1"}
         await self.run(session, ["find", ".", "-mindepth", "1", "-delete"], {}, CLONE_MAX_S)  # an interrupted clone
@@ -192,10 +203,10 @@ class KeptSandboxes:
         return WorkspaceFiles(Path(directory) if directory else self._layout.session(session) / "workspace")
 
     async def stop(self, session: SessionId) -> None:
-        try:
+        with contextlib.suppress(client.Away):
             await client.ask(self._layout.control(session), {"verb": "stop"})
-        except client.Away:
-            return
+        self._layout.control(session).unlink(missing_ok=True)  # what is left without a holder counts as lost
+        self._layout.runner(session).unlink(missing_ok=True)
 
     async def delete(self, session: SessionId) -> None:
         await self.stop(session)

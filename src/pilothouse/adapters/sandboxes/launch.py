@@ -66,6 +66,8 @@ class Running:
     env: dict[str, str]
     cwd: str
     command: profile.Interpreter
+    first: int
+    """A pidfd of the first process."""
     said: dict[str, object] = field(default_factory=dict)
 
 
@@ -157,7 +159,17 @@ def _on_host(order: Order, ours: socket.socket, theirs: socket.socket, err_out: 
     if pid == 0:
         _exec(argv, env, (theirs.fileno(),), err_in, None)
     env |= order.env
-    return Running(pid, ours, fdpass.Lines(ours), err_out, listeners, env, order.place.workspace, order.interpreter)
+    return Running(
+        pid,
+        ours,
+        fdpass.Lines(ours),
+        err_out,
+        listeners,
+        env,
+        order.place.workspace,
+        order.interpreter,
+        os.pidfd_open(pid),
+    )
 
 
 def _in_bwrap(
@@ -166,12 +178,12 @@ def _in_bwrap(
     info_out, info_in = os.pipe2(os.O_CLOEXEC)
     block_out, block_in = os.pipe2(os.O_CLOEXEC)
     env = profile.session_environment()
-    first = env | ({"LD_LIBRARY_PATH": order.interpreter.library} if order.interpreter.library else {})
+    with_library = env | ({"LD_LIBRARY_PATH": order.interpreter.library} if order.interpreter.library else {})
     filtered = _memfd("seccomp", seccomp.program(os.uname().machine))
     data = profile.arguments(
         order.place,
         order.interpreter,
-        first,
+        with_library,
         seccomp=filtered,
         info=info_in,
         block=block_out,
@@ -188,6 +200,7 @@ def _in_bwrap(
         os.close(fd)
     try:
         inner = _child_pid(info_out, deadline)
+        first = os.pidfd_open(inner)
         listeners = netns.listen_inside(inner, (profile.MODEL_PORT, profile.EGRESS_PORT))
         os.write(block_in, b"x")
     except (OSError, LaunchFailed) as error:
@@ -196,7 +209,9 @@ def _in_bwrap(
     finally:
         os.close(info_out)
         os.close(block_in)
-    return Running(pid, ours, fdpass.Lines(ours), err_out, listeners, env | order.env, "/workspace", order.interpreter)
+    return Running(
+        pid, ours, fdpass.Lines(ours), err_out, listeners, env | order.env, "/workspace", order.interpreter, first
+    )
 
 
 def _child_pid(info: int, deadline: float) -> int:

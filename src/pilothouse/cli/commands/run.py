@@ -34,8 +34,8 @@ class Order:
 
 @click.command()
 @click.argument("prompt")
-@click.option("--agent", help="The agent of a new session.")
-@click.option("--model", help="The model for this job.")
+@click.option("--agent", type=options.WORD, help="The agent of a new session.")
+@click.option("--model", type=options.WORD, help="The model for this job.")
 @click.option("--session", type=options.UUID, help="Go on in this session instead of a new one.")
 @click.option("--permission-mode", type=click.Choice(MODES), help="What goes ahead and what is asked.")
 @click.option("--allowed-tools", metavar="A,B", help="Only these tools, patterns such as Bash(npm test:*) too.")
@@ -86,8 +86,9 @@ def _order(prompt: str, given: dict[str, Any]) -> Order:
 
 async def _run(client: Client, terminal: Terminal, order: Order) -> int:
     fresh = order.session is None
-    session = order.session or (await client.make_session(**order.making)).id
-    job = await client.submit(session, order.prompt, **order.job)
+    with options.named():
+        session = order.session or (await client.make_session(**order.making)).id
+        job = await client.submit(session, order.prompt, **order.job)
     if not order.raw:
         terminal.notice(f"session {session}")
     # A new session is shown from its first event, an older one from this job's.
@@ -100,8 +101,8 @@ async def _run(client: Client, terminal: Terminal, order: Order) -> int:
 
 @click.command()
 @click.argument("session", type=options.UUID, required=False)
-@click.option("--agent", help="The agent of a new session.")
-@click.option("--model", help="The model of the jobs.")
+@click.option("--agent", type=options.WORD, help="The agent of a new session.")
+@click.option("--model", type=options.WORD, help="The model of the jobs.")
 @click.option("--permission-mode", type=click.Choice(MODES), help="What goes ahead and what is asked.")
 @click.option("--source", metavar="GIT_URL|DIR", help="What a new session's workspace starts from.")
 @click.pass_context
@@ -119,7 +120,8 @@ def chat(
     making = {"agent": agent, "source": options.source(source), "permissionMode": permission_mode}
 
     async def work(client: Client, terminal: Terminal) -> int:
-        place = await (client.session(session) if session else client.make_session(**making))
+        with options.named():
+            place = await (client.session(session) if session else client.make_session(**making))
         terminal.notice(f"session {place.id}")
         while True:
             typed = await terminal.ask("> " if terminal.interactive else "")

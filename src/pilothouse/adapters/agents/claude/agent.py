@@ -50,7 +50,6 @@ class ClaudeAgent:
         self._meter = Meter(known=True)
         self._waiting: asyncio.Queue[tuple[Turn, link.Prompt]] = asyncio.Queue()
         self._turn: Turn | None = None
-        self._ended = asyncio.Event()
         self._program: Program | None = None
         self._gate: Gate | None = None
         self._translator: Translator | None = None
@@ -73,7 +72,7 @@ class ClaudeAgent:
 
     async def steer(self, message: str) -> None:
         turn = self._turn
-        if turn is None or turn.injected or turn.stopping or self._program is None or not turn.pending:
+        if turn is None or turn.injected or turn.stopping or turn.over or self._program is None or not turn.pending:
             raise Conflict("no turn is running that could take it")
         await self._program.send(message, turn.add())
 
@@ -82,7 +81,7 @@ class ClaudeAgent:
             waiting, _ = self._waiting.get_nowait()
             await self._emit(link.TurnStarted(turn_id=waiting.id))
             await self._emit(turns.broken(waiting, "interrupted", "interrupted", "", waiting.began))
-        if (turn := self._turn) is None or turn.stopping:
+        if (turn := self._turn) is None or turn.stopping or turn.over:
             return
         turn.stopping = True
         program = self._program
@@ -91,7 +90,7 @@ class ClaudeAgent:
         try:
             await program.interrupt(CONTROL_SECONDS)
             async with asyncio.timeout(CONTROL_SECONDS):
-                await self._until_ended(turn)
+                await turn.ended.wait()
         except Exception as error:  # noqa: BLE001 - whatever the SDK raises, the program does not obey
             _log.warning("interrupt_failed", error=repr(error)[:500])
             await self._stop_program()
@@ -137,14 +136,14 @@ class ClaudeAgent:
         while True:
             turn, prompt = await self._waiting.get()
             while self._turn is not None:  # a turn of the agent's own making
-                await self._until_ended(self._turn)
+                await self._turn.ended.wait()
             await self._begin(turn)
             try:
                 await self._play(turn, prompt)
             except Exception as error:  # noqa: BLE001 - a prompt must end whatever the SDK raises
                 _log.exception("turn_failed")
                 await self._fail(turn, "agent_failed", f"{type(error).__name__}: {error}"[:2000])
-            await self._until_ended(turn)
+            await turn.ended.wait()
 
     async def _play(self, turn: Turn, prompt: link.Prompt) -> None:
         self._mode = prompt.permission_mode
@@ -162,32 +161,28 @@ class ClaudeAgent:
 
     async def _begin(self, turn: Turn) -> None:
         self._turn = turn
-        self._ended.clear()
         turn.began = time.monotonic()
         self._meter.begin()
         await self._emit(link.TurnStarted(turn_id=turn.id, injected=turn.injected))
 
     async def _end(self, turn: Turn, ended: link.TurnEnded) -> None:
-        if self._turn is not turn:
-            return  # it has its end
+        if turn.over:
+            return
+        turn.over = True
         if self._gate is not None:
             await self._gate.settle()
         if self._translator is not None:
             self._translator.abandon()
-        self._turn = None
         await self._emit(ended)
-        self._ended.set()
+        self._turn = None
+        turn.ended.set()
 
     async def _fail(self, turn: Turn, reason: str, message: str) -> None:
-        if self._turn is not turn:
+        if turn.over:
             return
         await self._emit(ev.ErrorEvent(code=reason, message=message))
         outcome: ev.Outcome = "interrupted" if turn.stopping else "failed"
         await self._end(turn, turns.broken(turn, outcome, reason, message, time.monotonic()))
-
-    async def _until_ended(self, turn: Turn) -> None:
-        while self._turn is turn:
-            await self._ended.wait()
 
     # --- the program ---------------------------------------------------------------------------------------------
 
@@ -317,7 +312,7 @@ class ClaudeAgent:
             if found and found != self._version:
                 _log.warning("version_differs", expected=self._version, found=found)
                 self._version = str(found)[:40]
-            if self._turn is None:
+            if self._turn is None or self._turn.over:
                 # Nobody prompted: a background task of before has ended and woke the agent.
                 await self._begin(Turn(f"injected_{uuid.uuid4().hex}", injected=True))
             elif self._turn.stopping and self._program is not None:
@@ -348,7 +343,7 @@ class ClaudeAgent:
             await self._program.close()
 
     async def _result(self, result: ResultMessage, translator: Translator) -> None:
-        if (turn := self._turn) is None:
+        if (turn := self._turn) is None or turn.over:
             return
         await self._emit(self._meter.result(result))
         full = turns.context(translator.usage, result)

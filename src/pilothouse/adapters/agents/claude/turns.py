@@ -7,6 +7,7 @@ every message to the program has an id of ours, and a turn ends when all of its 
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,9 @@ class Turn:
     began: float = 0.0
     steps: int = 0
     result: str = ""
+    over: bool = False
+    """Its end is being said; nothing more belongs to it."""
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     def add(self) -> str:
         """The id for one more message of this turn."""

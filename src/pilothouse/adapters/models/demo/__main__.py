@@ -14,7 +14,9 @@ from pilothouse.adapters.models.demo.app import PACE, application
 
 
 async def serve(port: int, port_file: str | None, pace: float) -> None:
-    runner = web.AppRunner(application(pace, control=True), handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
+    runner = web.AppRunner(
+        application(pace, control=True), handler_cancellation=True, access_log=None, shutdown_timeout=0.1
+    )
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", port)
     await site.start()

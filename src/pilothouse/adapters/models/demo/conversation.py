@@ -23,7 +23,7 @@ _PLAN_ON = "Plan mode is active"
 _PLAN_OFF = ("Exited Plan Mode", "exited plan mode", "has approved your plan")
 _DEFERRED = re.compile(r"deferred tools are now available via ToolSearch.*?:\n(?P<names>[A-Za-z0-9_\n]+)", re.DOTALL)
 _NOTES = ("Your response above was ", "Output token limit hit.", "Tool loaded.", _CONTINUED)
-"""What Claude Code says in the person's place: to have a broken answer continued, to say that a tool can be used now."""
+"""What Claude Code says in the person's place: to have an answer continued, to say that a tool is loaded."""
 _CUT = "Your response above was cut off"
 _SUMMARY = "create a detailed summary of the conversation"
 

@@ -1,0 +1,120 @@
+"""The keeper's socket against clients that mean no good."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pilothouse.adapters.sandboxes import client, fdpass
+from pilothouse.adapters.sandboxes.bubblewrap import Bubblewrap
+from pilothouse.core.errors import Unavailable
+from pilothouse.core.ids import SessionId
+from pilothouse.engine.ports import SandboxSpec
+
+HELLO = b'{"verb":"hello","proto":1}\n'
+
+
+async def say(path: Path, data: bytes) -> list[dict[str, Any]]:
+    """Everything that comes back until the other side hangs up or falls silent."""
+    reader, writer = await asyncio.open_unix_connection(path)
+    heard = []
+    try:
+        writer.write(data)
+        while line := await asyncio.wait_for(reader.readline(), 2):
+            heard.append(json.loads(line))
+    except TimeoutError:
+        pass
+    except ConnectionError:  # closed with bytes of ours unread
+        heard.append({"ok": False, "error": "reset"})
+    finally:
+        writer.close()
+    return heard
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xff\xfe\x00garbage\n",
+        b"[]\n",
+        b"{}\n",
+        b'{"verb":"status"}\n',
+        b'{"verb":"hello","proto":99}\n',
+        b'{"verb":"hello"}\n',
+        b"[" * 60000 + b"\n",
+        b"a" * (fdpass.LINE_MAX + 10),
+        HELLO + b"x" * (fdpass.LINE_MAX * 3),
+    ],
+    ids=range(9),
+)
+async def test_what_is_no_request_is_answered_and_hung_up_on(sandboxes: Bubblewrap, base: Path, data: bytes) -> None:
+    heard = await say(base / "r" / "keeper.sock", data)
+    assert heard[-1]["ok"] is False
+    assert heard[-1]["error"]
+    assert (await sandboxes._keeper({"verb": "status"}))["ok"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "word"),
+    [
+        ({"verb": "format_disk"}, "unknown verb"),
+        ({"verb": ["open"]}, "unknown verb"),
+        ({"verb": "open"}, "session"),
+        ({"verb": "open", "session": "../../etc"}, "session"),
+        ({"verb": "open", "session": "0" * 8 + "-0000" * 3 + "-" + "0" * 12, "sandbox": "none"}, "sandbox"),
+        ({"verb": "delete", "session": "../.."}, "session"),
+        ({"verb": "delete", "session": None}, "session"),
+    ],
+)
+async def test_bad_requests_are_refused_by_name(
+    sandboxes: Bubblewrap, base: Path, request_: dict[str, Any], word: str
+) -> None:
+    with pytest.raises(Unavailable, match=word):
+        await client.ask(base / "r" / "keeper.sock", request_)
+
+
+async def test_the_holder_refuses_likewise(sandboxes: Bubblewrap, base: Path, session: SessionId) -> None:
+    await sandboxes.open(SandboxSpec(session, "echo"))
+    path = base / "r" / f"{session}.ctl"
+    for data in (b"garbage\n", b'{"verb":"state"}\n', HELLO + b'{"verb":"run","argv":"ls"}\n'):
+        assert (await say(path, data))[-1]["ok"] is False
+    for request in ({"verb": "x"}, {"verb": "forget"}, {"verb": "run", "module": "os"}, {"verb": "run"}):
+        with pytest.raises((Unavailable, client.Away)):
+            await client.ask(path, request)
+    assert (await sandboxes.state(session)).alive
+
+
+async def test_a_running_session_is_not_deleted(sandboxes: Bubblewrap, base: Path, session: SessionId) -> None:
+    await sandboxes.open(SandboxSpec(session, "echo"))
+    with pytest.raises(Unavailable, match="stop it first"):
+        await client.ask(base / "r" / "keeper.sock", {"verb": "delete", "session": session})
+
+
+async def test_directories_and_sockets_are_private(sandboxes: Bubblewrap, base: Path, session: SessionId) -> None:
+    await sandboxes.open(SandboxSpec(session, "echo"))
+    assert stat.S_IMODE((base / "r").stat().st_mode) == 0o700
+    assert stat.S_IMODE((base / "h").stat().st_mode) == 0o700
+    assert stat.S_IMODE((base / "h" / "sessions" / session / "workspace").stat().st_mode) == 0o700
+    for name in ("keeper.sock", f"{session}.ctl", f"{session}.run"):
+        assert stat.S_IMODE((base / "r" / name).stat().st_mode) == 0o600
+
+
+async def test_one_keeper_however_many_start_it(sandboxes: Bubblewrap, base: Path) -> None:
+    others = [Bubblewrap.connect_keeper(base / "h", base / "r", argv=sandboxes._argv) for _ in range(4)]
+    for other in await asyncio.gather(*others):
+        await other.close()
+    socks = {(await say(base / "r" / "keeper.sock", HELLO))[0]["pid"] for _ in range(3)}
+    assert len(socks) == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a directory that belongs to somebody else")
+async def test_a_home_of_somebody_else_is_refused(base: Path) -> None:
+    (base / "h").mkdir()
+    os.chown(base / "h", 2001, 2001)
+    with pytest.raises(Unavailable, match="belongs to uid 2001"):
+        await Bubblewrap.connect_keeper(base / "h", base / "r")

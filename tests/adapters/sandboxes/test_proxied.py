@@ -1,0 +1,37 @@
+"""The keeper's ward: started, started again when it dies, found again by the next keeper, ended with the last."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+from pilothouse.adapters.sandboxes.host import Host
+from tests.adapters.sandboxes.conftest import processes, until
+
+
+async def proxy(host: Host) -> int:
+    while not (pid := (await host._keeper({"verb": "status"}))["proxy"]):
+        await asyncio.sleep(0.05)
+    return int(pid)
+
+
+async def test_the_proxy_is_kept_running(base: Path) -> None:
+    argv = (sys.executable, "-m", "pilothouse.keeper")
+    host = await Host.connect_keeper(base / "h", base / "r", argv=argv)
+    first = await proxy(host)
+    os.kill(first, signal.SIGKILL)
+    async with asyncio.timeout(30):
+        while (second := await proxy(host)) == first:
+            await asyncio.sleep(0.05)
+    (keeper,) = [
+        pid for pid in processes(str(base)) if b"pilothouse.keeper" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+    os.kill(keeper, signal.SIGKILL)
+    await until(lambda: processes(str(base)) == [second])
+    assert await proxy(host) == second
+    await host._keeper({"verb": "stop_all"})
+    await host.close()
+    await until(lambda: not processes(str(base)))
