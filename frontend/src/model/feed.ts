@@ -47,8 +47,12 @@ function asChange(frame: ServerFrame): Change[] {
 }
 
 function withEvents(live: Live, events: readonly Entry[]): Live {
-  const view = fold(live.view, events);
-  return { ...live, view, running: live.caughtUp ? view.job !== undefined : live.running };
+  // Up to the head that `subscribed` named, its own `running` is the newer knowledge.
+  let { running } = live;
+  for (const event of events)
+    if (event.seq > live.target && (event.type === "job_started" || event.type === "complete"))
+      running = event.type === "job_started";
+  return { ...live, view: fold(live.view, events), running };
 }
 
 function withControl(live: Live, frame: ControlFrame): Live {
