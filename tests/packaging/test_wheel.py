@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
 import subprocess
 import sys
@@ -17,13 +19,18 @@ STATIC = "pilothouse/web/static"
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with the sdist and the wheel that was built from that sdist."""
+    """A directory with the sdist and the wheel that was built from that sdist: once for all workers."""
     if not (ROOT / "src" / STATIC / "index.html").is_file():
         pytest.skip("needs the built front end: make setup")
-    out = tmp_path_factory.mktemp("dist")
-    words = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(ROOT)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    out = shared / "dist"
+    with (shared / "dist.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not list(out.glob("*.whl")):
+            words = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(ROOT)]
+            done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+            assert done.returncode == 0, done.stdout + done.stderr
     return out
 
 
