@@ -38,7 +38,8 @@ def test_full_says_so_but_an_empty_one_takes_anything() -> None:
 
 @given(st.lists(st.one_of(st.binary(min_size=1, max_size=9), st.integers(0, 40)), max_size=60))
 def test_whatever_the_order_a_reader_sees_every_number_once(steps: list[bytes | int]) -> None:
-    box, seen, acked = Outbox(), [], 0
+    box, acked = Outbox(), 0
+    seen: list[int] = []
     for step in steps:
         if isinstance(step, bytes):
             box.put(step)

@@ -135,9 +135,8 @@ async def test_a_first_day(running: tuple[Program, Demo], tmp_path: Path) -> Non
         assert words(await shown_text(page)) == words(await log_text(program))
 
         await page.get_by_test_id("files").click()
-        row = page.get_by_test_id("file-row").filter(has_text="hello.py")
         async with page.expect_download() as waiting:
-            await row.get_by_test_id("download").click()
+            await page.locator('[data-testid="download"][data-path="hello.py"]').click()
         path = tmp_path / "one"
         await (await waiting.value).save_as(path)
         assert path.read_text().strip() == "print('goodbye')"
