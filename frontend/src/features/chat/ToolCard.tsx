@@ -31,7 +31,7 @@ export const ToolCard = memo(function ToolCard({ chatId, item }: { chatId: strin
   const Icon = ICONS[item.kind];
   const status = item.refused ? "refused" : item.status;
   const state = STATES[status];
-  const what = plain(item.title ?? "") || plain(summaryOf(item.input)) || plain(item.path ?? "");
+  const what = whatOf(item);
   return (
     <section className="tool" data-testid="tool-card" data-tool={item.tool} data-status={status} aria-label={`Tool ${item.tool}`}>
       <UnstyledButton className="toolhead" onClick={() => choose(!open)} aria-expanded={open} aria-controls={id} data-testid="tool-toggle">
@@ -55,6 +55,15 @@ export const ToolCard = memo(function ToolCard({ chatId, item }: { chatId: strin
     </section>
   );
 });
+
+/** A command is told by itself; other calls by the agent's title, without the tool's name a second time. */
+function whatOf(item: ToolItem): string {
+  const summary = plain(summaryOf(item.input));
+  if (item.kind === "execute" && summary) return summary;
+  const title = plain(item.title ?? "");
+  const prefix = `${plain(item.tool)}: `;
+  return (title.startsWith(prefix) ? title.slice(prefix.length) : title) || summary || plain(item.path ?? "");
+}
 
 function Nested({ chatId, item: key }: { chatId: string; item: string }) {
   const item = useItem(chatId, key);

@@ -23,7 +23,8 @@ export function Shell({ me }: { me: Me }) {
   useTitle(sessions.data ?? [], route);
   const { isolation, isolationSummary, demo } = me.server;
   const { close } = drawer;
-  useEffect(() => close(), [route, close]);
+  const here = hrefOf(route);
+  useEffect(() => close(), [here, close]);
   return (
     <AppShell
       layout="alt"

@@ -29,7 +29,7 @@ export function Keys() {
         </Alert>
       ) : null}
       {creating.data ? (
-        <Alert color="teal" variant="light" title="Copy the key now: it is shown once" withCloseButton closeButtonLabel="Close" onClose={() => creating.reset()}>
+        <Alert className="good" color="teal" variant="light" title="Copy the key now: it is shown once" withCloseButton closeButtonLabel="Close" onClose={() => creating.reset()}>
           <Group gap={8} wrap="nowrap">
             <Code data-testid="key-value" style={{ overflowWrap: "anywhere" }}>
               {creating.data.key}
