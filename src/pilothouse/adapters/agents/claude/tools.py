@@ -1,43 +1,13 @@
-"""Claude Code's tools in the words of the log: kind, title, places."""
+"""Claude Code's tools in the words of the log: title, places, text."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from pilothouse.core import events as ev
+from pilothouse.core.tools import kind as kind
 
-KINDS: dict[str, ev.ToolKind] = {
-    "Read": "read",
-    "NotebookRead": "read",
-    "LS": "read",
-    "TaskOutput": "read",
-    "BashOutput": "read",
-    "Write": "edit",
-    "Edit": "edit",
-    "MultiEdit": "edit",
-    "NotebookEdit": "edit",
-    "Grep": "search",
-    "Glob": "search",
-    "ToolSearch": "search",
-    "Bash": "execute",
-    "KillShell": "execute",
-    "TaskStop": "execute",
-    "WebFetch": "fetch",
-    "WebSearch": "fetch",
-    "Agent": "think",
-    "Task": "think",
-    "TodoWrite": "think",
-    "TaskCreate": "think",
-    "TaskUpdate": "think",
-    "ExitPlanMode": "think",
-    "EnterPlanMode": "think",
-    "AskUserQuestion": "other",
-}
 TITLE_MAX = 200
-
-
-def kind(tool: str) -> ev.ToolKind:
-    return KINDS.get(tool, "other")
 
 
 def title(tool: str, input: dict[str, Any]) -> str | None:
@@ -45,7 +15,7 @@ def title(tool: str, input: dict[str, Any]) -> str | None:
     for field in ("description", "file_path", "notebook_path", "command", "pattern", "query", "url", "subject"):
         value = input.get(field)
         if isinstance(value, str) and value.strip():
-            return f"{tool}: {value.strip().splitlines()[0]}"[:TITLE_MAX]
+            return value.strip().splitlines()[0][:TITLE_MAX]
     return None
 
 
