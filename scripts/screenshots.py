@@ -24,8 +24,6 @@ SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
 
 
 async def main(target: Path) -> None:
-    target.mkdir(parents=True, exist_ok=True)
-    (ROOT / "docs" / "images").mkdir(parents=True, exist_ok=True)
     async with installation(demo=False) as (program, _), browser() as chromium:
         await _picture_of_the_readme(program, chromium)
         for size, (width, height) in SIZES.items():
@@ -85,4 +83,7 @@ async def _views(
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "build" / "screenshots"))
+    where = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "build" / "screenshots"
+    for folder in (where, ROOT / "docs" / "images"):
+        folder.mkdir(parents=True, exist_ok=True)
+    asyncio.run(main(where))
