@@ -45,7 +45,7 @@ class Bench:
     async def run(self, session: Session, prompt: str = "do it", **options: object) -> tuple[JobRecord, ScriptedRunner]:
         """A job that the agent has begun to work on."""
         made = self.sessions.job(session, prompt, "tester", **options)  # type: ignore[arg-type]
-        job = await session.jobs.submit(made, client_message_id=None, attachments=None)
+        job = await session.jobs.submit(made, client_message_id=None)
         from pilothouse.core import link
 
         while session.live.record.id not in self.sandboxes.runners:

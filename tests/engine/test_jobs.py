@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 
 import pytest
 
 from pilothouse.core import events as ev
 from pilothouse.core import link
+from pilothouse.core.attach import pictures
+from pilothouse.core.chat import Attached
 from pilothouse.core.errors import BadRequest, Conflict, NotFound, Unavailable
 from tests.engine.conftest import Bench
 
@@ -40,9 +43,7 @@ async def test_a_job_runs_to_its_end_and_complete_is_last_and_once(bench: Bench)
 async def test_jobs_of_a_session_run_one_after_another(bench: Bench) -> None:
     session = await bench.session()
     first, runner = await bench.run(session, "one")
-    second = await session.jobs.submit(
-        bench.sessions.job(session, "two", "tester"), client_message_id=None, attachments=None
-    )
+    second = await session.jobs.submit(bench.sessions.job(session, "two", "tester"), client_message_id=None)
     await asyncio.sleep(0.01)
     assert [c.id for c in runner.commands if isinstance(c, link.Prompt)] == [first.id]
     runner.end_turn(first.id)
@@ -53,8 +54,7 @@ async def test_jobs_of_a_session_run_one_after_another(bench: Bench) -> None:
 async def test_the_same_client_message_id_starts_nothing_twice(bench: Bench) -> None:
     session = await bench.session()
     jobs = [
-        await session.jobs.submit(bench.sessions.job(session, "x", "tester"), client_message_id="c1", attachments=None)
-        for _ in range(2)
+        await session.jobs.submit(bench.sessions.job(session, "x", "tester"), client_message_id="c1") for _ in range(2)
     ]
     assert jobs[0].id == jobs[1].id
     assert kinds(await bench.events(session)).count("chat") == 1
@@ -63,7 +63,7 @@ async def test_the_same_client_message_id_starts_nothing_twice(bench: Bench) -> 
 async def test_a_session_that_cannot_be_opened_fails_the_job_and_says_why(bench: Bench) -> None:
     bench.sandboxes.refuse = BadRequest("git: repository not found")
     session = await bench.session()
-    await session.jobs.submit(bench.sessions.job(session, "x", "t"), client_message_id=None, attachments=None)
+    await session.jobs.submit(bench.sessions.job(session, "x", "t"), client_message_id=None)
     done = (await bench.until(session, ev.Complete))[-1]
     assert isinstance(done, ev.Complete)
     assert (done.outcome, done.result) == ("failed", "git: repository not found")
@@ -103,9 +103,7 @@ async def test_interrupt_reaches_the_agent_and_a_done_job_cannot_be_interrupted(
 async def test_a_queued_job_can_be_interrupted_before_it_starts(bench: Bench) -> None:
     session = await bench.session()
     first, runner = await bench.run(session)
-    second = await session.jobs.submit(
-        bench.sessions.job(session, "two", "t"), client_message_id=None, attachments=None
-    )
+    second = await session.jobs.submit(bench.sessions.job(session, "two", "t"), client_message_id=None)
     await session.jobs.interrupt("tester", second.id)
     runner.end_turn(first.id)
     events = await bench.until(session, ev.Complete, 2)
@@ -196,7 +194,7 @@ async def test_a_turn_of_the_agents_own_outlives_the_server_too(bench: Bench) ->
 async def test_stopping_ends_the_running_job_and_starts_none_that_waits(bench: Bench) -> None:
     session = await bench.session()
     await bench.run(session)
-    await session.jobs.submit(bench.sessions.job(session, "two", "t"), client_message_id=None, attachments=None)
+    await session.jobs.submit(bench.sessions.job(session, "two", "t"), client_message_id=None)
     await bench.sessions.stop(session)
     events = await bench.until(session, ev.Complete, 2)
     assert [e.reason for e in events if isinstance(e, ev.Complete)] == ["stopped", "stopped"]
@@ -267,3 +265,35 @@ async def test_deleting_a_session_leaves_nothing(bench: Bench) -> None:
     assert not await bench.store.scan("job", owner=sid)
     with pytest.raises(NotFound):
         await bench.sessions.get(sid, "local")
+
+
+PNG = b"\x89PNG\r\n\x1a\n" + b"x" * 20_000
+
+
+async def test_a_picture_reaches_the_agent_and_the_log_has_only_its_name(bench: Bench) -> None:
+    session = await bench.session()
+    given = pictures([Attached(name="shot.png", media_type="image/png", data=base64.b64encode(PNG).decode())])
+    job = bench.sessions.job(session, "what is this?", "tester")
+    await session.jobs.submit(job, client_message_id=None, attachments=given)
+    while session.live.record.id not in bench.sandboxes.runners:
+        await asyncio.sleep(0)
+    prompt = await bench.sandboxes.runners[session.live.record.id].command(link.Prompt)
+    assert isinstance(prompt, link.Prompt)
+    assert base64.b64decode(prompt.attachments[0]["data"]) == PNG
+    chat = next(e for e in await bench.events(session) if isinstance(e, ev.Chat))
+    assert chat.attachments == [ev.Attachment(name="shot.png", media_type="image/png", size=len(PNG))]
+
+
+@pytest.mark.parametrize(
+    ("media", "data", "named"),
+    [
+        ("image/svg+xml", b"<svg/>", "accepted are"),
+        ("image/png", b"GIF89a", "looks like"),
+        ("", PNG, "untyped"),
+    ],
+)
+def test_what_is_no_picture_is_refused_by_name(media: str, data: bytes, named: str) -> None:
+    with pytest.raises(BadRequest, match=named):
+        pictures([Attached(name="a", media_type=media, data=base64.b64encode(data).decode())])
+    with pytest.raises(BadRequest, match="base64"):
+        pictures([Attached(name="a", media_type="image/png", data="no base64!")])

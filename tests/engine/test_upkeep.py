@@ -45,7 +45,7 @@ async def test_text_of_a_job_is_joined_only_when_it_is_old_enough(bench: Bench) 
 
 
 async def test_beyond_retention_a_reader_is_told_of_the_gap(bench: Bench) -> None:
-    session, sid = await finished(bench, 300)
+    _, sid = await finished(bench, 300)
     await round_of(bench, retention_events=100)
     page = await bench.store.read(sid, 0, 1000)  # type: ignore[arg-type]
     assert len(page.rows) == 100

@@ -7,6 +7,7 @@ gone, the time is up, nobody could start it. `finish` works once per job, since 
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 from collections import deque
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from pilothouse.core import events as ev
 from pilothouse.core import job as life
 from pilothouse.core import link
+from pilothouse.core.attach import Picture
 from pilothouse.core.errors import Conflict, PilothouseError, TooMany
 from pilothouse.core.ids import JobId
 from pilothouse.engine import records
@@ -22,7 +24,7 @@ from pilothouse.engine.link import LinkLostError
 from pilothouse.engine.live import Live
 from pilothouse.engine.ports import Budget, Mark, Op, Put, UsageRecord
 from pilothouse.engine.questions import Questions
-from pilothouse.engine.records import JobRecord
+from pilothouse.engine.records import JobRecord, Kept
 
 INTERRUPT_S = 20.0
 """An agent that has not stopped this long after an interrupt is stopped with its sandbox."""
@@ -55,7 +57,7 @@ class Jobs:
     # --- acts of people ---
 
     async def submit(
-        self, job: JobRecord, *, client_message_id: str | None, attachments: list[ev.Attachment] | None
+        self, job: JobRecord, *, client_message_id: str | None, attachments: Sequence[Picture] = ()
     ) -> JobRecord:
         """Accepts a prompt: from here on it is in the log. The same `client_message_id` gives the same job."""
         key = f"{self._live.record.id}:{client_message_id}"
@@ -69,7 +71,7 @@ class Jobs:
             chat = ev.Chat(
                 job_id=job.id,
                 message=job.prompt,
-                attachments=attachments,
+                attachments=[p.meta for p in attachments] or None,
                 by=job.by,
                 client_message_id=client_message_id,
             )
@@ -84,7 +86,10 @@ class Jobs:
                         agent=session.agent, isolation=session.isolation, title=session.title, source=session.source
                     )
                 )
-            ops: list[Op] = [records.put(job), records.put(session)]
+            job.pictures = [Kept(media_type=p.meta.media_type, digest=p.digest) for p in attachments]
+            sid = self._live.record.id
+            ops: list[Op] = [Put("text", f"{sid}:{p.digest}", p.data, sid) for p in attachments]
+            ops += [records.put(job), records.put(session)]
             if client_message_id is not None:
                 ops.append(Put("resend", key, job.id.encode(), self._live.record.id))
             await self._live.commit(happened, *ops)
@@ -245,6 +250,7 @@ class Jobs:
                     message=job.prompt,
                     permission_mode=job.permission_mode,
                     model=job.model or live.record.model or self._default_model or None,
+                    attachments=await self._pictures(job),
                 )
             )
         except (LinkLostError, ValueError) as error:
@@ -261,6 +267,14 @@ class Jobs:
         live.send(link.Interrupt(id=records.new_id()))
         self._later(job)
         await ended.wait()
+
+    async def _pictures(self, job: JobRecord) -> list[dict[str, str]]:
+        out = []
+        for kept in job.pictures:
+            data = await self._live.kit.store.get("text", f"{self._live.record.id}:{kept.digest}")
+            if data is not None:
+                out.append({"mediaType": kept.media_type, "data": base64.b64encode(data).decode()})
+        return out
 
     def _later(self, job: JobRecord) -> None:
         """Whoever does not stop when interrupted is stopped."""

@@ -44,6 +44,13 @@ class SessionRecord(Record, kw_only=True):
     total_cost: float = 0.0
 
 
+class Kept(Record, kw_only=True):
+    """A picture of a prompt; its bytes are a document of the kind `text`."""
+
+    media_type: str
+    digest: str
+
+
 class JobRecord(Record, kw_only=True):
     id: JobId
     session_id: SessionId
@@ -67,6 +74,7 @@ class JobRecord(Record, kw_only=True):
     max_cost_usd: float | None = None
     max_tokens: int | None = None
     timeout_s: int = 3600
+    pictures: list[Kept] = []
     runner_id: str = ""
     """The runner that has it: another one cannot go on with it."""
     turn_id: str = ""

@@ -13,7 +13,8 @@ from collections import defaultdict
 
 from pilothouse.core import chat
 from pilothouse.core.access import Principal, Scope
-from pilothouse.core.errors import BadRequest, Conflict, NotFound, PilothouseError, TooMany
+from pilothouse.core.attach import pictures
+from pilothouse.core.errors import Conflict, NotFound, PilothouseError, TooMany
 from pilothouse.core.ids import ApprovalId, QuestionId, SessionId
 from pilothouse.engine.log import Gap
 from pilothouse.engine.sessions import Session
@@ -198,8 +199,7 @@ class Connection:
 
     async def _chat(self, said: chat.Chat) -> None:
         sessions = self._platform.sessions
-        if said.attachments:
-            raise BadRequest("attachments: this server does not take files with a prompt yet")
+        attached = pictures(said.attachments or ())
         if said.chat_id is None:
             session = await sessions.create(
                 owner=self.principal.account,
@@ -225,7 +225,7 @@ class Connection:
             max_tokens=said.max_tokens,
             model=said.model,
         )
-        await session.jobs.submit(job, client_message_id=said.client_message_id, attachments=None)
+        await session.jobs.submit(job, client_message_id=said.client_message_id, attachments=attached)
 
     # --- following ---
 

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 import msgspec
 from starlette.responses import Response, StreamingResponse
 
+from pilothouse.core.attach import pictures
+from pilothouse.core.chat import Attached
 from pilothouse.core.errors import BadRequest, Conflict
 from pilothouse.core.ids import JobId, SessionId
 from pilothouse.engine import records
@@ -43,6 +45,7 @@ class NewJob(wire.Body):
     timeout_s: int | None = None
     client_message_id: str | None = None
     steer: bool = False
+    attachments: list[Attached] = []
 
 
 async def make_job(call: Call) -> Response:
@@ -51,6 +54,7 @@ async def make_job(call: Call) -> Response:
     resend = given.client_message_id or call.request.headers.get("idempotency-key")
     if resend is not None and not 0 < len(resend) <= 200:
         raise BadRequest("clientMessageId: 1 to 200 characters")
+    attached = pictures(given.attachments)
     sessions = call.platform.sessions
     job = sessions.job(
         session,
@@ -66,7 +70,7 @@ async def make_job(call: Call) -> Response:
     if given.steer:
         done = await session.jobs.steer(given.prompt, call.principal.label, resend)
     else:
-        done = await session.jobs.submit(job, client_message_id=resend, attachments=None)
+        done = await session.jobs.submit(job, client_message_id=resend, attachments=attached)
     return wire.Reply(views.job(done), 202)
 
 
