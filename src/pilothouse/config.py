@@ -94,6 +94,13 @@ class Config:
     sessions_max: int = _setting(
         60, "Sessions alive at one time.", key="sandbox.sessions_max", env="PILOTHOUSE_SESSIONS_MAX", low=1
     )
+    spares: int = _setting(
+        1,
+        "Sandboxes kept ready, with a runner started, so that a new session answers at once.",
+        key="sandbox.spares",
+        env="PILOTHOUSE_SPARES",
+        low=0,
+    )
     git_schemes: tuple[str, ...] = _setting(
         ("https",), "Schemes a git source may have.", key="sandbox.git_schemes", env="PILOTHOUSE_GIT_SCHEMES"
     )

@@ -145,6 +145,7 @@ async def _platform(
         approval_timeout_s=settings.approval_timeout_s,
         job_timeout_s=settings.job_timeout_s,
         idle_s=settings.idle_s,
+        spares=settings.spares,
         sessions_max=settings.sessions_max,
         job_max_cost_usd=settings.job_max_cost_usd,
         session_max_cost_usd=settings.session_max_cost_usd,

@@ -34,6 +34,7 @@ class Program:
             "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
             "PILOTHOUSE_HOME": str(home / "ph"),
             "PILOTHOUSE_LOG_FORMAT": "json",
+            "PILOTHOUSE_SPARES": "0",
             **{k: v for k, v in os.environ.items() if k.startswith("PILOTHOUSE_TEST_")},
             **env,
         }

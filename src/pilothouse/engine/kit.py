@@ -25,6 +25,8 @@ class Limits:
     """Bytes of a prompt."""
     job_max_cost_usd: float | None = None
     session_max_cost_usd: float | None = None
+    spares: int = 0
+    """Sandboxes kept ready for new sessions."""
     permission_mode: str = "acceptEdits"
     agent: str = "claude"
     fold_after_s: float = 86_400.0

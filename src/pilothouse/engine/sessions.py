@@ -22,6 +22,7 @@ from pilothouse.engine.ports import Delete, Probe, Purge, StoreFailed
 from pilothouse.engine.questions import Questions
 from pilothouse.engine.records import ApprovalRecord, JobRecord, QuestionRecord, SessionRecord
 from pilothouse.engine.rules import Rules
+from pilothouse.engine.spares import Spares
 
 TITLE_MAX = 200
 REAP_S = 5.0
@@ -47,6 +48,7 @@ class Sessions:
         self._here: dict[SessionId, Session] = {}
         self._loading: dict[SessionId, asyncio.Lock] = {}
         self._reaper: asyncio.Task[None] | None = None
+        self.spares = Spares(kit, kit.limits.agent, kit.limits.spares)
         self.watched: Callable[[SessionId], bool] = lambda _: False
         """Whether somebody types in a session's shells; set by whoever knows."""
 
@@ -74,7 +76,7 @@ class Sessions:
             source = self.kit.sandboxes.check(source)
         now = records.stamp(self.kit.clock.now())
         record = SessionRecord(
-            id=SessionId(records.new_id()),
+            id=(self.spares.take(agent) if source is None else None) or SessionId(records.new_id()),
             owner=owner,
             title=check_title(title or ""),
             agent=agent,
@@ -260,7 +262,17 @@ class Sessions:
                 if record.state in {"active", "idle"} or await self._unfinished(record.id):
                     await self._load(record.id)
                 after = key
+        await self._sweep()
         self._reaper = asyncio.create_task(self._reap(), name="reaper")
+        self.spares.start()
+
+    async def _sweep(self) -> None:
+        """Sandboxes without a session: spares of a server that was killed, a deletion that was cut short."""
+        for state in await self.kit.sandboxes.list():
+            if await self.kit.store.get("session", state.session) is None:
+                self.kit.note("sandbox_without_session", session=state.session)
+                with contextlib.suppress(PilothouseError):
+                    await self.kit.sandboxes.delete(state.session)
 
     async def _unfinished(self, session_id: SessionId) -> bool:
         newest = await self.kit.store.scan("job", owner=session_id, limit=50, newest=True)
@@ -270,6 +282,7 @@ class Sessions:
         """Lets go of everything; sandboxes and runners go on."""
         if self._reaper is not None:
             self._reaper.cancel()
+        await self.spares.close()
         for session in list(self._here.values()):
             await self._put_away(session)
 
