@@ -84,7 +84,7 @@ for name, pid in [("own", own.pid), *inside]:
     for what in ("environ", "mem", "maps", "fd", "root", "cwd"):
         try:
             path = f"/proc/{pid}/{what}"
-            look = {"fd": os.listdir, "root": os.readlink, "cwd": os.readlink}.get(what, lambda p: open(p, "rb").close())
+            look = {"fd": os.listdir, "root": os.readlink, "cwd": os.readlink}.get(what, lambda p: open(p).close())
             look(path)
             print(name, what, "open")
         except OSError as error:
