@@ -17,6 +17,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,18 +111,19 @@ async def _serve(settings: Config) -> int:
         server = uvicorn.Server(_uvicorn(settings, platform, guard, ChatDoor(platform, guard, hub)))
         stack.callback(hub.all_away)
         await _welcome(settings, platform)
-        await _until_signal(server, listening, hub)
+        await _until_signal(server, listening, (hub.all_away, platform.streams.all_away))
         note.info("stopping", note="sessions go on under the keeper")
     lock.close()
     return 0
 
 
-async def _until_signal(server: uvicorn.Server, listening: socket.socket, hub: Hub) -> None:
+async def _until_signal(server: uvicorn.Server, listening: socket.socket, away: Sequence[Callable[[], None]]) -> None:
     """Serves until SIGTERM or SIGINT; viewers are sent away first, so that they come back to the next server."""
     loop = asyncio.get_running_loop()
 
     def leave() -> None:
-        hub.all_away()
+        for send in away:
+            send()
         server.should_exit = True
 
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
@@ -177,7 +179,7 @@ async def _platform(
         lambda: _not_ready(sessions),
     )
     hub = Hub()
-    identity.on_revoke.append(hub.revoked)
+    identity.on_revoke += [hub.revoked, platform.streams.revoked]
     await sessions.start()
     stack.push_async_callback(sessions.close)
     usage, upkeep = UsageIntake(kit, sessions), Upkeep(kit)

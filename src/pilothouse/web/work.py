@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import urllib.parse
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Callable
 
 import msgspec
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from pilothouse.core.attach import pictures
 from pilothouse.core.chat import Attached
@@ -14,10 +14,11 @@ from pilothouse.core.errors import BadRequest, Conflict
 from pilothouse.core.ids import JobId, SessionId
 from pilothouse.engine import records
 from pilothouse.engine.log import Gap
-from pilothouse.engine.ports import Row
+from pilothouse.engine.ports import Content, Row
 from pilothouse.engine.records import JobRecord
 from pilothouse.web import views, wire
 from pilothouse.web.call import Call
+from pilothouse.web.streams import Streamed
 from pilothouse.web.zipped import zipped
 
 EVENTS_MAX = 1000
@@ -114,7 +115,7 @@ async def session_events(call: Call) -> Response:
         last = call.request.headers.get("last-event-id", "")
         if last.isascii() and last.isdigit() and len(last) < 17 and int(last) <= head:
             after = int(last)
-        return _stream(_sse(log.follow_batches(sid, after), None, foreign))
+        return _stream(call, _sse(log.follow_batches(sid, after), None, foreign))
     page = await log.page(sid, after, wire.number(call.request, "limit", 500, 1, EVENTS_MAX))
     gap = foreign or after + 1 < page.oldest
     return _events(log.epoch, page.oldest, page.head, gap, [r.body for r in page.rows])
@@ -128,7 +129,7 @@ async def job_events(call: Call) -> Response:
     if _wants_stream(call):
         if after > session.live.head:
             raise BadRequest("after: beyond the log's head")
-        return _stream(_sse(log.follow_batches(sid, after), job.id, False))
+        return _stream(call, _sse(log.follow_batches(sid, after), job.id, False))
     asked = wire.number(call.request, "limit", 500, 1, EVENTS_MAX)
     bodies: list[bytes] = []
     oldest = head = 0
@@ -156,12 +157,15 @@ def _wants_stream(call: Call) -> bool:
     return "text/event-stream" in (call.request.headers.get("accept") or "")
 
 
-def _stream(content: AsyncIterator[bytes]) -> Response:
+def _stream(call: Call, content: AsyncGenerator[bytes, None]) -> Response:
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    return StreamingResponse(content, media_type="text/event-stream", headers=headers)
+    streams, credential = call.platform.streams, call.principal.credential
+    return Streamed(content, streams, credential, media_type="text/event-stream", headers=headers, endless=True)
 
 
-async def _sse(batches: AsyncIterator[list[Row] | Gap], job: JobId | None, gap: bool) -> AsyncIterator[bytes]:
+async def _sse(
+    batches: AsyncGenerator[list[Row] | Gap, None], job: JobId | None, gap: bool
+) -> AsyncGenerator[bytes, None]:
     yield b": pilothouse\n\n"
     if gap:
         yield b'event: gap\ndata: {"from":1,"to":0}\n\n'
@@ -224,7 +228,23 @@ async def get_file(call: Call) -> Response:
     session = await call.session()
     entry, chunks = await call.platform.kit.sandboxes.files(session.live.record.id).read(_path(call))
     # No content-length: an agent may be writing the file while it is read.
-    return StreamingResponse(chunks, media_type="application/octet-stream", headers=_attachment(entry.name))
+    return _download(call, _passed_on(chunks), "application/octet-stream", entry.name, chunks.close)
+
+
+async def _passed_on(content: Content) -> AsyncGenerator[bytes, None]:
+    async for chunk in content:
+        yield chunk
+
+
+def _download(
+    call: Call,
+    content: AsyncGenerator[bytes, None],
+    media_type: str,
+    name: str,
+    let_go: Callable[[], None] | None = None,
+) -> Response:
+    streams, credential = call.platform.streams, call.principal.credential
+    return Streamed(content, streams, credential, media_type=media_type, headers=_attachment(name), let_go=let_go)
 
 
 async def get_zip(call: Call) -> Response:
@@ -233,4 +253,4 @@ async def get_zip(call: Call) -> Response:
     files = call.platform.kit.sandboxes.files(session.live.record.id)
     await files.list(path)  # the folder is there, or the answer is an error and not a broken zip
     name = path.rstrip("/").rpartition("/")[2] or f"workspace-{session.live.record.id[:8]}"
-    return StreamingResponse(zipped(files, path), media_type="application/zip", headers=_attachment(f"{name}.zip"))
+    return _download(call, zipped(files, path), "application/zip", f"{name}.zip")

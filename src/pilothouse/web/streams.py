@@ -1,0 +1,85 @@
+"""Answers that take long: events without end, downloads. They end with their credential, and leave nothing open.
+
+A stream of events that is cut has a proper end: its reader comes back with its cursor, and is told 401 then. A download
+that is cut breaks off instead, or half a file would look like a whole one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Callable, Iterator
+
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+
+class Streams:
+    """What is being sent, by credential."""
+
+    def __init__(self) -> None:
+        self._open: defaultdict[str, set[Streamed]] = defaultdict(set)
+
+    @contextlib.contextmanager
+    def keep(self, stream: Streamed) -> Iterator[None]:
+        self._open[stream.credential].add(stream)
+        try:
+            yield
+        finally:
+            self._open[stream.credential].discard(stream)
+            if not self._open[stream.credential]:
+                del self._open[stream.credential]
+
+    def revoked(self, credential: str) -> None:
+        for stream in self._open.get(credential, ()):
+            stream.cut.set()
+
+    def all_away(self) -> None:
+        """The server goes: who follows events may come back. Downloads have the time that the server gives them."""
+        for mine in self._open.values():
+            for stream in mine:
+                if stream.endless:
+                    stream.cut.set()
+
+
+class Streamed(StreamingResponse):
+    """`let_go` is called when it ends, however it ends: `content` may not have begun by then."""
+
+    def __init__(
+        self,
+        content: AsyncGenerator[bytes, None],
+        streams: Streams,
+        credential: str,
+        *,
+        media_type: str,
+        headers: dict[str, str],
+        endless: bool = False,
+        let_go: Callable[[], None] | None = None,
+    ) -> None:
+        super().__init__(content, media_type=media_type, headers=headers)
+        self.credential = credential
+        self.endless = endless
+        self.cut = asyncio.Event()
+        self._content = content
+        self._streams = streams
+        self._let_go = let_go
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        sending = asyncio.create_task(super().__call__(scope, receive, send))
+        cut = asyncio.create_task(self.cut.wait())
+        try:
+            with self._streams.keep(self):
+                await asyncio.wait((sending, cut), return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                await sending
+        finally:
+            for task in (sending, cut):
+                task.cancel()
+            await asyncio.gather(sending, cut, return_exceptions=True)
+            await self._content.aclose()
+            if self._let_go is not None:
+                self._let_go()
+        if self.endless and self.cut.is_set():
+            with contextlib.suppress(OSError):
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
