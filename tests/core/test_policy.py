@@ -163,7 +163,8 @@ def test_a_file_named_like_a_pattern_is_not_remembered_as_one() -> None:
     ("https://docs.example.com/x", True), ("http://DOCS.example.com:80", True), ("https://docs.example.com", True),
     ("https://docs.example.com.evil.io/", False), ("https://docs.example.com@evil.io/", False),
     ("https://docs.example.com\\@evil.io/", False), ("https://evil.io/?https://docs.example.com", False),
-    (" https://docs.example.com", False), ("ftp://docs.example.com/", False), ("https://docs.example.com\t.evil.io", False),
+    (" https://docs.example.com", False), ("ftp://docs.example.com/", False),
+    ("https://docs.example.com\t.evil.io", False),
     ("https://xdocs.example.com/", False), (7, False), (None, False),
 ])  # fmt: skip
 def test_a_domain_rule_is_about_the_host(url: object, matched: bool) -> None:
