@@ -221,6 +221,8 @@ class Jobs:
         try:
             state = await live.state()
             if not (state.alive and state.runner):
+                if state.alive:
+                    await live.kit.sandboxes.stop(live.record.id)  # what a runner that died left behind
                 await self.lost("The session ended while the server was away.", "session_lost")
                 async with live.lock:
                     record = live.changed(state="stopped")
@@ -346,6 +348,9 @@ class Jobs:
         outcome, reason, result = turn.outcome, turn.reason, turn.result
         if job.late:
             outcome, reason, result = "failed", "timeout", f"The job took longer than its {job.timeout_s} s."
+        elif self._live.ending and outcome != "succeeded":
+            # The runner's last words as it was told to go; the person's act is what happened.
+            outcome, reason, result = "interrupted", "stopped", self._live.ending
         elif job.interrupted_by and outcome != "succeeded":
             outcome = "interrupted"
         await self._finish(
@@ -462,7 +467,7 @@ class Jobs:
     async def lost(self, text: str, reason: str) -> None:
         """The runner is gone: whatever it had in hand has failed, nothing of it is run again."""
         for job in [j for j in self.known.values() if j.state == "running"]:
-            outcome: ev.Outcome = "interrupted" if job.interrupted_by else "failed"
+            outcome: ev.Outcome = "interrupted" if job.interrupted_by or reason == "stopped" else "failed"
             await self.finish(job, outcome, text, reason=reason)
 
 
