@@ -2,14 +2,14 @@ import { Button, Group, Text } from "@mantine/core";
 import { Paperclip } from "lucide-react";
 import type { Outgoing } from "../../model/store.ts";
 import type { EventOf } from "../../protocol/events.ts";
-import { clock } from "../../ui/words.ts";
+import { clock, who } from "../../ui/words.ts";
 import { client } from "../../wiring.ts";
 
 export function Prompt({ event }: { event: EventOf<"chat"> }) {
   return (
-    <article className="prompt" data-testid="prompt" aria-label={`Prompt by ${event.by}`}>
+    <article className="prompt" data-testid="prompt" aria-label={`Prompt by ${who(event.by)}`}>
       <div className="by">
-        {event.by}
+        {who(event.by)}
         {event.steer ? " · steered" : ""}
         {event.at ? ` · ${clock(event.at)}` : ""}
       </div>

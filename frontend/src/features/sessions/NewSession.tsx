@@ -92,12 +92,12 @@ export function NewSession({ me }: { me: Me }) {
               error={tooLong ? "This prompt is too long." : undefined}
               data-testid="composer"
             />
-            <Group px="sm" pb="sm" gap="xs" align="flex-end">
+            <Group px="sm" pb="sm" gap="xs" wrap="nowrap">
               {agents.length > 1 ? (
                 <Select size="xs" w={{ base: 116, xs: 150 }} aria-label="Agent" value={agent} allowDeselect={false} data={agents.map((one) => ({ value: one.id, label: one.label }))} onChange={(value) => value && setAgent(value)} data-testid="agent" />
               ) : null}
-              <Select size="xs" w={{ base: 112, xs: 140 }} aria-label="Permission mode" value={mode} allowDeselect={false} data={permissionModes.map((one) => ({ value: one, label: modeWords(one).label }))} onChange={(value) => value && setMode(value)} data-testid="mode" />
-              <Button type="submit" ml="auto" radius="md" rightSection={<ArrowUp size={16} />} disabled={!ready} loading={making.isPending} data-testid="send">
+              <Select size="xs" w={{ base: 116, xs: 140 }} aria-label="Permission mode" value={mode} allowDeselect={false} data={permissionModes.map((one) => ({ value: one, label: modeWords(one).label }))} onChange={(value) => value && setMode(value)} data-testid="mode" />
+              <Button type="submit" ml="auto" flex="none" px="sm" radius="md" rightSection={<ArrowUp size={16} />} disabled={!ready} loading={making.isPending} data-testid="send">
                 Start
               </Button>
             </Group>
