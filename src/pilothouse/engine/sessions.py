@@ -65,7 +65,7 @@ class Sessions:
         model: str | None = None,
     ) -> Session:
         """Raises BadRequest, Unavailable. Nothing is started yet."""
-        agent = agent or self.kit.limits.agent
+        agent = self.kit.limits.agent if agent is None else agent
         if agent not in self.kit.agents:
             raise BadRequest(f"agent: {agent[:50]!r} is none of {', '.join(self.kit.agents)}")
         if not self.probe.usable:
@@ -84,7 +84,9 @@ class Sessions:
             source=source,
             created_at=now,
             last_active_at=now,
-            permission_mode=policy.mode(permission_mode or self.kit.limits.permission_mode),
+            permission_mode=policy.mode(
+                self.kit.limits.permission_mode if permission_mode is None else permission_mode
+            ),
             model=check_model(model or ""),
         )
         session = self._make(record)
@@ -174,7 +176,9 @@ class Sessions:
             prompt=prompt,
             by=by,
             created_at=session.live.now(),
-            permission_mode=policy.mode(permission_mode or session.live.record.permission_mode),
+            permission_mode=policy.mode(
+                session.live.record.permission_mode if permission_mode is None else permission_mode
+            ),
             model=check_model(model) if model else None,
             allowed_tools=allowed_tools,
             max_cost_usd=max_cost_usd,
