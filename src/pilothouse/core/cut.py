@@ -59,17 +59,30 @@ def cut(event: ev.Event, address: str) -> tuple[ev.Event, list[Whole]]:
 
 
 def _shorter(value: Any) -> Any:
+    """What is logged of a long field: never longer than `FIELD_MAX`, and of the field's own type."""
     if isinstance(value, str):
         return shorten(value)
     if isinstance(value, list) and value and isinstance(value[0], ev.Diff):
-        return [msgspec.structs.replace(d, patch=shorten(d.patch)) for d in value[:50]]
+        return _fitting([msgspec.structs.replace(d, path=d.path[:1000], patch=shorten(d.patch)) for d in value])
+    if isinstance(value, list) and value and isinstance(value[0], ev.PlanEntry):
+        return _fitting([msgspec.structs.replace(e, content=e.content[:500]) for e in value])
     if isinstance(value, dict):
         shorter = {str(k)[:200]: shorten(v) if isinstance(v, str) else v for k, v in list(value.items())[:50]}
         if len(msgspec.json.encode(shorter)) <= ev.FIELD_MAX:
             return shorter
-    if isinstance(value, list) and value and isinstance(value[0], ev.PlanEntry):
-        return [msgspec.structs.replace(e, content=e.content[:500]) for e in value[:100]]
     return {"_cut": shorten(msgspec.json.encode(value).decode())}
+
+
+def _fitting(parts: list[Any]) -> list[Any]:
+    """As many as fit, from the first; the whole is kept beside the log."""
+    out: list[Any] = []
+    left = ev.FIELD_MAX
+    for part in parts:
+        left -= len(msgspec.json.encode(part)) + 1
+        if left < 2:
+            break
+        out.append(part)
+    return out
 
 
 def _camel(name: str) -> str:

@@ -26,7 +26,9 @@ Scope = Literal["once", "session", "project"]
 Json = Any
 """Free JSON: only ever carried, never trusted."""
 
-Count = Annotated[int, Meta(ge=0)]
+COUNT_MAX = 2**53
+"""Up to what a browser's number holds exactly; beyond it a count is nonsense, and a database's integer ends at 2**63."""
+Count = Annotated[int, Meta(ge=0, le=COUNT_MAX)]
 
 
 class _Part(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
@@ -72,7 +74,7 @@ class Question(_Part, frozen=True, kw_only=True):
 
 class Location(_Part, frozen=True, kw_only=True):
     path: str
-    line: int | None = None
+    line: Count | None = None
 
 
 class Cut(_Part, frozen=True, kw_only=True):

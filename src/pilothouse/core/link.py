@@ -21,10 +21,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from pilothouse.core import events as ev
 
@@ -39,6 +39,9 @@ _PIECE = 20 * 1024
 """Raw bytes of one fragment: base64 makes 4/3 of it, the frame around it stays below MESSAGE_MAX."""
 
 
+Word = Annotated[str, Meta(max_length=200)]
+
+
 class _L(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
     pass
 
@@ -46,12 +49,12 @@ class _L(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
 class Hello(_L, frozen=True, kw_only=True):
     proto: int
     runner_id: str
-    agent: str
-    agent_version: str
-    first: int
-    last: int
+    agent: Word
+    agent_version: Word
+    first: ev.Count
+    last: ev.Count
     capabilities: list[str] = []
-    model: str = ""
+    model: Word = ""
 
 
 class Attach(_L, frozen=True, kw_only=True):
@@ -196,7 +199,7 @@ class FromRunner(_L, frozen=True, kw_only=True):
     """Any message of a runner; exactly one of hello, n+ev, done is meaningful. `ev` stays raw until it is checked."""
 
     hello: Hello | None = None
-    n: int | None = None
+    n: Annotated[int, Meta(ge=1, le=ev.COUNT_MAX)] | None = None
     ev: msgspec.Raw = msgspec.Raw(b"")
     done: str | None = None
     error: str | None = None

@@ -53,7 +53,8 @@ PLAN_FILES = "/home/agent/.claude/plans"
 PATTERNS_MAX = 100
 """Entries of one `allowedTools`: more is no list that a person wrote."""
 _PROTECTED = re.compile(
-    r"(^|/)(\.git|\.claude|\.vscode|\.idea)(/|$)|(^|/)(\.mcp\.json|\.gitmodules|\.[a-z]*(rc|profile))$"
+    r"(^|/)(\.git|\.claude|\.vscode|\.idea|\.husky)(/|$)"
+    r"|(^|/)(\.mcp\.json|\.gitmodules|\.gitconfig|\.[a-z_]*(rc|profile|aliases|env|login|logout))$"
 )
 """Files that make other programs run commands: changing one is asked about even where edits go ahead."""
 _SHELL_DOUBT = re.compile(r"[;&|`$<>(){}\n\r\\*?\[\]~#!\x00]")
@@ -64,6 +65,18 @@ _WITH_SUBCOMMANDS = frozenset(
     )
 )
 """Programs whose second word says what they do: remembering the first alone would allow too much."""
+_RUNS_OTHERS = frozenset(
+    (
+        *("awk", "bash", "builtin", "busybox", "chroot", "command", "dash", "deno", "doas", "env", "eval", "exec"),
+        *("expect", "find", "fish", "flock", "gawk", "ionice", "ksh", "lua", "nice", "node", "nohup", "parallel"),
+        *("perl", "php", "ruby", "script", "setsid", "sh", "source", "ssh", "stdbuf", "strace", "su", "sudo", "time"),
+        *("timeout", "tsx", "unshare", "watch", "xargs", "zsh", "."),
+    )
+)
+"""Programs that run whatever their arguments say: only the exact command is remembered."""
+_PYTHON = re.compile(r"(python|pypy)[0-9.]*\Z")
+_URL = re.compile(r"https?://([A-Za-z0-9.-]+)(?::\d+)?(?:[/?#]|\Z)", re.ASCII)
+_GLOB = frozenset("*?[]{}")
 _PATTERN = re.compile(r"(?P<tool>[A-Za-z][A-Za-z0-9_-]{0,127})(?:\((?P<spec>.{1,1000})\))?\Z", re.S)
 
 
@@ -126,8 +139,11 @@ def allowed_tools(entries: Sequence[str], offered: frozenset[str] | None = None)
 
 
 def inside(path: str, root: str = WORKSPACE) -> str | None:
-    """The path relative to `root` if it lies in it by its text, else None. Links are the sandbox's business."""
-    if "\x00" in path:
+    """The path relative to `root` if it lies in it by its text, else None. Links are the sandbox's business.
+
+    A leading `~` is a home for the agents' tools, and white space around a path is dropped by them: such a path is
+    not what its text says here, so it counts as outside."""
+    if "\x00" in path or path.startswith("~") or path != path.strip() or path.strip("\ufeff") != path:
         return None
     full = posixpath.normpath(posixpath.join(root, path))
     if full == root:
@@ -146,9 +162,39 @@ def matches(rule: Pattern, tool: str, tool_input: Any) -> bool:
         return _matches_command(rule.spec, given.get("command"))
     if tool == "WebFetch":
         return _matches_domain(rule.spec, given.get("url"))
-    path = tools.path(tool, given)
-    relative = inside(path) if path else None
+    relative = _where(tool, given)
     return relative is not None and _matches_path(rule.spec, relative)
+
+
+def _where(tool: str, tool_input: Any) -> str | None:
+    """The one place below the workspace that a call names. None when it names none, several, or one outside."""
+    if not isinstance(tool_input, dict):
+        return None
+    given = [tool_input[name] for name in tools.PATH_FIELDS if tool_input.get(name)]
+    if len(given) != 1 or not isinstance(given[0], str) or not _stays(tool, tool_input):
+        return None
+    return inside(given[0])
+
+
+def _stays(tool: str, tool_input: dict[str, Any]) -> bool:
+    """A `Glob` names files by its pattern too: `/etc/**` and `../**` leave the place that `path` names."""
+    if tool != "Glob":
+        return True
+    glob = tool_input.get("pattern", "")
+    if not isinstance(glob, str) or ".." in glob or "\\" in glob or "{/" in glob or ",/" in glob:
+        return False
+    start = re.split(r"[*?\[{]", glob, maxsplit=1)[0]
+    return not glob or inside(start or ".") is not None
+
+
+def _here(tool: str, tool_input: Any) -> bool:
+    """A search that names no place searches where the agent is: the workspace."""
+    return (
+        tools.kind(tool) == "search"
+        and isinstance(tool_input, dict)
+        and not any(tool_input.get(name) for name in tools.PATH_FIELDS)
+        and _stays(tool, tool_input)
+    )
 
 
 def _matches_command(spec: str, command: object) -> bool:
@@ -157,7 +203,7 @@ def _matches_command(spec: str, command: object) -> bool:
     if not spec.endswith(":*"):
         return command == spec
     prefix = spec[:-2]
-    if _SHELL_DOUBT.search(command):
+    if not prefix.strip() or _SHELL_DOUBT.search(command):
         return False
     return command == prefix or command.startswith(prefix + " ")
 
@@ -165,7 +211,7 @@ def _matches_command(spec: str, command: object) -> bool:
 def _matches_domain(spec: str, url: object) -> bool:
     if not isinstance(url, str) or not spec.startswith("domain:"):
         return False
-    match = re.match(r"https?://([A-Za-z0-9.-]+)(?::\d+)?(?:[/?#]|\Z)", url)
+    match = _URL.match(url)
     return match is not None and match[1].lower() == spec[len("domain:") :].lower()
 
 
@@ -202,12 +248,12 @@ def _by_mode(tool: str, tool_input: Any, mode: Mode, listed: bool) -> Decision:
         return Decision("ask", "Every tool call is asked about in this mode.")
     kind = tools.kind(tool)
     path = tools.path(tool, tool_input)
-    where = inside(path) if path else None
+    where = _where(tool, tool_input)
     harmless = kind == "think" or tool in {"ToolSearch", "BashOutput", "TaskOutput"}
-    if harmless or (kind in {"read", "search"} and (where is not None or (path is None and kind == "search"))):
+    if harmless or (kind in {"read", "search"} and (where is not None or _here(tool, tool_input))):
         return Decision("allow", "It only reads inside the workspace.")
     if mode == "plan":
-        if kind == "edit" and path is not None and path.startswith("/") and inside(path, PLAN_FILES) is not None:
+        if kind == "edit" and _is_plan_file(tool_input):
             return Decision("allow", "It is the agent's own plan file.")
         return Decision("deny", "Plan mode: nothing is changed or run until the plan is accepted.")
     if mode == "acceptEdits" and kind == "edit" and where is not None and not _PROTECTED.search(where):
@@ -217,6 +263,11 @@ def _by_mode(tool: str, tool_input: Any, mode: Mode, listed: bool) -> Decision:
     if mode == "dontAsk":
         return Decision("deny", "Nothing is asked in this mode, and this would have to be.")
     return Decision("ask", _why(tool, kind, path, where))
+
+
+def _is_plan_file(tool_input: Any) -> bool:
+    given = [tool_input[name] for name in tools.PATH_FIELDS if tool_input.get(name)]
+    return len(given) == 1 and str(given[0]).startswith("/") and inside(str(given[0]), PLAN_FILES) is not None
 
 
 def _why(tool: str, kind: str, path: str | None, where: str | None) -> str:
@@ -242,16 +293,28 @@ def suggest(tool: str, tool_input: Any) -> Pattern | None:
             return None
         if _SHELL_DOUBT.search(command):
             return Pattern("Bash", command)
-        words = command.split(" ")
-        depth = 2 if words[0] in _WITH_SUBCOMMANDS and len(words) > 1 else 1
-        return Pattern("Bash", " ".join(words[:depth]) + ":*")
+        return Pattern("Bash", _prefix(command))
     if tool == "WebFetch":
-        match = re.match(r"https?://([A-Za-z0-9.-]+)", str(given.get("url", "")))
+        match = _URL.match(str(given.get("url", "")))
         return Pattern("WebFetch", f"domain:{match[1].lower()}") if match else None
     if tool in {"ExitPlanMode", "AskUserQuestion"} or not _PATTERN.match(tool):
         return None
-    path = tools.path(tool, given)
-    if path is None:
-        return Pattern(tool)
-    where = inside(path)
-    return Pattern(tool, where) if where and where != "." and len(where) < 900 else None
+    if tools.path(tool, given) is None and not any(given.get(name) for name in tools.PATH_FIELDS):
+        return Pattern(tool) if _stays(tool, given) else None
+    where = _where(tool, given)
+    # A file whose name looks like a pattern would be remembered as one.
+    narrow = where and where != "." and len(where) < 900 and not _GLOB & set(where)
+    return Pattern(tool, where) if where and narrow else None
+
+
+def _prefix(command: str) -> str:
+    """The part of a plain command that says what it does; all of it when only all of it does."""
+    words = command.split(" ")
+    name = posixpath.basename(words[0])
+    if not name or "=" in words[0] or name in _RUNS_OTHERS or _PYTHON.match(name):
+        return command
+    if name not in _WITH_SUBCOMMANDS:
+        return f"{words[0]}:*"
+    if len(words) > 1 and words[1] and not words[1].startswith("-"):
+        return f"{words[0]} {words[1]}:*"
+    return command
