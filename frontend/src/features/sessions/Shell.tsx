@@ -53,6 +53,7 @@ export function Shell({ me }: { me: Me }) {
         <SessionList
           sessions={sessions.data}
           error={sessions.error}
+          more={sessions.hasNextPage ? { busy: sessions.isFetchingNextPage, load: () => void sessions.fetchNextPage() } : undefined}
           current={route.page === "session" ? route.id : undefined}
           me={me}
           menu={<Burger hiddenFrom="sm" opened={open} onClick={drawer.toggle} size="sm" aria-label="Close the sessions" />}
