@@ -19,6 +19,7 @@ function colorsOf(rows: readonly PatchRow[], highlight: Highlight, language: str
   const out = new Map<PatchRow, Colored[]>();
   for (const side of ["del", "add"] as const) {
     const own = rows.filter((row) => row.is === side || row.is === "same");
+    if (own.length === 0) continue;
     const lines = highlight(own.map((row) => row.text).join("\n"), language);
     if (lines?.length !== own.length) return undefined;
     own.forEach((row, i) => out.set(row, lines[i] ?? []));

@@ -19,14 +19,14 @@ export function Usage({ live, session }: { live: Live | undefined; session: Sess
   return (
     <>
       <Menu.Label>Usage</Menu.Label>
-      <dl className="usage" data-testid="session-usage">
+      <div className="usage" data-testid="session-usage">
         {rows.map(([what, words]) => (
           <div key={what}>
-            <dt>{what}</dt>
-            <dd>{words}</dd>
+            <span>{what}</span>
+            <span>{words}</span>
           </div>
         ))}
-      </dl>
+      </div>
       <Menu.Divider />
     </>
   );

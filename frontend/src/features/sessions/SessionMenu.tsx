@@ -45,7 +45,7 @@ export function SessionMenu({ one, onGone, className, children }: Props) {
             Stop its processes
           </Menu.Item>
           <Menu.Divider />
-          <Menu.Item color="red" leftSection={<Trash2 size={14} />} onClick={() => open("delete")} data-testid="delete">
+          <Menu.Item data-danger leftSection={<Trash2 size={14} />} onClick={() => open("delete")} data-testid="delete">
             Delete…
           </Menu.Item>
         </Menu.Dropdown>

@@ -1,4 +1,4 @@
-import { Alert, Badge, Button, Code, Table, Text } from "@mantine/core";
+import { Alert, Anchor, Badge, Button, Code, Table, Text } from "@mantine/core";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { hrefOf } from "../../model/route.ts";
 import type { Rule } from "../../net/api.ts";
@@ -30,7 +30,7 @@ export function Rules() {
       ) : null}
       {rules.data && items.length === 0 ? <Text fz="sm">None.</Text> : null}
       {items.length > 0 ? (
-        <Table.ScrollContainer minWidth={480}>
+        <Table.ScrollContainer minWidth={520} className="figures">
           <Table fz="sm" verticalSpacing={6}>
             <Table.Thead>
               <Table.Tr>
@@ -76,7 +76,11 @@ export function Rules() {
 }
 
 function Where({ rule }: { rule: Rule }) {
-  if (rule.scope === "session" && rule.sessionId) return <a href={hrefOf({ page: "session", id: rule.sessionId })}>one session</a>;
+  if (rule.scope === "session" && rule.sessionId) return (
+      <Anchor fz="sm" href={hrefOf({ page: "session", id: rule.sessionId })}>
+        one session
+      </Anchor>
+    );
   if (rule.scope === "project" && rule.project) return <Exact text={rule.project} />;
   return rule.scope;
 }
