@@ -30,7 +30,7 @@ export function SessionMenu({ one, onGone, className, children }: Props) {
   };
   return (
     <>
-      <Menu position="bottom-end" withinPortal shadow="md">
+      <Menu position="bottom-end" withInitialFocusPlaceholder={false} withinPortal shadow="md">
         <Menu.Target>
           <ActionIcon {...(className ? { className } : {})} variant="subtle" color="gray" size={className ? "sm" : "md"} aria-label={`More for ${plain(one.title) || "Untitled session"}`} data-testid={className ? "row-menu" : "session-menu"}>
             <Ellipsis size={className ? 16 : 18} />
