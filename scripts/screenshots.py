@@ -52,6 +52,13 @@ async def finish(program: Program, viewer: Viewer, **answer: Any) -> None:
         await asyncio.sleep(0.1)
 
 
+async def always(program: Program, viewer: Viewer) -> None:
+    asked = await viewer.until("approval_required")
+    option = next(o for o in asked["options"] if o.get("rule"))
+    await decide(program, asked, optionId=option["id"])
+    await viewer.until("complete")
+
+
 async def deny(program: Program, viewer: Viewer) -> None:
     await viewer.until("approval_required")
     await finish(program, viewer, approved=False, message="Not in this folder: make one below build/ first.")
@@ -91,6 +98,7 @@ SCENES = {
         ),
         finish,
     ),
+    "remembered": scene(script("bash python3 -V", "say It is there."), always),
     "failed": scene(script("say I begin.", "error 400"), until("complete")),
     "text": scene(script("think The shell is shorter.", CODE), until("complete")),
 }
@@ -174,7 +182,7 @@ async def _views(program: Program, context: BrowserContext, camera: Camera, sess
                 await page.reload()
     if camera.wants("settings"):
         await page.goto(f"{program.url}/#/settings")
-        await expect(page.get_by_test_id("key-create")).to_be_visible()
+        await expect(page.get_by_test_id("rule-row").first).to_be_visible()
         await camera.shot(page, "settings")
     menu = page.get_by_test_id("menu")
     if camera.wants("drawer") and await menu.is_visible():
@@ -208,9 +216,25 @@ async def _deny_words(page: Page) -> None:
     await page.get_by_test_id("deny-with-message").click()
 
 
+async def _menu(page: Page) -> None:
+    await page.get_by_test_id("session-menu").click()
+
+
+async def _pictures(page: Page) -> None:
+    picture = (ROOT / "docs" / "images" / "chat.png").read_bytes()
+    await page.get_by_test_id("picture-input").set_input_files(
+        [
+            {"name": "the page.png", "mimeType": "image/png", "buffer": picture},
+            {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"x"},
+        ]
+    )
+
+
 DOINGS: tuple[tuple[str, str, Callable[[Page], Awaitable[None]]], ...] = (
     ("nested", "files", _files),
     ("done", "done-top", _top),
+    ("done", "menu", _menu),
+    ("done", "pictures", _pictures),
     ("long", "long-unfolded", _unfold),
     ("approval", "edit", _edit),
     ("approval", "deny-words", _deny_words),

@@ -1,6 +1,7 @@
 import "@mantine/core/styles.css";
 import "./ui/page.css";
 import "./ui/chat.css";
+import "./ui/code.css";
 import { MantineProvider } from "@mantine/core";
 import { QueryClientProvider } from "@tanstack/react-query";
 import { StrictMode } from "react";

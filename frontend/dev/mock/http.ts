@@ -29,6 +29,8 @@ const TREE: Record<string, [string, string, number][]> = {
   tests: [["test_app.py", "file", 1201]],
 };
 
+const RULES: Json[] = [{ id: "r1", scope: "session", sessionId: "none", tool: "Bash", rule: "Bash(npm test:*)", outcome: "approved", by: ME, createdAt: now() }];
+
 class Refusal extends Error {
   constructor(readonly status: number, readonly code: string, detail: string, readonly more: Json = {}) {
     super(detail);
@@ -69,6 +71,10 @@ function route(world: World, method: string, url: URL, body: Json): Answer {
   if (!world.signedIn) throw new Refusal(401, "unauthenticated", "Sign in first.");
   if (kind === "signout") return (world.signedIn = false), [204];
   if (kind === "me") return [200, { principal: { kind: "person", id: "p1", name: ME, scopes: ["read", "run", "approve", "admin"] }, csrf: "mock", server: SERVER }];
+  if (kind === "rules") {
+    if (method === "DELETE") return RULES.splice(0), [204];
+    return [200, { items: RULES, next: null }];
+  }
   if (kind === "keys") return keys(world, method, id, body);
   if (kind === "approvals" || kind === "questions") return decide(world, method, id ?? "", body);
   if (kind !== "sessions") throw new Refusal(404, "not_found", "No such thing.");

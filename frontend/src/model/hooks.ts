@@ -1,5 +1,5 @@
 /** What components ask for. */
-import { useQuery } from "@tanstack/react-query";
+import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { useEffect } from "react";
 import { useStore } from "zustand";
 import type { Item } from "../protocol/view.ts";
@@ -22,9 +22,13 @@ export const useMe = (enabled = true) =>
   });
 
 export const useSessions = () =>
-  useQuery({
+  useInfiniteQuery({
     queryKey: ["sessions"],
-    queryFn: async ({ signal }) => (await api.sessions(signal)).items,
+    queryFn: ({ signal, pageParam }) => api.sessions(pageParam, signal),
+    initialPageParam: undefined as string | undefined,
+    getNextPageParam: (page) => page.next ?? undefined,
+    // A session that came while pages were read may stand on two of them.
+    select: ({ pages }) => [...new Map(pages.flatMap((page) => page.items).map((one) => [one.id, one])).values()],
     refetchInterval: 5_000,
   });
 

@@ -70,6 +70,17 @@ export interface Key {
   createdAt: string;
   lastUsedAt?: string | null;
 }
+export interface Rule {
+  id: string;
+  scope: string;
+  sessionId?: string | null;
+  project?: string | null;
+  tool: string;
+  rule: string;
+  outcome: "approved" | "denied";
+  by: string;
+  createdAt: string;
+}
 export interface FileEntry {
   name: string;
   kind: "file" | "directory" | "link" | "other";
@@ -87,7 +98,8 @@ export const makeApi = (http: Http) => ({
   me: (signal?: AbortSignal) => http.get<Me>("api/me", signal),
   signIn: (ticket: string) => http.send<undefined>("POST", "api/signin", { ticket }),
   signOut: () => http.send<undefined>("POST", "api/signout"),
-  sessions: (signal?: AbortSignal) => http.get<Page<Session>>("api/sessions?limit=200", signal),
+  sessions: (cursor: string | undefined, signal?: AbortSignal) =>
+    http.get<Page<Session>>(`api/sessions?limit=200${cursor ? `&cursor=${id(cursor)}` : ""}`, signal),
   session: (session: string) => http.get<Session>(`api/sessions/${id(session)}`),
   createSession: (body: NewSession) => http.send<Session>("POST", "api/sessions", body),
   changeSession: (session: string, body: { title?: string; permissionMode?: string }) =>
@@ -119,6 +131,8 @@ export const makeApi = (http: Http) => ({
   keys: (signal?: AbortSignal) => http.get<Page<Key>>("api/keys", signal),
   createKey: (name: string, scopes: string[]) =>
     http.send<Key & { key: string }>("POST", "api/keys", { name, scopes }),
+  rules: (signal?: AbortSignal) => http.get<Page<Rule>>("api/rules", signal),
+  removeRule: (rule: string) => http.send<undefined>("DELETE", `api/rules/${id(rule)}`),
   revokeKey: (key: string) => http.send<undefined>("DELETE", `api/keys/${id(key)}`),
 });
 

@@ -3,7 +3,10 @@ import { FilePen, FilePlus2, FileSymlink, FileX2 } from "lucide-react";
 import { memo, useMemo, useState } from "react";
 import type { Diff } from "../protocol/events.ts";
 import { readPatch } from "../protocol/patch.ts";
+import type { PatchRow } from "../protocol/patch.ts";
 import { Exact } from "./Exact.tsx";
+import type { Colored, Highlight } from "./highlighter.ts";
+import { languageOfPath, useHighlighter } from "./useHighlighter.ts";
 
 const ICONS = { add: FilePlus2, edit: FilePen, delete: FileX2, rename: FileSymlink };
 const WORDS = { add: "New file", edit: "Edited", delete: "Deleted", rename: "Renamed" };
@@ -11,9 +14,25 @@ const SIGNS = { add: "+", del: "−", same: "", hunk: "" };
 /** Rows drawn before the reader asks for all: a table of 20,000 rows would freeze the page. */
 const ROWS_AT_FIRST = 400;
 
+/** Each row's pieces. What was and what is are two texts; a string that goes over lines is known only in its own. */
+function colorsOf(rows: readonly PatchRow[], highlight: Highlight, language: string): Map<PatchRow, Colored[]> | undefined {
+  const out = new Map<PatchRow, Colored[]>();
+  for (const side of ["del", "add"] as const) {
+    const own = rows.filter((row) => row.is === side || row.is === "same");
+    if (own.length === 0) continue;
+    const lines = highlight(own.map((row) => row.text).join("\n"), language);
+    if (lines?.length !== own.length) return undefined;
+    own.forEach((row, i) => out.set(row, lines[i] ?? []));
+  }
+  return out;
+}
+
 export const DiffView = memo(function DiffView({ diff }: { diff: Diff }) {
   const patch = useMemo(() => readPatch(diff.patch), [diff.patch]);
   const [all, showAll] = useState(false);
+  const language = languageOfPath(diff.path);
+  const highlight = useHighlighter(language !== "");
+  const colored = useMemo(() => (highlight ? colorsOf(patch.rows, highlight, language) : undefined), [highlight, patch.rows, language]);
   const Icon = ICONS[diff.kind];
   const rows = all ? patch.rows : patch.rows.slice(0, ROWS_AT_FIRST);
   return (
@@ -37,7 +56,11 @@ export const DiffView = memo(function DiffView({ diff }: { diff: Diff }) {
                   <span aria-hidden="true">{SIGNS[row.is]}</span>
                 </td>
                 <td>
-                  <Exact text={row.text} />
+                  {colored?.get(row)?.map((piece, j) => (
+                    <span key={j} className={piece.className}>
+                      <Exact text={piece.text} />
+                    </span>
+                  )) ?? <Exact text={row.text} />}
                 </td>
               </tr>
             ))}

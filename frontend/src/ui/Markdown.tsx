@@ -1,10 +1,11 @@
-import { memo, useMemo } from "react";
+import { Fragment, memo, useMemo } from "react";
 import type { ReactNode } from "react";
 import ReactMarkdown from "react-markdown";
 import type { Components } from "react-markdown";
 import remarkGfm from "remark-gfm";
 import { splitBlocks } from "../protocol/blocks.ts";
 import { CopyButton } from "./CopyButton.tsx";
+import { useHighlighter } from "./useHighlighter.ts";
 
 const PLUGINS = [remarkGfm];
 
@@ -24,6 +25,27 @@ function languageOf(node: ReactNode): string {
   if (node === null || typeof node !== "object" || !("props" in node)) return "";
   const { className } = node.props as { className?: string };
   return /language-(\S+)/.exec(className ?? "")?.[1] ?? "";
+}
+
+function Code({ text, language }: { text: string; language: string }) {
+  const highlight = useHighlighter(language !== "");
+  const lines = useMemo(() => highlight?.(text, language), [highlight, text, language]);
+  return (
+    <code>
+      {lines === undefined
+        ? text
+        : lines.map((line, i) => (
+            <Fragment key={i}>
+              {i > 0 ? "\n" : ""}
+              {line.map((piece, j) => (
+                <span key={j} className={piece.className}>
+                  {piece.text}
+                </span>
+              ))}
+            </Fragment>
+          ))}
+    </code>
+  );
 }
 
 const COMPONENTS: Components = {
@@ -52,7 +74,9 @@ const COMPONENTS: Components = {
       </div>
       {/* A wide block scrolls, so the keyboard must reach it. */}
       {/* eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex */}
-      <pre tabIndex={0}>{children}</pre>
+      <pre tabIndex={0}>
+        <Code text={textOf(children)} language={languageOf(children)} />
+      </pre>
     </div>
   ),
   table: ({ children }) => (

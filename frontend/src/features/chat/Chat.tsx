@@ -6,9 +6,11 @@ import { useFollow, useSessions } from "../../model/hooks.ts";
 import type { Me } from "../../net/api.ts";
 import { plain } from "../../protocol/reveal.ts";
 import { plural } from "../../ui/words.ts";
+import { SessionMenu } from "../sessions/SessionMenu.tsx";
 import { Composer } from "./Composer.tsx";
 import { Log } from "./Log.tsx";
 import { StatusLine } from "./StatusLine.tsx";
+import { Usage } from "./Usage.tsx";
 import { useOutOfSight } from "./sight.ts";
 import { useAnnounced } from "./announce.ts";
 
@@ -74,6 +76,11 @@ export function Chat({ id, me, onGone }: { id: string; me: Me; onGone: () => voi
               <FolderOpen size={18} />
             </ActionIcon>
           </Tooltip>
+          {session ? (
+            <SessionMenu one={session} onGone={onGone}>
+              <Usage live={live} session={session} />
+            </SessionMenu>
+          ) : null}
         </Group>
       </header>
       {live && view && (live.caughtUp || view.order.length > 0 || live.target === 0) ? (

@@ -95,7 +95,7 @@ export function Composer({ id, live, session, me }: Props) {
 
 function ModePicker({ mode, modes, onPick }: { mode: string; modes: string[]; onPick: (mode: string) => void }) {
   return (
-    <Menu position="top-start" shadow="md" width={300}>
+    <Menu position="top-start" withInitialFocusPlaceholder={false} shadow="md" width={300}>
       <Menu.Target>
         <Button size="xs" variant="subtle" color="gray" leftSection={<ShieldCheck size={14} />} rightSection={<ChevronDown size={13} />} data-testid="mode" data-mode={mode} aria-label={`Permission mode: ${modeWords(mode).label}`}>
           <span className="modelabel">{modeWords(mode).label}</span>

@@ -1,5 +1,5 @@
-import { ActionIcon, CloseButton, Text, Tooltip } from "@mantine/core";
-import { ImagePlus } from "lucide-react";
+import { ActionIcon, Text, Tooltip } from "@mantine/core";
+import { ImagePlus, X } from "lucide-react";
 import { useRef } from "react";
 import { bytes } from "../../ui/words.ts";
 import { ACCEPT } from "./pictures.ts";
@@ -43,7 +43,9 @@ export function PictureStrip({ pictures, hint }: { pictures: Pictures; hint?: st
           {chosen.map((one) => (
             <li key={one.id} data-testid="picture">
               <img src={one.url} alt={one.name} title={`${one.name}, ${bytes(one.size)}`} />
-              <CloseButton size="xs" radius="xl" variant="default" aria-label={`Remove ${one.name}`} onClick={() => pictures.remove(one.id)} data-testid="picture-remove" />
+              <ActionIcon size={20} radius="xl" variant="default" aria-label={`Remove ${one.name}`} onClick={() => pictures.remove(one.id)} data-testid="picture-remove">
+                <X size={12} />
+              </ActionIcon>
             </li>
           ))}
         </ul>

@@ -100,9 +100,9 @@ export function NewSession({ me }: { me: Me }) {
             <Group px="sm" pb="sm" gap="xs" wrap="nowrap">
               <PictureButton pictures={pictures} />
               {agents.length > 1 ? (
-                <Select size="xs" w={{ base: 112, xs: 150 }} miw={0} flex="0 1 auto" aria-label="Agent" value={agent} allowDeselect={false} data={agents.map((one) => ({ value: one.id, label: one.label }))} onChange={(value) => value && setAgent(value)} data-testid="agent" />
+                <Select size="xs" w={{ base: 118, xs: 150 }} miw={0} flex="0 1 auto" aria-label="Agent" value={agent} allowDeselect={false} data={agents.map((one) => ({ value: one.id, label: one.label }))} onChange={(value) => value && setAgent(value)} data-testid="agent" />
               ) : null}
-              <Select size="xs" w={{ base: 112, xs: 140 }} miw={0} flex="0 1 auto" aria-label="Permission mode" value={mode} allowDeselect={false} data={permissionModes.map((one) => ({ value: one, label: modeWords(one).label }))} onChange={(value) => value && setMode(value)} data-testid="mode" />
+              <Select size="xs" w={{ base: 118, xs: 140 }} miw={0} flex="0 1 auto" aria-label="Permission mode" value={mode} allowDeselect={false} data={permissionModes.map((one) => ({ value: one, label: modeWords(one).label }))} onChange={(value) => value && setMode(value)} data-testid="mode" />
               <Button type="submit" ml="auto" flex="none" px="sm" radius="md" rightSection={<ArrowUp size={16} />} className="start" aria-label="Start" disabled={!ready} loading={making.isPending} data-testid="send">
                 <span className="startlabel">Start</span>
               </Button>

@@ -1,6 +1,5 @@
-import { ActionIcon, Badge, Box, Button, Group, Menu, NavLink, ScrollArea, Text, Tooltip } from "@mantine/core";
-import { useQueryClient } from "@tanstack/react-query";
-import { Ellipsis, Pencil, Plus, Settings2, Square, Trash2 } from "lucide-react";
+import { ActionIcon, Badge, Box, Button, Group, NavLink, ScrollArea, Text, TextInput, Tooltip } from "@mantine/core";
+import { Plus, Search, Settings2 } from "lucide-react";
 import { useState } from "react";
 import type { ReactNode } from "react";
 import { go, hrefOf } from "../../model/route.ts";
@@ -10,20 +9,25 @@ import { plain } from "../../protocol/reveal.ts";
 import { Connection } from "../../ui/Connection.tsx";
 import { Mark } from "../../ui/Mark.tsx";
 import { ago, cost } from "../../ui/words.ts";
-import { api, client } from "../../wiring.ts";
-import { DeleteSession, RenameSession } from "./dialogs.tsx";
+import { matches } from "./search.ts";
+import { SessionMenu } from "./SessionMenu.tsx";
+
+/** A list this short needs no search. */
+const SEARCH_FROM = 5;
 
 interface Props {
   sessions: Session[] | undefined;
   error: unknown;
+  /** Older ones that are not loaded yet. */
+  more: { busy: boolean; load: () => void } | undefined;
   current: string | undefined;
   me: Me;
   menu: ReactNode;
 }
 
-export function SessionList({ sessions, error, current, me, menu }: Props) {
-  const [renaming, rename] = useState<Session>();
-  const [deleting, remove] = useState<Session>();
+export function SessionList({ sessions, error, more, current, me, menu }: Props) {
+  const [wanted, want] = useState("");
+  const found = sessions?.filter((one) => matches(one, wanted));
   return (
     <>
       <Group p="sm" gap={8} justify="space-between" wrap="nowrap">
@@ -43,12 +47,27 @@ export function SessionList({ sessions, error, current, me, menu }: Props) {
           New session
         </Button>
       </Box>
+      {sessions && sessions.length > SEARCH_FROM ? (
+        <Box px="sm" pb="xs">
+          <TextInput size="xs" type="search" aria-label="Search the sessions" placeholder="Search…" leftSection={<Search size={14} />} value={wanted} onChange={(event) => want(event.currentTarget.value)} data-testid="session-search" />
+        </Box>
+      ) : null}
       <ScrollArea flex={1} type="hover" scrollbarSize={8}>
         <ul className="sessions">
-          {sessions?.map((one) => (
-            <Row key={one.id} one={one} active={one.id === current} onRename={() => rename(one)} onDelete={() => remove(one)} />
+          {found?.map((one) => (
+            <Row key={one.id} one={one} active={one.id === current} />
           ))}
         </ul>
+        {sessions && sessions.length > 0 && found?.length === 0 ? (
+          <Text c="dimmed" fz="sm" px="md" py="sm" role="status">
+            No session matches.
+          </Text>
+        ) : null}
+        {more ? (
+          <Button variant="subtle" size="xs" mx="sm" mb="sm" loading={more.busy} onClick={more.load} data-testid="more-sessions">
+            Load older sessions
+          </Button>
+        ) : null}
         {sessions?.length === 0 ? (
           <Text c="dimmed" fz="sm" px="md" py="sm">
             No sessions yet.
@@ -66,15 +85,11 @@ export function SessionList({ sessions, error, current, me, menu }: Props) {
           {me.server.version}
         </Text>
       </Group>
-      {renaming ? <RenameSession session={renaming} onClose={() => rename(undefined)} /> : null}
-      {deleting ? (
-        <DeleteSession session={deleting} onClose={() => remove(undefined)} onGone={() => deleting.id === current && go({ page: "new" })} />
-      ) : null}
     </>
   );
 }
 
-function Row({ one, active, onRename, onDelete }: { one: Session; active: boolean; onRename: () => void; onDelete: () => void }) {
+function Row({ one, active }: { one: Session; active: boolean }) {
   const needs = one.pendingApprovals + one.pendingQuestions;
   const title = plain(one.title) || "Untitled session";
   return (
@@ -95,7 +110,7 @@ function Row({ one, active, onRename, onDelete }: { one: Session; active: boolea
         }
         noWrap
       />
-      <RowMenu one={one} title={title} onRename={onRename} onDelete={onDelete} />
+      <SessionMenu one={one} className="rowmenu" onGone={() => active && go({ page: "new" })} />
     </li>
   );
 }
@@ -115,36 +130,5 @@ function Line({ one }: { one: Session }) {
         </>
       ) : null}
     </Group>
-  );
-}
-
-function RowMenu({ one, title, onRename, onDelete }: { one: Session; title: string; onRename: () => void; onDelete: () => void }) {
-  const queries = useQueryClient();
-  const stop = (): void => {
-    api.stopSession(one.id).then(
-      () => queries.invalidateQueries({ queryKey: ["sessions"] }),
-      (error: unknown) => client.say(sayError(error)),
-    );
-  };
-  return (
-    <Menu position="bottom-end" withinPortal shadow="md">
-      <Menu.Target>
-        <ActionIcon className="rowmenu" variant="subtle" color="gray" size="sm" aria-label={`More for ${title}`}>
-          <Ellipsis size={16} />
-        </ActionIcon>
-      </Menu.Target>
-      <Menu.Dropdown>
-        <Menu.Item leftSection={<Pencil size={14} />} onClick={onRename}>
-          Rename…
-        </Menu.Item>
-        <Menu.Item leftSection={<Square size={14} />} onClick={stop} disabled={one.state === "stopped" || one.state === "new"}>
-          Stop its processes
-        </Menu.Item>
-        <Menu.Divider />
-        <Menu.Item color="red" leftSection={<Trash2 size={14} />} onClick={onDelete}>
-          Delete…
-        </Menu.Item>
-      </Menu.Dropdown>
-    </Menu>
   );
 }

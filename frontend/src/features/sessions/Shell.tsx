@@ -7,7 +7,7 @@ import type { Me } from "../../net/api.ts";
 import { store } from "../../wiring.ts";
 import { Chat } from "../chat/Chat.tsx";
 import { Settings } from "../settings/Settings.tsx";
-import { Connection } from "../../ui/Connection.tsx";
+import { Connection, ConnectionBanner } from "../../ui/Connection.tsx";
 import { Mark } from "../../ui/Mark.tsx";
 import { NewSession } from "./NewSession.tsx";
 import { SessionList } from "./SessionList.tsx";
@@ -53,6 +53,7 @@ export function Shell({ me }: { me: Me }) {
         <SessionList
           sessions={sessions.data}
           error={sessions.error}
+          more={sessions.hasNextPage ? { busy: sessions.isFetchingNextPage, load: () => void sessions.fetchNextPage() } : undefined}
           current={route.page === "session" ? route.id : undefined}
           me={me}
           menu={<Burger hiddenFrom="sm" opened={open} onClick={drawer.toggle} size="sm" aria-label="Close the sessions" />}
@@ -60,6 +61,7 @@ export function Shell({ me }: { me: Me }) {
       </AppShell.Navbar>
       <AppShell.Main id="content" tabIndex={-1} className="main">
         <div className="banners">
+          <ConnectionBanner />
           {WEAK.has(isolation) ? (
             <div className="banner" data-tone="warn" role="note" data-testid="isolation-banner">
               <strong>{isolation === "none" ? "No isolation." : "Reduced isolation."}</strong> {isolationSummary}

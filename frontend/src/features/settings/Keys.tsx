@@ -54,14 +54,14 @@ export function Keys() {
         </Group>
       </form>
       {keys.data && keys.data.items.length > 0 ? (
-        <Table.ScrollContainer minWidth={440}>
+        <Table.ScrollContainer minWidth={440} className="figures">
           <Table fz="sm" verticalSpacing={6}>
             <Table.Thead>
               <Table.Tr>
                 <Table.Th>Name</Table.Th>
                 <Table.Th>Scopes</Table.Th>
                 <Table.Th>Used</Table.Th>
-                <Table.Th />
+                <Table.Th aria-label="Revoke" />
               </Table.Tr>
             </Table.Thead>
             <Table.Tbody>

@@ -4,6 +4,7 @@ import type { Me } from "../../net/api.ts";
 import { sayError } from "../../net/http.ts";
 import { api, client, queries } from "../../wiring.ts";
 import { Keys } from "./Keys.tsx";
+import { Rules } from "./Rules.tsx";
 
 const GOOD = new Set(["vm", "gvisor", "namespaces"]);
 
@@ -44,6 +45,7 @@ export function Settings({ me }: { me: Me }) {
         <Part title="Appearance">
           <Scheme />
         </Part>
+        <Rules />
         <Keys />
         <Part title="Account">
           <Group justify="space-between">

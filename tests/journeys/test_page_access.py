@@ -1,0 +1,224 @@
+"""The page for everybody: no serious fault by axe on any view, a first day by keyboard alone, less motion if wished."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from playwright.async_api import Locator, Page, expect
+
+from tests.journeys.program import Demo, Program, installation
+from tests.journeys.test_page import WAIT, browser, prompt, pytestmark, sign_in
+
+__all__ = ["pytestmark"]
+
+AXE = Path(__file__).parents[2] / "frontend" / "node_modules" / "axe-core" / "axe.min.js"
+GRAVE = {"serious", "critical"}
+
+
+@pytest.fixture
+async def running() -> AsyncIterator[tuple[Program, Demo]]:
+    async with installation() as made:
+        yield made
+
+
+async def faults(page: Page, view: str) -> list[str]:
+    """What axe holds against the view, in one line each."""
+    await page.wait_for_timeout(400)  # what fades in is measured when it is there
+    if not await page.evaluate("() => 'axe' in window"):
+        await page.add_script_tag(path=AXE)
+    found: dict[str, Any] = await page.evaluate("() => axe.run(document, { resultTypes: ['violations'] })")
+    return [
+        f"{view}: {one['id']} ({one['impact']}) {node['html'][:160]} {node['failureSummary'][:300]}"
+        for one in found["violations"]
+        if one["impact"] in GRAVE
+        for node in one["nodes"]
+    ]
+
+
+SCRIPT = (
+    "demo: think It may take a while.\n"
+    "demo: say Some **text** with [a link](https://example.org), `code` and\\n\\n```python\\ndef f(): return 'x'"
+    "  # why\\n```\\n\\n| a | b |\\n|---|---|\\n| 1 | 2 |\n"
+    "demo: write site/one.py import os  # why\\nprint('hello', 1)\ndemo: edit site/one.py hello => goodbye\n"
+    "demo: bash rm -rf nothing\ndemo: bash python3 site/one.py\ndemo: ask Which colour? | Red | Blue\n"
+    "demo: say the very end"
+)
+
+
+async def tour(page: Page, url: str, look: Callable[[str], Awaitable[None]]) -> None:
+    """Through every view of somebody who is signed in."""
+    await look("new session")
+    await prompt(page, SCRIPT)
+    card = page.locator('[data-testid="approval-card"][data-armed="true"]')
+    await expect(card).to_be_visible(timeout=WAIT)
+    await look("approval")
+    await card.get_by_test_id("edit-input").click()
+    await look("edited input")
+    await card.get_by_role("button", name="Back").click()
+    await card.get_by_test_id("deny-with-message").click()
+    await card.get_by_test_id("deny-message").fill("Better not.")
+    await look("deny with a message")
+    await card.get_by_test_id("deny-send").click()
+    await card.filter(has_text="site/one.py").get_by_test_id("approve").click(timeout=WAIT)
+    await expect(page.get_by_test_id("question-submit")).to_be_visible(timeout=WAIT)
+    await look("question")
+    await page.get_by_test_id("question-card").get_by_text("Blue", exact=True).click()
+    await page.get_by_test_id("question-submit").click()
+    await expect(page.get_by_test_id("job-end").last).to_be_visible(timeout=WAIT)
+    for toggle in await page.get_by_test_id("tool-toggle").all():
+        if await toggle.get_attribute("aria-expanded") == "false":
+            await toggle.click()
+    await expect(page.locator(".hljs-keyword").first).to_be_attached()
+    await look("log")
+    await page.get_by_test_id("mode").click()
+    await look("permission modes")
+    await page.keyboard.press("Escape")
+    await page.get_by_test_id("session-menu").click()
+    await look("menu of the session")
+    await page.get_by_test_id("rename").click()
+    await look("rename")
+    await page.keyboard.press("Escape")
+    await page.get_by_test_id("files").click()
+    await page.get_by_test_id("folder-row").first.click()
+    await look("files")
+    await page.keyboard.press("Escape")
+    await page.goto(f"{url}/#/settings")
+    await look("settings")
+    if await page.get_by_test_id("menu").is_visible():
+        await page.get_by_test_id("menu").click()
+        await look("sessions of the phone")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+async def test_no_view_has_a_serious_fault(
+    running: tuple[Program, Demo], scheme: Literal["light", "dark"], width: int
+) -> None:
+    program, _ = running
+    found: list[str] = []
+    async with browser() as chromium:
+        # The page's own policy keeps the tool out.
+        context = await chromium.new_context(
+            viewport={"width": width, "height": 800}, bypass_csp=True, color_scheme=scheme
+        )
+        stranger = await context.new_page()
+        await stranger.goto(program.url)
+        await expect(stranger.get_by_test_id("signin")).to_be_visible()
+        found += await faults(stranger, "sign-in")
+        page, _ = await sign_in(context, program)
+
+        async def look(view: str) -> None:
+            found.extend(await faults(page, view))
+
+        await tour(page, program.url, look)
+    assert not found, "\n".join(found)
+
+
+async def tab_to(page: Page, target: Locator, key: str = "Tab", limit: int = 80) -> None:
+    for _ in range(limit):
+        if await target.count() and await target.first.evaluate("(e) => e === document.activeElement"):
+            return
+        await page.keyboard.press(key)
+    raise AssertionError(f"{target} is not reached by {key}")
+
+
+async def test_a_first_day_by_keyboard_alone(running: tuple[Program, Demo]) -> None:
+    program, _ = running
+    async with browser() as chromium:
+        context = await chromium.new_context(viewport={"width": 1280, "height": 800}, accept_downloads=True)
+        page, troubles = await sign_in(context, program)
+        press, type_ = page.keyboard.press, page.keyboard.type
+
+        async def armed() -> None:
+            """The next card waits, has taken the focus, and answers keys."""
+            card = page.locator('[data-testid="approval-card"][data-armed="true"]')
+            await expect(card).to_be_visible(timeout=WAIT)
+            await tab_to(page, card, "Shift+Tab")
+
+        # The prompt field has the focus; Enter starts.
+        lines = (
+            "demo: write a/one.txt hello",
+            "demo: bash echo one",
+            "demo: bash echo two",
+            "demo: ask Which? | Red | Blue",
+        )
+        for line in (*lines, "demo: say the end"):
+            await type_(line)
+            await press("Shift+Enter")
+        await press("Enter")
+        await armed()
+        await press("a")
+        await expect(page.locator('[data-outcome="approved"]')).to_be_visible()
+
+        # Denied with words.
+        await armed()
+        await tab_to(page, page.get_by_test_id("deny-with-message"))
+        await press("Enter")
+        await type_("Once is enough.")
+        await tab_to(page, page.get_by_test_id("deny-send"))
+        await press("Enter")
+        await expect(page.locator('[data-outcome="denied"]')).to_contain_text("Once is enough.")
+
+        # A question: into the options, arrows, answer.
+        await expect(page.get_by_test_id("question-card")).to_be_visible(timeout=WAIT)
+        await tab_to(page, page.locator('[data-testid="question-card"] input[type="radio"]'))
+        await press("ArrowDown")
+        await press("Space")
+        await tab_to(page, page.get_by_test_id("question-submit"))
+        await press("Enter")
+        await expect(page.get_by_test_id("job-end")).to_be_visible(timeout=WAIT)
+        await expect(page.locator('[data-testid="question-card"]')).to_contain_text("Blue")
+
+        # Files: open, unfold, download, close.
+        await tab_to(page, page.get_by_test_id("files"))
+        await press("Enter")
+        await tab_to(page, page.get_by_test_id("folder-row"))
+        await press("Enter")
+        await tab_to(page, page.locator('[data-testid="download"][data-path="a/one.txt"]'))
+        async with page.expect_download() as waiting:
+            await press("Enter")
+        assert (await waiting.value).suggested_filename == "one.txt"
+        await press("Escape")
+        await expect(page.get_by_test_id("files-panel")).to_have_count(0)
+
+        # Rename and delete.
+        await tab_to(page, page.get_by_test_id("session-menu"))
+        await press("Enter")
+        await tab_to(page, page.get_by_test_id("rename"), "ArrowDown")
+        await press("Enter")
+        await expect(page.get_by_label("Title")).to_be_focused()
+        await press("Control+a")
+        await type_("By keyboard")
+        await press("Enter")
+        await expect(page.get_by_test_id("session-title")).to_have_text("By keyboard")
+        await expect(page.get_by_role("dialog")).to_have_count(0)
+        await tab_to(page, page.get_by_test_id("row-menu"))
+        await press("Enter")
+        await tab_to(page, page.get_by_test_id("delete"), "ArrowDown")
+        await press("Enter")
+        await tab_to(page, page.get_by_test_id("delete-confirm"))
+        await press("Enter")
+        await expect(page.get_by_test_id("session-row")).to_have_count(0)
+        assert not [t for t in troubles if "401" not in t], troubles
+
+
+async def test_less_motion_on_request(running: tuple[Program, Demo]) -> None:
+    program, model = running
+    moving = "() => document.getAnimations().filter((a) => a.playState === 'running').length"
+    async with browser() as chromium:
+        counts = {}
+        for wish in ("no-preference", "reduce"):
+            context = await chromium.new_context(reduced_motion="reduce" if wish == "reduce" else "no-preference")
+            page, _ = await sign_in(context, program)
+            await prompt(page, f"demo: say Working on it\ndemo: hold {wish}\ndemo: say over")
+            await model.held(wish)
+            await expect(page.get_by_test_id("working")).to_be_visible()
+            await page.wait_for_timeout(500)
+            counts[wish] = await page.evaluate(moving)
+            await model.release(wish)
+            await context.close()
+    assert counts["no-preference"] > 0, "the test sees motion where there is some"
+    assert counts["reduce"] == 0
