@@ -16,6 +16,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ from pilothouse.engine.clock import SystemClock
 from pilothouse.engine.identity import Identity
 from pilothouse.engine.kit import Kit, Limits, Note
 from pilothouse.engine.log import Log
-from pilothouse.engine.ports import Budget, EventStore, ModelState, Put
+from pilothouse.engine.ports import Budget, EventStore, ModelState, Put, StoreFailed
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.sessions import Sessions
 from pilothouse.engine.upkeep import Upkeep
@@ -50,6 +51,7 @@ from pilothouse.web.guard import LOOPBACK, Guard, Trust
 from pilothouse.web.plain import PlainDoor, plain_options
 from pilothouse.web.socket import Door
 from pilothouse.web.socket import Limits as SocketLimits
+from pilothouse.web.streams import Streams
 from pilothouse.web.switch import hot_options
 
 LOOPBACK_BINDS = {"127.0.0.1", "::1", "localhost"}
@@ -68,10 +70,14 @@ def main(argv: list[str]) -> int:
     try:
         settings = config.load(overrides=options)
         _may_bind(settings)
+        _check_tls(settings)
         return uvloop.run(_serve(settings))
     except (ConfigError, CannotStartError) as error:
         sys.stderr.write(f"pilothouse: {error}\n")
         return 2 if isinstance(error, ConfigError) else 1
+    except (StoreFailed, PilothouseError) as error:
+        sys.stderr.write(f"pilothouse: cannot start: {error}\n")
+        return 1
 
 
 class CannotStartError(Exception):
@@ -90,6 +96,19 @@ def _may_bind(settings: Config) -> None:
         )
 
 
+def _check_tls(settings: Config) -> None:
+    """Raises ConfigError naming the file, before anything is started."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert, settings.tls_key, lambda: b"")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        raise ConfigError(
+            f"server.tls_cert, server.tls_key: {settings.tls_cert} and {settings.tls_key} cannot be used: {reason}"
+        ) from None
+
+
 async def _serve(settings: Config) -> int:
     lock = _only_one(settings)
     _logging(settings)
@@ -105,23 +124,24 @@ async def _serve(settings: Config) -> int:
                 "Nobody could use this server: make a key first with `pilothouse keys create` on 127.0.0.1."
             )
         await _local_key(settings, platform.identity)
-        settings.server_file.write_text(json.dumps({"url": settings.url, "pid": os.getpid()}))
+        _write_private(settings.server_file, json.dumps({"url": settings.url, "pid": os.getpid()}))
         stack.callback(settings.server_file.unlink, missing_ok=True)
         server = uvicorn.Server(_uvicorn(settings, platform, guard, ChatDoor(platform, guard, hub)))
         stack.callback(hub.all_away)
         await _welcome(settings, platform)
-        await _until_signal(server, listening, hub)
+        await _until_signal(server, listening, hub, platform.streams)
         note.info("stopping", note="sessions go on under the keeper")
     lock.close()
     return 0
 
 
-async def _until_signal(server: uvicorn.Server, listening: socket.socket, hub: Hub) -> None:
+async def _until_signal(server: uvicorn.Server, listening: socket.socket, hub: Hub, streams: Streams) -> None:
     """Serves until SIGTERM or SIGINT; viewers are sent away first, so that they come back to the next server."""
     loop = asyncio.get_running_loop()
 
     def leave() -> None:
         hub.all_away()
+        streams.all_away()
         server.should_exit = True
 
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
@@ -160,7 +180,9 @@ async def _platform(
     sessions = Sessions(kit, rules, probe)
     identity = Identity(store, clock)
     trust = Trust(
-        hosts=frozenset({*LOOPBACK, settings.host, *settings.hosts}),
+        hosts=frozenset(
+            {*LOOPBACK, f"[{settings.host}]" if ":" in settings.host else settings.host.lower(), *settings.hosts}
+        ),
         cors_origins=frozenset(settings.cors_origins),
         secure=settings.tls,
         behind_proxy=settings.behind_proxy,
@@ -177,7 +199,7 @@ async def _platform(
         lambda: _not_ready(sessions),
     )
     hub = Hub()
-    identity.on_revoke.append(hub.revoked)
+    identity.on_revoke += [hub.revoked, platform.streams.revoked]
     await sessions.start()
     stack.push_async_callback(sessions.close)
     usage, upkeep = UsageIntake(kit, sessions), Upkeep(kit)
@@ -241,8 +263,9 @@ async def _serial(store: EventStore) -> int:
 async def _local_key(settings: Config, identity: Identity) -> None:
     """The key of this machine's own command line, in a file that only its user reads."""
     path = settings.local_key_file
-    with contextlib.suppress(OSError, PilothouseError):
+    with contextlib.suppress(OSError, ValueError, PilothouseError):
         await identity.by_key(path.read_text().strip())
+        path.chmod(0o600)
         return
     _, text = await identity.create("this machine", ("read", "run", "approve", "admin"))
     _write_private(path, text + "\n")
@@ -274,6 +297,7 @@ def _uvicorn(settings: Config, platform: Platform, guard: Guard, door: ChatDoor)
         proxy_headers=False,
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,
+        ssl_ciphers="ECDHE+AESGCM:ECDHE+CHACHA20",  # of TLS 1.2; uvicorn's own default lets older ones in
         **options,
     )
 
@@ -321,9 +345,9 @@ def _listen(settings: Config) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((settings.host, settings.port))
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise CannotStartError(
-            f"Cannot listen on {settings.host} port {settings.port}: {error.strerror}. "
+            f"Cannot listen on {settings.host} port {settings.port}: {getattr(error, 'strerror', error)}. "
             "Another program may have it: choose another with --port."
         ) from None
     listening.listen(1024)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,6 +13,7 @@ from pilothouse.engine.identity import Identity
 from pilothouse.engine.kit import Kit
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.sessions import Session, Sessions
+from pilothouse.web.streams import Streams
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Platform:
     secure: bool
     ready: Callable[[], list[str]]
     """Why the server is not ready; empty when it is."""
+    streams: Streams = field(default_factory=Streams)
 
 
 @dataclass(frozen=True)

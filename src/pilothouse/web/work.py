@@ -14,7 +14,7 @@ from pilothouse.core.errors import BadRequest, Conflict
 from pilothouse.core.ids import JobId, SessionId
 from pilothouse.engine import records
 from pilothouse.engine.log import Gap
-from pilothouse.engine.ports import Row
+from pilothouse.engine.ports import FileEntry, Row
 from pilothouse.engine.records import JobRecord
 from pilothouse.web import views, wire
 from pilothouse.web.call import Call
@@ -22,6 +22,8 @@ from pilothouse.web.zipped import zipped
 
 EVENTS_MAX = 1000
 PATH_MAX = 4096
+MOMENT_MAX = 253_402_300_799.0
+"""The end of the year 9999."""
 
 
 class _Head(msgspec.Struct, rename="camel"):
@@ -112,9 +114,10 @@ async def session_events(call: Call) -> Response:
         after = 0
     if _wants_stream(call):
         last = call.request.headers.get("last-event-id", "")
-        if last.isascii() and last.isdigit() and len(last) < 17 and int(last) <= head:
-            after = int(last)
-        return _stream(_sse(log.follow_batches(sid, after), None, foreign))
+        if not foreign and last.isascii() and last.isdigit() and len(last) < 17:
+            foreign = int(last) > head
+            after = 0 if foreign else int(last)
+        return _stream(call, _sse(log.follow_batches(sid, after), None, foreign))
     page = await log.page(sid, after, wire.number(call.request, "limit", 500, 1, EVENTS_MAX))
     gap = foreign or after + 1 < page.oldest
     return _events(log.epoch, page.oldest, page.head, gap, [r.body for r in page.rows])
@@ -128,7 +131,8 @@ async def job_events(call: Call) -> Response:
     if _wants_stream(call):
         if after > session.live.head:
             raise BadRequest("after: beyond the log's head")
-        return _stream(_sse(log.follow_batches(sid, after), job.id, False))
+        done = job.last_seq if job.state == "done" else None
+        return _stream(call, _sse(log.follow_batches(sid, after), job.id, False, after, done))
     asked = wire.number(call.request, "limit", 500, 1, EVENTS_MAX)
     bodies: list[bytes] = []
     oldest = head = 0
@@ -156,18 +160,28 @@ def _wants_stream(call: Call) -> bool:
     return "text/event-stream" in (call.request.headers.get("accept") or "")
 
 
-def _stream(content: AsyncIterator[bytes]) -> Response:
+def _stream(call: Call, content: AsyncIterator[bytes]) -> Response:
+    who, streams = call.principal, call.platform.streams
+    streams.room(who.credential)
+    content = streams.until_over(content, who.credential, call.platform.identity.left(who))
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
     return StreamingResponse(content, media_type="text/event-stream", headers=headers)
 
 
-async def _sse(batches: AsyncIterator[list[Row] | Gap], job: JobId | None, gap: bool) -> AsyncIterator[bytes]:
+async def _sse(
+    batches: AsyncIterator[list[Row] | Gap], job: JobId | None, gap: bool, after: int = 0, last: int | None = None
+) -> AsyncIterator[bytes]:
+    """`last`: where the job ended, if it has: nothing comes after it, whether its `complete` is still kept or not."""
     yield b": pilothouse\n\n"
+    if last is not None and after >= last:
+        return
     if gap:
         yield b'event: gap\ndata: {"from":1,"to":0}\n\n'
     async for batch in batches:
         if isinstance(batch, Gap):
             yield b'event: gap\ndata: {"from":%d,"to":%d}\n\n' % (batch.start, batch.end)
+            if last is not None and batch.end >= last:
+                return
             continue
         out: list[bytes] = []
         done = False
@@ -182,7 +196,7 @@ async def _sse(batches: AsyncIterator[list[Row] | Gap], job: JobId | None, gap: 
                 break
         if out:
             yield b"".join(out)
-        if done:
+        if done or (last is not None and batch[-1].seq >= last):
             return
 
 
@@ -202,10 +216,13 @@ async def list_files(call: Call) -> Response:
     files = call.platform.kit.sandboxes.files(SessionId(session.live.record.id))
     entries = await files.list(path)
     entries.sort(key=lambda e: (e.kind != "directory", e.name))
-    shown = [
-        {"name": e.name, "kind": e.kind, "size": e.size, "mtime": records.stamp(max(e.mtime, 0.0))} for e in entries
-    ]
+    shown = [{"name": e.name, "kind": e.kind, "size": e.size, "mtime": records.stamp(_moment(e))} for e in entries]
     return wire.Reply({"path": path, "entries": shown})
+
+
+def _moment(entry: FileEntry) -> float:
+    """An agent may give its files any time, also one that no calendar has."""
+    return min(max(entry.mtime, 0.0), MOMENT_MAX) if entry.mtime == entry.mtime else 0.0
 
 
 def _attachment(name: str, size: int | None = None) -> dict[str, str]:

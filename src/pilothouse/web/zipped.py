@@ -8,13 +8,16 @@ import io
 import zipfile
 from collections.abc import AsyncIterator
 
-from pilothouse.core.errors import NotFound
+from pilothouse.core.errors import BadRequest, NotFound
 from pilothouse.engine.ports import FileEntry, Files
 
 FILES_MAX = 100_000
 """Files of one zip; more is no download that a person wants."""
 BYTES_MAX = 8 * 1024**3
 """Bytes read for one zip: a sparse file of terabytes must not keep a server busy for a day."""
+
+
+FIRST, LAST = 315_619_200.0, 4_354_732_800.0
 
 
 class _Sink(io.RawIOBase):
@@ -49,10 +52,10 @@ async def zipped(files: Files, path: str) -> AsyncIterator[bytes]:
                 break
             try:
                 _, chunks = await files.read(name)
-            except NotFound:
+            except (NotFound, BadRequest):
                 left_out.append(name)
                 continue
-            with archive.open(_info(name, entry), "w", force_zip64=entry.size > 2**31 - 1) as member:
+            with archive.open(_info(name, entry), "w", force_zip64=True) as member:
                 async for chunk in chunks:
                     read += len(chunk)
                     await asyncio.to_thread(member.write, chunk)
@@ -67,7 +70,8 @@ async def zipped(files: Files, path: str) -> AsyncIterator[bytes]:
 
 
 def _info(name: str, entry: FileEntry) -> zipfile.ZipInfo:
-    moment = datetime.datetime.fromtimestamp(max(entry.mtime, 315_619_200.0), datetime.UTC)  # zip starts in 1980
+    # A zip knows the years 1980 to 2107; an agent may give its files any time.
+    moment = datetime.datetime.fromtimestamp(min(max(entry.mtime, FIRST), LAST), datetime.UTC)
     info = zipfile.ZipInfo(name, date_time=moment.timetuple()[:6])
     info.compress_type = zipfile.ZIP_DEFLATED
     info.external_attr = 0o100644 << 16
