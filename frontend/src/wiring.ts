@@ -28,6 +28,13 @@ export const client = new Client(
   (chatIds) => {
     if (chatIds.length > 0) void queries.invalidateQueries({ queryKey: ["sessions"] });
   },
+  ({ id, chatId, message, permissionMode, pictures = [] }) =>
+    api.createJob(chatId, {
+      prompt: message,
+      clientMessageId: id,
+      ...(permissionMode ? { permissionMode } : {}),
+      attachments: pictures.map(({ name, mediaType, data }) => ({ name, mediaType, data })),
+    }),
 );
 
 window.addEventListener("online", () => client.socket.hurry());

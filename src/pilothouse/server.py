@@ -18,6 +18,7 @@ import signal
 import socket
 import ssl
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,6 @@ from pilothouse.web.guard import LOOPBACK, Guard, Trust
 from pilothouse.web.plain import PlainDoor, plain_options
 from pilothouse.web.socket import Door
 from pilothouse.web.socket import Limits as SocketLimits
-from pilothouse.web.streams import Streams
 from pilothouse.web.switch import hot_options
 
 LOOPBACK_BINDS = {"127.0.0.1", "::1", "localhost"}
@@ -129,19 +129,19 @@ async def _serve(settings: Config) -> int:
         server = uvicorn.Server(_uvicorn(settings, platform, guard, ChatDoor(platform, guard, hub)))
         stack.callback(hub.all_away)
         await _welcome(settings, platform)
-        await _until_signal(server, listening, hub, platform.streams)
+        await _until_signal(server, listening, (hub.all_away, platform.streams.all_away))
         note.info("stopping", note="sessions go on under the keeper")
     lock.close()
     return 0
 
 
-async def _until_signal(server: uvicorn.Server, listening: socket.socket, hub: Hub, streams: Streams) -> None:
+async def _until_signal(server: uvicorn.Server, listening: socket.socket, away: Sequence[Callable[[], None]]) -> None:
     """Serves until SIGTERM or SIGINT; viewers are sent away first, so that they come back to the next server."""
     loop = asyncio.get_running_loop()
 
     def leave() -> None:
-        hub.all_away()
-        streams.all_away()
+        for send in away:
+            send()
         server.should_exit = True
 
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]

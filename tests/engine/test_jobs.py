@@ -176,6 +176,25 @@ async def test_nothing_is_lost_or_doubled_over_a_restart_and_the_prompt_is_not_r
     assert runner.fences == sorted(set(runner.fences))
 
 
+async def test_what_is_sent_again_is_in_the_log_once(bench: Bench) -> None:
+    """The server died between its commit and its acknowledgement, or the runner lies about what was acknowledged."""
+    session = await bench.session()
+    job, runner = await bench.run(session)
+    runner.forgets_acks = True
+    runner.say(*[ev.Stream(content=str(i), message_id="m") for i in range(10)])
+    await bench.until(session, ev.Stream, 10)
+    for _ in range(2):
+        await bench.restart()
+        session = await bench.sessions.get(session.live.record.id, "local")
+    assert runner.wire is not None
+    runner.wire.cut()
+    runner.say(ev.Stream(content="10", message_id="m"))
+    runner.end_turn(job.id)
+    events = await bench.until(session, ev.Complete)
+    assert [e.content for e in events if isinstance(e, ev.Stream)] == [str(i) for i in range(11)]
+    assert await bench.store.marked(f"runner:{runner.id}") == runner.n
+
+
 async def test_a_turn_of_the_agents_own_outlives_the_server_too(bench: Bench) -> None:
     session = await bench.session()
     job, runner = await bench.run(session)

@@ -90,7 +90,9 @@ class Program:
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         try:
-            out, err = await asyncio.wait_for(process.communicate(input.encode() if input else None), timeout)
+            out, err = await asyncio.wait_for(
+                process.communicate(input.encode() if input is not None else None), timeout
+            )
         except TimeoutError:
             process.kill()
             raise

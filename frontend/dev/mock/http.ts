@@ -1,6 +1,7 @@
 /** The HTTP API of the mock. */
 import { randomBytes, randomUUID } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
+import { runJob } from "./script.ts";
 import { describe, ME, now } from "./world.ts";
 import type { Json, World } from "./world.ts";
 
@@ -85,6 +86,13 @@ function route(world: World, method: string, url: URL, body: Json): Answer {
     const entries = TREE[path];
     if (!entries) throw new Refusal(404, "not_found", "No such directory.");
     return [200, { path, entries: entries.map(([name, what, size]) => ({ name, kind: what, size, mtime: now() })) }];
+  }
+  if (part === "jobs" && method === "POST") {
+    const job = randomUUID();
+    const attachments = (body.attachments as Json[] | undefined)?.map(({ name, mediaType, data }) => ({ name, mediaType, size: Math.floor((String(data).length * 3) / 4) }));
+    world.append(session, { type: "chat", jobId: job, message: body.prompt, by: ME, clientMessageId: body.clientMessageId, ...(attachments ? { attachments } : {}) });
+    void runJob(world, session, job, String(body.prompt));
+    return [202, { id: job }];
   }
   if (part === "stop") return (session.stopped = true), [204];
   if (method === "DELETE") return world.sessions.delete(id), [204];

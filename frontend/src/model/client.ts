@@ -2,7 +2,8 @@
 import type { ServerFrame } from "../protocol/frames.ts";
 import { ChatSocket } from "../net/socket.ts";
 import { emptyLive, foldFrames } from "./feed.ts";
-import type { Outgoing, Store } from "./store.ts";
+import { HttpError, sayError } from "../net/http.ts";
+import type { Outgoing, Picture, Store } from "./store.ts";
 
 /** A hidden tab gets no animation frames; it folds at this pace. */
 const HIDDEN_PACE_MS = 250;
@@ -20,6 +21,7 @@ export class Client {
     url: string,
     onDoubt: () => void,
     private readonly onChange: (chatIds: readonly string[]) => void,
+    private readonly makeJob: (one: Outgoing) => Promise<unknown>,
   ) {
     this.socket = new ChatSocket({
       url,
@@ -43,9 +45,10 @@ export class Client {
     return this.socket.follow(chatId);
   }
 
-  prompt(chatId: string, message: string, how: { steer?: boolean; permissionMode?: string } = {}): void {
+  prompt(chatId: string, message: string, how: { steer?: boolean; permissionMode?: string; pictures?: readonly Picture[] } = {}): void {
     const outgoing: Outgoing = { id: crypto.randomUUID(), chatId, message, steer: how.steer ?? false };
     if (how.permissionMode) outgoing.permissionMode = how.permissionMode;
+    if (how.pictures?.length) outgoing.pictures = how.pictures;
     this.store.setState((state) => ({ outgoing: [...state.outgoing, outgoing] }));
     this.post(outgoing);
   }
@@ -76,6 +79,7 @@ export class Client {
   }
 
   private post(one: Outgoing): void {
+    if (one.pictures) return this.submit(one);
     const { id, chatId, message, steer, permissionMode } = one;
     this.socket.send({
       type: "chat",
@@ -84,6 +88,15 @@ export class Client {
       clientMessageId: id,
       ...(steer ? { steer } : {}),
       ...(permissionMode ? { permissionMode } : {}),
+    });
+  }
+
+  /** Pictures are too much for one message of the socket. Without an answer it goes out again after a reconnect. */
+  private submit(one: Outgoing): void {
+    this.makeJob(one).catch((error: unknown) => {
+      const refused = error instanceof HttpError && error.status >= 400 && error.status < 500;
+      if (refused) this.refuse({ ref: one.id, code: error.code, message: error.message });
+      else if (this.store.getState().connection === "open") this.refuse({ ref: one.id, code: "unavailable", message: sayError(error) });
     });
   }
 

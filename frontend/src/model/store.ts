@@ -3,6 +3,14 @@ import { createStore } from "zustand/vanilla";
 import type { Connection } from "../net/socket.ts";
 import type { Live } from "./feed.ts";
 
+/** A picture that goes with a prompt; `data` is base64. */
+export interface Picture {
+  name: string;
+  mediaType: string;
+  size: number;
+  data: string;
+}
+
 /** A prompt that was sent and is not in the log yet. */
 export interface Outgoing {
   id: string;
@@ -10,6 +18,7 @@ export interface Outgoing {
   message: string;
   steer: boolean;
   permissionMode?: string;
+  pictures?: readonly Picture[];
   rejected?: string;
 }
 

@@ -48,6 +48,13 @@ export interface NewSession {
   model?: string;
 }
 
+export interface NewJob {
+  prompt: string;
+  clientMessageId: string;
+  permissionMode?: string;
+  attachments: { name: string; mediaType: string; data: string }[];
+}
+
 export type Approval = Omit<EventOf<"approval_required">, "type" | "seq"> & { state: string };
 export interface Decision {
   approved: boolean;
@@ -87,6 +94,7 @@ export const makeApi = (http: Http) => ({
     http.send<Session>("PATCH", `api/sessions/${id(session)}`, body),
   deleteSession: (session: string) => http.send<undefined>("DELETE", `api/sessions/${id(session)}`),
   stopSession: (session: string) => http.send<undefined>("POST", `api/sessions/${id(session)}/stop`),
+  createJob: (session: string, body: NewJob) => http.send<unknown>("POST", `api/sessions/${id(session)}/jobs`, body),
   approval: (approval: string) => http.get<Approval>(`api/approvals/${id(approval)}`),
   decide: (approval: string, body: Decision) => http.send<Approval>("POST", `api/approvals/${id(approval)}`, body),
   answer: (question: string, answers: Record<string, string>) =>

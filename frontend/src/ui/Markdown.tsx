@@ -45,7 +45,7 @@ const COMPONENTS: Components = {
       <span>[image{alt ? `: ${alt}` : ""}]</span>
     ),
   pre: ({ children }) => (
-    <div className="code">
+    <div className="code" data-language={languageOf(children) || undefined}>
       <div className="codehead">
         <span>{languageOf(children)}</span>
         <CopyButton text={() => textOf(children)} label="Copy the code" />

@@ -1,4 +1,6 @@
-/** How figures and times are said. */
+/** How figures, times, names and reasons are said. */
+import { plain } from "../protocol/reveal.ts";
+
 const UNITS: [Intl.RelativeTimeFormatUnit, number][] = [
   ["year", 31_536_000],
   ["month", 2_592_000],
@@ -44,6 +46,31 @@ export const clock = (time: string | undefined): string => {
 };
 
 export const plural = (n: number, one: string, many = `${one}s`): string => `${n} ${n === 1 ? one : many}`;
+
+/** A principal by its label: a key says that it is one. */
+export const who = (by: string): string => {
+  const name = plain(by);
+  return name.startsWith("key:") ? `${name.slice(4)} (API key)` : name;
+};
+
+const REASONS: Record<string, string> = {
+  session_lost: "The session was lost.",
+  agent_failed: "The agent could not be started.",
+  budget_exceeded: "The budget is used up.",
+  timeout: "The time for this job is over.",
+  model_error_400: "The model refused the request.",
+  model_error_401: "The model's credential was refused.",
+  model_error_403: "The model's credential may not do this.",
+  model_error_429: "The model has too many requests.",
+  model_error_529: "The model is overloaded.",
+};
+
+/** Why a job ended as it did: a code in words, what was said, and the code for a search. */
+export function sayReason(reason: string | undefined, result: string): string {
+  const said = result.trim() === reason ? "" : result.trim();
+  if (!reason || !/^[a-z0-9_]+$/.test(reason)) return [reason ?? "", said].filter(Boolean).join("\n");
+  return [REASONS[reason] ?? "", said, `(${reason})`].filter(Boolean).join("\n");
+}
 
 export interface ModeWords {
   label: string;

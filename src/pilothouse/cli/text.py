@@ -35,6 +35,11 @@ def exact(text: str) -> str:
     return "".join(c if c == "\n" or c == "\t" or _shows(c) else f"<U+{ord(c):04X}>" for c in text)
 
 
+def name(text: str) -> str:
+    """A file's name on one line: line ends and tabs are written out as well."""
+    return re.sub("[\n\t]", _named, exact(text))
+
+
 def _shows(char: str) -> bool:
     category = unicodedata.category(char)
     if category in _INVISIBLE or char in _BLANK or (category == "Zs" and char != " "):

@@ -127,7 +127,10 @@ def allowed_tools(entries: Sequence[str], offered: frozenset[str] | None = None)
     for entry in entries:
         if not isinstance(entry, str):
             raise BadRequest("allowedTools: expected texts")
-        one = pattern(entry)
+        try:
+            one = pattern(entry)
+        except BadRequest as refused:
+            raise BadRequest(f"allowedTools: {refused.message}") from None
         names = tools.ALIASES.get(one.tool, (one.tool,))
         if not all(n in tools.KINDS or n.startswith("mcp__") or n in (offered or ()) for n in names):
             raise BadRequest(f"allowedTools: unknown tool {one.tool!r}")

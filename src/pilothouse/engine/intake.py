@@ -6,10 +6,13 @@ end is a transaction of its own. Answers that need no person go down only after 
 
 from __future__ import annotations
 
+import contextlib
+
 import msgspec
 
 from pilothouse.core import events as ev
 from pilothouse.core import link
+from pilothouse.core.errors import PilothouseError
 from pilothouse.core.said import clean
 from pilothouse.engine import records
 from pilothouse.engine.approvals import Approvals
@@ -96,7 +99,11 @@ class Intake:
         state = await live.state()
         if state.alive and state.runner:
             return False
-        why = state.exit or "its processes ended"
+        if state.alive and not live.ending:
+            # What the runner leaves behind has nobody to ask any more, and nobody to answer for it.
+            with contextlib.suppress(PilothouseError):
+                await live.kit.sandboxes.stop(live.record.id)
+        why = state.exit or "the runner died"
         if live.ending:
             await self.jobs.lost(live.ending, "stopped")
         else:

@@ -244,6 +244,8 @@ class Jobs:
         try:
             state = await live.state()
             if not (state.alive and state.runner):
+                if state.alive:
+                    await live.kit.sandboxes.stop(live.record.id)  # what a runner that died left behind
                 await self.lost("The session ended while the server was away.", "session_lost")
                 async with live.lock:
                     record = live.changed(state="stopped")
@@ -402,12 +404,14 @@ class Jobs:
             job = self.known.get(JobId(turn.turn_id))
         if job is None or job.state != "running":
             return False
-        outcome = turn.outcome
-        if job.interrupted_by and outcome != "succeeded":
+        outcome, reason, result = turn.outcome, turn.reason, turn.result
+        if self._live.ending and outcome != "succeeded":
+            # The runner's last words as it was told to go; the person's act is what happened.
+            outcome, reason, result = "interrupted", "stopped", self._live.ending
+        elif job.interrupted_by and outcome != "succeeded":
             outcome = "interrupted"
         await self._finish(
-            job, outcome, turn.result, reason=turn.reason, num_turns=turn.num_turns, duration_ms=turn.duration_ms,
-            mark=mark,
+            job, outcome, result, reason=reason, num_turns=turn.num_turns, duration_ms=turn.duration_ms, mark=mark
         )  # fmt: skip
         return True
 
@@ -528,7 +532,7 @@ class Jobs:
     async def lost(self, text: str, reason: str) -> None:
         """The runner is gone: whatever it had in hand has failed, nothing of it is run again."""
         for job in [j for j in self.known.values() if j.state == "running"]:
-            outcome: ev.Outcome = "interrupted" if job.interrupted_by else "failed"
+            outcome: ev.Outcome = "interrupted" if job.interrupted_by or reason == "stopped" else "failed"
             await self.finish(job, outcome, text, reason=reason)
         if not (self._approvals.pending or self._questions.pending):
             return

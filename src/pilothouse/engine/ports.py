@@ -184,6 +184,16 @@ class Wire(Protocol):
     async def close(self) -> None: ...
 
 
+class Content(Protocol):
+    """An open file's bytes, in chunks, once."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    def close(self) -> None:
+        """Also for one that was not read, or not to its end."""
+        ...
+
+
 class Files(Protocol):
     """A session's workspace, never by path of the host: look-ups stay beneath its directory and follow no link out."""
 
@@ -191,8 +201,8 @@ class Files(Protocol):
         """Raises NotFound, BadRequest (path)."""
         ...
 
-    async def read(self, path: str) -> tuple[FileEntry, AsyncIterator[bytes]]:
-        """A regular file in chunks. Raises NotFound, BadRequest (not a regular file)."""
+    async def read(self, path: str) -> tuple[FileEntry, Content]:
+        """A regular file, to be closed. Raises NotFound, BadRequest (not a regular file)."""
         ...
 
     def walk(self, path: str) -> AsyncIterator[tuple[str, FileEntry]]:

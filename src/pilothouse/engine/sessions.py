@@ -88,7 +88,7 @@ class Sessions:
         model: str | None,
         resends: list[str],
     ) -> Session:
-        agent = agent or self.kit.limits.agent
+        agent = self.kit.limits.agent if agent is None else agent
         if agent not in self.kit.agents:
             raise BadRequest(f"agent: {agent[:50]!r} is none of {', '.join(self.kit.agents)}")
         if not self.probe.usable:
@@ -99,7 +99,7 @@ class Sessions:
             source = self.kit.sandboxes.check(source)
         now = records.stamp(self.kit.clock.now())
         title, model = check_title(title or ""), check_model(model or "")
-        mode = policy.mode(permission_mode or self.kit.limits.permission_mode)
+        mode = policy.mode(self.kit.limits.permission_mode if permission_mode is None else permission_mode)
         spare = self.spares.take(agent) if source is None else None  # the last thing that may be refused is past
         record = SessionRecord(
             id=spare or SessionId(records.new_id()),
@@ -203,7 +203,9 @@ class Sessions:
             prompt=prompt,
             by=by,
             created_at=session.live.now(),
-            permission_mode=policy.mode(permission_mode or session.live.record.permission_mode),
+            permission_mode=policy.mode(
+                session.live.record.permission_mode if permission_mode is None else permission_mode
+            ),
             model=check_model(model) if model else None,
             allowed_tools=allowed_tools,
             max_cost_usd=max_cost_usd,

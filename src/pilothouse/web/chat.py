@@ -18,7 +18,7 @@ from pilothouse.core.attach import pictures
 from pilothouse.core.errors import BadRequest, Conflict, NotFound, PilothouseError, TooMany
 from pilothouse.core.ids import ApprovalId, QuestionId, SessionId
 from pilothouse.engine.log import Gap
-from pilothouse.engine.ports import StoreFailed
+from pilothouse.engine.ports import Row, StoreFailed
 from pilothouse.engine.sessions import Session
 from pilothouse.web import wire
 from pilothouse.web.call import Platform
@@ -27,6 +27,8 @@ from pilothouse.web.socket import Accept, Frames, Message, Refuse, Socket, Upgra
 
 SUBSCRIPTIONS_MAX = 50
 """Sessions followed on one socket: a page shows one, a wall of them a few dozen."""
+FRAMED_MAX = 256 * 1024
+"""Bytes of frames remembered per watched session: what is new, not a replay from the start."""
 SLOW_S = 60.0
 """How long a viewer may leave its socket unread."""
 CLOSE_FAILED = 1011
@@ -42,6 +44,7 @@ class Hub:
     def __init__(self) -> None:
         self._viewers: defaultdict[SessionId, set[Connection]] = defaultdict(set)
         self._open: defaultdict[str, set[Connection]] = defaultdict(set)
+        self._framed: dict[SessionId, tuple[int, int, Frames]] = {}
 
     def count(self, session: SessionId) -> int:
         return len(self._viewers[session]) if session in self._viewers else 0
@@ -55,11 +58,23 @@ class Hub:
         self._tell(session)
         if not self._viewers[session]:
             del self._viewers[session]
+            self._framed.pop(session, None)
 
     def _tell(self, session: SessionId) -> None:
         frame = chat.encode_frame(chat.Viewers(chat_id=session, viewers=len(self._viewers[session])))
         for viewer in self._viewers[session]:
             viewer.socket.send_text(frame)
+
+    def frames(self, session: SessionId, rows: list[Row]) -> Frames:
+        """The rows as WebSocket frames, made once for all viewers that are at the same place."""
+        first, last = rows[0].seq, rows[-1].seq
+        known = self._framed.get(session)
+        if known is not None and known[:2] == (first, last):
+            return known[2]
+        made = Frames.of([row.body for row in rows])
+        if len(made.raw) <= FRAMED_MAX:
+            self._framed[session] = (first, last, made)
+        return made
 
     def opened(self, connection: Connection) -> None:
         mine = self._open[connection.principal.credential]
@@ -306,7 +321,7 @@ class Connection:
             if isinstance(batch, Gap):
                 self._send(chat.Gap(chat_id=sid, from_=batch.start, to=batch.end))
             else:
-                self.socket.send_frames(Frames.of([row.body for row in batch]))
+                self.socket.send_frames(self._hub.frames(sid, batch))
                 after = batch[-1].seq
             if 0 <= head <= after:
                 self._send(chat.CaughtUp(chat_id=sid, seq=after))

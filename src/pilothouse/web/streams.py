@@ -1,7 +1,7 @@
-"""Answers that do not end by themselves: each is ended with its credential, and when the server goes.
+"""Answers that take long: events without end, downloads. They end with their credential, and leave nothing open.
 
-A follower of the log waits for ever. What it sends is interleaved with comments, so that a proxy keeps the connection
-and a client that has gone is noticed.
+A stream of events that is cut has a proper end: its reader comes back with its cursor, and is told 401 then. A download
+that is cut breaks off instead, or half a file would look like a whole one.
 """
 
 from __future__ import annotations
@@ -9,70 +9,77 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Iterator
 
-from pilothouse.core.errors import TooMany
-
-BEAT_S = 20.0
-"""Below the idle time-outs of common proxies (30-60 s)."""
-BEAT = b": still here\n\n"
-STREAMS_MAX = 500
-"""Open streams of one credential; a fault in a client must not take all of the server's memory."""
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 
 class Streams:
-    """Those that are open, by credential."""
+    """What is being sent, by credential."""
 
     def __init__(self) -> None:
-        self._open: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._open: defaultdict[str, set[Streamed]] = defaultdict(set)
 
-    def room(self, credential: str) -> None:
-        """Raises TooMany."""
-        if len(self._open.get(credential, ())) >= STREAMS_MAX:
-            raise TooMany(f"{STREAMS_MAX} event streams of this credential are open already.")
+    @contextlib.contextmanager
+    def keep(self, stream: Streamed) -> Iterator[None]:
+        self._open[stream.credential].add(stream)
+        try:
+            yield
+        finally:
+            self._open[stream.credential].discard(stream)
+            if not self._open[stream.credential]:
+                del self._open[stream.credential]
 
     def revoked(self, credential: str) -> None:
-        for over in self._open.get(credential, ()):
-            over.set()
+        for stream in self._open.get(credential, ()):
+            stream.cut.set()
 
     def all_away(self) -> None:
-        for credential in list(self._open):
-            self.revoked(credential)
+        """The server goes: who follows events may come back. Downloads have the time that the server gives them."""
+        for mine in self._open.values():
+            for stream in mine:
+                if stream.endless:
+                    stream.cut.set()
 
-    async def until_over(
-        self, content: AsyncIterator[bytes], credential: str, left: float | None, beat_s: float = BEAT_S
-    ) -> AsyncIterator[bytes]:
-        """`content` with beats in its silences, until it ends, or its credential, or the server. `left`: seconds."""
-        over = asyncio.Event()
-        self._open[credential].add(over)
-        timer = asyncio.get_running_loop().call_later(left, over.set) if left is not None else None
-        ending = asyncio.ensure_future(over.wait())
-        following: asyncio.Future[bytes | None] | None = None
+
+class Streamed(StreamingResponse):
+    """`let_go` is called when it ends, however it ends: `content` may not have begun by then."""
+
+    def __init__(
+        self,
+        content: AsyncGenerator[bytes, None],
+        streams: Streams,
+        credential: str,
+        *,
+        media_type: str,
+        headers: dict[str, str],
+        endless: bool = False,
+        let_go: Callable[[], None] | None = None,
+    ) -> None:
+        super().__init__(content, media_type=media_type, headers=headers)
+        self.credential = credential
+        self.endless = endless
+        self.cut = asyncio.Event()
+        self._content = content
+        self._streams = streams
+        self._let_go = let_go
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        sending = asyncio.create_task(super().__call__(scope, receive, send))
+        cut = asyncio.create_task(self.cut.wait())
         try:
-            while not over.is_set():
-                following = following or asyncio.ensure_future(_next(content))
-                both: list[asyncio.Future[Any]] = [following, ending]
-                done, _ = await asyncio.wait(both, timeout=beat_s, return_when=asyncio.FIRST_COMPLETED)
-                if not done:
-                    yield BEAT
-                if following in done:
-                    part, following = following.result(), None
-                    if part is None:
-                        return
-                    yield part
+            with self._streams.keep(self):
+                await asyncio.wait((sending, cut), return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                await sending
         finally:
-            self._open[credential].discard(over)
-            if not self._open[credential]:
-                del self._open[credential]
-            if timer is not None:
-                timer.cancel()
-            ending.cancel()
-            if following is not None:
-                following.cancel()
-                with contextlib.suppress(asyncio.CancelledError, Exception):
-                    await following
-
-
-async def _next(content: AsyncIterator[bytes]) -> bytes | None:
-    return await anext(content, None)
+            for task in (sending, cut):
+                task.cancel()
+            await asyncio.gather(sending, cut, return_exceptions=True)
+            await self._content.aclose()
+            if self._let_go is not None:
+                self._let_go()
+        if self.endless and self.cut.is_set():
+            with contextlib.suppress(OSError):
+                await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import urllib.parse
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Callable
 
 import msgspec
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from pilothouse.core.attach import pictures
 from pilothouse.core.chat import Attached
@@ -14,10 +14,11 @@ from pilothouse.core.errors import BadRequest, Conflict
 from pilothouse.core.ids import JobId, SessionId
 from pilothouse.engine import records
 from pilothouse.engine.log import Gap
-from pilothouse.engine.ports import FileEntry, Row
+from pilothouse.engine.ports import Content, FileEntry, Row
 from pilothouse.engine.records import JobRecord
 from pilothouse.web import views, wire
 from pilothouse.web.call import Call
+from pilothouse.web.streams import Streamed
 from pilothouse.web.zipped import zipped
 
 EVENTS_MAX = 1000
@@ -160,17 +161,19 @@ def _wants_stream(call: Call) -> bool:
     return "text/event-stream" in (call.request.headers.get("accept") or "")
 
 
-def _stream(call: Call, content: AsyncIterator[bytes]) -> Response:
-    who, streams = call.principal, call.platform.streams
-    streams.room(who.credential)
-    content = streams.until_over(content, who.credential, call.platform.identity.left(who))
+def _stream(call: Call, content: AsyncGenerator[bytes, None]) -> Response:
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    return StreamingResponse(content, media_type="text/event-stream", headers=headers)
+    streams, credential = call.platform.streams, call.principal.credential
+    return Streamed(content, streams, credential, media_type="text/event-stream", headers=headers, endless=True)
 
 
 async def _sse(
-    batches: AsyncIterator[list[Row] | Gap], job: JobId | None, gap: bool, after: int = 0, last: int | None = None
-) -> AsyncIterator[bytes]:
+    batches: AsyncGenerator[list[Row] | Gap, None],
+    job: JobId | None,
+    gap: bool,
+    after: int = 0,
+    last: int | None = None,
+) -> AsyncGenerator[bytes, None]:
     """`last`: where the job ended, if it has: nothing comes after it, whether its `complete` is still kept or not."""
     yield b": pilothouse\n\n"
     if last is not None and after >= last:
@@ -241,7 +244,23 @@ async def get_file(call: Call) -> Response:
     session = await call.session()
     entry, chunks = await call.platform.kit.sandboxes.files(session.live.record.id).read(_path(call))
     # No content-length: an agent may be writing the file while it is read.
-    return StreamingResponse(chunks, media_type="application/octet-stream", headers=_attachment(entry.name))
+    return _download(call, _passed_on(chunks), "application/octet-stream", entry.name, chunks.close)
+
+
+async def _passed_on(content: Content) -> AsyncGenerator[bytes, None]:
+    async for chunk in content:
+        yield chunk
+
+
+def _download(
+    call: Call,
+    content: AsyncGenerator[bytes, None],
+    media_type: str,
+    name: str,
+    let_go: Callable[[], None] | None = None,
+) -> Response:
+    streams, credential = call.platform.streams, call.principal.credential
+    return Streamed(content, streams, credential, media_type=media_type, headers=_attachment(name), let_go=let_go)
 
 
 async def get_zip(call: Call) -> Response:
@@ -250,4 +269,4 @@ async def get_zip(call: Call) -> Response:
     files = call.platform.kit.sandboxes.files(session.live.record.id)
     await files.list(path)  # the folder is there, or the answer is an error and not a broken zip
     name = path.rstrip("/").rpartition("/")[2] or f"workspace-{session.live.record.id[:8]}"
-    return StreamingResponse(zipped(files, path), media_type="application/zip", headers=_attachment(f"{name}.zip"))
+    return _download(call, zipped(files, path), "application/zip", f"{name}.zip")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import io
 import zipfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
-from pilothouse.core.errors import BadRequest, NotFound
+from pilothouse.core.errors import BadRequest, NotFound, TooLarge
 from pilothouse.engine.ports import FileEntry, Files
 
 FILES_MAX = 100_000
@@ -39,34 +40,48 @@ class _Sink(io.RawIOBase):
         return b"".join(parts)
 
 
-async def zipped(files: Files, path: str) -> AsyncIterator[bytes]:
-    """The zip's bytes. A file that vanishes or changes its kind on the way is left out and named in `_LEFT_OUT.txt`."""
+async def zipped(files: Files, path: str) -> AsyncGenerator[bytes, None]:
+    """The zip's bytes. What vanishes or cannot be read is left out and told in `_LEFT_OUT.txt`."""
     sink = _Sink()
     left_out: list[str] = []
-    count = read = 0
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED, allowZip64=True) as archive:
-        async for name, entry in files.walk(path):
-            count += 1
-            if count > FILES_MAX or read > BYTES_MAX:
-                left_out.append("everything after this: the zip is at its limit")
-                break
-            try:
-                _, chunks = await files.read(name)
-            except (NotFound, BadRequest):
-                left_out.append(name)
-                continue
-            with archive.open(_info(name, entry), "w", force_zip64=True) as member:
-                async for chunk in chunks:
-                    read += len(chunk)
-                    await asyncio.to_thread(member.write, chunk)
-                    if out := sink.take():
-                        yield out
-                    if read > BYTES_MAX:
-                        left_out.append(f"the rest of {name}")
-                        break
+        try:
+            async with contextlib.aclosing(_members(archive, sink, files, path, left_out)) as parts:
+                async for part in parts:
+                    yield part
+        except TooLarge as why:
+            left_out.append(f"everything after this: {why.message}")
         if left_out:
             archive.writestr("_LEFT_OUT.txt", "\n".join(left_out[:1000]) + "\n")
     yield sink.take()
+
+
+async def _members(
+    archive: zipfile.ZipFile, sink: _Sink, files: Files, path: str, left_out: list[str]
+) -> AsyncGenerator[bytes, None]:
+    """Raises TooLarge where the zip must end."""
+    count = read = 0
+    async for name, _ in files.walk(path):
+        count += 1
+        if count > FILES_MAX or read > BYTES_MAX:
+            raise TooLarge("the zip is at its limit")
+        try:
+            entry, chunks = await files.read(name)
+        except (NotFound, BadRequest, TooLarge) as why:
+            left_out.append(f"{name}: {why.message}")
+            continue
+        with (
+            contextlib.closing(chunks),
+            archive.open(_info(name, entry), "w", force_zip64=True) as member,
+        ):
+            async for chunk in chunks:
+                read += len(chunk)
+                await asyncio.to_thread(member.write, chunk)
+                if out := sink.take():
+                    yield out
+                if read > BYTES_MAX:
+                    left_out.append(f"the rest of {name}")
+                    break
 
 
 def _info(name: str, entry: FileEntry) -> zipfile.ZipInfo:

@@ -5,6 +5,7 @@ import type { ApprovalItem } from "../../protocol/view.ts";
 import { asText, summaryOf } from "../../ui/input.ts";
 import { Exact, ExactBox } from "../../ui/Exact.tsx";
 import { UnstyledButton } from "@mantine/core";
+import { who } from "../../ui/words.ts";
 import { Pending } from "./Pending.tsx";
 
 const HOW = {
@@ -28,7 +29,7 @@ function Resolved({ item, resolved }: { item: ApprovalItem; resolved: NonNullabl
       <UnstyledButton className="resolvedline" aria-expanded={open} onClick={() => setOpen(!open)}>
         {how.icon}
         <span>
-          {how.words} by {plain(resolved.by)}
+          {how.words} by {who(resolved.by)}
           {resolved.updatedInput === undefined ? "" : ", edited"}
           {option?.scope && option.scope !== "once" ? ` · remembered for the ${option.scope}` : ""}
         </span>

@@ -134,7 +134,7 @@ export function Pending({ event }: { event: Asked }) {
             ))}
         </div>
         {long && !unfolded && ready ? (
-          <Button size="xs" variant="default" onClick={() => unfold(true)} data-testid="show-all" rightSection={<Kbd size="xs">S</Kbd>}>
+          <Button size="xs" variant="default" onClick={() => unfold(true)} data-testid="show-all" rightSection={<Kbd size="xs" className="key">S</Kbd>}>
             Show all of the input to approve it
           </Button>
         ) : null}
@@ -162,9 +162,9 @@ export function Pending({ event }: { event: Asked }) {
         {form === "deny" ? <DenyForm busy={state.busy} onCancel={() => setForm(undefined)} onDeny={(message) => answer({ approved: false, option: noOption, message })} /> : null}
         {form === "edit" ? <EditForm input={asked.input} busy={state.busy} onCancel={() => setForm(undefined)} onApprove={(updatedInput) => answer({ approved: true, option: once, updatedInput })} /> : null}
         {form === undefined ? (
-          <Group gap={8}>
+          <Group gap={8} className="answers">
             {once || asked.options.length === 0 ? (
-              <Button size="sm" onClick={approve} disabled={!seen} loading={state.busy} rightSection={<Kbd size="xs">A</Kbd>} data-testid="approve">
+              <Button size="sm" onClick={approve} disabled={!seen} loading={state.busy} rightSection={<Kbd size="xs" className="key">A</Kbd>} data-testid="approve">
                 {once?.label ?? "Approve"}
               </Button>
             ) : null}
@@ -173,7 +173,7 @@ export function Pending({ event }: { event: Asked }) {
                 {option.label}
               </Button>
             ))}
-            <Button size="sm" variant="default" onClick={deny} disabled={!armed || state.busy} rightSection={<Kbd size="xs">D</Kbd>} data-testid="deny">
+            <Button size="sm" variant="default" onClick={deny} disabled={!armed || state.busy} rightSection={<Kbd size="xs" className="key">D</Kbd>} data-testid="deny">
               {noOption?.label ?? "Deny"}
             </Button>
             {no.filter((one) => one !== noOption).map((option) => (

@@ -2,9 +2,9 @@ import { Alert, Badge, Button, Checkbox, Group, Radio, Stack, Text, TextInput } 
 import { MessageCircleQuestion } from "lucide-react";
 import { memo, useRef, useState } from "react";
 import type { EventOf, Question } from "../../protocol/events.ts";
-import { plain } from "../../protocol/reveal.ts";
 import type { QuestionItem } from "../../protocol/view.ts";
 import { HttpError, sayError } from "../../net/http.ts";
+import { who } from "../../ui/words.ts";
 import { api } from "../../wiring.ts";
 import { Countdown } from "./Countdown.tsx";
 import { useArrival } from "./keys.ts";
@@ -35,7 +35,7 @@ function Answered({ item, answered }: { item: QuestionItem; answered: EventOf<"q
       <div className="resolvedline">
         <MessageCircleQuestion size={16} />
         {OUTCOMES[answered.outcome]}
-        {answered.by ? ` by ${plain(answered.by)}` : ""}
+        {answered.by ? ` by ${who(answered.by)}` : ""}
       </div>
       <dl className="cardbody" style={{ paddingTop: 0, margin: 0 }}>
         {item.event.questions.map((one) => (

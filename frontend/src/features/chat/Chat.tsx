@@ -9,6 +9,7 @@ import { plural } from "../../ui/words.ts";
 import { Composer } from "./Composer.tsx";
 import { Log } from "./Log.tsx";
 import { StatusLine } from "./StatusLine.tsx";
+import { useOutOfSight } from "./sight.ts";
 import { useAnnounced } from "./announce.ts";
 
 const Files = lazy(async () => ({ default: (await import("../files/Files.tsx")).Files }));
@@ -19,6 +20,8 @@ export function Chat({ id, me, onGone }: { id: string; me: Me; onGone: () => voi
   const session = sessions.data?.find((one) => one.id === id);
   const [filesOpen, files] = useDisclosure(false);
   const announced = useAnnounced(live);
+  const asked = [...(live?.view.pendingApprovals ?? []), ...(live?.view.pendingQuestions ?? [])];
+  const unseen = useOutOfSight(asked.join(" "));
   const jump = useCallback(() => {
     document.querySelector<HTMLElement>('[data-pending-card="true"]')?.focus();
   }, []);
@@ -40,7 +43,6 @@ export function Chat({ id, me, onGone }: { id: string; me: Me; onGone: () => voi
   const title = plain(view?.title ?? session?.title ?? "") || "Untitled session";
   const weak = view?.isolation === "none" || view?.isolation === "reduced";
   const viewers = live?.viewers ?? 0;
-  const pending = (view?.pendingApprovals.length ?? 0) + (view?.pendingQuestions.length ?? 0);
   return (
     <section className="chat" aria-label="Conversation">
       <header className="chathead">
@@ -87,9 +89,9 @@ export function Chat({ id, me, onGone }: { id: string; me: Me; onGone: () => voi
         {announced}
       </div>
       <div className="foot">
-        {pending > 0 ? (
+        {unseen ? (
           <div className="waiting" data-testid="waiting">
-            <span>{plural(pending, "answer")} needed from you</span>
+            <span>{plural(asked.length, "answer")} needed from you</span>
             <Button size="compact-sm" variant="filled" color="orange" onClick={jump}>
               Review
             </Button>

@@ -6,6 +6,8 @@ import { useLiveState } from "../../model/hooks.ts";
 import type { Me, Session } from "../../net/api.ts";
 import { modeWords } from "../../ui/words.ts";
 import { client } from "../../wiring.ts";
+import { PictureButton, PictureStrip } from "./PictureField.tsx";
+import { usePictures } from "./pictures.ts";
 
 /** Two presses of Escape within this time interrupt the job. */
 const DOUBLE_MS = 800;
@@ -21,6 +23,7 @@ export function Composer({ id, live, session, me }: Props) {
   const [text, setText] = useState("");
   const [how, setHow] = useState<"steer" | "queue">("steer");
   const connection = useLiveState((state) => state.connection);
+  const pictures = usePictures();
   const field = useRef<HTMLTextAreaElement>(null);
   const running = live?.running ?? false;
   const escaped = useInterruptKey(id, running);
@@ -28,9 +31,12 @@ export function Composer({ id, live, session, me }: Props) {
   const ready = text.trim() !== "" && !tooLong && connection !== "refused";
   const mode = live?.view.mode ?? session?.permissionMode ?? "acceptEdits";
 
+  const steers = running && how === "steer";
+
   const send = (): void => {
     if (!ready) return;
-    client.prompt(id, text, { steer: running && how === "steer" });
+    const taken = pictures.take();
+    client.prompt(id, text, { steer: steers && taken.length === 0, pictures: taken });
     setText("");
     field.current?.focus();
   };
@@ -49,6 +55,7 @@ export function Composer({ id, live, session, me }: Props) {
           px="md"
           pt={4}
           value={text}
+          onPaste={pictures.paste}
           onChange={(event) => setText(event.currentTarget.value)}
           onKeyDown={(event) => {
             if (event.key === "Enter" && !event.shiftKey && !event.nativeEvent.isComposing) {
@@ -59,7 +66,9 @@ export function Composer({ id, live, session, me }: Props) {
           error={tooLong ? "This prompt is too long." : undefined}
           data-testid="composer"
         />
+        <PictureStrip pictures={pictures} hint={steers ? "Pictures begin a prompt of their own: it is queued after this job." : undefined} />
         <Group px="xs" pb={8} gap={6} wrap="nowrap">
+          <PictureButton pictures={pictures} />
           <ModePicker mode={mode} modes={me.server.permissionModes} onPick={(one) => client.setMode(id, one)} />
           {running ? (
             <Tooltip label="Steer: the running job reads it. Queue: it becomes the next job." multiline maw={260}>

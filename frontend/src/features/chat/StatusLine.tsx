@@ -13,8 +13,7 @@ export function StatusLine({ live, session }: { live: Live | undefined; session:
     <div className="statusline" data-testid="usage">
       {model ? (
         <span>
-          {plain(model)}
-          {view?.demo ? " (demo model)" : ""}
+          {view?.demo ? "demo model" : plain(model)}
         </span>
       ) : null}
       {usage ? (

@@ -6,7 +6,7 @@ import { plain } from "../../protocol/reveal.ts";
 import type { NoticeItem } from "../../protocol/view.ts";
 import { asText } from "../../ui/input.ts";
 import { ExactBox } from "../../ui/Exact.tsx";
-import { bytes, cost, duration, plural } from "../../ui/words.ts";
+import { bytes, cost, duration, plural, sayReason, who } from "../../ui/words.ts";
 import { api } from "../../wiring.ts";
 
 const PLAN_ICONS = { pending: Circle, in_progress: CircleDot, completed: CircleCheck };
@@ -65,7 +65,7 @@ export function Custom({ event }: { event: EventOf<"custom"> }) {
   return (
     <div className="field" data-testid="custom">
       <div className="noticeline">
-        <Megaphone size={14} /> {plain(event.name)} · {plain(event.by)}
+        <Megaphone size={14} /> {plain(event.name)} · {who(event.by)}
       </div>
       <ExactBox text={asText(event.data)} limited label={event.name} />
     </div>
@@ -89,7 +89,7 @@ const ENDS = {
 
 export function End({ event }: { event: EventOf<"complete"> }) {
   const end = ENDS[event.outcome];
-  const why = event.outcome === "succeeded" ? undefined : event.reason ?? (event.outcome === "failed" ? event.result : undefined);
+  const why = event.outcome === "succeeded" ? undefined : sayReason(event.reason, event.result);
   return (
     <>
       {why && event.outcome !== "interrupted" ? (

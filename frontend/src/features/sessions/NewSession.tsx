@@ -5,6 +5,8 @@ import { useEffect, useRef, useState } from "react";
 import { go } from "../../model/route.ts";
 import type { Me, NewSession as Body } from "../../net/api.ts";
 import { sayError } from "../../net/http.ts";
+import { PictureButton, PictureStrip } from "../chat/PictureField.tsx";
+import { usePictures } from "../chat/pictures.ts";
 import { modeWords } from "../../ui/words.ts";
 import { api, client } from "../../wiring.ts";
 
@@ -35,6 +37,7 @@ export function NewSession({ me }: { me: Me }) {
   // The page is for typing a prompt: the field is where the reader begins.
   const field = useRef<HTMLTextAreaElement>(null);
   useEffect(() => field.current?.focus(), []);
+  const pictures = usePictures();
   const [prompt, setPrompt] = useState("");
   const [agent, setAgent] = useState(defaultAgent);
   const [mode, setMode] = useState(permissionModes[0] ?? "acceptEdits");
@@ -53,7 +56,7 @@ export function NewSession({ me }: { me: Me }) {
     },
     onSuccess: (session) => {
       void queries.invalidateQueries({ queryKey: ["sessions"] });
-      client.prompt(session.id, prompt);
+      client.prompt(session.id, prompt, { pictures: pictures.take() });
       go({ page: "session", id: session.id });
     },
   });
@@ -82,6 +85,7 @@ export function NewSession({ me }: { me: Me }) {
               pt="xs"
               value={prompt}
               ref={field}
+              onPaste={pictures.paste}
               onChange={(event) => setPrompt(event.currentTarget.value)}
               onKeyDown={(event) => {
                 if (event.key === "Enter" && !event.shiftKey && !event.nativeEvent.isComposing) {
@@ -92,13 +96,15 @@ export function NewSession({ me }: { me: Me }) {
               error={tooLong ? "This prompt is too long." : undefined}
               data-testid="composer"
             />
-            <Group px="sm" pb="sm" gap="xs" align="flex-end">
+            <PictureStrip pictures={pictures} />
+            <Group px="sm" pb="sm" gap="xs" wrap="nowrap">
+              <PictureButton pictures={pictures} />
               {agents.length > 1 ? (
-                <Select size="xs" w={{ base: 116, xs: 150 }} aria-label="Agent" value={agent} allowDeselect={false} data={agents.map((one) => ({ value: one.id, label: one.label }))} onChange={(value) => value && setAgent(value)} data-testid="agent" />
+                <Select size="xs" w={{ base: 112, xs: 150 }} miw={0} flex="0 1 auto" aria-label="Agent" value={agent} allowDeselect={false} data={agents.map((one) => ({ value: one.id, label: one.label }))} onChange={(value) => value && setAgent(value)} data-testid="agent" />
               ) : null}
-              <Select size="xs" w={{ base: 112, xs: 140 }} aria-label="Permission mode" value={mode} allowDeselect={false} data={permissionModes.map((one) => ({ value: one, label: modeWords(one).label }))} onChange={(value) => value && setMode(value)} data-testid="mode" />
-              <Button type="submit" ml="auto" radius="md" rightSection={<ArrowUp size={16} />} disabled={!ready} loading={making.isPending} data-testid="send">
-                Start
+              <Select size="xs" w={{ base: 112, xs: 140 }} miw={0} flex="0 1 auto" aria-label="Permission mode" value={mode} allowDeselect={false} data={permissionModes.map((one) => ({ value: one, label: modeWords(one).label }))} onChange={(value) => value && setMode(value)} data-testid="mode" />
+              <Button type="submit" ml="auto" flex="none" px="sm" radius="md" rightSection={<ArrowUp size={16} />} className="start" aria-label="Start" disabled={!ready} loading={making.isPending} data-testid="send">
+                <span className="startlabel">Start</span>
               </Button>
             </Group>
           </Paper>

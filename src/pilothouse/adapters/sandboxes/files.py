@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pilothouse.adapters.sandboxes import kernel
 from pilothouse.core.errors import BadRequest, NotFound, TooLarge
-from pilothouse.engine.ports import FileEntry
+from pilothouse.engine.ports import Content, FileEntry
 
 PATH_MAX = 4096
 """The kernel's own limit."""
@@ -25,8 +25,8 @@ ENTRIES_MAX = 10_000
 WALK_MAX = 50_000
 """Files of one walk: what a zip of a workspace may hold."""
 DEPTH_MAX = 64
-SIZE_MAX = 4 * 1024**3
-"""A file that is read: sparse files of exabytes cost the agent nothing."""
+SIZE_MAX = 64 * 1024**3
+"""A file that is read: large data sets pass; sparse files of exabytes, which cost the agent nothing, do not."""
 CHUNK = 256 * 1024
 _TRIES = 20
 """The kernel answers EAGAIN when a name on the way was renamed meanwhile."""
@@ -112,16 +112,16 @@ class WorkspaceFiles:
         raise AssertionError
 
     async def list(self, path: str) -> Entries:
-        return await asyncio.to_thread(self._list, checked(path))
+        return await asyncio.to_thread(self._list, checked(path), ENTRIES_MAX)
 
-    def _list(self, path: bytes) -> Entries:
+    def _list(self, path: bytes, most: int) -> Entries:
         fd = self._open(path, os.O_DIRECTORY)
         found: Entries = []
         try:
             with os.scandir(fd) as entries:
                 for entry in entries:
-                    if len(found) >= ENTRIES_MAX:
-                        raise TooLarge(f"the directory has more than {ENTRIES_MAX} entries")
+                    if len(found) >= most:
+                        raise TooLarge(f"the directory has more than {most} entries")
                     try:
                         found.append(_entry(entry.name, entry.stat(follow_symlinks=False)))
                     except FileNotFoundError:
@@ -132,10 +132,10 @@ class WorkspaceFiles:
             os.close(fd)
         return sorted(found, key=lambda e: (e.kind != "directory", e.name))
 
-    async def read(self, path: str) -> tuple[FileEntry, AsyncIterator[bytes]]:
+    async def read(self, path: str) -> tuple[FileEntry, Content]:
         """The file as long as it is now; what is appended meanwhile is not read."""
         fd, entry = await asyncio.to_thread(self._regular, checked(path))
-        return entry, _chunks(fd, entry.size)
+        return entry, _Chunks(fd, entry.size)
 
     def _regular(self, path: bytes) -> tuple[int, FileEntry]:
         fd = self._open(path)
@@ -152,7 +152,7 @@ class WorkspaceFiles:
         while todo:
             here = todo.pop()
             try:
-                entries = await self.list(here)
+                entries = await asyncio.to_thread(self._list, checked(here), WALK_MAX)
             except (NotFound, BadRequest):
                 if not seen and here == path:
                     raise
@@ -169,13 +169,20 @@ class WorkspaceFiles:
                     yield below, entry
 
 
-async def _chunks(fd: int, size: int) -> AsyncIterator[bytes]:
-    try:
-        while size > 0:
-            data = await asyncio.to_thread(os.read, fd, min(CHUNK, size))
+class _Chunks:
+    """What an open file holds."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        self._file = os.fdopen(fd, "rb", buffering=0)
+        self._left = size
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while self._left > 0:
+            data = await asyncio.to_thread(self._file.read, min(CHUNK, self._left))
             if not data:
                 return
-            size -= len(data)
+            self._left -= len(data)
             yield data
-    finally:
-        os.close(fd)
+
+    def close(self) -> None:
+        self._file.close()

@@ -14,7 +14,7 @@ from pilothouse.cli.client import Client
 from pilothouse.cli.context import connected
 from pilothouse.cli.errors import Failure
 from pilothouse.cli.terminal import Terminal
-from pilothouse.cli.text import exact, size
+from pilothouse.cli.text import name, size
 
 
 @click.command()
@@ -41,7 +41,7 @@ def files(context: click.Context, session: str, path: str, out: Path | None, arc
             for entry in listing.entries:
                 mark = {"directory": "/", "link": "@", "other": "?"}.get(entry.kind, "")
                 amount = size(entry.size) if entry.kind == "file" else ""
-                terminal.write(f"{amount:>10}  {exact(entry.name)}{mark}\n")
+                terminal.write(f"{amount:>10}  {name(entry.name)}{mark}\n")
         return 0
 
     connected(context, work)
@@ -85,4 +85,4 @@ async def _fetch(client: Client, session: str, path: str, file: IO[bytes]) -> No
 
 def _few(names: tuple[str, ...]) -> str:
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(exact(name) for name in names[:5]) + more
+    return ", ".join(name(kept) for kept in names[:5]) + more
