@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import os
+import re
 import stat
 import tomllib
 from collections.abc import Mapping
@@ -18,9 +20,16 @@ from pathlib import Path
 from typing import Any
 
 PORT = 8420
+YEAR_S = 366 * 86_400
+"""No time-out is longer: beyond it dates end."""
 SOCKET_PATH_MAX = 107
 """Bytes of a unix socket's path; below `runtime` the longest name we make takes `_RUNTIME_TAIL` of them."""
 _RUNTIME_TAIL = 60
+
+
+NEVER_SCHEMES = frozenset({"file", "ext", "fd", "git-remote-ext"})
+_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?\Z|\[[0-9a-f:.]+\]\Z")
+_ORIGIN = re.compile(r"https?://([a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?\Z")
 
 
 class ConfigError(Exception):
@@ -35,9 +44,10 @@ def _setting(
     env: str = "",
     choices: tuple[str, ...] = (),
     low: float | None = None,
+    high: float | None = None,
     secret: bool = False,
 ) -> Any:
-    meta = {"doc": doc, "key": key, "env": env, "choices": choices, "low": low, "secret": secret}
+    meta = {"doc": doc, "key": key, "env": env, "choices": choices, "low": low, "high": high, "secret": secret}
     return field(default=default, metadata=meta)
 
 
@@ -50,7 +60,7 @@ class Config:
 
     host: str = _setting("127.0.0.1", "Address to listen on.", key="server.host", env="PILOTHOUSE_HOST")
     port: int = _setting(
-        PORT, "Port to listen on; 0 takes a free one.", key="server.port", env="PILOTHOUSE_PORT", low=0
+        PORT, "Port to listen on; 0 takes a free one.", key="server.port", env="PILOTHOUSE_PORT", low=0, high=65_535
     )
     hosts: tuple[str, ...] = _setting(
         (), "Further host names the server answers to, besides loopback.", key="server.hosts", env="PILOTHOUSE_HOSTS"
@@ -90,6 +100,7 @@ class Config:
         key="sandbox.idle_s",
         env="PILOTHOUSE_IDLE_S",
         low=5,
+        high=YEAR_S,
     )
     sessions_max: int = _setting(
         60, "Sessions alive at one time.", key="sandbox.sessions_max", env="PILOTHOUSE_SESSIONS_MAX", low=1
@@ -130,7 +141,13 @@ class Config:
         env="PILOTHOUSE_EGRESS_DOMAINS",
     )
 
-    agent: str = _setting("claude", "Agent of a session that names none.", key="agent.default", env="PILOTHOUSE_AGENT")
+    agent: str = _setting(
+        "claude",
+        "Agent of a session that names none.",
+        key="agent.default",
+        env="PILOTHOUSE_AGENT",
+        choices=("claude", "echo"),
+    )
     permission_mode: str = _setting(
         "acceptEdits",
         "Permission mode of a session that names none.",
@@ -144,6 +161,7 @@ class Config:
         key="agent.approval_timeout_s",
         env="PILOTHOUSE_APPROVAL_TIMEOUT_S",
         low=1,
+        high=YEAR_S,
     )
     job_timeout_s: int = _setting(
         3600,
@@ -151,6 +169,7 @@ class Config:
         key="agent.job_timeout_s",
         env="PILOTHOUSE_JOB_TIMEOUT_S",
         low=1,
+        high=YEAR_S,
     )
 
     provider: str = _setting(
@@ -199,6 +218,7 @@ class Config:
         key="store.fold_after_s",
         env="PILOTHOUSE_FOLD_AFTER_S",
         low=0,
+        high=YEAR_S,
     )
 
     remote_url: str = _setting("", "Server the command line calls; unset: this machine's own.", env="PILOTHOUSE_URL")
@@ -244,7 +264,10 @@ def load(
 ) -> Config:
     """Reads file and environment. `overrides` (the command line's options) win. Raises `ConfigError`."""
     env = os.environ if environ is None else environ
-    home = Path(env.get("PILOTHOUSE_HOME") or _default_home(env)).expanduser().absolute()
+    try:
+        home = Path(env.get("PILOTHOUSE_HOME") or _default_home(env)).expanduser().absolute()
+    except RuntimeError as error:
+        raise ConfigError(f"PILOTHOUSE_HOME: {error}") from None
     path = Path(env.get("PILOTHOUSE_CONFIG") or home / "pilothouse.toml")
     values: dict[str, Any] = {**_from_file(path, explicit=bool(env.get("PILOTHOUSE_CONFIG"))), **_from_env(env)}
     values.update({k: v for k, v in (overrides or {}).items() if v is not None})
@@ -345,14 +368,15 @@ def _typed(f: dataclasses.Field[Any], value: Any, where: str) -> Any:
                 raise ValueError("a whole number")
             return int(value)
         if kind.startswith("float"):
-            if isinstance(value, bool):
+            if isinstance(value, bool) or not math.isfinite(float(value)):
                 raise ValueError("a number")
             return float(value)
         if text is None:
             raise ValueError("a text")
         return text
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"{where}: expected {_expected(kind, error)}, got {value!r}") from None
+    except (ValueError, TypeError, OverflowError, RuntimeError) as error:
+        got = "something else" if f.metadata["secret"] else repr(value)
+        raise ConfigError(f"{where}: expected {_expected(kind, error)}, got {got}") from None
 
 
 def _expected(kind: str, error: Exception) -> str:
@@ -369,17 +393,45 @@ def _check(config: Config) -> None:
             raise ConfigError(f"{name}: {value!r} is none of {', '.join(meta['choices'])}")
         if meta["low"] is not None and value is not None and not value >= meta["low"]:
             raise ConfigError(f"{name}: {value} is below {meta['low']}")
-    if config.port > 65535:
-        raise ConfigError(f"server.port: {config.port} is above 65535")
+        if meta["high"] is not None and value is not None and not value <= meta["high"]:
+            raise ConfigError(f"{name}: {value} is above {meta['high']}")
+        if isinstance(value, str) and not value.isprintable():
+            shown = "it" if meta["secret"] else repr(value)
+            raise ConfigError(f"{name}: {shown} has characters that cannot be printed")
+    _check_names(config)
     if (config.tls_cert is None) != (config.tls_key is None):
         raise ConfigError("server.tls_cert and server.tls_key go together")
     if len(os.fsencode(config.runtime)) + _RUNTIME_TAIL > SOCKET_PATH_MAX:
         raise ConfigError(f"PILOTHOUSE_RUNTIME: {config.runtime} is too long for unix sockets; choose a shorter one")
 
 
+def _check_names(config: Config) -> None:
+    """What would be compared and never match, or match too much, is refused: it would only seem to be set."""
+    if not re.match(r"[A-Za-z0-9.:%_-]+\Z", config.host):
+        raise ConfigError(f"server.host: {config.host!r} is no address")
+    for host in config.hosts:
+        if not _HOST.match(host):
+            raise ConfigError(f"server.hosts: {host!r} is no host name; give it without scheme, port and path")
+    for origin in config.cors_origins:
+        if not _ORIGIN.match(origin):
+            raise ConfigError(
+                f"server.cors_origins: {origin!r} is no origin; expected scheme://host[:port], in lower case"
+            )
+    for scheme in config.git_schemes:
+        if not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme) or scheme in NEVER_SCHEMES:
+            raise ConfigError(f"sandbox.git_schemes: {scheme!r} reads this machine or runs programs, or is no scheme")
+    if config.base_url and not re.match(r"https?://[^/\s@]+(/[^\s@]*)?\Z", config.base_url):
+        raise ConfigError("model.base_url: expected http:// or https:// and a host, without credentials")
+    if config.sandbox == "host" and config.behind_proxy:
+        raise ConfigError("sandbox.kind: host isolates nothing and is for this machine alone, not behind a proxy")
+
+
 def _private_directory(path: Path) -> None:
     """Makes it 0700 and ours, or refuses: a directory that others can write to would give our sockets away."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be made or is no directory: {error.strerror}") from None
     info = path.lstat()
     if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid():
         raise ConfigError(f"{path} is not a directory of this user's")

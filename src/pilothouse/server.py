@@ -16,6 +16,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -38,7 +39,7 @@ from pilothouse.engine.clock import SystemClock
 from pilothouse.engine.identity import Identity
 from pilothouse.engine.kit import Kit, Limits, Note
 from pilothouse.engine.log import Log
-from pilothouse.engine.ports import Budget, EventStore, ModelState, Put
+from pilothouse.engine.ports import Budget, EventStore, ModelState, Put, StoreFailed
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.sessions import Sessions
 from pilothouse.engine.upkeep import Upkeep
@@ -69,10 +70,14 @@ def main(argv: list[str]) -> int:
     try:
         settings = config.load(overrides=options)
         _may_bind(settings)
+        _check_tls(settings)
         return uvloop.run(_serve(settings))
     except (ConfigError, CannotStartError) as error:
         sys.stderr.write(f"pilothouse: {error}\n")
         return 2 if isinstance(error, ConfigError) else 1
+    except (StoreFailed, PilothouseError) as error:
+        sys.stderr.write(f"pilothouse: cannot start: {error}\n")
+        return 1
 
 
 class CannotStartError(Exception):
@@ -91,6 +96,19 @@ def _may_bind(settings: Config) -> None:
         )
 
 
+def _check_tls(settings: Config) -> None:
+    """Raises ConfigError naming the file, before anything is started."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert, settings.tls_key, lambda: b"")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        raise ConfigError(
+            f"server.tls_cert, server.tls_key: {settings.tls_cert} and {settings.tls_key} cannot be used: {reason}"
+        ) from None
+
+
 async def _serve(settings: Config) -> int:
     lock = _only_one(settings)
     _logging(settings)
@@ -106,7 +124,7 @@ async def _serve(settings: Config) -> int:
                 "Nobody could use this server: make a key first with `pilothouse keys create` on 127.0.0.1."
             )
         await _local_key(settings, platform.identity)
-        settings.server_file.write_text(json.dumps({"url": settings.url, "pid": os.getpid()}))
+        _write_private(settings.server_file, json.dumps({"url": settings.url, "pid": os.getpid()}))
         stack.callback(settings.server_file.unlink, missing_ok=True)
         server = uvicorn.Server(_uvicorn(settings, platform, guard, ChatDoor(platform, guard, hub)))
         stack.callback(hub.all_away)
@@ -162,7 +180,9 @@ async def _platform(
     sessions = Sessions(kit, rules, probe)
     identity = Identity(store, clock)
     trust = Trust(
-        hosts=frozenset({*LOOPBACK, settings.host, *settings.hosts}),
+        hosts=frozenset(
+            {*LOOPBACK, f"[{settings.host}]" if ":" in settings.host else settings.host.lower(), *settings.hosts}
+        ),
         cors_origins=frozenset(settings.cors_origins),
         secure=settings.tls,
         behind_proxy=settings.behind_proxy,
@@ -243,8 +263,9 @@ async def _serial(store: EventStore) -> int:
 async def _local_key(settings: Config, identity: Identity) -> None:
     """The key of this machine's own command line, in a file that only its user reads."""
     path = settings.local_key_file
-    with contextlib.suppress(OSError, PilothouseError):
+    with contextlib.suppress(OSError, ValueError, PilothouseError):
         await identity.by_key(path.read_text().strip())
+        path.chmod(0o600)
         return
     _, text = await identity.create("this machine", ("read", "run", "approve", "admin"))
     _write_private(path, text + "\n")
@@ -276,6 +297,7 @@ def _uvicorn(settings: Config, platform: Platform, guard: Guard, door: ChatDoor)
         proxy_headers=False,
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,
+        ssl_ciphers="ECDHE+AESGCM:ECDHE+CHACHA20",  # of TLS 1.2; uvicorn's own default lets older ones in
         **options,
     )
 
@@ -323,9 +345,9 @@ def _listen(settings: Config) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((settings.host, settings.port))
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise CannotStartError(
-            f"Cannot listen on {settings.host} port {settings.port}: {error.strerror}. "
+            f"Cannot listen on {settings.host} port {settings.port}: {getattr(error, 'strerror', error)}. "
             "Another program may have it: choose another with --port."
         ) from None
     listening.listen(1024)

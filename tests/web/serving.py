@@ -74,7 +74,7 @@ async def serving(
     known = trust or Trust(hosts=LOOPBACK)
     guard = Guard(identity, lambda: known)
     hub = Hub()
-    identity.on_revoke.append(hub.revoked)
+    identity.on_revoke += [hub.revoked, platform.streams.revoked]
     door, limits = ChatDoor(platform, guard, hub), SocketLimits()
     options = hot_options({"/ws": door}.get, limits) if hot else plain_options(limits)
     app = application(platform, guard, None if hot else PlainDoor(door, limits))

@@ -26,6 +26,8 @@ COOKIE_S = 30 * 86_400.0
 ACCOUNT = "local"
 """The one account there is: whoever has the printed link, or a key made by it."""
 KEYS_MAX = 1000
+SWEEP_MAX = 1000
+"""Tickets and sign-ins looked at in one go: old ones are removed when a ticket is made."""
 USED_EVERY_S = 60.0
 """`lastUsedAt` is written at most this often per key."""
 _KEY = re.compile(r"ph_([0-9a-f]{12})_([A-Za-z0-9_-]{43})\Z")
@@ -54,6 +56,8 @@ class Identity:
         self._store = store
         self._clock = clock
         self._redeeming = asyncio.Lock()
+        self._changing = asyncio.Lock()
+        """Held while a credential goes from store to memory or ends: else one that ends at that moment came back."""
         self._keys: dict[str, KeyRecord] = {}
         self._cookies: dict[str, Timed] = {}
         self.on_revoke: list[Callable[[str], None]] = []
@@ -80,10 +84,11 @@ class Identity:
         return sorted((msgspec.json.decode(doc, type=KeyRecord) for _, doc in found), key=lambda k: -k.created_at)
 
     async def revoke(self, key_id: str) -> None:
-        if await self._store.get("key", key_id) is None:
-            raise NotFound
-        await self._commit(Delete("key", key_id))
-        self._keys.pop(key_id, None)
+        async with self._changing:
+            if await self._store.get("key", key_id) is None:
+                raise NotFound
+            await self._commit(Delete("key", key_id))
+            self._keys.pop(key_id, None)
         self._ended(f"key:{key_id}")
 
     async def by_key(self, text: str) -> Principal:
@@ -91,22 +96,31 @@ class Identity:
         match = _KEY.match(text)
         if match is None:
             raise Unauthenticated("That is no key of this server.")
-        record = self._keys.get(match[1])
-        if record is None:
-            doc = await self._store.get("key", match[1])
-            record = msgspec.json.decode(doc, type=KeyRecord) if doc is not None else None
+        record = self._keys.get(match[1]) or await self._read_key(match[1])
         if record is None or not hmac.compare_digest(record.hash, _hash(match[2])):
             raise Unauthenticated("That is no key of this server.")
-        self._keys[record.id] = record
         await self._used(record)
+        if record.id not in self._keys:
+            raise Unauthenticated("That key was revoked at this moment.")
         return Principal(
             "key", record.id, record.name, record.account, frozenset(record.scopes), credential=f"key:{record.id}"
         )
 
+    async def _read_key(self, key_id: str) -> KeyRecord | None:
+        async with self._changing:
+            doc = await self._store.get("key", key_id)
+            if doc is None:
+                return None
+            return self._keys.setdefault(key_id, msgspec.json.decode(doc, type=KeyRecord))
+
     async def _used(self, record: KeyRecord) -> None:
         now = self._clock.now()
-        if record.last_used_at is None or now - record.last_used_at > USED_EVERY_S:
-            record.last_used_at = now
+        if record.last_used_at is not None and now - record.last_used_at <= USED_EVERY_S:
+            return
+        record.last_used_at = now
+        async with self._changing:
+            if record.id not in self._keys:
+                return  # revoked meanwhile: writing it down would bring it back
             try:
                 await self._store.commit(Put("key", record.id, msgspec.json.encode(record)))
             except StoreFailed:
@@ -116,10 +130,20 @@ class Identity:
 
     async def ticket(self) -> tuple[str, float]:
         """A sign-in ticket and when it ends."""
+        await self._sweep()
         text = secrets.token_urlsafe(32)
         until = self._clock.now() + TICKET_S
         await self._commit(Put("ticket", _hash(text), msgspec.json.encode(Timed(account=ACCOUNT, expires_at=until))))
         return text, until
+
+    async def _sweep(self) -> None:
+        """Tickets and sign-ins whose time is over."""
+        now = self._clock.now()
+        for kind in ("ticket", "signin"):
+            for name, doc in await self._store.scan(kind, limit=SWEEP_MAX):
+                if msgspec.json.decode(doc, type=Timed).expires_at < now:
+                    await self._commit(Delete(kind, name))
+                    self._cookies.pop(name, None)
 
     async def redeem(self, ticket: str) -> str:
         """A cookie for a ticket, which is used up. Raises Unauthenticated."""
@@ -143,11 +167,13 @@ class Identity:
         """Raises Unauthenticated."""
         digest = _hash(cookie)
         entry = self._cookies.get(digest)
+        if entry is None and len(cookie) == 43:
+            async with self._changing:
+                doc = await self._store.get("signin", digest)
+                if doc is not None:
+                    entry = self._cookies[digest] = msgspec.json.decode(doc, type=Timed)
         if entry is None:
-            doc = await self._store.get("signin", digest) if len(cookie) == 43 else None
-            if doc is None:
-                raise Unauthenticated
-            entry = self._cookies[digest] = msgspec.json.decode(doc, type=Timed)
+            raise Unauthenticated
         if entry.expires_at < self._clock.now():
             raise Unauthenticated("The sign-in has ended; sign in again.")
         every: tuple[Scope, ...] = ("read", "run", "approve", "admin")
@@ -155,8 +181,9 @@ class Identity:
 
     async def sign_out(self, cookie: str) -> None:
         digest = _hash(cookie)
-        self._cookies.pop(digest, None)
-        await self._commit(Delete("signin", digest))
+        async with self._changing:
+            await self._commit(Delete("signin", digest))
+            self._cookies.pop(digest, None)
         self._ended(f"signin:{digest}")
 
     @staticmethod
@@ -164,13 +191,13 @@ class Identity:
         """What a page must send with every change: only one that could read `/api/me` has it."""
         return hashlib.sha256(b"csrf:" + cookie.encode()).hexdigest()
 
-    async def valid(self, principal: Principal) -> bool:
-        """Whether an open socket's credential still stands."""
+    def left(self, principal: Principal) -> float | None:
+        """Seconds that an open socket's credential still stands; 0 when it does not, None when it has no end."""
         kind, _, name = principal.credential.partition(":")
         if kind == "key":
-            return name in self._keys or await self._store.get("key", name) is not None
+            return None if name in self._keys else 0.0
         entry = self._cookies.get(name)
-        return entry is not None and entry.expires_at >= self._clock.now()
+        return max(entry.expires_at - self._clock.now(), 0.0) if entry is not None else 0.0
 
     def _ended(self, credential: str) -> None:
         for told in list(self.on_revoke):

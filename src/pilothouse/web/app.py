@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pilothouse.core.errors import NotFound, PilothouseError
 from pilothouse.web import routes, static, wire
 from pilothouse.web.call import Platform
-from pilothouse.web.guard import Guard
+from pilothouse.web.guard import Guard, Once
 
 HEADERS = {
     "x-content-type-options": "nosniff",
@@ -75,7 +75,7 @@ class _Everywhere:
             await send(message)
 
         try:
-            self._guard.host(Headers(scope=scope))
+            self._guard.host(Once(Headers(scope=scope).getlist))
         except PilothouseError as error:
             await wire.problem(error)(scope, receive, sender)
             return

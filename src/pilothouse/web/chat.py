@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import defaultdict
 
 from pilothouse.core import chat
 from pilothouse.core.access import Principal, Scope
 from pilothouse.core.attach import pictures
-from pilothouse.core.errors import Conflict, NotFound, PilothouseError, TooMany
+from pilothouse.core.errors import BadRequest, Conflict, NotFound, PilothouseError, TooMany
 from pilothouse.core.ids import ApprovalId, QuestionId, SessionId
 from pilothouse.engine.log import Gap
-from pilothouse.engine.ports import Row
+from pilothouse.engine.ports import Row, StoreFailed
 from pilothouse.engine.sessions import Session
 from pilothouse.web import wire
 from pilothouse.web.call import Platform
-from pilothouse.web.guard import Guard
+from pilothouse.web.guard import Guard, Once
 from pilothouse.web.socket import Accept, Frames, Message, Refuse, Socket, UpgradeRequest
 
 SUBSCRIPTIONS_MAX = 50
@@ -30,8 +31,11 @@ FRAMED_MAX = 256 * 1024
 """Bytes of frames remembered per watched session: what is new, not a replay from the start."""
 SLOW_S = 60.0
 """How long a viewer may leave its socket unread."""
+CLOSE_FAILED = 1011
 CONNECTIONS_MAX = 2000
 """Chat sockets of one credential; a fault in a client must not take all of the server's."""
+
+_log = logging.getLogger(__name__)
 
 
 class Hub:
@@ -103,7 +107,7 @@ class ChatDoor:
 
     async def authorize(self, request: UpgradeRequest) -> Accept | Refuse:
         try:
-            principal = await self._guard.check("cookie-same-origin", "GET", _Headers(request), socket=True)
+            principal = await self._guard.check("cookie-same-origin", "GET", Once(request.all), socket=True)
             assert principal is not None
             principal.need("read")
         except PilothouseError as error:
@@ -111,19 +115,6 @@ class ChatDoor:
             return Refuse(answer.status_code, [("content-type", "application/problem+json")], bytes(answer.body))
         who = principal
         return Accept(lambda socket: Connection(self._platform, self._hub, socket, who).serve())
-
-
-class _Headers:
-    """An upgrade's headers as the guard reads them; one that comes twice is taken for absent, except to refuse."""
-
-    def __init__(self, request: UpgradeRequest) -> None:
-        self._request = request
-
-    def get(self, name: str) -> str | None:
-        found = self._request.all(name)
-        if name in {"host", "origin"} and len(found) > 1:
-            return "repeated"
-        return found[0] if len(found) == 1 else None
 
 
 class Connection:
@@ -140,13 +131,24 @@ class Connection:
         except TooMany:
             self.socket.close(chat.CLOSE_POLICY, "too many connections")
             return
+        ending = self._end_with_credential()
         try:
             while (message := await self.socket.receive()) is not None:
                 await self._take(message)
         finally:
+            if ending is not None:
+                ending.cancel()
             self._hub.closed(self)
             for session in list(self._following):
                 await self._unsubscribe(session)
+
+    def _end_with_credential(self) -> asyncio.TimerHandle | None:
+        """It may have ended between the upgrade and now, and a sign-in ends some day."""
+        left = self._platform.identity.left(self.principal)
+        if left is None:
+            return None
+        loop = asyncio.get_running_loop()
+        return loop.call_later(left, self.socket.close, chat.CLOSE_SIGN_IN, "sign in again")
 
     def _send(self, frame: chat.ServerFrame) -> None:
         self.socket.send_text(chat.encode_frame(frame))
@@ -158,6 +160,10 @@ class Connection:
             return
         try:
             await self._act(said)
+        except StoreFailed:
+            self._send(
+                chat.Rejected(code="unavailable", message="The store does not answer; try again.", ref=_ref(said))
+            )
         except PilothouseError as error:
             self._send(
                 chat.Rejected(
@@ -216,14 +222,22 @@ class Connection:
     async def _chat(self, said: chat.Chat) -> None:
         sessions = self._platform.sessions
         attached = pictures(said.attachments or ())
+        if said.steer and said.chat_id is None:
+            raise BadRequest("steer: name the session whose job the message joins, by chatId")
+        sessions.check(
+            said.message, permission_mode=said.permission_mode, allowed_tools=said.allowed_tools,
+            max_cost_usd=said.max_cost_usd, max_tokens=said.max_tokens, model=said.model,
+        )  # fmt: skip
         if said.chat_id is None:
             session = await sessions.create(
                 owner=self.principal.account,
+                once=said.client_message_id or "",
                 agent=said.agent,
                 permission_mode=said.permission_mode,
                 model=said.model,
             )
-            self._subscribe(session, 0, None, ref=said.client_message_id)
+            if session.live.record.id not in self._following:  # a resend on the same socket
+                self._subscribe(session, 0, None, ref=said.client_message_id)
         else:
             session = await sessions.get(said.chat_id, self.principal.account)
             if said.agent is not None and said.agent != session.live.record.agent:
@@ -258,6 +272,9 @@ class Connection:
     def _forget(self, sid: SessionId, done: asyncio.Task[None]) -> None:
         if self._following.get(sid) is done:
             del self._following[sid]
+        if not done.cancelled() and done.exception() is not None:
+            _log.error("following failed", exc_info=done.exception())
+            self.socket.close(CLOSE_FAILED, "come back with your cursor")  # never silence
 
     async def _unsubscribe(self, session: SessionId) -> None:
         task = self._following.pop(session, None)

@@ -43,6 +43,20 @@ class Headers(Protocol):
     def get(self, name: str, /) -> str | None: ...
 
 
+class Once:
+    """Headers as the guard reads them. One that comes twice is ambiguous: `Host` and `Origin` are then nobody's, any
+    other is taken for absent."""
+
+    def __init__(self, every: Callable[[str], list[str]]) -> None:
+        self._every = every
+
+    def get(self, name: str) -> str | None:
+        found = self._every(name)
+        if name in {"host", "origin"} and len(found) > 1:
+            return "repeated"
+        return found[0] if len(found) == 1 else None
+
+
 @dataclass(frozen=True)
 class Trust:
     """Names and origins that are ours."""
@@ -72,7 +86,9 @@ class Guard:
         if origin is None:
             return None
         trust = self._trust()
-        schemes = ("http", "https") if trust.behind_proxy else ("https",) if trust.secure else ("http",)
+        schemes: tuple[str, ...] = ("https",) if trust.secure else ("http",)
+        if trust.behind_proxy:  # which speaks TLS; this machine's own browser may come without it
+            schemes = ("http", "https") if split_port(host.lower()) in LOOPBACK else ("https",)
         if origin in {f"{scheme}://{host}" for scheme in schemes} or (keyed and origin in trust.cors_origins):
             return origin
         raise Forbidden(f"Origin {origin[:100]!r} is foreign here.", code="foreign_origin")

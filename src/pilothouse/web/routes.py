@@ -14,10 +14,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pilothouse.core.access import Scope
-from pilothouse.core.errors import PilothouseError
+from pilothouse.core.errors import PilothouseError, Unavailable
+from pilothouse.engine.ports import StoreFailed
 from pilothouse.web import api, wire, work
 from pilothouse.web.call import Call, Handler, Platform
-from pilothouse.web.guard import Guard, Policy
+from pilothouse.web.guard import Guard, Once, Policy
 
 
 @dataclass(frozen=True)
@@ -87,10 +88,12 @@ def _endpoint(entry: Entry, platform: Platform, guard: Guard) -> Callable[[Reque
 
     async def endpoint(request: Request) -> Response:
         try:
-            caller = await guard.check(entry.policy, request.method, request.headers)
+            caller = await guard.check(entry.policy, request.method, Once(request.headers.getlist))
             if caller is not None and entry.scope is not None:
                 caller.need(entry.scope)
             return await handler(Call(request, platform, caller))
+        except StoreFailed:
+            return wire.problem(Unavailable("The store does not answer; try again."))
         except PilothouseError as error:
             return wire.problem(error)
 

@@ -16,6 +16,7 @@ doors through picows, `plain` through any ASGI server; both keep the same promis
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -241,6 +242,9 @@ async def ask(door: Door, request: UpgradeRequest, limits: Limits) -> Accept | R
         return Refuse(503, [("retry-after", "1")], b"busy")
     except PilothouseError as error:
         return Refuse(error.status, (), error.message.encode())
+    except Exception:
+        logging.getLogger(__name__).exception("a door could not answer")
+        return Refuse(500, (), b"the server failed at this")
 
 
 def reason_bytes(reason: str) -> bytes:

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from pilothouse.core.errors import NotFound, PilothouseError
 from pilothouse.web import wire
-from pilothouse.web.guard import Guard
+from pilothouse.web.guard import Guard, Once
 
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
@@ -41,7 +41,7 @@ def routes(guard: Guard) -> list[Route]:
 def _endpoint(guard: Guard, root: Traversable, path: str) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         try:
-            await guard.check("public", request.method, request.headers)
+            await guard.check("public", request.method, Once(request.headers.getlist))
             name = request.path_params.get("name", "")
             if path == "/":
                 return _file(root.joinpath("index.html"), "no-cache")

@@ -14,7 +14,7 @@ from pilothouse.core.errors import BadRequest, Conflict
 from pilothouse.core.ids import JobId, SessionId
 from pilothouse.engine import records
 from pilothouse.engine.log import Gap
-from pilothouse.engine.ports import Content, Row
+from pilothouse.engine.ports import Content, FileEntry, Row
 from pilothouse.engine.records import JobRecord
 from pilothouse.web import views, wire
 from pilothouse.web.call import Call
@@ -23,6 +23,8 @@ from pilothouse.web.zipped import zipped
 
 EVENTS_MAX = 1000
 PATH_MAX = 4096
+MOMENT_MAX = 253_402_300_799.0
+"""The end of the year 9999."""
 
 
 class _Head(msgspec.Struct, rename="camel"):
@@ -113,8 +115,9 @@ async def session_events(call: Call) -> Response:
         after = 0
     if _wants_stream(call):
         last = call.request.headers.get("last-event-id", "")
-        if last.isascii() and last.isdigit() and len(last) < 17 and int(last) <= head:
-            after = int(last)
+        if not foreign and last.isascii() and last.isdigit() and len(last) < 17:
+            foreign = int(last) > head
+            after = 0 if foreign else int(last)
         return _stream(call, _sse(log.follow_batches(sid, after), None, foreign))
     page = await log.page(sid, after, wire.number(call.request, "limit", 500, 1, EVENTS_MAX))
     gap = foreign or after + 1 < page.oldest
@@ -129,7 +132,8 @@ async def job_events(call: Call) -> Response:
     if _wants_stream(call):
         if after > session.live.head:
             raise BadRequest("after: beyond the log's head")
-        return _stream(call, _sse(log.follow_batches(sid, after), job.id, False))
+        done = job.last_seq if job.state == "done" else None
+        return _stream(call, _sse(log.follow_batches(sid, after), job.id, False, after, done))
     asked = wire.number(call.request, "limit", 500, 1, EVENTS_MAX)
     bodies: list[bytes] = []
     oldest = head = 0
@@ -164,14 +168,23 @@ def _stream(call: Call, content: AsyncGenerator[bytes, None]) -> Response:
 
 
 async def _sse(
-    batches: AsyncGenerator[list[Row] | Gap, None], job: JobId | None, gap: bool
+    batches: AsyncGenerator[list[Row] | Gap, None],
+    job: JobId | None,
+    gap: bool,
+    after: int = 0,
+    last: int | None = None,
 ) -> AsyncGenerator[bytes, None]:
+    """`last`: where the job ended, if it has: nothing comes after it, whether its `complete` is still kept or not."""
     yield b": pilothouse\n\n"
+    if last is not None and after >= last:
+        return
     if gap:
         yield b'event: gap\ndata: {"from":1,"to":0}\n\n'
     async for batch in batches:
         if isinstance(batch, Gap):
             yield b'event: gap\ndata: {"from":%d,"to":%d}\n\n' % (batch.start, batch.end)
+            if last is not None and batch.end >= last:
+                return
             continue
         out: list[bytes] = []
         done = False
@@ -186,7 +199,7 @@ async def _sse(
                 break
         if out:
             yield b"".join(out)
-        if done:
+        if done or (last is not None and batch[-1].seq >= last):
             return
 
 
@@ -206,10 +219,13 @@ async def list_files(call: Call) -> Response:
     files = call.platform.kit.sandboxes.files(SessionId(session.live.record.id))
     entries = await files.list(path)
     entries.sort(key=lambda e: (e.kind != "directory", e.name))
-    shown = [
-        {"name": e.name, "kind": e.kind, "size": e.size, "mtime": records.stamp(max(e.mtime, 0.0))} for e in entries
-    ]
+    shown = [{"name": e.name, "kind": e.kind, "size": e.size, "mtime": records.stamp(_moment(e))} for e in entries]
     return wire.Reply({"path": path, "entries": shown})
+
+
+def _moment(entry: FileEntry) -> float:
+    """An agent may give its files any time, also one that no calendar has."""
+    return min(max(entry.mtime, 0.0), MOMENT_MAX) if entry.mtime == entry.mtime else 0.0
 
 
 def _attachment(name: str, size: int | None = None) -> dict[str, str]:

@@ -18,6 +18,9 @@ BYTES_MAX = 8 * 1024**3
 """Bytes read for one zip: a sparse file of terabytes must not keep a server busy for a day."""
 
 
+FIRST, LAST = 315_619_200.0, 4_354_732_800.0
+
+
 class _Sink(io.RawIOBase):
     """Takes what zipfile writes and hands it on; cannot seek, so sizes follow each file."""
 
@@ -69,7 +72,7 @@ async def _members(
             continue
         with (
             contextlib.closing(chunks),
-            archive.open(_info(name, entry), "w", force_zip64=entry.size > 2**31 - 1) as member,
+            archive.open(_info(name, entry), "w", force_zip64=True) as member,
         ):
             async for chunk in chunks:
                 read += len(chunk)
@@ -82,7 +85,8 @@ async def _members(
 
 
 def _info(name: str, entry: FileEntry) -> zipfile.ZipInfo:
-    moment = datetime.datetime.fromtimestamp(max(entry.mtime, 315_619_200.0), datetime.UTC)  # zip starts in 1980
+    # A zip knows the years 1980 to 2107; an agent may give its files any time.
+    moment = datetime.datetime.fromtimestamp(min(max(entry.mtime, FIRST), LAST), datetime.UTC)
     info = zipfile.ZipInfo(name, date_time=moment.timetuple()[:6])
     info.compress_type = zipfile.ZIP_DEFLATED
     info.external_attr = 0o100644 << 16

@@ -1,0 +1,154 @@
+"""Every bad value is named, nothing starts on a guess, no secret is shown."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pilothouse import config, server
+from pilothouse.config import ConfigError, load, shown
+
+
+def env(tmp_path: Path, **more: str) -> dict[str, str]:
+    return {"PILOTHOUSE_HOME": str(tmp_path / "h"), "PILOTHOUSE_RUNTIME": "/tmp/ph-config-test", **more}
+
+
+def read(tmp_path: Path, toml: str = "", **more: str) -> config.Config:
+    home = tmp_path / "h"
+    home.mkdir(exist_ok=True)
+    (home / "pilothouse.toml").write_text(toml)
+    return load(env(tmp_path, **more), make=False)
+
+
+BAD = [
+    ("PILOTHOUSE_PORT", "-1"), ("PILOTHOUSE_PORT", "65536"), ("PILOTHOUSE_PORT", "x"), ("PILOTHOUSE_PORT", "8.5"),
+    ("PILOTHOUSE_BEHIND_PROXY", "maybe"), ("PILOTHOUSE_HOT_SOCKETS", "2"), ("PILOTHOUSE_SANDBOX", "docker"),
+    ("PILOTHOUSE_IDLE_S", "1"), ("PILOTHOUSE_IDLE_S", "99999999999"), ("PILOTHOUSE_APPROVAL_TIMEOUT_S", "0"),
+    ("PILOTHOUSE_APPROVAL_TIMEOUT_S", "99999999999999"), ("PILOTHOUSE_JOB_TIMEOUT_S", "0"),
+    ("PILOTHOUSE_FOLD_AFTER_S", "-1"), ("PILOTHOUSE_SESSIONS_MAX", "0"), ("PILOTHOUSE_SPARES", "-1"),
+    ("PILOTHOUSE_PERMISSION_MODE", "yolo"), ("PILOTHOUSE_AGENT", "nobody"), ("PILOTHOUSE_EGRESS", "everything"),
+    ("PILOTHOUSE_MODEL_PROVIDER", "oracle"), ("PILOTHOUSE_DURABILITY", "maybe"), ("PILOTHOUSE_LOG_FORMAT", "xml"),
+    ("PILOTHOUSE_RETENTION_EVENTS", "1"), ("PILOTHOUSE_JOB_MAX_COST_USD", "nan"),
+    ("PILOTHOUSE_JOB_MAX_COST_USD", "inf"), ("PILOTHOUSE_JOB_MAX_COST_USD", "-1"),
+    ("PILOTHOUSE_SESSION_MAX_COST_USD", "lots"), ("PILOTHOUSE_HOST", "http://x"), ("PILOTHOUSE_HOST", "a b"),
+    ("PILOTHOUSE_HOSTS", "https://example.com"), ("PILOTHOUSE_HOSTS", "example.com:443"), ("PILOTHOUSE_HOSTS", "*"),
+    ("PILOTHOUSE_HOSTS", "Example.com"), ("PILOTHOUSE_HOSTS", "a.example,evil/x"), ("PILOTHOUSE_CORS_ORIGINS", "*"),
+    ("PILOTHOUSE_CORS_ORIGINS", "null"), ("PILOTHOUSE_CORS_ORIGINS", "https://a.example/"),
+    ("PILOTHOUSE_CORS_ORIGINS", "a.example"), ("PILOTHOUSE_CORS_ORIGINS", "https://A.example"),
+    ("PILOTHOUSE_CORS_ORIGINS", "https://u@a.example"), ("PILOTHOUSE_GIT_SCHEMES", "ext"),
+    ("PILOTHOUSE_GIT_SCHEMES", "https,file"), ("PILOTHOUSE_GIT_SCHEMES", "HTTPS"),
+    ("ANTHROPIC_BASE_URL", "ftp://x"), ("ANTHROPIC_BASE_URL", "api.example"),
+    ("ANTHROPIC_BASE_URL", "https://user:pw@x"), ("PILOTHOUSE_TLS_CERT", "/x.pem"), ("PILOTHOUSE_TLS_KEY", "/x.pem"),
+    ("PILOTHOUSE_TLS_CERT", "~nobody-of-this-name/x"), ("PILOTHOUSE_CONFIG", "/nowhere/at/all.toml"),
+    ("PILOTHOUSE_HOME", "~nobody-of-this-name"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), BAD)
+def test_a_bad_value_is_refused_and_named(tmp_path: Path, name: str, value: str) -> None:
+    key = next((f.metadata["key"] for f in config.settings() if f.metadata["env"] == name), "") or name
+    with pytest.raises(ConfigError) as told:
+        load(env(tmp_path, **{name: value}), make=False)
+    assert name in str(told.value) or key in str(told.value)
+
+
+FILES = [
+    "[server]\nprot = 1", "port = 1", "[server]\nport = true", "[server]\nport = 1.5", "[server]\nport = 'x'",
+    "[server]\nhosts = 'a b'", "[server]\nhosts = [1]", "[server.port]\nx = 1", "[nothing]\nx = 1", "not toml",
+    "[server]\nhost = ''", "[server]\nhost = 'a\\u0000b'", "[model]\njob_max_cost_usd = inf",
+    "[model]\njob_max_cost_usd = true", "[server]\nbehind_proxy = 'perhaps'", "[server]\ntls_cert = 1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("toml", FILES)
+def test_a_bad_file_is_refused_and_named(tmp_path: Path, toml: str) -> None:
+    with pytest.raises(ConfigError):
+        read(tmp_path, toml)
+
+
+def test_a_secret_of_the_wrong_type_is_not_shown(tmp_path: Path) -> None:
+    for toml in ("[model]\napi_key = 123456789", "[model]\nauth_token = ['123456789']"):
+        with pytest.raises(ConfigError) as told:
+            read(tmp_path, toml)
+        assert "123456789" not in str(told.value)
+    with pytest.raises(ConfigError) as told:
+        read(tmp_path, ANTHROPIC_API_KEY="sk-123456789\n")
+    assert "123456789" not in str(told.value)
+
+
+def test_secrets_are_masked(tmp_path: Path) -> None:
+    made = read(tmp_path, ANTHROPIC_API_KEY="sk-secret", PILOTHOUSE_API_KEY="ph_secret", AWS_SECRET_ACCESS_KEY="aws-s")
+    assert made.api_key == "sk-secret"
+    text = str(shown(made))
+    assert not any(secret in text for secret in ("sk-secret", "ph_secret", "aws-s"))
+
+
+def test_the_environment_comes_before_the_file_and_options_before_both(tmp_path: Path) -> None:
+    assert read(tmp_path, "[server]\nport = 1000").port == 1000
+    assert read(tmp_path, "[server]\nport = 1000", PILOTHOUSE_PORT="2000").port == 2000
+    assert load(env(tmp_path, PILOTHOUSE_PORT="2000"), overrides={"port": 3000}, make=False).port == 3000
+    with pytest.raises(ConfigError, match="port"):
+        load(env(tmp_path), overrides={"port": 70_000}, make=False)
+
+
+def test_good_names_are_taken(tmp_path: Path) -> None:
+    made = read(tmp_path, PILOTHOUSE_HOSTS="a.example, [2001:db8::1]", PILOTHOUSE_CORS_ORIGINS="https://a.example:8443")
+    assert made.hosts == ("a.example", "[2001:db8::1]")
+    assert made.cors_origins == ("https://a.example:8443",)
+
+
+def test_a_home_that_is_no_directory_of_ours_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path)
+    for name in ("file", "file/below", "link"):
+        with pytest.raises(ConfigError):
+            load({"PILOTHOUSE_HOME": str(tmp_path / name), "PILOTHOUSE_RUNTIME": str(tmp_path / "r")})
+
+
+def test_home_is_for_its_user_alone(tmp_path: Path) -> None:
+    runtime = Path(f"/tmp/ph-config-{os.getpid()}")
+    (tmp_path / "h").mkdir(mode=0o755)
+    made = load({"PILOTHOUSE_HOME": str(tmp_path / "h"), "PILOTHOUSE_RUNTIME": str(runtime)})
+    assert made.home.stat().st_mode & 0o777 == 0o700
+    runtime.rmdir()
+
+
+# --- who may listen where -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "127.0.0.2", "example.com", "0"])
+def test_other_machines_are_let_in_by_tls_or_a_proxy_only(tmp_path: Path, host: str) -> None:
+    with pytest.raises(ConfigError, match=r"server\.host"):
+        server._may_bind(read(tmp_path, PILOTHOUSE_HOST=host))
+    server._may_bind(read(tmp_path, PILOTHOUSE_HOST=host, PILOTHOUSE_BEHIND_PROXY="1"))
+    server._may_bind(read(tmp_path, PILOTHOUSE_HOST=host, PILOTHOUSE_TLS_CERT="/c", PILOTHOUSE_TLS_KEY="/k"))
+    with pytest.raises(ConfigError, match="isolates nothing"):
+        server._may_bind(
+            read(tmp_path, PILOTHOUSE_HOST=host, PILOTHOUSE_TLS_CERT="/c", PILOTHOUSE_TLS_KEY="/k",
+                 PILOTHOUSE_SANDBOX="host")
+        )  # fmt: skip
+
+
+def test_no_isolation_is_not_offered_through_a_proxy_either(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="isolates nothing"):
+        read(tmp_path, PILOTHOUSE_SANDBOX="host", PILOTHOUSE_BEHIND_PROXY="1")
+
+
+def test_certificates_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.pem"
+    bad.write_text("no certificate")
+    for name in (bad, tmp_path / "missing.pem"):
+        made = read(tmp_path, PILOTHOUSE_TLS_CERT=str(name), PILOTHOUSE_TLS_KEY=str(name))
+        with pytest.raises(ConfigError, match=r"tls_cert.*pem"):
+            server._check_tls(made)
+
+
+def test_private_files_are_private_from_their_first_byte(tmp_path: Path) -> None:
+    old = os.umask(0)
+    try:
+        server._write_private(tmp_path / "key", "secret")
+    finally:
+        os.umask(old)
+    assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
