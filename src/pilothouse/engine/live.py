@@ -142,7 +142,7 @@ class Live:
                     await self.kit.sandboxes.runner(self.record.id)
                     if ends != self.ends:
                         await self.kit.sandboxes.stop(self.record.id)
-                        raise Unavailable("The session was stopped.", code="stopped")
+                        raise Unavailable("The session was stopped.")
                     if self.link is None or self.link.over.is_set():
                         self.link = RunnerLink(owner, self._connect, self._fence)
                         self.link.start()
