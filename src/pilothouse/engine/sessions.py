@@ -224,11 +224,12 @@ class Sessions:
     async def stop(self, session: Session) -> None:
         """Ends its processes; workspace and conversation stay."""
         live = session.live
-        if live.record.state == "new":
+        if live.record.state == "new" and not session.jobs.busy:
             return
         live.ending = "The session was stopped."
         try:
             await session.jobs.abandon(live.ending, "stopped")
+            await session.jobs.settled()
             await self.kit.sandboxes.stop(live.record.id)
             await session.jobs.lost(live.ending, "stopped")
             await live.let_go()
@@ -244,6 +245,9 @@ class Sessions:
         """Ends it and removes log, documents and workspace. A person's act."""
         live = session.live
         live.removed = True
+        live.ending = "The session was deleted."
+        await session.jobs.abandon(live.ending, "stopped")
+        await session.jobs.settled()
         await self._put_away(session)
         with contextlib.suppress(PilothouseError):
             await self.kit.models.drop(live.record.id)
