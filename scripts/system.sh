@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What the tests need from the system: Chromium (tests of the page in a browser). Installed where that is allowed, as
+# What the tests need from the system: Chromium and libatomic (tests of the page in a browser), curl (used in sessions). Installed where that is allowed, as
 # root with apt; elsewhere those tests skip and name the package. Leaves the stamp .make/system.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -8,6 +8,8 @@ mkdir -p .make
 missing=()
 command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null ||
     missing+=(chromium)
+command -v curl >/dev/null || missing+=(curl)
+PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep -q libatomic.so.1 || missing+=(libatomic1)
 
 if [ ${#missing[@]} -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

@@ -18,12 +18,12 @@ SEARCH = ("Grep", {"pattern": "x"})
 EDIT = ("Write", {"file_path": "a.py", "content": ""})
 EDIT_OUT = ("Write", {"file_path": "/home/agent/a.py", "content": ""})
 HOOK = ("Edit", {"file_path": "/workspace/.git/hooks/pre-commit"})
-TODO = ("TodoWrite", {"todos": []})
+TODO: tuple[str, Any] = ("TodoWrite", {"todos": []})
 BASH = ("Bash", {"command": "ls"})
 FETCH = ("WebFetch", {"url": "https://example.com"})
-UNKNOWN = ("Frobnicate", {})
+UNKNOWN: tuple[str, Any] = ("Frobnicate", {})
 PLAN = ("ExitPlanMode", {"plan": "x"})
-QUESTION = ("AskUserQuestion", {"questions": []})
+QUESTION: tuple[str, Any] = ("AskUserQuestion", {"questions": []})
 
 TABLE: dict[str, dict[str, list[tuple[str, Any]]]] = {
     "acceptAll": {"allow": [READ, READ_OUT, SEARCH, EDIT, EDIT_OUT, HOOK, TODO, BASH, FETCH, UNKNOWN, PLAN],

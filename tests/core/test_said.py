@@ -37,7 +37,7 @@ FIELDS = {
 
 @st.composite
 def sayings(draw: st.DrawFn) -> bytes:
-    said = {"type": draw(st.sampled_from(KINDS))}
+    said: dict[str, object] = {"type": draw(st.sampled_from(KINDS))}
     for name in draw(st.lists(st.sampled_from(sorted(FIELDS)), max_size=len(FIELDS), unique=True)):
         said[name] = draw(FIELDS[name])
     return msgspec.json.encode(said)

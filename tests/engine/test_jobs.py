@@ -192,7 +192,7 @@ async def test_what_is_sent_again_is_in_the_log_once(bench: Bench) -> None:
     runner.end_turn(job.id)
     events = await bench.until(session, ev.Complete)
     assert [e.content for e in events if isinstance(e, ev.Stream)] == [str(i) for i in range(11)]
-    assert await bench.store.marked(f"runner:{runner.id}") == runner.n
+    assert await bench.store.marked(f"runner:{session.live.record.id}:{runner.id}") == runner.n
 
 
 async def test_a_turn_of_the_agents_own_outlives_the_server_too(bench: Bench) -> None:

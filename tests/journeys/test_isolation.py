@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -20,7 +21,10 @@ import pytest_asyncio
 
 from tests.journeys.program import CANARY, Program, Viewer, begin, installation
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.skipif(shutil.which("curl") is None, reason="needs package curl"),  # the sessions see the host's /usr
+]
 
 NETWORK = """
 grep -c . /proc/net/route /proc/net/ipv6_route; cut -d: -f1 -s /proc/net/dev | tr -d ' '

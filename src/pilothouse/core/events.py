@@ -27,7 +27,7 @@ Json = Any
 """Free JSON: only ever carried, never trusted."""
 
 COUNT_MAX = 2**53
-"""Up to what a browser's number holds exactly; beyond it a count is nonsense, and a database's integer ends at 2**63."""
+"""Up to what a browser's number holds exactly; beyond it a count is nonsense, and a database's integers end."""
 Count = Annotated[int, Meta(ge=0, le=COUNT_MAX)]
 
 

@@ -8,18 +8,19 @@ remembered rule), and only then goes down the link. A runner that asks again aft
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pilothouse.core import approval, link, policy
 from pilothouse.core import events as ev
-from pilothouse.core.errors import BadRequest, NotFound
+from pilothouse.core.errors import AlreadyResolved, BadRequest, NotFound
 from pilothouse.core.ids import ApprovalId
 from pilothouse.core.options import options
+from pilothouse.core.said import shallow
 from pilothouse.engine import records
-from pilothouse.engine.live import Live
+from pilothouse.engine.live import Live, whole
 from pilothouse.engine.ports import Op
-from pilothouse.engine.records import ApprovalRecord, RuleRecord
+from pilothouse.engine.records import ApprovalRecord, JobRecord, RuleRecord
 from pilothouse.engine.rules import Rules
 
 PENDING_MAX = 50
@@ -36,6 +37,9 @@ class Approvals:
         self._by_request: dict[tuple[str, str], ApprovalRecord] = {}
         self._answered: dict[tuple[str, str], link.PermissionAnswer] = {}
         self._timers: dict[ApprovalId, asyncio.Task[None]] = {}
+        self._deadlines: dict[ApprovalId, float] = {}
+        self.job: Callable[[], JobRecord | None] = lambda: self._live.current
+        """Whose ask it is; set by `Jobs`, who knows the job that was handed over too."""
 
     # --- asks, from the runner; the caller has the lock and commits ---
 
@@ -46,7 +50,7 @@ class Approvals:
             return [], [], self._answered[key]
         if key in self._by_request:
             return [], [], None
-        job = self._live.current
+        job = self.job()
         decision = self._decide(ask)
         if decision.verdict == "ask" and len(self.pending) >= PENDING_MAX:
             decision = policy.Decision("deny", f"{PENDING_MAX} approvals are open already.")
@@ -83,7 +87,7 @@ class Approvals:
         return [_required(record)], [records.put(record)], None
 
     def _decide(self, ask: link.PermissionAsk) -> policy.Decision:
-        job = self._live.current
+        job = self.job()
         try:
             mode = policy.mode(job.permission_mode if job else self._live.record.permission_mode)
             allowed = policy.allowed_tools(job.allowed_tools) if job and job.allowed_tools is not None else None
@@ -114,6 +118,7 @@ class Approvals:
 
     # --- answers, from people ---
 
+    @whole
     async def decide(
         self,
         approval_id: ApprovalId,
@@ -130,10 +135,13 @@ class Approvals:
         async with self._live.act():
             record = self.pending.get(approval_id) or await self._stored(approval_id)
             after = approval.step(record.state, "approve" if approved else "deny", by=record.resolved_by)
+            await self._in_time(record)
             approval.check_hash(input_hash, record.input_hash)
             option = _option(record, option_id, approved)
             if updated_input is not None and (not approved or not isinstance(updated_input, dict)):
                 raise BadRequest("updatedInput: an object, and only with an approval")
+            if not shallow(updated_input):
+                raise BadRequest("updatedInput: nested too deeply")
             if message is not None and len(message) > 10_000:
                 raise BadRequest("message: at most 10000 characters")
             decided = records.copy(
@@ -151,14 +159,15 @@ class Approvals:
             ops: list[Op] = [records.put(decided)]
             if rule is not None:
                 ops.append(records.put(rule))
-            session = self._live.record
+            session, job = self._live.record, self.job()
             if decided.mode is not None:
                 session = self._live.changed(permission_mode=decided.mode)
                 happened.append(ev.SessionUpdate(job_id=record.job_id, mode=decided.mode))
                 ops.append(records.put(session))
+                if job is not None and job.id == record.job_id:
+                    ops.append(records.put(records.copy(job, permission_mode=decided.mode)))
             await self._live.commit(happened, *ops)
             self._live.record = session
-            job = self._live.current
             if decided.mode is not None and job is not None and job.id == record.job_id:
                 job.permission_mode = decided.mode
             if rule is not None:
@@ -166,6 +175,15 @@ class Approvals:
             self._drop(decided)
             self._live.send(self._answered[(decided.runner_id, decided.request_id)])
             return decided
+
+    async def _in_time(self, record: ApprovalRecord) -> None:
+        """An answer after the deadline is too late even if the timer has not run yet. Raises AlreadyResolved."""
+        until = self._deadlines.get(record.approval_id)
+        if until is None or self._live.kit.clock.now() < until:
+            return
+        await self._expire_now(record)
+        text = "The time to answer is over; the action was not performed."
+        raise AlreadyResolved(text, outcome="expired", by="server")
 
     async def _stored(self, approval_id: ApprovalId) -> ApprovalRecord:
         doc = await self._live.kit.store.get("approval", approval_id)
@@ -191,9 +209,12 @@ class Approvals:
             record = self.pending.get(approval_id)
             if record is None:
                 return
-            events, ops = self._end(record, "expire", "server")
-            await self._live.commit(events, *ops, insist=True)
-            self._live.send(self._answered[(record.runner_id, record.request_id)])
+            await self._expire_now(record)
+
+    async def _expire_now(self, record: ApprovalRecord) -> None:
+        events, ops = self._end(record, "expire", "server")
+        await self._live.commit(events, *ops, insist=True)
+        self._live.send(self._answered[(record.runner_id, record.request_id)])
 
     def restore(self, found: Sequence[ApprovalRecord]) -> None:
         """After a restart of the server: the open ones wait on, the answered ones can be answered again."""
@@ -213,12 +234,13 @@ class Approvals:
         self.pending[record.approval_id] = record
         self._by_request[(record.runner_id, record.request_id)] = record
         if record.expires_at is not None:
-            at = max(records.seconds(record.expires_at), not_before)
+            at = self._deadlines[record.approval_id] = max(records.seconds(record.expires_at), not_before)
             self._timers[record.approval_id] = asyncio.create_task(self._expire(record.approval_id, at), name="expiry")
 
     def _drop(self, record: ApprovalRecord) -> None:
         """It has ended: out of the open ones, its answer at hand."""
         self.pending.pop(record.approval_id, None)
+        self._deadlines.pop(record.approval_id, None)
         key = (record.runner_id, record.request_id)
         self._by_request.pop(key, None)
         timer = self._timers.pop(record.approval_id, None)

@@ -46,13 +46,13 @@ class Intake:
             resumable = live.record.agent_session_id
             if resumable and not any(j.runner_id == hello.runner_id for j in self.jobs.known.values()):
                 live.send(link.Resume(id=f"resume-{hello.runner_id}", agent_session_id=resumable))
-        return await live.kit.store.marked(_source(hello.runner_id))
+        return await live.kit.store.marked(self._source())
 
     async def take(self, batch: list[tuple[int, bytes]]) -> None:
         events: list[ev.Event] = []
         ops: list[Op] = []
         answers: list[link.Command] = []
-        source = _source(self._runner)
+        source = self._source()
         unmarked = 0
         async with self._live.lock:
             for n, raw in batch:
@@ -60,6 +60,10 @@ class Intake:
                 said = link.parse_event(raw)
                 if not isinstance(said, link.Broken):
                     said = clean(said)
+                if isinstance(said, link.TurnStarted) and self.jobs.left_open(said.turn_id):
+                    await self._live.commit(events, *ops, mark=Mark(source, n - 1), insist=True)
+                    events, ops = [], []
+                    await self.jobs.end_left_open()
                 if isinstance(said, link.TurnEnded):
                     if events or ops:
                         await self._live.commit(events, *ops, mark=Mark(source, n - 1), insist=True)
@@ -110,6 +114,13 @@ class Intake:
                 await live.commit([], records.put(record), insist=True)
                 live.record = record
         return True
+
+    def trouble(self, error: Exception) -> None:
+        self._live.kit.note("link_trouble", session=self._live.record.id, error=repr(error)[:500])
+
+    def _source(self) -> str:
+        """Of the runner's numbers. With the session's id: a runner's own word may not touch another's."""
+        return f"runner:{self._live.record.id}:{self._runner}"
 
     # --- one event ---
 
@@ -179,7 +190,3 @@ class Intake:
             text = f"The runner said something it may not ({self.dropped} so far): {broken.why[:200]}"
             events.append(self._stamped(ev.ErrorEvent(code="runner_protocol", message=text)))
         self._live.kit.note("runner_protocol", session=self._live.record.id, count=self.dropped, why=broken.why[:200])
-
-
-def _source(runner_id: str) -> str:
-    return f"runner:{runner_id}"

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 from pilothouse.core import events as ev
 from pilothouse.core import job as life
@@ -21,7 +21,7 @@ from pilothouse.core.ids import JobId
 from pilothouse.engine import records
 from pilothouse.engine.approvals import Approvals
 from pilothouse.engine.link import LinkLostError
-from pilothouse.engine.live import Live
+from pilothouse.engine.live import Live, whole
 from pilothouse.engine.ports import Budget, Mark, Op, Put, UsageRecord
 from pilothouse.engine.questions import Questions
 from pilothouse.engine.records import JobRecord, Kept
@@ -32,6 +32,8 @@ SPENT_S = 3.0
 """The proxy answers with a job's total within this, or the agent's own figure counts."""
 OPEN_S = 3.0
 """A sandbox opens within this; what takes longer is a clone."""
+AGAIN_S = 0.2
+"""After a failure that nobody foresaw: it may come again at once."""
 TITLE_MAX = 80
 
 
@@ -54,6 +56,7 @@ class Jobs:
         """Set unless a sandbox is being opened for a job."""
         self._prepared.set()
         self._task: asyncio.Task[None] | None = None
+        approvals.job = lambda: live.current or self.running
 
     @property
     def busy(self) -> bool:
@@ -61,6 +64,7 @@ class Jobs:
 
     # --- acts of people ---
 
+    @whole
     async def submit(
         self, job: JobRecord, *, client_message_id: str | None, attachments: Sequence[Picture] = ()
     ) -> JobRecord:
@@ -104,6 +108,7 @@ class Jobs:
             self._wake.set()
             return job
 
+    @whole
     async def steer(self, message: str, by: str, client_message_id: str | None) -> JobRecord:
         """Adds to the running job. Raises Conflict when none runs."""
         async with self._live.act():
@@ -119,23 +124,21 @@ class Jobs:
             self._live.send(link.Steer(id=records.new_id(), message=message))
             return job
 
+    @whole
     async def interrupt(self, by: str, job_id: JobId | None = None) -> None:
         """The running job, or the one named. Raises Conflict when there is nothing to interrupt."""
         async with self._live.act():
             running = self._live.current or self.running
-            if job_id is None:
-                if running is None:
-                    raise Conflict("No job is running.")
-                job_id = running.id
-            waiting = next((j for j in self.queue if j.id == job_id), None)
-            if waiting is not None:
-                self.queue.remove(waiting)
-                waiting.interrupted_by = by
-                await self._finish(waiting, "interrupted", "Interrupted before it started.")
-                return
-            if running is None or running.id != job_id:
+            if job_id is None and running is None:
+                raise Conflict("No job is running.")
+            if job_id is not None:
+                running = self.known.get(job_id)
+            if running is None:
                 raise Conflict("The job is done already.")
-            if not running.interrupted_by:
+            if running.state == "queued":
+                running.interrupted_by = by
+                await self._finish(running, "interrupted", "Interrupted before it started.", insist=False)
+            elif not running.interrupted_by:
                 running.interrupted_by = by
                 self._live.send(link.Interrupt(id=records.new_id()))
                 self._later(running)
@@ -154,8 +157,7 @@ class Jobs:
     async def close(self) -> None:
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait([self._task])
 
     def restore(self, jobs: Sequence[JobRecord]) -> None:
         """After a restart of the server: what waits goes on waiting, what runs is taken up again."""
@@ -165,8 +167,11 @@ class Jobs:
                 self.queue.append(job)
             elif job.by == "agent":
                 self._live.current = job
+                self._live.background(self._limit(job))
             else:
                 self.running = job
+        # Its turn has begun, most likely, and the runner does not say so twice. If not, it will.
+        self._live.current = self._live.current or self.running
         self._wake.set()
 
     def _add(self, job: JobRecord) -> None:
@@ -174,8 +179,22 @@ class Jobs:
         self._ended[job.id] = asyncio.Event()
 
     async def _drive(self) -> None:
-        if self._live.record.state in {"active", "idle"}:
-            await self._reattach()
+        """For as long as the session is in memory. What nobody foresaw costs the job, never the session."""
+        attached = self._live.record.state not in {"active", "idle"}
+        while True:
+            try:
+                if not attached:
+                    attached = True
+                    await self._reattach()
+                await self._drive_jobs()
+            except Exception as error:  # noqa: BLE001  a drive that died in silence would leave every job for ever
+                self._live.kit.note("drive_failed", session=self._live.record.id, error=repr(error)[:500])
+                failed = self.running or (self.queue[0] if self.queue else None)
+                await asyncio.sleep(AGAIN_S)
+                if failed is not None:
+                    await self.finish(failed, "failed", "The server failed at this; its log says where.", reason="bug")
+
+    async def _drive_jobs(self) -> None:
         while True:
             if self.running is not None:
                 await self._hand_over(self.running)
@@ -200,8 +219,12 @@ class Jobs:
         finally:
             self._prepared.set()
         async with live.lock:
-            if job.id not in self.known:
-                return  # interrupted while it was being prepared
+            if job.id not in self.known:  # interrupted while it was being prepared
+                if live.record.state not in {"active", "idle"}:  # the sandbox is there now: somebody must stop it
+                    session = live.changed(state="idle")
+                    await live.commit([], records.put(session), insist=True)
+                    live.record = session
+                return
             if self.queue and self.queue[0] is job:
                 self.queue.popleft()
             life.step(job.state, "start")
@@ -252,31 +275,41 @@ class Jobs:
         live = self._live
         ended = self._ended.get(job.id)
         if ended is None or live.link is None:
+            await self.finish(job, "failed", "The runner was gone before it had the prompt.", reason="runner_lost")
             return
+        prompt = link.Prompt(
+            id=job.id,
+            message=job.prompt,
+            permission_mode=job.permission_mode,
+            model=job.model or live.record.model or self._default_model or None,
+            attachments=await self._pictures(job),
+        )
+        handing = asyncio.create_task(self._hand(job, live.link.command(prompt)), name="prompt")
         try:
-            await live.link.command(
-                link.Prompt(
-                    id=job.id,
-                    message=job.prompt,
-                    permission_mode=job.permission_mode,
-                    model=job.model or live.record.model or self._default_model or None,
-                    attachments=await self._pictures(job),
-                )
-            )
+            await self._limit(job)  # from here on the clock runs, whether the runner says that it has the prompt or not
+            await ended.wait()
+        finally:
+            handing.cancel()
+
+    async def _hand(self, job: JobRecord, handing: Coroutine[Any, Any, None]) -> None:
+        try:
+            await handing
         except (LinkLostError, ValueError) as error:
             await self.finish(job, "failed", f"The agent did not take the prompt: {error}", reason="agent_failed")
+
+    async def _limit(self, job: JobRecord) -> None:
+        """Until the job has ended or its time is up; then it is interrupted."""
+        ended = self._ended.get(job.id)
+        if ended is None or job.started_at is None:
             return
-        assert job.started_at is not None
-        left = records.seconds(job.started_at) + job.timeout_s - live.kit.clock.now()
+        left = records.seconds(job.started_at) + job.timeout_s - self._live.kit.clock.now()
         try:
             async with asyncio.timeout(max(left, 0.0)):
                 await ended.wait()
-            return
         except TimeoutError:
             job.late = True
-        live.send(link.Interrupt(id=records.new_id()))
-        self._later(job)
-        await ended.wait()
+            self._live.send(link.Interrupt(id=records.new_id()))
+            self._later(job)
 
     async def _pictures(self, job: JobRecord) -> list[dict[str, str]]:
         out = []
@@ -297,11 +330,24 @@ class Jobs:
                 async with asyncio.timeout(INTERRUPT_S):
                     await ended.wait()
             except TimeoutError:
-                self._live.kit.note("agent_stopped_by_force", session=self._live.record.id, job=job.id)
-                await self._live.kit.sandboxes.stop(self._live.record.id)
-                await self.finish(job, "interrupted", "The agent did not stop by itself; its session was stopped.")
+                await self._force(job)
 
         self._live.background(force())
+
+    async def _force(self, job: JobRecord) -> None:
+        live = self._live
+        text = "The agent did not stop by itself; its session was stopped."
+        live.kit.note("agent_stopped_by_force", session=live.record.id, job=job.id)
+        live.ending = text
+        try:
+            await live.kit.sandboxes.stop(live.record.id)
+            await live.unlink()  # or the next job would take the old runner's word for the new one's
+        except PilothouseError as error:
+            live.kit.note("stop_failed", session=live.record.id, error=error.message[:200])
+        finally:
+            await self.finish(job, "interrupted", text, reason="stopped")
+            await self.lost(text, "stopped")
+            live.ending = ""
 
     async def admit(self, job: JobRecord) -> None:
         """Tells the proxy whose calls these are from now on, and what they may cost. Raises Unavailable."""
@@ -337,14 +383,27 @@ class Jobs:
             first_seq=self._live.head + 1,
             runner_id=runner.runner_id,
             turn_id=turn.turn_id,
+            timeout_s=self._live.kit.limits.job_timeout_s,
         )
         self._add(own)
         self._live.current = own
+        self._live.background(self._limit(own))
         started = ev.JobStarted(
             job_id=own.id, agent=runner.agent, agent_version=runner.agent_version, model=model, demo=demo,
             permission_mode=own.permission_mode, by="agent",
         )  # fmt: skip
         return [started], [records.put(own)]
+
+    def left_open(self, turn_id: str) -> bool:
+        """Whether a turn of the agent's own is open that another one is about to follow."""
+        current = self._live.current
+        return current is not None and current.by == "agent" and current.turn_id != turn_id
+
+    async def end_left_open(self) -> None:
+        """Turns follow one another: a runner that says otherwise would leave a job without an end. Needs the lock."""
+        if self._live.current is not None:
+            text = "The agent began another turn before it had ended this one."
+            await self._finish(self._live.current, "failed", text, reason="runner_protocol")
 
     async def turn_ended(self, turn: link.TurnEnded, mark: Mark) -> bool:
         """False: it is no turn of ours."""
@@ -354,9 +413,7 @@ class Jobs:
         if job is None or job.state != "running":
             return False
         outcome, reason, result = turn.outcome, turn.reason, turn.result
-        if job.late:
-            outcome, reason, result = "failed", "timeout", f"The job took longer than its {job.timeout_s} s."
-        elif self._live.ending and outcome != "succeeded":
+        if self._live.ending and outcome != "succeeded":
             # The runner's last words as it was told to go; the person's act is what happened.
             outcome, reason, result = "interrupted", "stopped", self._live.ending
         elif job.interrupted_by and outcome != "succeeded":
@@ -382,12 +439,16 @@ class Jobs:
         num_turns: int = 0,
         duration_ms: int | None = None,
         mark: Mark | None = None,
+        insist: bool = True,
     ) -> None:
-        """Needs the lock. Cancels what is open, then `usage` and `complete` in one transaction."""
+        """Needs the lock. Cancels what is open, then `usage` and `complete` in one transaction. Until that is done the
+        job is as it was. With `insist` False raises Unavailable."""
         if job.id not in self.known:
             return
         live = self._live
-        job.state = life.step(job.state, "end")
+        if job.late:
+            outcome, reason, result = "failed", "timeout", f"The job took longer than its {job.timeout_s} s."
+        done = records.copy(job, state=life.step(job.state, "end"))
         started = records.seconds(job.started_at) if job.started_at else live.kit.clock.now()
         elapsed = max(int((live.kit.clock.now() - started) * 1000), 0)
         happened, ops = self._cancel_open(job)
@@ -395,32 +456,36 @@ class Jobs:
         usage = self._usage(job, total)
         if usage is not None:
             happened.append(usage)
-            job.total_cost = usage.total_cost
+            done.total_cost = usage.total_cost
         if outcome == "failed" and total is not None and total.refused == "budget":
             outcome, reason = "budget_exceeded", "budget"
         complete = ev.Complete(
             job_id=job.id,
             outcome=outcome,
             result=result,
-            total_cost=job.total_cost,
+            total_cost=done.total_cost,
             duration_ms=duration_ms if duration_ms is not None else elapsed,
             num_turns=num_turns,
             reason=reason,
         )
         happened.append(complete)
-        job.outcome, job.result, job.reason, job.ended_at = outcome, result[:100_000], reason, live.now()
-        job.num_turns, job.duration_ms = num_turns, complete.duration_ms
-        job.last_seq = live.head + len(happened)
+        done.outcome, done.result, done.reason, done.ended_at = outcome, result[:100_000], reason, live.now()
+        done.num_turns, done.duration_ms = num_turns, complete.duration_ms
+        done.last_seq = live.head + len(happened)
         session = live.changed(
-            total_cost=live.record.total_cost + job.total_cost,
+            total_cost=live.record.total_cost + done.total_cost,
             last_active_at=live.now(),
             state="idle" if live.record.state == "active" else live.record.state,
         )
-        await live.commit(happened, *ops, records.put(job), records.put(session), mark=mark, insist=True)
+        await live.commit(happened, *ops, records.put(done), records.put(session), mark=mark, insist=insist)
         live.record = session
+        for name in job.__struct_fields__:
+            setattr(job, name, getattr(done, name))
         self._forget(job)
 
     def _cancel_open(self, job: JobRecord) -> tuple[list[ev.Event], list[Op]]:
+        if job.started_at is None:
+            return [], []  # it never had the agent
         if self._live.current is not None and self._live.current.id != job.id:
             return [], []
         if self._live.current is None and self.running is not None and self.running.id != job.id:
@@ -487,6 +552,12 @@ class Jobs:
         for job in [j for j in self.known.values() if j.state == "running"]:
             outcome: ev.Outcome = "interrupted" if job.interrupted_by or reason == "stopped" else "failed"
             await self.finish(job, outcome, text, reason=reason)
+        if not (self._approvals.pending or self._questions.pending):
+            return
+        async with self._live.lock:  # asked between two turns
+            happened, ops = self._approvals.cancel_all()
+            more, more_ops = self._questions.cancel_all()
+            await self._live.commit([*happened, *more], *ops, *more_ops, insist=True)
 
 
 def totals(job: JobId, total: UsageRecord) -> ev.Usage:

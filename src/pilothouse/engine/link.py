@@ -20,6 +20,12 @@ BATCH = 256
 """Events taken in one transaction."""
 QUEUE = 512
 """Messages read ahead of the store; when it is full the runner's socket fills, and the runner waits."""
+HELD_MAX = 16 * 1024 * 1024
+"""Bytes of them: one message may have 8 MiB, and a runner may send nothing else."""
+BATCH_SIZE = 4 * 1024 * 1024
+"""Bytes taken in one transaction, unless one event alone has more."""
+OPEN_MAX = 2000
+"""Commands that a runner has not answered: approvals are at most dozens, so it does not mean to."""
 HELLO_S = 30.0
 """A runner that has been started says hello within this; importing the agent's SDK takes seconds on a busy machine."""
 RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
@@ -50,6 +56,10 @@ class Owner(Protocol):
         """The connection broke or could not be made. True: there is no runner any more, give up."""
         ...
 
+    def trouble(self, error: Exception) -> None:
+        """Something failed that should not have; the link goes on and tries again."""
+        ...
+
 
 class RunnerLink:
     def __init__(self, owner: Owner, connect: Callable[[], Awaitable[Wire]], fence: Callable[[], int]) -> None:
@@ -59,6 +69,8 @@ class RunnerLink:
         self._wire: Wire | None = None
         self._open: dict[str, tuple[link.Command, asyncio.Future[str | None]]] = {}
         self._fragments = 0
+        self._held = 0
+        self._room = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.hello: link.Hello | None = None
         self.attached = asyncio.Event()
@@ -92,6 +104,8 @@ class RunnerLink:
             raise LinkLostError("the runner is gone")
         if command.id in self._open:
             error = await asyncio.shield(self._open[command.id][1])
+        elif len(self._open) >= OPEN_MAX:
+            raise ValueError("the runner leaves too many commands unanswered")
         else:
             future: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
             self._open[command.id] = (command, future)
@@ -112,16 +126,25 @@ class RunnerLink:
                 try:
                     if await self._attached(wire):
                         tries = 0
+                except Exception as error:  # noqa: BLE001  a link that died in silence would leave its job for ever
+                    self._owner.trouble(error)
                 finally:
                     self.attached.clear()
                     self._wire = None
                     await wire.close()
-            if await self._owner.gone():
+            if await self._gone():
                 self.over.set()
                 break
             await asyncio.sleep(RETRY_S[min(tries, len(RETRY_S) - 1)])
             tries += 1
         self._fail_open()
+
+    async def _gone(self) -> bool:
+        try:
+            return await self._owner.gone()
+        except Exception as error:  # noqa: BLE001  whoever knows cannot be asked: not known to be gone
+            self._owner.trouble(error)
+            return False
 
     def _fail_open(self) -> None:
         for _, future in self._open.values():
@@ -136,6 +159,8 @@ class RunnerLink:
         hello = await self._hello(wire, assembler)
         if hello is None:
             return False
+        if self.hello is not None and self.hello.runner_id != hello.runner_id:
+            self._fail_open()  # meant for another runner: a prompt of its must not be run again by this one
         self.hello = hello
         acked = await self._owner.greeted(hello)
         self._wire = wire
@@ -145,6 +170,8 @@ class RunnerLink:
             await self._send(link.FromServer(cmd=command))
         self.attached.set()
         queue: asyncio.Queue[tuple[int, bytes] | None] = asyncio.Queue(QUEUE)
+        self._held = 0
+        self._room.set()
         reader = asyncio.create_task(self._read(wire, assembler, queue), name="link-read")
         try:
             await self._take(queue, acked)
@@ -173,18 +200,28 @@ class RunnerLink:
     async def _read(
         self, wire: Wire, assembler: link.Assembler, queue: asyncio.Queue[tuple[int, bytes] | None]
     ) -> None:
-        with contextlib.suppress(OSError):
+        try:
             while (frame := await wire.receive()) is not None:
                 whole = assembler.feed(frame)
                 if whole is None:
                     continue
                 message = whole if isinstance(whole, link.Broken) else link.parse_runner(whole)
                 if isinstance(message, link.Broken):
+                    self._owner.trouble(ValueError(message.why[:200]))
                     break
                 if message.done is not None:
                     self._done(message.done, message.error)
                 elif message.n is not None:
-                    await queue.put((message.n, bytes(message.ev)))
+                    await self._room.wait()
+                    raw = bytes(message.ev)
+                    self._held += len(raw)
+                    if self._held > HELD_MAX:
+                        self._room.clear()
+                    await queue.put((message.n, raw))
+        except OSError:
+            pass  # the connection broke
+        except Exception as error:  # noqa: BLE001  whatever a transport raises means: the connection is over
+            self._owner.trouble(error)
         await queue.put(None)
 
     def _done(self, command_id: str, error: str | None) -> None:
@@ -198,14 +235,17 @@ class RunnerLink:
         ended = False
         while not ended:
             batch: list[tuple[int, bytes]] = []
+            size = count = 0
             item = await queue.get()
             while item is not None:
+                count += 1
+                size += len(item[1])
                 if item[0] > acked:
                     batch.append(item)
                     acked = item[0]
                 else:
                     await self._owner.again(item[1])
-                if len(batch) >= BATCH or queue.empty():
+                if count >= BATCH or size >= BATCH_SIZE or queue.empty():
                     break
                 item = queue.get_nowait()
             ended = item is None
@@ -213,8 +253,11 @@ class RunnerLink:
                 await self._owner.take(batch)
                 if not ended:
                     await self._send(link.FromServer(ack=acked))
+            self._held -= size
+            if self._held <= HELD_MAX:
+                self._room.set()
             now = loop.time()
-            allowance = min(RATE, allowance + (now - since) * RATE) - len(batch)
+            allowance = min(RATE, allowance + (now - since) * RATE) - count
             since = now
             if allowance < 0:
                 await asyncio.sleep(-allowance / RATE)

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from typing import Any
+import functools
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 
 from pilothouse.core import cut, link
 from pilothouse.core import events as ev
-from pilothouse.core.errors import Unavailable
+from pilothouse.core.errors import NotFound, Unavailable
 from pilothouse.engine import records
 from pilothouse.engine.kit import Kit
 from pilothouse.engine.link import LinkLostError, RunnerLink
@@ -31,6 +32,23 @@ READY_S = 120.0
 """From nothing to a runner that answers: cloning a repository is in it."""
 RETRY_S = 0.25
 """Pause between tries of a commit that must succeed."""
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def whole(act: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """An act that is done whole or not at all: a caller who leaves in the middle does not end it there. Its commit
+    would happen all the same, and memory would not know: an approval answered in the log and open here."""
+
+    @functools.wraps(act)
+    async def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        task = asyncio.get_running_loop().create_task(act(*args, **kwargs))
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to see it
+        return await asyncio.shield(task)
+
+    return run
 
 
 class Live:
@@ -50,6 +68,10 @@ class Live:
         """The store refuses what the runner said; readiness says so."""
         self.touched = kit.clock.now()
         self.removed = False
+        self.away = False
+        """Put to rest: another object stands for the session now, or soon."""
+        self.ends = 0
+        """How often its processes have been ended: whoever is opening them sees that they are not wanted any more."""
         self.ending = ""
         """Why its processes are being ended, when they are: what its jobs are told."""
         self._sends: set[asyncio.Task[None]] = set()
@@ -58,13 +80,17 @@ class Live:
 
     @contextlib.asynccontextmanager
     async def act(self) -> AsyncIterator[None]:
-        """The lock, for a person's act. Raises Unavailable."""
+        """The lock, for a person's act. Raises Unavailable; NotFound when the session is being deleted."""
         try:
             async with asyncio.timeout(LOCK_S):
                 await self.lock.acquire()
         except TimeoutError:
             raise Unavailable("The session is waiting for the store; try again.") from None
         try:
+            if self.removed:
+                raise NotFound
+            if self.away:
+                raise Unavailable("The session was put to rest at this moment; try again.")
             self.touched = self.kit.clock.now()
             yield
         finally:
@@ -74,15 +100,13 @@ class Live:
         self, happened: Sequence[ev.Event], *ops: Op, mark: Mark | None = None, insist: bool = False
     ) -> list[Row]:
         """Appends events (long fields cut) and writes documents, all or nothing. Needs the lock."""
-        if self.removed:
-            return []
         rows: list[ev.Event] = []
         texts: list[Put] = []
         for event in happened:
             shorter, wholes = cut.cut(event, f"/api/sessions/{self.record.id}/texts/")
             rows.append(shorter)
             texts += [Put("text", f"{self.record.id}:{w.digest}", w.text, self.record.id) for w in wholes]
-        while True:
+        while not self.removed:
             try:
                 done = await self.kit.log.append(self.record.id, rows, *texts, *ops, mark=mark)
                 self.stuck = False
@@ -96,6 +120,7 @@ class Live:
                     self.kit.note("store_failed", session=self.record.id, error=str(error))
                 self.stuck = True
                 await asyncio.sleep(RETRY_S)
+        return []
 
     def now(self) -> str:
         return records.stamp(self.kit.clock.now())
@@ -108,6 +133,7 @@ class Live:
 
     async def ready(self, owner: Any) -> link.Hello:
         """Opens sandbox, runner and link as needed. Raises Unavailable, BadRequest (source)."""
+        ends = self.ends
         spec = SandboxSpec(session=self.record.id, agent=self.record.agent, source=self.record.source)
         try:
             async with asyncio.timeout(READY_S):
@@ -116,6 +142,9 @@ class Live:
                         raise Unavailable(self.ending)
                     await self.kit.sandboxes.open(spec)
                     await self.kit.sandboxes.runner(self.record.id)
+                    if ends != self.ends:
+                        await self.kit.sandboxes.stop(self.record.id)
+                        raise Unavailable("The session was stopped.", code="stopped")
                     if self.link is None or self.link.over.is_set():
                         self.link = RunnerLink(owner, self._connect, self._fence)
                         self.link.start()
@@ -140,7 +169,12 @@ class Live:
         """A task that ends with the session."""
         task = asyncio.create_task(work)
         self._sends.add(task)
-        task.add_done_callback(self._sends.discard)
+        task.add_done_callback(self._sent)
+
+    def _sent(self, task: asyncio.Task[None]) -> None:
+        self._sends.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.kit.note("background_failed", session=self.record.id, error=repr(error)[:500])
 
     async def _send(self, command: link.Command) -> None:
         if self.link is None:
@@ -155,11 +189,15 @@ class Live:
     async def state(self) -> SandboxState:
         return await self.kit.sandboxes.state(self.record.id)
 
-    async def let_go(self) -> None:
+    async def unlink(self) -> None:
         """Drops the link; the runner stays."""
         if self.link is not None:
             await self.link.close()
             self.link = None
+
+    async def let_go(self) -> None:
+        """Drops the link and whatever is being sent."""
+        await self.unlink()
         for task in list(self._sends):
             task.cancel()
 

@@ -10,7 +10,7 @@ from pilothouse.core import link
 from pilothouse.core.errors import AlreadyResolved, BadRequest, NotFound
 from pilothouse.core.ids import QuestionId
 from pilothouse.engine import records
-from pilothouse.engine.live import Live
+from pilothouse.engine.live import Live, whole
 from pilothouse.engine.ports import Op
 from pilothouse.engine.records import QuestionRecord
 
@@ -83,6 +83,7 @@ class Questions:
         self._drop(ended)
         return [_answered_event(ended)], [records.put(ended)]
 
+    @whole
     async def answer(self, question_id: QuestionId, answers: dict[str, str], *, by: str) -> QuestionRecord:
         """The first answer wins. Raises NotFound, AlreadyResolved, BadRequest, Unavailable."""
         async with self._live.act():

@@ -17,8 +17,8 @@ from pilothouse.engine.approvals import Approvals
 from pilothouse.engine.intake import Intake
 from pilothouse.engine.jobs import Jobs
 from pilothouse.engine.kit import Kit
-from pilothouse.engine.live import Live
-from pilothouse.engine.ports import Delete, Probe, Purge, StoreFailed
+from pilothouse.engine.live import Live, whole
+from pilothouse.engine.ports import Delete, Op, Probe, Purge, Put, StoreFailed
 from pilothouse.engine.questions import Questions
 from pilothouse.engine.records import ApprovalRecord, JobRecord, QuestionRecord, SessionRecord
 from pilothouse.engine.rules import Rules
@@ -46,7 +46,8 @@ class Sessions:
         self.rules = rules
         self.probe = probe
         self._here: dict[SessionId, Session] = {}
-        self._loading: dict[SessionId, asyncio.Lock] = {}
+        self._loading: dict[SessionId, asyncio.Task[Session | None]] = {}
+        self._creating = asyncio.Lock()
         self._reaper: asyncio.Task[None] | None = None
         self.spares = Spares(kit, kit.limits.agent, kit.limits.spares)
         self.watched: Callable[[SessionId], bool] = lambda _: False
@@ -54,17 +55,39 @@ class Sessions:
 
     # --- making and finding ---
 
+    @whole
     async def create(
         self,
         *,
         owner: str,
+        once: str = "",
         agent: str | None = None,
         title: str | None = None,
         source: ev.Source | None = None,
         permission_mode: str | None = None,
         model: str | None = None,
     ) -> Session:
-        """Raises BadRequest, Unavailable. Nothing is started yet."""
+        """Raises BadRequest, Unavailable. Nothing is started yet. The same `once` (a caller's own word for this very
+        wish) gives the same session."""
+        if not once:
+            return await self._create(owner, agent, title, source, permission_mode, model, [])
+        key = f"new:{owner}:{once}"
+        async with self._creating:
+            known = await self.kit.store.get("resend", key)
+            if known is not None:
+                return await self.get(known.decode(), owner)
+            return await self._create(owner, agent, title, source, permission_mode, model, [key])
+
+    async def _create(
+        self,
+        owner: str,
+        agent: str | None,
+        title: str | None,
+        source: ev.Source | None,
+        permission_mode: str | None,
+        model: str | None,
+        resends: list[str],
+    ) -> Session:
         agent = self.kit.limits.agent if agent is None else agent
         if agent not in self.kit.agents:
             raise BadRequest(f"agent: {agent[:50]!r} is none of {', '.join(self.kit.agents)}")
@@ -75,23 +98,32 @@ class Sessions:
         if source is not None:
             source = self.kit.sandboxes.check(source)
         now = records.stamp(self.kit.clock.now())
+        title, model = check_title(title or ""), check_model(model or "")
+        mode = policy.mode(self.kit.limits.permission_mode if permission_mode is None else permission_mode)
+        spare = self.spares.take(agent) if source is None else None  # the last thing that may be refused is past
         record = SessionRecord(
-            id=(self.spares.take(agent) if source is None else None) or SessionId(records.new_id()),
+            id=spare or SessionId(records.new_id()),
             owner=owner,
-            title=check_title(title or ""),
+            title=title,
             agent=agent,
             isolation=self.probe.isolation,
             source=source,
             created_at=now,
             last_active_at=now,
-            permission_mode=policy.mode(
-                self.kit.limits.permission_mode if permission_mode is None else permission_mode
-            ),
-            model=check_model(model or ""),
+            state="idle" if spare else "new",  # a spare's processes run already: somebody must stop them one day
+            permission_mode=mode,
+            model=model,
         )
         session = self._make(record)
-        async with session.live.act():
-            await session.live.commit([session.live.session_event()], records.put(record))
+        ops = [Put("resend", key, record.id.encode(), record.id) for key in resends]
+        try:
+            async with session.live.act():
+                await session.live.commit([session.live.session_event()], records.put(record), *ops)
+        except PilothouseError:
+            if spare:
+                with contextlib.suppress(PilothouseError):
+                    await self.kit.sandboxes.delete(spare)
+            raise
         self._here[record.id] = session
         session.jobs.start()
         return session
@@ -158,18 +190,13 @@ class Sessions:
         timeout_s: int | None = None,
     ) -> JobRecord:
         """A checked job, not yet accepted. Raises BadRequest, TooMany."""
-        check_prompt(prompt, self.kit.limits.prompt_max)
+        self.check(
+            prompt, permission_mode=permission_mode, allowed_tools=allowed_tools, max_cost_usd=max_cost_usd,
+            max_tokens=max_tokens, model=model, timeout_s=timeout_s,
+        )  # fmt: skip
         alive = sum(1 for s in self._here.values() if s.jobs.busy)
         if alive >= self.kit.limits.sessions_max and not session.jobs.busy:
             raise TooMany(f"{alive} sessions are working already; the limit is {self.kit.limits.sessions_max}.")
-        if allowed_tools is not None:
-            policy.allowed_tools(allowed_tools)
-        if max_cost_usd is not None and not 0 < max_cost_usd < 1e6:
-            raise BadRequest("maxCostUsd: more than 0, less than 1000000")
-        if max_tokens is not None and max_tokens < 1:
-            raise BadRequest("maxTokens: at least 1")
-        if timeout_s is not None and not 1 <= timeout_s <= 86_400:
-            raise BadRequest("timeoutS: from 1 to 86400")
         return JobRecord(
             id=JobId(records.new_id()),
             session_id=session.live.record.id,
@@ -186,6 +213,32 @@ class Sessions:
             timeout_s=timeout_s or self.kit.limits.job_timeout_s,
         )
 
+    def check(
+        self,
+        prompt: str,
+        *,
+        permission_mode: str | None = None,
+        allowed_tools: list[str] | None = None,
+        max_cost_usd: float | None = None,
+        max_tokens: int | None = None,
+        model: str | None = None,
+        timeout_s: int | None = None,
+    ) -> None:
+        """A job's wishes, before anything is made for it. Raises BadRequest naming what is wrong."""
+        check_prompt(prompt, self.kit.limits.prompt_max)
+        if permission_mode is not None:
+            policy.mode(permission_mode)
+        if allowed_tools is not None:
+            policy.allowed_tools(allowed_tools)
+        if max_cost_usd is not None and not 0 < max_cost_usd < 1e6:
+            raise BadRequest("maxCostUsd: more than 0, less than 1000000")
+        if max_tokens is not None and not 1 <= max_tokens <= ev.COUNT_MAX:
+            raise BadRequest(f"maxTokens: from 1 to {ev.COUNT_MAX}")
+        if timeout_s is not None and not 1 <= timeout_s <= 86_400:
+            raise BadRequest("timeoutS: from 1 to 86400")
+        check_model(model or "")
+
+    @whole
     async def change(
         self, session: Session, *, title: str | None = None, mode: str | None = None, model: str | None = None
     ) -> SessionRecord:
@@ -211,9 +264,12 @@ class Sessions:
                 happened.append(
                     ev.SessionUpdate(mode=changes.get("permission_mode"), model=changes.get("model") or None)
                 )
-            await live.commit(happened, records.put(record))
-            live.record = record
             running = live.current or session.jobs.running
+            ops: list[Op] = [records.put(record)]
+            if mode is not None and running is not None:  # kept, or a restart would bring the old mode back
+                ops.append(records.put(records.copy(running, permission_mode=record.permission_mode)))
+            await live.commit(happened, *ops)
+            live.record = record
             if mode is not None and running is not None:
                 running.permission_mode = record.permission_mode
                 live.send(link.SetMode(id=records.new_id(), mode=record.permission_mode))
@@ -221,12 +277,14 @@ class Sessions:
                 live.send(link.SetModel(id=records.new_id(), model=model))
             return record
 
+    @whole
     async def stop(self, session: Session) -> None:
         """Ends its processes; workspace and conversation stay."""
         live = session.live
         if live.record.state == "new" and not session.jobs.busy:
             return
         live.ending = "The session was stopped."
+        live.ends += 1
         try:
             await session.jobs.abandon(live.ending, "stopped")
             await session.jobs.settled()
@@ -241,21 +299,26 @@ class Sessions:
             await live.commit([], records.put(record))
             live.record = record
 
+    @whole
     async def delete(self, session: Session) -> None:
         """Ends it and removes log, documents and workspace. A person's act."""
         live = session.live
         live.removed = True
+        live.ends += 1
         live.ending = "The session was deleted."
-        await session.jobs.abandon(live.ending, "stopped")
-        await session.jobs.settled()
-        await self._put_away(session)
-        with contextlib.suppress(PilothouseError):
-            await self.kit.models.drop(live.record.id)
-        await self.kit.sandboxes.delete(live.record.id)
         try:
+            await session.jobs.abandon(live.ending, "stopped")
+            await session.jobs.settled()
+            await self._close(session)
+            with contextlib.suppress(PilothouseError):
+                await self.kit.models.drop(live.record.id)
+            await self.kit.sandboxes.delete(live.record.id)
             await self.kit.log.append(live.record.id, [], Purge(live.record.id), Delete("session", live.record.id))
         except StoreFailed as error:
             raise Unavailable("The store cannot write; try again.") from error
+        finally:
+            # Until here it is found, and refused: one that was loaded anew meanwhile would write to a purged log.
+            self._here.pop(live.record.id, None)
         self.rules.forget(live.record)
 
     # --- life ---
@@ -295,29 +358,35 @@ class Sessions:
             await self._put_away(session)
 
     async def _put_away(self, session: Session) -> None:
+        """Out of memory. Whoever still holds it is refused by `act` and asks again."""
+        session.live.away = True
+        self._here.pop(session.live.record.id, None)
+        await self._close(session)
+
+    async def _close(self, session: Session) -> None:
         await session.jobs.close()
         session.approvals.close()
         session.questions.close()
         await session.live.let_go()
-        self._here.pop(session.live.record.id, None)
 
     async def _load(self, session_id: SessionId) -> Session | None:
-        lock = self._loading.setdefault(session_id, asyncio.Lock())
-        try:
-            async with lock:
-                if session_id in self._here:
-                    return self._here[session_id]
-                doc = await self.kit.store.get("session", session_id)
-                if doc is None:
-                    return None
-                session = self._make(records.load(doc, SessionRecord))
-                session.live.head = await self.kit.log.head(session_id)
-                await self._restore(session)
-                self._here[session_id] = session
-                session.jobs.start()
-                return session
-        finally:
-            self._loading.pop(session_id, None)
+        """Once for all who ask at the same time, and to its end whoever of them leaves."""
+        task = self._loading.get(session_id)
+        if task is None:
+            task = self._loading[session_id] = asyncio.create_task(self._load_once(session_id), name="load")
+            task.add_done_callback(lambda _: self._loading.pop(session_id, None))
+        return await asyncio.shield(task)
+
+    async def _load_once(self, session_id: SessionId) -> Session | None:
+        doc = await self.kit.store.get("session", session_id)
+        if doc is None or session_id in self._here:
+            return self._here.get(session_id)
+        session = self._make(records.load(doc, SessionRecord))
+        session.live.head = await self.kit.log.head(session_id)
+        await self._restore(session)
+        self._here[session_id] = session
+        session.jobs.start()
+        return session
 
     async def _restore(self, session: Session) -> None:
         sid = session.live.record.id
@@ -352,12 +421,14 @@ class Sessions:
                 idle = now - live.touched > self.kit.limits.idle_s
                 if not idle or session.jobs.busy or self.watched(live.record.id):
                     continue
-                if live.record.state in {"active", "idle"}:
-                    self.kit.note("session_idle", session=live.record.id)
-                    with contextlib.suppress(PilothouseError):
+                try:
+                    if live.record.state in {"active", "idle"}:
+                        self.kit.note("session_idle", session=live.record.id)
                         await self.stop(session)
-                else:
-                    await self._put_away(session)
+                    else:
+                        await self._put_away(session)
+                except Exception as error:  # noqa: BLE001  one session must not keep all others from their rest
+                    self.kit.note("reap_failed", session=live.record.id, error=repr(error)[:500])
 
     @property
     def stuck(self) -> list[SessionId]:

@@ -33,8 +33,12 @@ class Upkeep:
     async def _run(self) -> None:
         while True:
             await self._kit.clock.sleep(EVERY_S)
-            with contextlib.suppress(StoreFailed):
+            try:
                 await self.once()
+            except StoreFailed:
+                continue
+            except Exception as error:  # noqa: BLE001  chores that end in silence fill the disk
+                self._kit.note("upkeep_failed", error=repr(error)[:500])
 
     async def once(self) -> None:
         """One round over all sessions."""

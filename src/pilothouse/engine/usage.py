@@ -42,6 +42,8 @@ class UsageIntake:
                     await self._take(record)
             except (PilothouseError, StoreFailed) as error:
                 self._kit.note("usage_waits", why=str(error)[:200])
+            except Exception as error:  # noqa: BLE001  an intake that died in silence would lose every later record
+                self._kit.note("usage_failed", error=repr(error)[:500])
             await self._kit.clock.sleep(AGAIN_S)
 
     async def _take(self, record: UsageRecord) -> None:
