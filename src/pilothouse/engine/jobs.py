@@ -30,6 +30,8 @@ INTERRUPT_S = 20.0
 """An agent that has not stopped this long after an interrupt is stopped with its sandbox."""
 SPENT_S = 3.0
 """The proxy answers with a job's total within this, or the agent's own figure counts."""
+OPEN_S = 3.0
+"""A sandbox opens within this; what takes longer is a clone."""
 AGAIN_S = 0.2
 """After a failure that nobody foresaw: it may come again at once."""
 TITLE_MAX = 80
@@ -50,6 +52,9 @@ class Jobs:
         self.agent_usage: dict[JobId, link.AgentUsage] = {}
         self._ended: dict[JobId, asyncio.Event] = {}
         self._wake = asyncio.Event()
+        self._prepared = asyncio.Event()
+        """Set unless a sandbox is being opened for a job."""
+        self._prepared.set()
         self._task: asyncio.Task[None] | None = None
         approvals.job = lambda: live.current or self.running
 
@@ -203,6 +208,7 @@ class Jobs:
 
     async def _run(self, job: JobRecord) -> None:
         live = self._live
+        self._prepared.clear()
         try:
             hello = await live.ready(self._owner)
             await self.admit(job)
@@ -210,6 +216,8 @@ class Jobs:
         except PilothouseError as error:
             await self.finish(job, "failed", error.message, reason=error.code)
             return
+        finally:
+            self._prepared.set()
         async with live.lock:
             if job.id not in self.known:  # interrupted while it was being prepared
                 if live.record.state not in {"active", "idle"}:  # the sandbox is there now: somebody must stop it
@@ -523,6 +531,16 @@ class Jobs:
             cache_read_tokens=own.cache_read_tokens, cache_write_tokens=own.cache_write_tokens,
             total_cost=own.total_cost, measured="agent",
         )  # fmt: skip
+
+    async def settled(self) -> None:
+        """Until no sandbox is being opened; one that takes long, for a clone, is ended. What is opened after the stop
+        that should have ended it would run on with nobody to stop it."""
+        while not self._prepared.is_set():
+            try:
+                async with asyncio.timeout(OPEN_S):
+                    await self._prepared.wait()
+            except TimeoutError:
+                await self._live.kit.sandboxes.stop(self._live.record.id)
 
     async def abandon(self, text: str, reason: str) -> None:
         """What only waits is not started any more."""

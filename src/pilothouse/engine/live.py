@@ -138,6 +138,8 @@ class Live:
         try:
             async with asyncio.timeout(READY_S):
                 while True:
+                    if self.ending:
+                        raise Unavailable(self.ending)
                     await self.kit.sandboxes.open(spec)
                     await self.kit.sandboxes.runner(self.record.id)
                     if ends != self.ends:

@@ -287,6 +287,7 @@ class Sessions:
         live.ends += 1
         try:
             await session.jobs.abandon(live.ending, "stopped")
+            await session.jobs.settled()
             await self.kit.sandboxes.stop(live.record.id)
             await session.jobs.lost(live.ending, "stopped")
             await live.let_go()
@@ -304,7 +305,10 @@ class Sessions:
         live = session.live
         live.removed = True
         live.ends += 1
+        live.ending = "The session was deleted."
         try:
+            await session.jobs.abandon(live.ending, "stopped")
+            await session.jobs.settled()
             await self._close(session)
             with contextlib.suppress(PilothouseError):
                 await self.kit.models.drop(live.record.id)
