@@ -106,7 +106,7 @@ function ModePicker({ mode, modes, onPick }: { mode: string; modes: string[]; on
         {modes.map((one) => (
           <Menu.Item key={one} onClick={() => onPick(one)} aria-current={one === mode} fw={one === mode ? 600 : 400}>
             {modeWords(one).label}
-            <div style={{ fontSize: 12, opacity: 0.75, fontWeight: 400 }}>{modeWords(one).hint}</div>
+            <div style={{ fontSize: 12, opacity: 0.88, fontWeight: 400 }}>{modeWords(one).hint}</div>
           </Menu.Item>
         ))}
       </Menu.Dropdown>
