@@ -14,6 +14,10 @@ import { queries } from "./wiring.ts";
 
 // Before anything is drawn: the ticket must not stay in the address bar, the history or a screenshot.
 const ticket = takeTicket();
+// A sign-in link that is opened in this very tab changes the fragment only.
+window.addEventListener("hashchange", () => {
+  if (window.location.hash.startsWith("#ticket=")) window.location.reload();
+});
 
 watchTyping();
 

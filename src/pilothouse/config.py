@@ -325,12 +325,16 @@ def _from_file(path: Path, *, explicit: bool) -> dict[str, Any]:
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
     known = {f.metadata["key"]: f for f in settings() if f.metadata["key"]}
+    open_to = path.stat().st_mode & 0o077
     flat = {
         f"{section}.{name}": v for section, part in tree.items() if isinstance(part, dict) for name, v in part.items()
     }
     stray = [k for k in tree if not isinstance(tree[k], dict)] + [k for k in flat if k not in known]
     if stray:
         raise ConfigError(f"{path}: unknown setting {stray[0]!r}; known are {', '.join(sorted(known))}")
+    secret = next((k for k in flat if known[k].metadata["secret"]), None)
+    if secret is not None and open_to:
+        raise ConfigError(f"{path}: it holds {secret}, and others may read it; run `chmod 600 {path}`")
     return {known[key].name: _typed(known[key], value, f"{path}: {key}") for key, value in flat.items()}
 
 

@@ -209,7 +209,7 @@ async def _platform(
     stack.push_async_callback(upkeep.close)
     if not probe.usable:
         note.error("no_isolation", summary=probe.summary)
-    if probe.isolation == "none":
+    if probe.usable and probe.isolation == "none":
         note.warning("isolation_none", text="Sessions are NOT isolated: agents run with your own rights.")
     return platform, hub, guard
 
@@ -398,13 +398,22 @@ def print_config(argv: list[str]) -> int:
         sys.stderr.write(f"pilothouse: {error}\n")
         return 2
     if options.json:
-        sys.stdout.write(json.dumps(found, indent=2) + "\n")
-        return 0
+        return _print([json.dumps(found, indent=2)])
     keys = {f.name: f.metadata["key"] or f.metadata["env"] for f in config.settings()}
     width = max(map(len, keys.values()))
+    lines = []
     for name, value in found.items():
         shown = ", ".join(value) if isinstance(value, list) else "" if value is None else value
-        sys.stdout.write(f"{keys[name]:{width}}  {shown}\n")
+        lines.append(f"{keys[name]:{width}}  {shown}")
+    return _print(lines)
+
+
+def _print(lines: list[str]) -> int:
+    try:
+        sys.stdout.write("\n".join(lines) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  so that the interpreter's own flush is quiet
     return 0
 
 

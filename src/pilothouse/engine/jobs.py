@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 from collections import deque
 from collections.abc import Coroutine, Sequence
 from typing import Any
@@ -34,6 +35,7 @@ OPEN_S = 3.0
 """A sandbox opens within this; what takes longer is a clone."""
 AGAIN_S = 0.2
 """After a failure that nobody foresaw: it may come again at once."""
+ADMIT_AGAIN_S = 2.0
 TITLE_MAX = 80
 
 
@@ -260,15 +262,28 @@ class Jobs:
                     await live.commit([], records.put(record), insist=True)
                     live.record = record
                 return
-            hello = await live.ready(self._owner)
+            hello = await live.ready(self._owner, running=True)
             for job in [j for j in self.known.values() if j.state == "running"]:
                 if job.runner_id != hello.runner_id:
                     text = "The runner ended while the server was away."
                     await self.finish(job, "failed", text, reason="session_lost")
                 else:
-                    await self.admit(job)
+                    live.background(self._admit_again(job))
         except PilothouseError as error:
+            # Nobody watches its jobs any more, so its agent must not go on with them.
+            with contextlib.suppress(PilothouseError):
+                await live.kit.sandboxes.stop(live.record.id)
             await self.lost(error.message, error.code)
+
+    async def _admit_again(self, job: JobRecord) -> None:
+        """The proxy knows the job already; a new one must be told, as soon as there is one."""
+        while job.id in self.known:
+            try:
+                await self.admit(job)
+                return
+            except PilothouseError as error:
+                self._live.kit.note("proxy_away", session=self._live.record.id, why=error.message[:200])
+                await self._live.kit.clock.sleep(ADMIT_AGAIN_S)
 
     async def _hand_over(self, job: JobRecord) -> None:
         """Gives the prompt to the runner (again: it knows the id) and waits for the end of the job."""

@@ -131,8 +131,9 @@ class Live:
 
     # --- the runner ---
 
-    async def ready(self, owner: Any) -> link.Hello:
-        """Opens sandbox, runner and link as needed. Raises Unavailable, BadRequest (source)."""
+    async def ready(self, owner: Any, *, running: bool = False) -> link.Hello:
+        """Opens sandbox, runner and link as needed. Raises Unavailable, BadRequest (source). `running`: there is a
+        runner, and only the link to it is wanted; what is needed to open a sandbox may be missing by now."""
         ends = self.ends
         spec = SandboxSpec(session=self.record.id, agent=self.record.agent, source=self.record.source)
         try:
@@ -140,8 +141,9 @@ class Live:
                 while True:
                     if self.ending:
                         raise Unavailable(self.ending)
-                    await self.kit.sandboxes.open(spec)
-                    await self.kit.sandboxes.runner(self.record.id)
+                    if not running:
+                        await self.kit.sandboxes.open(spec)
+                        await self.kit.sandboxes.runner(self.record.id)
                     if ends != self.ends:
                         await self.kit.sandboxes.stop(self.record.id)
                         raise Unavailable("The session was stopped.")
@@ -151,6 +153,8 @@ class Live:
                     hello = await self.link.greeting()
                     if hello is not None:
                         return hello
+                    if running:
+                        raise Unavailable("The runner ended.")
         except TimeoutError:
             raise Unavailable("The runner did not answer.") from None
 

@@ -48,5 +48,6 @@ class Bubblewrap(KeptSandboxes):
         except (Unavailable, ValueError) as error:
             return probe.refused(f"the checks inside: {error}")
         finally:
+            canary.unlink(missing_ok=True)
             await self.delete(session)
         return probe.judged(answers if isinstance(answers, dict) else {})

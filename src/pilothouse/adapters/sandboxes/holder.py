@@ -72,6 +72,7 @@ class Holder:
         self._runner: int | None = None
         self._runner_exit = ""
         self._runner_log = bytearray()
+        self._terminated = False
         self._waiting: list[Client] = []
         self._stopping: list[Client] = []
         self._kill_at = 0.0
@@ -271,6 +272,11 @@ class Holder:
                 self._tell({"kill": key, "signal": int(signal.SIGTERM)})
             self._kill_at = time.monotonic() + (GRACE_S if self._tasks else 0.0)
 
+    def told_to_end(self, number: int, frame: object) -> None:
+        """SIGTERM: of a machine that shuts down, or of a person. The session ends, and the holder with it."""
+        self._terminated = True
+        self._kill()
+
     def _kill(self) -> None:
         """The first process takes everything inside with it, and bwrap ends when the last of it has. Without a sandbox
         it sweeps when we hang up."""
@@ -295,7 +301,7 @@ class Holder:
                 task.reply({"ok": False, "error": f"the sandbox has ended: {self._exit}"})
         self._tasks.clear()
         self._release()
-        self._done = bool(self._stopping)
+        self._done = bool(self._stopping) or self._terminated
         for client in self._stopping:
             self._say(client, {"ok": True, "exit": self._exit})
         for client in [c for c in self._counter.clients if c.watching]:
@@ -348,7 +354,7 @@ def hold(order: launch.Order, report: int) -> int:
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
     try:
         control, runner = _bind(order.control), _bind(order.runner)
@@ -357,6 +363,7 @@ def hold(order: launch.Order, report: int) -> int:
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
         holder = Holder(order, control, runner)
         holder.start()
+        signal.signal(signal.SIGTERM, holder.told_to_end)
     except (OSError, KeyError, launch.LaunchFailed) as error:
         os.write(report, f"{error}".encode()[:4096])
         return 1

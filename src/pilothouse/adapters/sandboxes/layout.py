@@ -1,7 +1,7 @@
 """Where things are on the host.
 
 <home>/keeper.log                  what keeper, holders and proxy write to standard error
-<home>/next-uid                    the number of the next session's uid (root only)
+<home>/next-uid                    the number of the next session's uid (root without /var/lib/pilothouse only)
 <home>/sessions/                   0711
 <home>/sessions/<uuid>/            0711, the keeper's
 <home>/sessions/<uuid>/source.json where the workspace came from
@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from pathlib import Path
 
 from pilothouse.core.ids import is_uuid
 
+MACHINE = Path("/var/lib/pilothouse")
+"""What all homes of this machine share: two of them must not give one uid to two sessions."""
 SOCKET_PATH_MAX = 107
 """`sockaddr_un` has 108 bytes with the end mark."""
 FIRST_UID = 60001
@@ -107,16 +110,26 @@ def _private(path: Path) -> None:
         path.chmod(0o700)
 
 
-def next_uid(layout: Layout) -> int:
-    """A uid that no session has had. Root only; the keeper is alone, so no lock."""
-    path = layout.home / "next-uid"
+def next_uid(layout: Layout, machine: Path = MACHINE) -> int:
+    """A uid that no session of this machine has had, whatever its home. Root only."""
+    directory = machine
     try:
-        uid = int(path.read_text())
-    except FileNotFoundError:
-        uid = FIRST_UID
-    while uid in _SKIPPED_UIDS:
-        uid += 1
-    fresh = path.with_suffix(".new")
-    fresh.write_text(f"{uid + 1}\n")
-    fresh.replace(path)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:  # a read-only system: then at least none of this home
+        directory = layout.home
+    path = directory / "next-uid"
+    lock = os.open(directory / "next-uid.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            uid = int(path.read_text())
+        except FileNotFoundError:
+            uid = FIRST_UID
+        while uid in _SKIPPED_UIDS:
+            uid += 1
+        fresh = path.with_suffix(".new")
+        fresh.write_text(f"{uid + 1}\n")
+        fresh.replace(path)
+    finally:
+        os.close(lock)
     return uid

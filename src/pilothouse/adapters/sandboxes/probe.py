@@ -81,5 +81,7 @@ def judged(answers: dict[str, str]) -> Probe:
     if holes:
         return Probe("reduced", False, "The sandbox starts, but it leaks; sessions are refused.", holes)
     return Probe(
-        "namespaces", True, "Sessions are isolated with bubblewrap: namespaces, a system call filter, no network."
+        "namespaces",
+        True,
+        "Sessions are isolated with bubblewrap: namespaces, a system call filter, the network only through the proxy.",
     )

@@ -25,7 +25,7 @@ class Stage:
     def __init__(self, layout: Layout, *, staged: bool) -> None:
         self.staged = staged
         self.interpreter = interpreter.inside()
-        self.bwrap = interpreter.bwrap() or ""
+        self._staged_parts: list[tuple[str, str]] = []
         self.sessions = layout.sessions
         base = MOUNTPOINT if staged else layout.runtime
         if staged:
@@ -47,10 +47,18 @@ class Stage:
         for n, (host, inside) in enumerate(self.interpreter.binds):
             here = self._bind(host, f"part{n}")
             binds.append((here, inside))
-            if self.bwrap.startswith(host + "/"):
-                self.bwrap = here + self.bwrap.removeprefix(host)
+            self._staged_parts.append((host + "/", here + "/"))
         self.interpreter = replace(self.interpreter, binds=tuple(binds))
         self.sessions = Path(self._bind(str(layout.sessions), "sessions"))
+
+    @property
+    def bwrap(self) -> str:
+        """Looked up for every sandbox: a package may come or go while the keeper lives. "" when there is none."""
+        found = interpreter.bwrap() or ""
+        for host, here in self._staged_parts:
+            if found.startswith(host):
+                return here + found.removeprefix(host)
+        return found
 
     def _bind(self, source: str, name: str) -> str:
         target = MOUNTPOINT / name
