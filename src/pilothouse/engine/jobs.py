@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 from collections import deque
 from collections.abc import Coroutine, Sequence
 from typing import Any
