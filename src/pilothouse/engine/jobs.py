@@ -31,7 +31,7 @@ INTERRUPT_S = 20.0
 """An agent that has not stopped this long after an interrupt is stopped with its sandbox."""
 SPENT_S = 3.0
 """The proxy answers with a job's total within this, or the agent's own figure counts."""
-OPEN_S = 3.0
+OPEN_S = 2.0
 """A sandbox opens within this; what takes longer is a clone."""
 AGAIN_S = 0.2
 """After a failure that nobody foresaw: it may come again at once."""
@@ -548,14 +548,10 @@ class Jobs:
         )  # fmt: skip
 
     async def settled(self) -> None:
-        """Until no sandbox is being opened; one that takes long, for a clone, is ended. What is opened after the stop
-        that should have ended it would run on with nobody to stop it."""
-        while not self._prepared.is_set():
-            try:
-                async with asyncio.timeout(OPEN_S):
-                    await self._prepared.wait()
-            except TimeoutError:
-                await self._live.kit.sandboxes.stop(self._live.record.id)
+        """Until no sandbox is being opened, or it takes long: then whoever opens it sees `ends` and stops it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(OPEN_S):
+                await self._prepared.wait()
 
     async def abandon(self, text: str, reason: str) -> None:
         """What only waits is not started any more."""
