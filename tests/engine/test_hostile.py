@@ -10,7 +10,7 @@ from pilothouse.core import events as ev
 from pilothouse.core import link
 from pilothouse.core.errors import AlreadyResolved, Conflict, NotFound, Unavailable
 from pilothouse.core.ids import ApprovalId
-from pilothouse.engine import jobs as engine_jobs
+from pilothouse.engine import drive as engine_drive
 from pilothouse.engine import link as engine_link
 from pilothouse.engine.ports import ModelState
 from tests.engine.conftest import Bench
@@ -65,7 +65,7 @@ async def test_a_runner_that_never_says_done_does_not_stop_the_clock_or_the_next
 async def test_a_job_whose_prompt_is_never_taken_ends_when_its_time_is_up(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_jobs, "INTERRUPT_S", 0.01)
+    monkeypatch.setattr(engine_drive, "INTERRUPT_S", 0.01)
     session = await bench.session()
     first, runner = await bench.run(session, "one")
     runner.end_turn(first.id)
@@ -83,7 +83,7 @@ async def test_a_job_whose_prompt_is_never_taken_ends_when_its_time_is_up(
 async def test_an_agents_own_turn_ends_too_when_its_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
     from pilothouse.engine.kit import Limits
 
-    monkeypatch.setattr(engine_jobs, "INTERRUPT_S", 0.01)
+    monkeypatch.setattr(engine_drive, "INTERRUPT_S", 0.01)
     bench = Bench(limits=Limits(job_timeout_s=0))
     await bench.start()
     try:

@@ -125,7 +125,7 @@ class Sessions:
                     await self.kit.sandboxes.delete(spare)
             raise
         self._here[record.id] = session
-        session.jobs.start()
+        session.jobs.drive.start()
         return session
 
     async def get(self, session_id: str, owner: str) -> Session:
@@ -287,7 +287,7 @@ class Sessions:
         live.ends += 1
         try:
             await session.jobs.abandon(live.ending, "stopped")
-            await session.jobs.settled()
+            await session.jobs.drive.settled()
             await self.kit.sandboxes.stop(live.record.id)
             await session.jobs.lost(live.ending, "stopped")
             await live.let_go()
@@ -308,7 +308,7 @@ class Sessions:
         live.ending = "The session was deleted."
         try:
             await session.jobs.abandon(live.ending, "stopped")
-            await session.jobs.settled()
+            await session.jobs.drive.settled()
             await self._close(session)
             with contextlib.suppress(PilothouseError):
                 await self.kit.models.drop(live.record.id)
@@ -364,7 +364,7 @@ class Sessions:
         await self._close(session)
 
     async def _close(self, session: Session) -> None:
-        await session.jobs.close()
+        await session.jobs.drive.close()
         session.approvals.close()
         session.questions.close()
         await session.live.let_go()
@@ -385,7 +385,7 @@ class Sessions:
         session.live.head = await self.kit.log.head(session_id)
         await self._restore(session)
         self._here[session_id] = session
-        session.jobs.start()
+        session.jobs.drive.start()
         return session
 
     async def _restore(self, session: Session) -> None:
