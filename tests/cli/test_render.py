@@ -83,12 +83,23 @@ def test_a_result_that_was_never_streamed_is_shown_once() -> None:
     assert "the result" not in shown(stream("text"), complete())
 
 
-def test_a_failure_gives_its_reason() -> None:
-    assert shown(complete("failed", reason="the model is away")).startswith("the model is away\nfailed · ")
+def test_a_failure_gives_its_reason_in_words() -> None:
+    failed = complete("failed", reason="unavailable", result="No key is set.\nAdd one.", num_turns=0)
+    assert shown(failed).startswith("No key is set.\nAdd one.\nfailed (unavailable) · 0 turns")
+    assert shown(stream("text"), failed).startswith("text\nNo key is set.")
+
+
+def test_a_failure_without_words_gives_its_name() -> None:
+    assert shown(complete("failed", reason="runner_lost", result="")).startswith("runner_lost\nfailed · 3 turns")
+
+
+def test_what_was_said_before_an_interruption_is_not_repeated() -> None:
+    cut = complete("interrupted", reason="interrupted", result="one two")
+    assert shown(stream("one "), stream("two"), cut).startswith("one two\ninterrupted · ")
 
 
 def test_an_interruption_is_said_once() -> None:
-    assert shown(complete("interrupted", reason="interrupted")).count("interrupted") == 1
+    assert shown(complete("interrupted", reason="interrupted", result="")).count("interrupted") == 1
 
 
 def test_a_cut_answer_is_said() -> None:

@@ -8,6 +8,8 @@ from pilothouse.core import events as ev
 
 LINE = 100
 """Characters of a compact line: it should not wrap on a usual terminal."""
+SAID = 64 * 1024
+"""Characters of a job's text that are remembered, not to show them again as its result."""
 _MARKS = {"pending": "[ ]", "in_progress": "[~]", "completed": "[x]"}
 # What of a tool's input says most in one line, best first.
 _TELLING = ("command", "file_path", "path", "pattern", "query", "url", "prompt", "description")
@@ -24,7 +26,7 @@ class Transcript:
         """The cursor stands behind text that has no line break yet."""
         self._message = ""
         self._place = ""
-        self._spoke = False
+        self._said = ""
         self._tools: dict[str, str] = {}
 
     def feed(self, event: ev.LogEvent) -> str:
@@ -49,7 +51,8 @@ class Transcript:
         if not content:
             return start
         self._message = message
-        self._spoke = self._spoke or not thinking
+        if not thinking:
+            self._said = (self._said + event.content)[-SAID:]
         self._open = not content.endswith("\n")
         return start + (self._style(content, "dim") if thinking else content)
 
@@ -86,7 +89,7 @@ class Transcript:
         return [self._style(words, "dim")]
 
     def _started(self, event: ev.JobStarted) -> list[str]:
-        self._spoke = False
+        self._said = ""
         agent = f"{event.agent} {event.agent_version}".strip()
         lines = [self._style(text.line(f"{agent} · {event.model} · {event.permission_mode}", LINE), "dim")]
         if event.demo:
@@ -131,14 +134,18 @@ class Transcript:
 
     def _complete(self, event: ev.Complete) -> list[str]:
         lines = []
-        if event.result and not self._spoke and event.outcome == "succeeded":
+        done = event.outcome == "succeeded"
+        if done and event.result and not self._said:
             lines.append(text.plain(event.result))
-        why = event.reason or event.result
-        if event.outcome != "succeeded" and why and why != event.outcome:
+        # `result` is the reason in words, or what was said until then; `reason` is its name.
+        shown = event.result.strip() in self._said
+        why = (event.reason if shown else event.result) or ""
+        if not done and why and why != event.outcome:
             lines.append(self._style(text.plain(why), "red"))
+        name = event.reason if not done and event.reason not in {None, why, event.outcome} else None
+        outcome = f"{event.outcome} ({text.line(name, 60)})" if name else event.outcome
         numbers = f"{event.num_turns} turns · {event.duration_ms / 1000:.1f} s · ${event.total_cost:.4f}"
-        look = "green" if event.outcome == "succeeded" else "red"
-        return [*lines, self._style(f"{event.outcome} · {numbers}", look)]
+        return [*lines, self._style(f"{outcome} · {numbers}", "green" if done else "red")]
 
     def _other(self, event: ev.LogEvent) -> list[str]:
         style = self._style
