@@ -130,6 +130,7 @@ class FakeServer:
                 web.get("/api/sessions/{id}/jobs", self._jobs),
                 web.post("/api/sessions/{id}/stop", self._nothing),
                 web.get("/api/sessions/{id}/files", self._files),
+                web.get("/api/sessions/{id}/files/content", self._content),
                 web.get("/api/sessions/{id}/files/zip", self._zip),
                 web.get("/api/jobs/{id}", self._job),
                 web.post("/api/jobs/{id}/interrupt", self._interrupt),
@@ -211,7 +212,14 @@ class FakeServer:
         self.on_interrupt()
         return web.Response(status=202)
 
+    async def _content(self, request: web.Request) -> web.Response:
+        if request.query["path"] != "src/a.py":
+            return problem(404, "not_found", "no such file in the workspace")
+        return web.Response(body=b"print()")
+
     async def _files(self, request: web.Request) -> web.Response:
+        if request.query.get("path", "") not in {"", "sub"}:
+            return problem(404, "not_found", "no such file in the workspace")
         entries = [
             {"name": "src", "kind": "directory", "size": 0, "mtime": "2026-11-21T09:00:00.000Z"},
             {"name": "a\x1b[31m.txt", "kind": "file", "size": 12345, "mtime": "2026-11-21T09:00:00.000Z"},

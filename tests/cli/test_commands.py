@@ -147,11 +147,36 @@ async def test_files_are_listed_and_downloaded(pilothouse: Pilothouse, server: F
     assert (await pilothouse("files", SESSION, "--out", str(tmp_path / "o"))).status == 0
     assert (tmp_path / "o/src/a.py").read_bytes() == b"print()"
     target = tmp_path / "w.zip"
-    assert (await pilothouse("files", SESSION, "--zip", str(target))).status == 0
+    saved = await pilothouse("files", SESSION, "--zip", str(target))
+    assert (saved.status, saved.err) == (0, f"pilothouse: {target} written ({len(server.zip)} B)\n")
     assert zipfile.ZipFile(target).namelist() == ["src/a.py"]
     again = await pilothouse("files", SESSION, "--zip", str(target))
     assert again.status == 2
     assert "--force" in again.err
+    kept = await pilothouse("files", SESSION, "--out", str(tmp_path / "o"))
+    assert "1 file exists and was kept (--force overwrites): src/a.py" in kept.err
+
+
+async def test_a_single_file_is_downloaded(pilothouse: Pilothouse, server: FakeServer, tmp_path: Path) -> None:
+    pilothouse.folder = tmp_path / "here"
+    pilothouse.folder.mkdir()
+    here, out = pilothouse.folder / "a.py", tmp_path / "o"
+    saved = await pilothouse("files", SESSION, "src/a.py")
+    assert (saved.status, saved.out, saved.err) == (0, "", "pilothouse: a.py written (7 B)\n")
+    assert here.read_bytes() == b"print()"
+    here.write_bytes(b"mine")
+    again = await pilothouse("files", SESSION, "src/a.py")
+    assert (again.status, again.err) == (1, "Error: a.py exists; --force overwrites it.\n")
+    assert here.read_bytes() == b"mine"
+    assert (await pilothouse("files", SESSION, "src/a.py", "--force")).status == 0
+    assert here.read_bytes() == b"print()"
+    assert (await pilothouse("files", SESSION, "src/a.py", "--out", str(out))).status == 0
+    assert (out / "a.py").read_bytes() == b"print()"
+    assert (await pilothouse("files", SESSION, "src/a.py", "--zip", str(out / "a.zip"))).status == 0
+    assert zipfile.ZipFile(out / "a.zip").read("src/a.py") == b"print()"
+    missing = await pilothouse("files", SESSION, "src/b.py", "--out", str(out))
+    assert (missing.status, missing.err) == (1, "Error: no such file in the workspace\n")
+    assert sorted(p.name for p in out.iterdir()) == ["a.py", "a.zip"]
 
 
 async def test_a_conversation_from_a_pipe_and_from_a_file(
