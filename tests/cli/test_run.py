@@ -166,7 +166,7 @@ async def test_nobody_at_the_named_address(pilothouse: Pilothouse) -> None:
     pilothouse.env["PILOTHOUSE_URL"] = "http://127.0.0.1:9"
     ended = await pilothouse("run", "hello")
     assert ended.status == 3
-    assert "http://127.0.0.1:9" in ended.err
+    assert ended.err == "Error: No Pilothouse server answers at http://127.0.0.1:9: Connection refused\n"
 
 
 async def test_a_wrong_key_says_how_to_make_one(pilothouse: Pilothouse) -> None:
