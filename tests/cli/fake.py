@@ -134,6 +134,7 @@ class FakeServer:
                 web.get("/api/sessions/{id}/files/zip", self._zip),
                 web.get("/api/jobs/{id}", self._job),
                 web.post("/api/jobs/{id}/interrupt", self._interrupt),
+                web.get("/api/approvals", self._approvals),
                 web.get("/api/approvals/{id}", self._approval),
                 web.post("/api/approvals/{id}", self._decide),
                 web.post("/api/questions/{id}", self._answer),
@@ -228,6 +229,11 @@ class FakeServer:
 
     async def _zip(self, request: web.Request) -> web.Response:
         return web.Response(body=self.zip, content_type="application/zip")
+
+    async def _approvals(self, request: web.Request) -> web.Response:
+        assert request.query["state"] == "pending"
+        items = [approval for approval in self.approvals.values() if approval["state"] == "pending"]
+        return web.json_response({"items": items, "next": None})
 
     async def _approval(self, request: web.Request) -> web.Response:
         return web.json_response(self.approvals[request.match_info["id"]])

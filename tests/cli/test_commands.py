@@ -75,6 +75,21 @@ async def test_approve_shows_it_and_binds_the_answer(
     }
 
 
+@pytest.mark.parametrize("command", ["approve", "deny"])
+async def test_without_an_id_what_waits_is_listed(pilothouse: Pilothouse, server: FakeServer, command: str) -> None:
+    nothing = await pilothouse(command)
+    assert (nothing.status, nothing.out) == (0, "Nothing waits for approval.\n")
+    server.ask(input={"command": "rm -rf build\n# \u202e", "description": "tidy"})
+    listed = await pilothouse(command)
+    assert listed.status == 0
+    head, row = listed.out.splitlines()
+    assert head.split() == ["ID", "SESSION", "TOOL", "INPUT"]
+    assert row.split(maxsplit=3) == [APPROVAL, SESSION, "Bash", "rm -rf build # <U+202E>"]
+    server.ask(tool="mcp", input={"n": 1})
+    assert '{"n":1}' in (await pilothouse(command)).out
+    assert not server.asked("POST", f"/api/approvals/{APPROVAL}")
+
+
 async def test_deny_with_words(pilothouse: Pilothouse, server: FakeServer) -> None:
     server.ask()
     ended = await pilothouse("deny", APPROVAL, "--message", "not today")
@@ -98,6 +113,8 @@ async def test_a_decided_approval_stays_decided(pilothouse: Pilothouse, server: 
         (["approve", "nonsense"], "nonsense"),
         (["approve", APPROVAL, "--option", "other"], "--option"),
         (["approve", APPROVAL, "--option", "no"], "deny"),
+        (["approve", "--message", "ok"], "--message"),
+        (["deny", "--message", "no"], "--message"),
         (["stop"], "--all"),
         (["stop", "--all", SESSION], "--all"),
         (["keys", "create", "--scope", "root"], "--scope"),

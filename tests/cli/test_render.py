@@ -108,6 +108,16 @@ def test_a_cut_answer_is_said() -> None:
     )
 
 
+def test_an_approval_is_named_by_its_whole_id() -> None:
+    asked = ev.ApprovalRequired(
+        approval_id="a" * 36, tool_id="t", tool="Bash", input={}, input_hash="h", options=[], reason="because " * 20
+    )
+    line = shown(asked)
+    assert line.startswith("? approval needed: Bash because")
+    assert line.endswith(f"… ({'a' * 36})\n")
+    assert len(line) <= 101
+
+
 def test_who_decided() -> None:
     resolved = ev.ApprovalResolved(approval_id="a", outcome="denied", by="Ann", message="no")
     assert shown(resolved) == "  denied by Ann: no\n"

@@ -116,6 +116,9 @@ class Client:
     async def approval(self, id: str) -> wire.Approval:
         return await self._ask(wire.Approval, "GET", f"/api/approvals/{id}")
 
+    async def approvals(self) -> list[wire.Approval]:
+        return await self._all(wire.Approval, "/api/approvals", state="pending")
+
     async def decide(self, approval: wire.Approval, approved: bool, **fields: Any) -> wire.Approval:
         """The hash binds the answer to the input that the person saw."""
         body = {"approved": approved, "inputHash": approval.input_hash, **_given(fields)}

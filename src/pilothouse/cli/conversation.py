@@ -84,7 +84,8 @@ class Watch:
             self._write(self._transcript.end_line())
             self._asker.add(event)
         elif isinstance(event, ev.ApprovalRequired):
-            self._terminal.notice(f"waits for somebody: `pilothouse approve {event.approval_id}` decides")
+            id = event.approval_id
+            self._terminal.notice(f"waits for a decision: `pilothouse approve {id}` or `pilothouse deny {id}`")
         else:
             self._terminal.notice("the agent asks a question; answer it in the page or with `pilothouse chat`")
 

@@ -11,8 +11,6 @@ LINE = 100
 SAID = 64 * 1024
 """Characters of a job's text that are remembered, not to show them again as its result."""
 _MARKS = {"pending": "[ ]", "in_progress": "[~]", "completed": "[x]"}
-# What of a tool's input says most in one line, best first.
-_TELLING = ("command", "file_path", "path", "pattern", "query", "url", "prompt", "description")
 
 
 class Transcript:
@@ -122,7 +120,9 @@ class Transcript:
         if isinstance(event, ev.ApprovalRequired | ev.QuestionEvent) and self._cards:
             return []
         if isinstance(event, ev.ApprovalRequired):
-            return [style(text.line(f"? approval needed: {event.tool} {event.reason}", LINE), "yellow")]
+            id = text.line(event.approval_id, 60)
+            words = text.line(f"? approval needed: {event.tool} {event.reason}", LINE - len(id) - 3)
+            return [style(f"{words} ({id})", "yellow")]
         if isinstance(event, ev.QuestionEvent):
             return [style(f"? {text.line(asked.question, LINE)}", "yellow") for asked in event.questions]
         words = f"  {event.outcome} by {text.line(event.by, 40)}"
@@ -169,9 +169,4 @@ class Transcript:
 
 def about(event: ev.ToolUse) -> str:
     """A tool call in a few words: what it is called with says more than what the agent calls it."""
-    given = event.input if isinstance(event.input, dict) else {}
-    for name in _TELLING:
-        value = given.get(name)
-        if isinstance(value, str) and value:
-            return value
-    return event.title or ""
+    return text.telling(event.input) or event.title or ""

@@ -13,6 +13,8 @@ import msgspec
 
 from pilothouse.core import events as ev
 
+# What of a tool's input says most in one line, best first.
+_TELLING = ("command", "file_path", "path", "pattern", "query", "url", "prompt", "description")
 _OVERRIDES = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
@@ -52,6 +54,12 @@ def line(text: str, width: int) -> str:
     """One line of at most `width` characters."""
     flat = " ".join(plain(text).split())
     return flat if len(flat) <= width else flat[: max(width - 1, 0)] + "…"
+
+
+def telling(given: ev.Json) -> str:
+    """What of a tool's input tells one call from another, as it came; empty where nothing does."""
+    values = [given.get(name) for name in _TELLING] if isinstance(given, dict) else []
+    return next((value for value in values if isinstance(value, str) and value), "")
 
 
 def pretty(value: ev.Json) -> str:
