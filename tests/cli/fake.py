@@ -280,8 +280,9 @@ class FakeServer:
         return socket
 
     async def _play(self, socket: web.WebSocketResponse, message: chat.Subscribe) -> None:
-        after = message.after if message.epoch in {None, self.epoch} else 0
-        gap = message.epoch not in {None, self.epoch} or after + 1 < self.oldest
+        other = message.epoch not in {None, self.epoch} or message.after > len(self.log)
+        after = 0 if other else message.after
+        gap = other or after + 1 < self.oldest
         after = max(after, self.oldest - 1)
         frame = chat.Subscribed(
             chat_id=SESSION,

@@ -50,6 +50,15 @@ async def test_logs_say_what_is_no_longer_kept(pilothouse: Pilothouse, server: F
     assert [json.loads(line)["seq"] for line in ended.out.splitlines()] == [4, 5]
 
 
+async def test_logs_beyond_the_end(pilothouse: Pilothouse, server: FakeServer) -> None:
+    server.append(server.event("chat", message="do it", by="Ann"))
+    server.append(server.complete())
+    for id in (SESSION, JOB):
+        ended = await pilothouse("logs", id, "--after", "999")
+        assert (ended.status, ended.out) == (0, "")
+        assert ended.err == "pilothouse: there is nothing after event 999; the last one is 2\n"
+
+
 async def test_logs_of_nothing(pilothouse: Pilothouse) -> None:
     ended = await pilothouse("logs", UNKNOWN)
     assert ended.status == 1
