@@ -208,6 +208,28 @@ async def test_without_a_terminal_an_approval_is_left_for_others(pilothouse: Pil
     await child.stdout.read()
 
 
+@pytest.mark.parametrize(
+    ("outcomes", "said"),
+    [
+        (["approved", "cancelled"], ""),
+        (["expired", "approved"], "pilothouse: 1 tool call was not approved.\n"),
+        (["denied", "expired"], "pilothouse: 2 tool calls were not approved.\n"),
+    ],
+)
+@pytest.mark.parametrize("options", [[], ["--json"]])
+async def test_what_was_not_approved_is_counted_at_the_end(
+    pilothouse: Pilothouse, server: FakeServer, outcomes: list[str], said: str, options: list[str]
+) -> None:
+    for number, outcome in enumerate(outcomes):
+        resolved = server.event("approval_resolved", approvalId=str(number), outcome=outcome, by="timeout")
+        server.script.append(resolved)
+    server.script.append({**server.script[0], "jobId": "other"})
+    server.script.append(server.complete())
+    ended = await pilothouse("run", *options, "hello")
+    assert ended.status == 0
+    assert ended.err.removeprefix(f"pilothouse: session {SESSION}\n") == said
+
+
 async def test_ctrl_c_interrupts_and_twice_leaves(pilothouse: Pilothouse, server: FakeServer) -> None:
     interrupted = asyncio.Event()
     server.on_interrupt = interrupted.set
