@@ -64,7 +64,9 @@ DEMO MODEL: scripted answers, no real model is connected
 Hm.
 I will look.
 ● Bash ls -l
-  Bash failed: no such
+  Bash failed
+    no
+    such
   ● Edit app.py
 edit app.py
 @@ -1 +1 @@
@@ -81,6 +83,26 @@ succeeded · 3 turns · 2.5 s · $0.0123
 def test_a_result_that_was_never_streamed_is_shown_once() -> None:
     assert shown(complete()).startswith("the result\n")
     assert "the result" not in shown(stream("text"), complete())
+
+
+def result(words: str, is_error: bool = False, color: bool = False) -> list[str]:
+    return shown(ev.ToolResult(tool_id="1", result=words, is_error=is_error), color=color).splitlines()
+
+
+def test_the_start_of_a_result() -> None:
+    assert result("") == result("\n \n") == []
+    assert result("\n  a\n\nb\n") == ["      a", "    ", "    b"]
+    assert result("1\n2\n3\n4\n5") == ["    1", "    2", "    3", "    4", "    5"]
+    assert result("1\n2\n3\n4\n5\n6\n")[4:] == ["    5", "    … 1 more line"]
+    assert result("x\n" * 50)[-1] == "    … 45 more lines"
+    assert result("x", color=True) == ["\x1b[2m    x\x1b[0m"]
+
+
+def test_an_error_is_shown_in_whole_lines() -> None:
+    long = "e" * 300
+    assert result(f"{long}\nmore", is_error=True)[-2:] == [f"    {long}", "    more"]
+    assert result("x\n" * 7, is_error=True, color=True)[-1] == "\x1b[31m    … 2 more lines\x1b[0m"
+    assert len(result("x" * 100_000, is_error=True)[-1]) == 1004
 
 
 def test_a_failure_gives_its_reason_in_words() -> None:

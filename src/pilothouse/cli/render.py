@@ -8,6 +8,10 @@ from pilothouse.core import events as ev
 
 LINE = 100
 """Characters of a compact line: it should not wrap on a usual terminal."""
+RESULT_LINES = 5
+"""Lines of a tool's result: enough to see how it went. The page and `--json` have all of it."""
+RESULT_WIDTH = 1000
+"""Characters of one of them; whole lines, unless it is a whole file on one."""
 SAID = 64 * 1024
 """Characters of a job's text that are remembered, not to show them again as its result."""
 _MARKS = {"pending": "[ ]", "in_progress": "[~]", "completed": "[x]"}
@@ -107,11 +111,14 @@ class Transcript:
         return f"{indent}{self._style('●', 'cyan')} {text.line(f'{event.tool} {about(event)}', LINE)}"
 
     def _result(self, event: ev.ToolResult) -> list[str]:
-        tool = self._tools.pop(event.tool_id, "")
+        tool = self._tools.pop(event.tool_id, "tool")
         lines = [self._style.diff(event.diff, every=False)] if event.diff else []
         if event.is_error:
-            lines.append(self._style("  " + text.line(f"{tool} failed: {event.result}", LINE), "red"))
-        return lines
+            lines.append(self._style(f"  {text.line(f'{tool} failed', LINE)}", "red"))
+        elif event.diff:  # says more than the result, which is "done" in some words
+            return lines
+        look = "red" if event.is_error else "dim"
+        return lines + [self._style(f"    {row}", look) for row in _excerpt(event.result)]
 
     def _asked(
         self, event: ev.ApprovalRequired | ev.ApprovalResolved | ev.QuestionEvent | ev.QuestionAnswered
@@ -165,6 +172,16 @@ class Transcript:
                 return [style(f"* {text.line(event.name, LINE)}", "dim")]
             case _:
                 return []
+
+
+def _excerpt(result: str) -> list[str]:
+    """The first lines, and how many there are besides."""
+    rows = text.plain(result).rstrip().lstrip("\n").split("\n")
+    more = len(rows) - RESULT_LINES
+    shown = [row if len(row) <= RESULT_WIDTH else row[: RESULT_WIDTH - 1] + "…" for row in rows[:RESULT_LINES]]
+    if more > 0:
+        shown.append(f"… {text.some(more, 'more line')}")
+    return shown if rows != [""] else []
 
 
 def about(event: ev.ToolUse) -> str:
