@@ -26,9 +26,11 @@ class Pilothouse:
     def __init__(self, home: Path, server: FakeServer) -> None:
         self.home = home
         self.server = server
+        self.folder: Path | None = None
+        """Where commands run, if not here."""
         self.env = {
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": os.environ.get("PYTHONPATH", "src"),
+            "PYTHONPATH": os.pathsep.join(os.path.abspath(p) for p in sys.path if p),
             "PILOTHOUSE_HOME": str(home),
             "PILOTHOUSE_URL": server.url,
             "PILOTHOUSE_API_KEY": KEY,
@@ -37,7 +39,8 @@ class Pilothouse:
 
     async def start(self, *args: str, **options: Any) -> asyncio.subprocess.Process:
         pipes = {"stdin": asyncio.subprocess.DEVNULL, "stdout": -1, "stderr": -1, **options}
-        return await asyncio.create_subprocess_exec(sys.executable, "-m", "pilothouse", *args, env=self.env, **pipes)
+        command = (sys.executable, "-m", "pilothouse", *args)
+        return await asyncio.create_subprocess_exec(*command, env=self.env, cwd=self.folder, **pipes)
 
     async def __call__(self, *args: str, given: bytes | None = None) -> Ended:
         child = await self.start(*args, **({"stdin": -1} if given is not None else {}))

@@ -130,9 +130,11 @@ class FakeServer:
                 web.get("/api/sessions/{id}/jobs", self._jobs),
                 web.post("/api/sessions/{id}/stop", self._nothing),
                 web.get("/api/sessions/{id}/files", self._files),
+                web.get("/api/sessions/{id}/files/content", self._content),
                 web.get("/api/sessions/{id}/files/zip", self._zip),
                 web.get("/api/jobs/{id}", self._job),
                 web.post("/api/jobs/{id}/interrupt", self._interrupt),
+                web.get("/api/approvals", self._approvals),
                 web.get("/api/approvals/{id}", self._approval),
                 web.post("/api/approvals/{id}", self._decide),
                 web.post("/api/questions/{id}", self._answer),
@@ -211,7 +213,14 @@ class FakeServer:
         self.on_interrupt()
         return web.Response(status=202)
 
+    async def _content(self, request: web.Request) -> web.Response:
+        if request.query["path"] != "src/a.py":
+            return problem(404, "not_found", "no such file in the workspace")
+        return web.Response(body=b"print()")
+
     async def _files(self, request: web.Request) -> web.Response:
+        if request.query.get("path", "") not in {"", "sub"}:
+            return problem(404, "not_found", "no such file in the workspace")
         entries = [
             {"name": "src", "kind": "directory", "size": 0, "mtime": "2026-11-21T09:00:00.000Z"},
             {"name": "a\x1b[31m.txt", "kind": "file", "size": 12345, "mtime": "2026-11-21T09:00:00.000Z"},
@@ -220,6 +229,11 @@ class FakeServer:
 
     async def _zip(self, request: web.Request) -> web.Response:
         return web.Response(body=self.zip, content_type="application/zip")
+
+    async def _approvals(self, request: web.Request) -> web.Response:
+        assert request.query["state"] == "pending"
+        items = [approval for approval in self.approvals.values() if approval["state"] == "pending"]
+        return web.json_response({"items": items, "next": None})
 
     async def _approval(self, request: web.Request) -> web.Response:
         return web.json_response(self.approvals[request.match_info["id"]])
@@ -266,8 +280,9 @@ class FakeServer:
         return socket
 
     async def _play(self, socket: web.WebSocketResponse, message: chat.Subscribe) -> None:
-        after = message.after if message.epoch in {None, self.epoch} else 0
-        gap = message.epoch not in {None, self.epoch} or after + 1 < self.oldest
+        other = message.epoch not in {None, self.epoch} or message.after > len(self.log)
+        after = 0 if other else message.after
+        gap = other or after + 1 < self.oldest
         after = max(after, self.oldest - 1)
         frame = chat.Subscribed(
             chat_id=SESSION,

@@ -50,6 +50,15 @@ async def test_logs_say_what_is_no_longer_kept(pilothouse: Pilothouse, server: F
     assert [json.loads(line)["seq"] for line in ended.out.splitlines()] == [4, 5]
 
 
+async def test_logs_beyond_the_end(pilothouse: Pilothouse, server: FakeServer) -> None:
+    server.append(server.event("chat", message="do it", by="Ann"))
+    server.append(server.complete())
+    for id in (SESSION, JOB):
+        ended = await pilothouse("logs", id, "--after", "999")
+        assert (ended.status, ended.out) == (0, "")
+        assert ended.err == "pilothouse: there is nothing after event 999; the last one is 2\n"
+
+
 async def test_logs_of_nothing(pilothouse: Pilothouse) -> None:
     ended = await pilothouse("logs", UNKNOWN)
     assert ended.status == 1
@@ -75,6 +84,21 @@ async def test_approve_shows_it_and_binds_the_answer(
     }
 
 
+@pytest.mark.parametrize("command", ["approve", "deny"])
+async def test_without_an_id_what_waits_is_listed(pilothouse: Pilothouse, server: FakeServer, command: str) -> None:
+    nothing = await pilothouse(command)
+    assert (nothing.status, nothing.out) == (0, "Nothing waits for approval.\n")
+    server.ask(input={"command": "rm -rf build\n# \u202e", "description": "tidy"})
+    listed = await pilothouse(command)
+    assert listed.status == 0
+    head, row = listed.out.splitlines()
+    assert head.split() == ["ID", "SESSION", "TOOL", "INPUT"]
+    assert row.split(maxsplit=3) == [APPROVAL, SESSION, "Bash", "rm -rf build # <U+202E>"]
+    server.ask(tool="mcp", input={"n": 1})
+    assert '{"n":1}' in (await pilothouse(command)).out
+    assert not server.asked("POST", f"/api/approvals/{APPROVAL}")
+
+
 async def test_deny_with_words(pilothouse: Pilothouse, server: FakeServer) -> None:
     server.ask()
     ended = await pilothouse("deny", APPROVAL, "--message", "not today")
@@ -98,6 +122,8 @@ async def test_a_decided_approval_stays_decided(pilothouse: Pilothouse, server: 
         (["approve", "nonsense"], "nonsense"),
         (["approve", APPROVAL, "--option", "other"], "--option"),
         (["approve", APPROVAL, "--option", "no"], "deny"),
+        (["approve", "--message", "ok"], "--message"),
+        (["deny", "--message", "no"], "--message"),
         (["stop"], "--all"),
         (["stop", "--all", SESSION], "--all"),
         (["keys", "create", "--scope", "root"], "--scope"),
@@ -147,11 +173,36 @@ async def test_files_are_listed_and_downloaded(pilothouse: Pilothouse, server: F
     assert (await pilothouse("files", SESSION, "--out", str(tmp_path / "o"))).status == 0
     assert (tmp_path / "o/src/a.py").read_bytes() == b"print()"
     target = tmp_path / "w.zip"
-    assert (await pilothouse("files", SESSION, "--zip", str(target))).status == 0
+    saved = await pilothouse("files", SESSION, "--zip", str(target))
+    assert (saved.status, saved.err) == (0, f"pilothouse: {target} written ({len(server.zip)} B)\n")
     assert zipfile.ZipFile(target).namelist() == ["src/a.py"]
     again = await pilothouse("files", SESSION, "--zip", str(target))
     assert again.status == 2
     assert "--force" in again.err
+    kept = await pilothouse("files", SESSION, "--out", str(tmp_path / "o"))
+    assert "1 file exists and was kept (--force overwrites): src/a.py" in kept.err
+
+
+async def test_a_single_file_is_downloaded(pilothouse: Pilothouse, server: FakeServer, tmp_path: Path) -> None:
+    pilothouse.folder = tmp_path / "here"
+    pilothouse.folder.mkdir()
+    here, out = pilothouse.folder / "a.py", tmp_path / "o"
+    saved = await pilothouse("files", SESSION, "src/a.py")
+    assert (saved.status, saved.out, saved.err) == (0, "", "pilothouse: a.py written (7 B)\n")
+    assert here.read_bytes() == b"print()"
+    here.write_bytes(b"mine")
+    again = await pilothouse("files", SESSION, "src/a.py")
+    assert (again.status, again.err) == (1, "Error: a.py exists; --force overwrites it.\n")
+    assert here.read_bytes() == b"mine"
+    assert (await pilothouse("files", SESSION, "src/a.py", "--force")).status == 0
+    assert here.read_bytes() == b"print()"
+    assert (await pilothouse("files", SESSION, "src/a.py", "--out", str(out))).status == 0
+    assert (out / "a.py").read_bytes() == b"print()"
+    assert (await pilothouse("files", SESSION, "src/a.py", "--zip", str(out / "a.zip"))).status == 0
+    assert zipfile.ZipFile(out / "a.zip").read("src/a.py") == b"print()"
+    missing = await pilothouse("files", SESSION, "src/b.py", "--out", str(out))
+    assert (missing.status, missing.err) == (1, "Error: no such file in the workspace\n")
+    assert sorted(p.name for p in out.iterdir()) == ["a.py", "a.zip"]
 
 
 async def test_a_conversation_from_a_pipe_and_from_a_file(

@@ -64,7 +64,9 @@ DEMO MODEL: scripted answers, no real model is connected
 Hm.
 I will look.
 ● Bash ls -l
-  Bash failed: no such
+  Bash failed
+    no
+    such
   ● Edit app.py
 edit app.py
 @@ -1 +1 @@
@@ -83,18 +85,59 @@ def test_a_result_that_was_never_streamed_is_shown_once() -> None:
     assert "the result" not in shown(stream("text"), complete())
 
 
-def test_a_failure_gives_its_reason() -> None:
-    assert shown(complete("failed", reason="the model is away")).startswith("the model is away\nfailed · ")
+def result(words: str, is_error: bool = False, color: bool = False) -> list[str]:
+    return shown(ev.ToolResult(tool_id="1", result=words, is_error=is_error), color=color).splitlines()
+
+
+def test_the_start_of_a_result() -> None:
+    assert result("") == result("\n \n") == []
+    assert result("\n  a\n\nb\n") == ["      a", "    ", "    b"]
+    assert result("1\n2\n3\n4\n5") == ["    1", "    2", "    3", "    4", "    5"]
+    assert result("1\n2\n3\n4\n5\n6\n")[4:] == ["    5", "    … 1 more line"]
+    assert result("x\n" * 50)[-1] == "    … 45 more lines"
+    assert result("x", color=True) == ["\x1b[2m    x\x1b[0m"]
+
+
+def test_an_error_is_shown_in_whole_lines() -> None:
+    long = "e" * 300
+    assert result(f"{long}\nmore", is_error=True)[-2:] == [f"    {long}", "    more"]
+    assert result("x\n" * 7, is_error=True, color=True)[-1] == "\x1b[31m    … 2 more lines\x1b[0m"
+    assert len(result("x" * 100_000, is_error=True)[-1]) == 1004
+
+
+def test_a_failure_gives_its_reason_in_words() -> None:
+    failed = complete("failed", reason="unavailable", result="No key is set.\nAdd one.", num_turns=0)
+    assert shown(failed).startswith("No key is set.\nAdd one.\nfailed (unavailable) · 0 turns")
+    assert shown(stream("text"), failed).startswith("text\nNo key is set.")
+
+
+def test_a_failure_without_words_gives_its_name() -> None:
+    assert shown(complete("failed", reason="runner_lost", result="")).startswith("runner_lost\nfailed · 3 turns")
+
+
+def test_what_was_said_before_an_interruption_is_not_repeated() -> None:
+    cut = complete("interrupted", reason="interrupted", result="one two")
+    assert shown(stream("one "), stream("two"), cut).startswith("one two\ninterrupted · ")
 
 
 def test_an_interruption_is_said_once() -> None:
-    assert shown(complete("interrupted", reason="interrupted")).count("interrupted") == 1
+    assert shown(complete("interrupted", reason="interrupted", result="")).count("interrupted") == 1
 
 
 def test_a_cut_answer_is_said() -> None:
     assert shown(stream("Hel"), ev.StreamReset(message_id="m"), stream("Hello")) == (
         "Hel\n(the answer was cut; it is being made again)\nHello\n"
     )
+
+
+def test_an_approval_is_named_by_its_whole_id() -> None:
+    asked = ev.ApprovalRequired(
+        approval_id="a" * 36, tool_id="t", tool="Bash", input={}, input_hash="h", options=[], reason="because " * 20
+    )
+    line = shown(asked)
+    assert line.startswith("? approval needed: Bash because")
+    assert line.endswith(f"… ({'a' * 36})\n")
+    assert len(line) <= 101
 
 
 def test_who_decided() -> None:

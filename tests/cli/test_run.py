@@ -166,7 +166,7 @@ async def test_nobody_at_the_named_address(pilothouse: Pilothouse) -> None:
     pilothouse.env["PILOTHOUSE_URL"] = "http://127.0.0.1:9"
     ended = await pilothouse("run", "hello")
     assert ended.status == 3
-    assert "http://127.0.0.1:9" in ended.err
+    assert ended.err == "Error: No Pilothouse server answers at http://127.0.0.1:9: Connection refused\n"
 
 
 async def test_a_wrong_key_says_how_to_make_one(pilothouse: Pilothouse) -> None:
@@ -206,6 +206,28 @@ async def test_without_a_terminal_an_approval_is_left_for_others(pilothouse: Pil
     server.append(server.complete())
     assert await child.wait() == 0
     await child.stdout.read()
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "said"),
+    [
+        (["approved", "cancelled"], ""),
+        (["expired", "approved"], "pilothouse: 1 tool call was not approved.\n"),
+        (["denied", "expired"], "pilothouse: 2 tool calls were not approved.\n"),
+    ],
+)
+@pytest.mark.parametrize("options", [[], ["--json"]])
+async def test_what_was_not_approved_is_counted_at_the_end(
+    pilothouse: Pilothouse, server: FakeServer, outcomes: list[str], said: str, options: list[str]
+) -> None:
+    for number, outcome in enumerate(outcomes):
+        resolved = server.event("approval_resolved", approvalId=str(number), outcome=outcome, by="timeout")
+        server.script.append(resolved)
+    server.script.append({**server.script[0], "jobId": "other"})
+    server.script.append(server.complete())
+    ended = await pilothouse("run", *options, "hello")
+    assert ended.status == 0
+    assert ended.err.removeprefix(f"pilothouse: session {SESSION}\n") == said
 
 
 async def test_ctrl_c_interrupts_and_twice_leaves(pilothouse: Pilothouse, server: FakeServer) -> None:

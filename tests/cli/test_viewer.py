@@ -69,6 +69,18 @@ async def test_another_log_is_said_and_read_from_its_start(server: FakeServer) -
     assert any("another one" in words for words in notices)
 
 
+async def test_a_number_beyond_the_end_shows_what_comes_next(server: FakeServer) -> None:
+    text(server, *"abc")
+
+    async def later() -> None:
+        while not server.subscriptions:
+            await asyncio.sleep(0.01)
+        text(server, "d")
+
+    (items, notices), _ = await asyncio.gather(follow(server, 4, after=999), later())
+    assert (items, notices) == ([4], ["there is nothing after event 999; the last one is 3"])
+
+
 async def test_what_is_no_longer_kept_is_said(server: FakeServer) -> None:
     text(server, *"abcde")
     server.oldest = 4

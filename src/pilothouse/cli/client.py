@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -55,6 +56,8 @@ class Client:
 
     def __init__(self, find: Find) -> None:
         self._find = find
+        self._met = False
+        """The server has answered once: if it is away now, it is probably being restarted."""
 
     async def __aenter__(self) -> Client:
         self.endpoint = await self._find()
@@ -112,6 +115,9 @@ class Client:
 
     async def approval(self, id: str) -> wire.Approval:
         return await self._ask(wire.Approval, "GET", f"/api/approvals/{id}")
+
+    async def approvals(self) -> list[wire.Approval]:
+        return await self._all(wire.Approval, "/api/approvals", state="pending")
 
     async def decide(self, approval: wire.Approval, approved: bool, **fields: Any) -> wire.Approval:
         """The hash binds the answer to the input that the person saw."""
@@ -173,16 +179,20 @@ class Client:
         return _read(kind, await self._send(method, path, **options))
 
     async def _send(self, method: str, path: str, *, repeat: bool = False, **options: Any) -> bytes:
-        """One request. `repeat`: doing it twice is the same as once, so a lost connection is tried again."""
+        """One request. `repeat`: doing it twice is the same as once, so a lost connection is tried again.
+
+        Only a server that has answered before is waited for.
+        """
         give_up = asyncio.get_running_loop().time() + (RETRY_S if repeat or method == "GET" else 0)
         pause = 0.1
         while True:
             try:
                 async with self._request(method, path, **options) as answer:
+                    self._met = True
                     await _check(answer, self.endpoint)
                     return await _body(answer)
             except CUT as error:
-                if asyncio.get_running_loop().time() + pause > give_up:
+                if not self._met or asyncio.get_running_loop().time() + pause > give_up:
                     raise unreachable(self.endpoint, error) from None
             await asyncio.sleep(pause)
             pause = min(pause * 2, 2)
@@ -252,4 +262,10 @@ def _convert(kind: type[T], item: Any) -> T:
 
 
 def _why(error: BaseException) -> str:
-    return "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ConnectionError):
+        return os.strerror(error.os_error.errno or 0)  # its own words are about sockets and TLS settings
+    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.strerror:
+        return error.os_error.strerror
+    return str(error) or type(error).__name__

@@ -16,6 +16,7 @@ from pilothouse.cli.client import Client
 from pilothouse.cli.errors import Failure
 from pilothouse.cli.render import Transcript
 from pilothouse.cli.terminal import Terminal
+from pilothouse.cli.text import some
 from pilothouse.cli.viewer import Viewer
 from pilothouse.core import chat
 from pilothouse.core import events as ev
@@ -38,6 +39,7 @@ class Watch:
         self._asks = terminal.interactive and not raw
         self._transcript = Transcript(terminal.style, cards=self._asks, prompts=False)
         self._held: list[str] = []
+        self._not_approved = 0
         self._asker = Asker(client, terminal, self._release)
 
     async def job(self, job: wire.Job, after: int) -> ev.Complete:
@@ -51,6 +53,7 @@ class Watch:
                     async for item in items:
                         done = self._take(item, job.id)
                         if done is not None:
+                            self._tell_not_approved()
                             return done
             finally:
                 await self._asker.close()
@@ -70,7 +73,15 @@ class Watch:
             self._show(event)
         if isinstance(event, ev.ApprovalRequired | ev.QuestionEvent):
             self._ask(event)
+        elif isinstance(event, ev.ApprovalResolved) and event.outcome in {"denied", "expired"}:
+            self._not_approved += 1
         return event if isinstance(event, ev.Complete) and event.job_id == job else None
+
+    def _tell_not_approved(self) -> None:
+        """Nobody watched: that something was left undone must not drown in the transcript."""
+        count, self._not_approved = self._not_approved, 0
+        if count and not self._asks:
+            self._terminal.notice(f"{some(count, 'tool call')} {'was' if count == 1 else 'were'} not approved.")
 
     def _show(self, event: ev.LogEvent) -> None:
         self._write(self._transcript.feed(event))
@@ -84,7 +95,8 @@ class Watch:
             self._write(self._transcript.end_line())
             self._asker.add(event)
         elif isinstance(event, ev.ApprovalRequired):
-            self._terminal.notice(f"waits for somebody: `pilothouse approve {event.approval_id}` decides")
+            id = event.approval_id
+            self._terminal.notice(f"waits for a decision: `pilothouse approve {id}` or `pilothouse deny {id}`")
         else:
             self._terminal.notice("the agent asks a question; answer it in the page or with `pilothouse chat`")
 

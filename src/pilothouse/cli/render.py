@@ -8,9 +8,13 @@ from pilothouse.core import events as ev
 
 LINE = 100
 """Characters of a compact line: it should not wrap on a usual terminal."""
+RESULT_LINES = 5
+"""Lines of a tool's result: enough to see how it went. The page and `--json` have all of it."""
+RESULT_WIDTH = 1000
+"""Characters of one of them; whole lines, unless it is a whole file on one."""
+SAID = 64 * 1024
+"""Characters of a job's text that are remembered, not to show them again as its result."""
 _MARKS = {"pending": "[ ]", "in_progress": "[~]", "completed": "[x]"}
-# What of a tool's input says most in one line, best first.
-_TELLING = ("command", "file_path", "path", "pattern", "query", "url", "prompt", "description")
 
 
 class Transcript:
@@ -24,7 +28,7 @@ class Transcript:
         """The cursor stands behind text that has no line break yet."""
         self._message = ""
         self._place = ""
-        self._spoke = False
+        self._said = ""
         self._tools: dict[str, str] = {}
 
     def feed(self, event: ev.LogEvent) -> str:
@@ -49,7 +53,8 @@ class Transcript:
         if not content:
             return start
         self._message = message
-        self._spoke = self._spoke or not thinking
+        if not thinking:
+            self._said = (self._said + event.content)[-SAID:]
         self._open = not content.endswith("\n")
         return start + (self._style(content, "dim") if thinking else content)
 
@@ -86,7 +91,7 @@ class Transcript:
         return [self._style(words, "dim")]
 
     def _started(self, event: ev.JobStarted) -> list[str]:
-        self._spoke = False
+        self._said = ""
         agent = f"{event.agent} {event.agent_version}".strip()
         lines = [self._style(text.line(f"{agent} · {event.model} · {event.permission_mode}", LINE), "dim")]
         if event.demo:
@@ -106,11 +111,14 @@ class Transcript:
         return f"{indent}{self._style('●', 'cyan')} {text.line(f'{event.tool} {about(event)}', LINE)}"
 
     def _result(self, event: ev.ToolResult) -> list[str]:
-        tool = self._tools.pop(event.tool_id, "")
+        tool = self._tools.pop(event.tool_id, "tool")
         lines = [self._style.diff(event.diff, every=False)] if event.diff else []
         if event.is_error:
-            lines.append(self._style("  " + text.line(f"{tool} failed: {event.result}", LINE), "red"))
-        return lines
+            lines.append(self._style(f"  {text.line(f'{tool} failed', LINE)}", "red"))
+        elif event.diff:  # says more than the result, which is "done" in some words
+            return lines
+        look = "red" if event.is_error else "dim"
+        return lines + [self._style(f"    {row}", look) for row in _excerpt(event.result)]
 
     def _asked(
         self, event: ev.ApprovalRequired | ev.ApprovalResolved | ev.QuestionEvent | ev.QuestionAnswered
@@ -119,7 +127,9 @@ class Transcript:
         if isinstance(event, ev.ApprovalRequired | ev.QuestionEvent) and self._cards:
             return []
         if isinstance(event, ev.ApprovalRequired):
-            return [style(text.line(f"? approval needed: {event.tool} {event.reason}", LINE), "yellow")]
+            id = text.line(event.approval_id, 60)
+            words = text.line(f"? approval needed: {event.tool} {event.reason}", LINE - len(id) - 3)
+            return [style(f"{words} ({id})", "yellow")]
         if isinstance(event, ev.QuestionEvent):
             return [style(f"? {text.line(asked.question, LINE)}", "yellow") for asked in event.questions]
         words = f"  {event.outcome} by {text.line(event.by, 40)}"
@@ -131,14 +141,18 @@ class Transcript:
 
     def _complete(self, event: ev.Complete) -> list[str]:
         lines = []
-        if event.result and not self._spoke and event.outcome == "succeeded":
+        done = event.outcome == "succeeded"
+        if done and event.result and not self._said:
             lines.append(text.plain(event.result))
-        why = event.reason or event.result
-        if event.outcome != "succeeded" and why and why != event.outcome:
+        # `result` is the reason in words, or what was said until then; `reason` is its name.
+        shown = event.result.strip() in self._said
+        why = (event.reason if shown else event.result) or ""
+        if not done and why and why != event.outcome:
             lines.append(self._style(text.plain(why), "red"))
+        name = event.reason if not done and event.reason not in {None, why, event.outcome} else None
+        outcome = f"{event.outcome} ({text.line(name, 60)})" if name else event.outcome
         numbers = f"{event.num_turns} turns · {event.duration_ms / 1000:.1f} s · ${event.total_cost:.4f}"
-        look = "green" if event.outcome == "succeeded" else "red"
-        return [*lines, self._style(f"{event.outcome} · {numbers}", look)]
+        return [*lines, self._style(f"{outcome} · {numbers}", "green" if done else "red")]
 
     def _other(self, event: ev.LogEvent) -> list[str]:
         style = self._style
@@ -160,11 +174,16 @@ class Transcript:
                 return []
 
 
+def _excerpt(result: str) -> list[str]:
+    """The first lines, and how many there are besides."""
+    rows = text.plain(result).rstrip().lstrip("\n").split("\n")
+    more = len(rows) - RESULT_LINES
+    shown = [row if len(row) <= RESULT_WIDTH else row[: RESULT_WIDTH - 1] + "…" for row in rows[:RESULT_LINES]]
+    if more > 0:
+        shown.append(f"… {text.some(more, 'more line')}")
+    return shown if rows != [""] else []
+
+
 def about(event: ev.ToolUse) -> str:
     """A tool call in a few words: what it is called with says more than what the agent calls it."""
-    given = event.input if isinstance(event.input, dict) else {}
-    for name in _TELLING:
-        value = given.get(name)
-        if isinstance(value, str) and value:
-            return value
-    return event.title or ""
+    return text.telling(event.input) or event.title or ""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from pilothouse.cli import text, wire
 
 TITLE = 40
+INPUT = 60
+"""Characters of a tool call's input: enough to know which it is. Whoever decides is shown all of it."""
 
 
 def columns(rows: list[list[str]]) -> str:
@@ -27,6 +31,15 @@ def table(rows: list[tuple[wire.Session, list[wire.Job]]]) -> str:
         )
         for job in jobs:
             lines.append([f"  {text.line(job.id, TITLE)}", job.state, "", "", "", "", text.line(job.prompt, TITLE)])
+    return columns(lines)
+
+
+def approvals(items: list[wire.Approval]) -> str:
+    lines = [["ID", "SESSION", "TOOL", "INPUT"]]
+    for item in items:
+        given = text.telling(item.input) or msgspec.json.encode(item.input).decode()
+        fields = [text.line(field, TITLE) for field in (item.approval_id, item.session_id, text.exact(item.tool))]
+        lines.append([*fields, text.line(text.exact(given), INPUT)])
     return columns(lines)
 
 

@@ -13,6 +13,8 @@ import msgspec
 
 from pilothouse.core import events as ev
 
+# What of a tool's input says most in one line, best first.
+_TELLING = ("command", "file_path", "path", "pattern", "query", "url", "prompt", "description")
 _OVERRIDES = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
@@ -54,6 +56,12 @@ def line(text: str, width: int) -> str:
     return flat if len(flat) <= width else flat[: max(width - 1, 0)] + "…"
 
 
+def telling(given: ev.Json) -> str:
+    """What of a tool's input tells one call from another, as it came; empty where nothing does."""
+    values = [given.get(name) for name in _TELLING] if isinstance(given, dict) else []
+    return next((value for value in values if isinstance(value, str) and value), "")
+
+
 def pretty(value: ev.Json) -> str:
     """JSON as a person reads it; long texts keep their line breaks, and every odd character is written out."""
     if (
@@ -79,3 +87,8 @@ def size(count: int) -> str:
             return f"{number:.0f} {unit}" if unit == "B" or number >= 10 else f"{number:.1f} {unit}"
         number /= 1000
     return f"{number:.1f} GB"
+
+
+def some(count: int, noun: str) -> str:
+    """`1 file`, `2 files`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

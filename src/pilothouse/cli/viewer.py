@@ -120,10 +120,14 @@ class Viewer:
         return message
 
     def _subscribed(self, message: chat.Subscribed) -> chat.Gap | None:
-        other = self.cursor.epoch is not None and self.cursor.epoch != message.epoch
+        first = self.cursor.epoch is None
+        other = not first and self.cursor.epoch != message.epoch
         self.cursor.epoch = message.epoch
         start = message.oldest - 1 if message.oldest > 0 else 0
-        if other or (message.gap and self.cursor.after > message.head):
+        if first and self.cursor.after > message.head:  # a number that a person gave
+            self._notice(f"there is nothing after event {self.cursor.after}; the last one is {message.head}")
+            self.cursor.after = message.head
+        elif other or (message.gap and self.cursor.after > message.head):
             # A cursor beyond the log's end belongs to another log, too.
             self._notice("the session's log is another one; it is shown from its start")
             self.cursor.after = 0

@@ -6,7 +6,7 @@ from typing import IO, Any
 
 import click
 
-from pilothouse.cli import card, options
+from pilothouse.cli import card, options, table
 from pilothouse.cli.client import Client
 from pilothouse.cli.context import connected
 from pilothouse.cli.errors import FAILED, Refused
@@ -17,26 +17,45 @@ INPUT_MAX = 2 * 1024 * 1024
 
 
 @click.command()
-@click.argument("approval", type=options.UUID, metavar="ID")
+@click.argument("approval", type=options.UUID, metavar="[ID]", required=False)
 @click.option("--message", help="A word to go with it.")
 @click.option("--option", "option", metavar="ID", help="One of the options that the approval offers.")
 @click.option("--input", "changed", type=click.File("rb"), help="JSON file with the input to use instead; - for stdin.")
 @click.pass_context
 def approve(
-    context: click.Context, approval: str, message: str | None, option: str | None, changed: IO[bytes] | None
+    context: click.Context, approval: str | None, message: str | None, option: str | None, changed: IO[bytes] | None
 ) -> None:
-    """Show the waiting tool call ID and approve it."""
+    """Show the waiting tool call ID and approve it. Without ID: list what waits."""
+    if approval is None:
+        _list(context, {"--message": message, "--option": option, "--input": changed})
+        return
     updated = None if changed is None else _input(changed)
     _decide(context, approval, True, message=message, optionId=option, updatedInput=updated)
 
 
 @click.command()
-@click.argument("approval", type=options.UUID, metavar="ID")
+@click.argument("approval", type=options.UUID, metavar="[ID]", required=False)
 @click.option("--message", help="What the agent is told.")
 @click.pass_context
-def deny(context: click.Context, approval: str, message: str | None) -> None:
-    """Show the waiting tool call ID and deny it."""
+def deny(context: click.Context, approval: str | None, message: str | None) -> None:
+    """Show the waiting tool call ID and deny it. Without ID: list what waits."""
+    if approval is None:
+        _list(context, {"--message": message})
+        return
     _decide(context, approval, False, message=message)
+
+
+def _list(context: click.Context, given: dict[str, object]) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise click.UsageError(f"{name} goes with the ID of an approval.")
+
+    async def work(client: Client, terminal: Terminal) -> int:
+        waiting = await client.approvals()
+        terminal.write(table.approvals(waiting) if waiting else "Nothing waits for approval.\n")
+        return 0
+
+    connected(context, work)
 
 
 def _input(file: IO[bytes]) -> dict[str, Any]:

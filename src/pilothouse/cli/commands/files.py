@@ -2,49 +2,74 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import tempfile
-from pathlib import Path
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 import click
 
-from pilothouse.cli import options
+from pilothouse.cli import options, wire
 from pilothouse.cli.archive import DOWNLOAD_MAX, unpack
 from pilothouse.cli.client import Client
 from pilothouse.cli.context import connected
-from pilothouse.cli.errors import Failure
+from pilothouse.cli.errors import Failure, Refused
 from pilothouse.cli.terminal import Terminal
-from pilothouse.cli.text import name, size
+from pilothouse.cli.text import name, size, some
 
 
 @click.command()
 @click.argument("session", type=options.UUID)
 @click.argument("path", default="")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Download PATH into this directory.")
-@click.option("--zip", "archive", type=click.Path(dir_okay=False, path_type=Path), help="Download PATH as this file.")
+@click.option("--zip", "archive", type=click.Path(dir_okay=False, path_type=Path), help="Download PATH as this zip.")
 @click.option("--force", is_flag=True, help="Overwrite files that exist.")
 @click.pass_context
 def files(context: click.Context, session: str, path: str, out: Path | None, archive: Path | None, force: bool) -> None:
-    """List the files of SESSION below PATH, or download them."""
+    """List the files of SESSION, or download them.
+
+    PATH is a directory or a file of the workspace. A directory is listed, or downloaded with --out or --zip. A file is
+    always downloaded: into the current directory where neither is given.
+    """
     if out is not None and archive is not None:
         raise click.UsageError("--out and --zip exclude each other.")
     if archive is not None and archive.exists() and not force:
         raise click.UsageError(f"--zip: {archive} exists; --force overwrites it.")
 
     async def work(client: Client, terminal: Terminal) -> int:
-        if out is not None:
+        listing = await _listing(client, session, path)
+        if archive is not None:
+            await _save_zip(client, terminal, session, path, archive, force, packed=listing is not None)
+        elif listing is None:
+            await _save_file(client, terminal, session, path, out or Path(), force)
+        elif out is not None:
             await download(client, terminal, session, out, path=path, force=force)
-        elif archive is not None:
-            await _save(client, session, path, archive)
         else:
-            listing = await client.files(session, path)
-            for entry in listing.entries:
-                mark = {"directory": "/", "link": "@", "other": "?"}.get(entry.kind, "")
-                amount = size(entry.size) if entry.kind == "file" else ""
-                terminal.write(f"{amount:>10}  {name(entry.name)}{mark}\n")
+            _show(terminal, listing)
         return 0
 
     connected(context, work)
+
+
+async def _listing(client: Client, session: str, path: str) -> wire.Listing | None:
+    """None: `path` is no directory. Whether it is a file shows when it is asked for."""
+    try:
+        return await client.files(session, path)
+    except Refused as refusal:
+        if refusal.status != 404 or not path:
+            raise
+        return None
+
+
+def _show(terminal: Terminal, listing: wire.Listing) -> None:
+    for entry in listing.entries:
+        mark = {"directory": "/", "link": "@", "other": "?"}.get(entry.kind, "")
+        amount = size(entry.size) if entry.kind == "file" else ""
+        terminal.write(f"{amount:>10}  {name(entry.name)}{mark}\n")
 
 
 async def download(
@@ -52,30 +77,68 @@ async def download(
 ) -> None:
     """The workspace below `path` as files in `out`."""
     with tempfile.TemporaryFile() as file:
-        await _fetch(client, session, path, file)
+        await _fetch(client, session, "zip", path, file)
         file.seek(0)
         result = unpack(file, out, force=force)
     if result.kept:
-        terminal.notice(f"{len(result.kept)} files exist and were kept (--force overwrites): {_few(result.kept)}")
-    terminal.notice(f"{result.written} files written to {out}")
+        exist = "exists and was kept" if len(result.kept) == 1 else "exist and were kept"
+        kept = some(len(result.kept), "file")
+        terminal.notice(f"{kept} {exist} (--force overwrites): {_few(result.kept)}")
+    terminal.notice(f"{some(result.written, 'file')} written to {out}")
 
 
-async def _save(client: Client, session: str, path: str, archive: Path) -> None:
-    """Whole or not at all: a half archive under the wanted name would look like success."""
-    part = archive.with_name(archive.name + ".part")
+async def _save_zip(
+    client: Client, terminal: Terminal, session: str, path: str, archive: Path, force: bool, *, packed: bool
+) -> None:
+    """`packed`: a directory, which the server packs; a single file we pack."""
+    with _whole(archive, force) as file:
+        if packed:
+            await _fetch(client, session, "zip", path, file)
+        else:
+            with tempfile.TemporaryFile() as content:
+                await _fetch(client, session, "content", path, content)
+                content.seek(0)
+                with (
+                    zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as made,
+                    made.open(str(PurePosixPath(path)), "w", force_zip64=True) as member,
+                ):
+                    shutil.copyfileobj(content, member)
+    _written(terminal, archive)
+
+
+async def _save_file(client: Client, terminal: Terminal, session: str, path: str, folder: Path, force: bool) -> None:
+    place = folder / PurePosixPath(path).name
+    with _whole(place, force) as file:
+        await _fetch(client, session, "content", path, file)
+    _written(terminal, place)
+
+
+def _written(terminal: Terminal, place: Path) -> None:
+    terminal.notice(f"{place} written ({size(place.stat().st_size)})")
+
+
+@contextmanager
+def _whole(place: Path, force: bool) -> Iterator[IO[bytes]]:
+    """The file whole or not at all: half of it under the wanted name would look like success."""
+    if os.path.lexists(place) and not force:
+        raise Failure(f"{place} exists; --force overwrites it.")
+    part = place.with_name(place.name + ".part")
     try:
-        with part.open("xb") as file:
-            await _fetch(client, session, path, file)
-        part.replace(archive)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        file = part.open("xb")
+        try:
+            with file:
+                yield file
+            part.replace(place)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
-        raise Failure(f"{error.filename or archive}: {error.strerror or error}") from None
-    finally:
-        part.unlink(missing_ok=True)
+        raise Failure(f"{error.filename or place}: {error.strerror or error}") from None
 
 
-async def _fetch(client: Client, session: str, path: str, file: IO[bytes]) -> None:
+async def _fetch(client: Client, session: str, what: str, path: str, file: IO[bytes]) -> None:
     got = 0
-    async with client.download(f"/api/sessions/{session}/files/zip", {"path": path}) as chunks:
+    async with client.download(f"/api/sessions/{session}/files/{what}", {"path": path}) as chunks:
         async for chunk in chunks:
             got += len(chunk)
             if got > DOWNLOAD_MAX:
