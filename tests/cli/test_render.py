@@ -106,8 +106,8 @@ def test_an_error_is_shown_in_whole_lines() -> None:
 
 
 def test_a_failure_gives_its_reason_in_words() -> None:
-    failed = complete("failed", reason="unavailable", result="No key is set.\nAdd one.", num_turns=0)
-    assert shown(failed).startswith("No key is set.\nAdd one.\nfailed (unavailable) · 0 turns")
+    failed = complete("failed", reason="unavailable", result="No key is set.\nAdd one.", num_turns=1)
+    assert shown(failed).startswith("No key is set.\nAdd one.\nfailed (unavailable) · 1 turn ·")
     assert shown(stream("text"), failed).startswith("text\nNo key is set.")
 
 

@@ -151,7 +151,7 @@ class Transcript:
             lines.append(self._style(text.plain(why), "red"))
         name = event.reason if not done and event.reason not in {None, why, event.outcome} else None
         outcome = f"{event.outcome} ({text.line(name, 60)})" if name else event.outcome
-        numbers = f"{event.num_turns} turns · {event.duration_ms / 1000:.1f} s · ${event.total_cost:.4f}"
+        numbers = f"{text.some(event.num_turns, 'turn')} · {event.duration_ms / 1000:.1f} s · ${event.total_cost:.4f}"
         return [*lines, self._style(f"{outcome} · {numbers}", "green" if done else "red")]
 
     def _other(self, event: ev.LogEvent) -> list[str]:
