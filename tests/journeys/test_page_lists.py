@@ -46,7 +46,7 @@ async def test_a_remembered_answer_is_listed_and_removed(running: tuple[Program,
     program, _ = running
     async with browser() as chromium:
         page, _ = await sign_in(await chromium.new_context(), program)
-        await prompt(page, "demo: bash python3 -V\ndemo: bash python3 -VV\ndemo: say over")
+        await prompt(page, "demo: bash touch a\ndemo: bash touch b\ndemo: say over")
         card = page.locator('[data-testid="approval-card"][data-armed="true"]')
         await expect(card).to_be_visible(timeout=WAIT)
         await card.get_by_test_id("approve-option").first.click()
@@ -55,10 +55,10 @@ async def test_a_remembered_answer_is_listed_and_removed(running: tuple[Program,
 
         await page.get_by_test_id("settings").click()
         rule = page.get_by_test_id("rule-row")
-        await expect(rule).to_contain_text("Bash(python3:*)")
+        await expect(rule).to_contain_text("Bash(touch:*)")
         await expect(rule).to_contain_text("approved")
         await rule.get_by_test_id("rule-remove").click()
         await expect(rule).to_have_count(0)
         await page.get_by_test_id("session-row").first.get_by_role("link").click()
-        await prompt(page, "demo: bash python3 -V")
+        await prompt(page, "demo: bash touch a")
         await expect(card).to_be_visible(timeout=WAIT)
