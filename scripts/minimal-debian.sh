@@ -138,6 +138,13 @@ PROOF
 cat >>"$base/proof" <<'PROOF'
 import os, re, signal, subprocess, sys, time, urllib.request
 
+# This is process 1 of the tree, and as on any machine it takes in what others leave behind.
+main = os.fork()
+while main:
+    pid, status = os.wait()
+    if pid == main:
+        sys.exit(abs(os.waitstatus_to_exitcode(status)))
+
 env = dict(os.environ)
 with open("/run/environment", "rb") as file:
     env.update(part.decode().split("=", 1) for part in file.read().split(b"\0") if part)

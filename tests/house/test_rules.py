@@ -73,7 +73,9 @@ LEAKS = """
     import subprocess, sys
 
     def test_it():
-        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+        code = "import time; print(1, flush=True); time.sleep(60)"
+        left = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stdout=subprocess.PIPE)
+        left.stdout.readline()  # a process that is just being started has no name yet
 """
 
 

@@ -18,9 +18,11 @@ STEADY_S = 60.0
 
 
 def _started(pid: int) -> str:
-    """When a process began, in ticks since boot: with the pid a name that is not given twice."""
+    """When a live process began, in ticks since boot: with the pid a name that is not given twice. One that has ended
+    and is only not reaped yet (a container's first process may never do that) is not alive."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if fields[0] in "ZX" else fields[19]
     except (OSError, IndexError):
         return ""
 
