@@ -144,7 +144,6 @@ async def _until_signal(server: uvicorn.Server, listening: socket.socket, away: 
             send()
         server.should_exit = True
 
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     serving = asyncio.create_task(server._serve([listening]), name="serve")
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, leave)
