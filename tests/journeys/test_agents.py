@@ -83,6 +83,13 @@ def transcripts(program: Program, session: str) -> dict[str, str]:
     return {path.stem: path.read_text() for path in projects.glob("*/*.jsonl")}
 
 
+async def written(program: Program, session: str, said: str) -> None:
+    """Until the agent has written it down, which it does a little later than it says it."""
+    async with asyncio.timeout(20):
+        while not any(said in text for text in transcripts(program, session).values()):
+            await asyncio.sleep(0.02)
+
+
 async def prompt(program: Program, viewer: Viewer, text: str, **options: object) -> dict[str, object]:
     """A further prompt, to its end."""
     before = len(viewer.of("complete"))
@@ -173,6 +180,7 @@ async def test_the_agent_dies_with_an_approval_open(running: tuple[Program, Demo
     program, _ = running
     session, _, viewer = await begin(program, "demo: bash touch asked-zebra")
     card = await viewer.until("approval_required")
+    await written(program, session, "asked-zebra")
     os.kill(one(session, AGENT), signal.SIGKILL)
     check_ended(await viewer.until("complete"), "failed", "process ended")
     assert viewer.of("approval_resolved")[0]["outcome"] == "cancelled"

@@ -223,7 +223,23 @@ async def test_a_conversation_that_is_gone_begins_anew_and_says_so(client: Clien
     await client.command("resume", "r", agentSessionId=gone)
     assert (await run(client, "j", script("say anew")))["outcome"] == "succeeded"
     assert [error["code"] for error in client.of("error")] == ["conversation_lost"]
-    assert client.of("session_update")[0]["claudeSessionId"] == gone
+    assert client.of("session_update")[0]["claudeSessionId"] != gone
+
+
+async def test_an_agent_killed_before_it_wrote_down_what_was_said(client: Client, tmp_path: Path) -> None:
+    await client.command("prompt", "j", message=script("bash touch x"))
+    await client.event("permission_ask")
+    await until(lambda: bool([*(tmp_path / ".claude" / "projects").rglob("*.jsonl")]))
+    (transcript,) = (tmp_path / ".claude" / "projects").rglob("*.jsonl")
+    (pid,) = processes(tmp_path)
+    os.kill(pid, signal.SIGKILL)
+    await client.event("turn_ended")
+    transcript.write_text(transcript.read_text().partition("\n")[0] + "\n")
+    for turn in ("k", "l"):
+        assert (await run(client, turn, script(f"say {turn}")))["outcome"] == "succeeded", show(client)
+    assert [error["code"] for error in client.of("error")] == ["agent_died", "conversation_lost"]
+    ids = [update["claudeSessionId"] for update in client.of("session_update") if "claudeSessionId" in update]
+    assert ids[0] == transcript.stem and len(set(ids)) == 2, "the new name is told, for a later resume"
 
 
 async def test_an_answer_that_was_cut_is_shown_once(client: Client) -> None:

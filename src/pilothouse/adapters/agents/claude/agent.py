@@ -194,11 +194,13 @@ class ClaudeAgent:
             except Exception as error:
                 if not (self._resume and "No conversation found" in str(error)):
                     raise
-                # Killed before it had written anything down. The log still has all that was said.
+                # Killed before it had written anything down, or only the first line, under which the program neither
+                # resumes nor begins: so the conversation gets a new name. The log still has all that was said.
                 await self._emit(
                     ev.ErrorEvent(code="conversation_lost", message="The agent does not remember this conversation.")
                 )
-                self._resume = False
+                self._session, self._resume = "", False
+                self._meter.reset()
                 await self._launch()
         except Exception as error:  # noqa: BLE001 - a program that does not start can fail in any way
             detail = "did not start in time" if isinstance(error, TimeoutError) else str(error)[:1000]
