@@ -33,6 +33,7 @@ from typing import Any
 from pilothouse.adapters.sandboxes import fdpass, holder, interpreter, kernel, launch, proxied, trees
 from pilothouse.adapters.sandboxes.counter import PROTO, Client, Counter, turn
 from pilothouse.adapters.sandboxes.layout import Layout, LayoutError, make, next_uid
+from pilothouse.adapters.sandboxes.owner import named, share
 from pilothouse.adapters.sandboxes.stage import Stage
 from pilothouse.core.ids import is_uuid
 
@@ -76,8 +77,20 @@ def _environment(message: dict[str, Any]) -> dict[str, str]:
 
 
 class Keeper:
-    def __init__(self, layout: Layout, stage: Stage, proxy: proxied.Proxy | None, lock: int) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        stage: Stage,
+        proxy: proxied.Proxy | None,
+        lock: int,
+        owner: tuple[int, int] | None = None,
+        *,
+        stay: bool = False,
+    ) -> None:
+        """`owner`: whom the server runs as, when it is not who we are. `stay`: also when nobody needs us."""
         self._layout = layout
+        self._owner = owner
+        self._stay = stay
         self._stage = stage
         self._proxy = proxy
         self._lock = lock
@@ -115,16 +128,18 @@ class Keeper:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.bind(str(path))
         path.chmod(0o600)
+        if self._owner:
+            os.chown(path, *self._owner, follow_symlinks=False)
         sock.listen(16)
         return sock
 
     def _allowed(self) -> tuple[int, ...]:
-        return (0, os.geteuid())
+        return (0, os.geteuid(), *(self._owner or ())[:1])
 
     def _idle(self, now: float) -> None:
         if self._sessions or self._counter.clients:
             self._used = now
-        elif now - self._used > IDLE_S:
+        elif now - self._used > IDLE_S and not self._stay:
             self._done = True
 
     def _reap(self) -> None:
@@ -174,6 +189,7 @@ class Keeper:
             control=str(self._layout.control(session)),
             runner=str(self._layout.runner(session)),
             allowed_uids=self._allowed(),
+            owner=self._owner,
         )
         self._fork(order)
         self._starting[session] = [client]
@@ -361,9 +377,16 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--runtime", type=Path, required=True)
     parser.add_argument("--detach", action="store_true", help="return as soon as the keeper answers")
+    parser.add_argument(
+        "--user", default="", help="name, or UID:GID, of the server's user when we are root and it is not"
+    )
+    parser.add_argument("--stay", action="store_true", help="do not end when there is no server and no session")
     parser.add_argument("--no-proxy", action="store_true", help="leave the proxy to somebody else")
     options = parser.parse_args(argv)
     try:
+        server = named(options.user) if options.user else None
+        if server:
+            share(options.home.absolute(), options.runtime.absolute(), server)
         layout = make(options.home, options.runtime)
     except (LayoutError, OSError) as error:
         sys.stderr.write(f"keeper: {error}\n")
@@ -373,8 +396,10 @@ def main(argv: list[str]) -> int:
         return 0
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    proxy = None if options.no_proxy else proxied.Proxy(layout)
-    keeper = Keeper(layout, _stage(layout), proxy, lock)
+    proxy = None if options.no_proxy else proxied.Proxy(layout, server.word if server else "")
+    keeper = Keeper(
+        layout, _stage(layout), proxy, lock, (server.uid, server.gid) if server else None, stay=options.stay
+    )
     if options.detach:
         if os.fork():
             os._exit(0)

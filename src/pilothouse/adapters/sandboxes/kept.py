@@ -9,6 +9,7 @@ import os
 import pwd
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -45,7 +46,8 @@ def _clone(url: str) -> list[str]:
 
 
 class KeptSandboxes:
-    """`argv` is the keeper's command. `admit` is awaited before a clone, so that the session's egress is served."""
+    """`argv` is the keeper's command, unless `start` brings it up. `admit` is awaited before a clone, so that the
+    session's egress is served."""
 
     sandbox = ""
 
@@ -57,9 +59,10 @@ class KeptSandboxes:
         *,
         git_schemes: tuple[str, ...] = ("https",),
         admit: Admit | None = None,
+        start: client.Start | None = None,
     ) -> None:
         self._layout = Layout(home.absolute(), runtime.absolute())
-        self._argv = tuple(argv)
+        self._start: client.Start = start or partial(client.start, argv=tuple(argv))
         self._schemes = git_schemes
         self.admit = admit
         self._presence: asyncio.StreamWriter | None = None
@@ -73,9 +76,10 @@ class KeptSandboxes:
         git_schemes: tuple[str, ...] = ("https",),
         argv: Sequence[str] = KEEPER,
         admit: Admit | None = None,
+        start: client.Start | None = None,
     ) -> Self:
         """With a keeper that answers. Raises Unavailable."""
-        made = cls(home, runtime, argv, git_schemes=git_schemes, admit=admit)
+        made = cls(home, runtime, argv, git_schemes=git_schemes, admit=admit, start=start)
         await made._keeper({"verb": "status"})
         return made
 
@@ -88,7 +92,7 @@ class KeptSandboxes:
     # --- the keeper
 
     async def _keeper(self, message: dict[str, Any]) -> dict[str, Any]:
-        await client.ensure_keeper(self._layout.home, self._layout.runtime, self._argv)
+        await client.ensure_keeper(self._layout.home, self._layout.runtime, self._start)
         if self._presence is None or self._presence.is_closing():
             _, self._presence = await asyncio.open_unix_connection(self._layout.keeper)
         try:
