@@ -23,7 +23,7 @@ START_MAX_S = 30.0
 ANSWER_MAX_S = 40.0
 """Longer than a sandbox may take to start."""
 _LOG_TAIL = 2000
-UNIT_MAX_S = 15.0
+UNIT_MAX_S = 5.0
 """A service manager that starts both at once has the keeper up long before."""
 
 

@@ -143,13 +143,14 @@ class KeptSandboxes:
 
     def _noted(self, session: SessionId) -> dict[str, Any] | None:
         try:
-            noted = json.loads((self._layout.session(session) / "source.json").read_bytes())
+            noted = json.loads((self._layout.home / "sources" / f"{session}.json").read_bytes())
         except (OSError, ValueError):
             return None
         return noted if isinstance(noted, dict) else None
 
     def _note(self, session: SessionId, source: dict[str, Any]) -> None:
-        path = self._layout.session(session) / "source.json"
+        path = self._layout.home / "sources" / f"{session}.json"
+        path.parent.mkdir(exist_ok=True, mode=0o700)
         fresh = path.with_suffix(".new")
         fresh.write_text(json.dumps(source))
         fresh.chmod(0o600)

@@ -94,7 +94,7 @@ def _reach(found: Owner, wanted: list[Path]) -> None:
             closed = next((c for path in held if (c := _closed(path, found))), None)
             if closed is None:
                 return
-            _open_up(closed, {path: fd for path, fd in held.items() if path.is_relative_to(closed)})
+            _open_up(closed, {path: fd for path, fd in held.items() if closed in path.parents})
     finally:
         for fd in held.values():
             os.close(fd)
