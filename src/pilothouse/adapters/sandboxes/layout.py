@@ -2,9 +2,9 @@
 
 <home>/keeper.log                  what keeper, holders and proxy write to standard error
 <home>/next-uid                    the number of the next session's uid (root without /var/lib/pilothouse only)
+<home>/sources/<uuid>.json         where the workspace came from; the server's
 <home>/sessions/                   0711
 <home>/sessions/<uuid>/            0711, the keeper's
-<home>/sessions/<uuid>/source.json where the workspace came from
 <home>/sessions/<uuid>/workspace   0700, the session's: /workspace inside
 <home>/sessions/<uuid>/home        0700, the session's: /home/agent inside
 <runtime>/                         0700; its listing is what a new keeper or server finds
@@ -66,6 +66,9 @@ class Layout:
 
     def session(self, session: str) -> Path:
         return self.sessions / _checked(session)
+
+    def source(self, session: str) -> Path:
+        return self.home / "sources" / f"{_checked(session)}.json"
 
     def found(self) -> list[str]:
         """The sessions that have, or had, a holder."""
