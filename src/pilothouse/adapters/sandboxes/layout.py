@@ -3,9 +3,9 @@
 <home>/keeper.log                  what keeper, holders and proxy write to standard error
 <home>/server-uid                  whom a server that was started as root becomes
 <home>/next-uid                    the number of the next session's uid (root without /var/lib/pilothouse only)
+<home>/sources/<uuid>.json         where the workspace came from; the server's
 <home>/sessions/                   0711
 <home>/sessions/<uuid>/            0711, the keeper's
-<home>/sessions/<uuid>/source.json where the workspace came from
 <home>/sessions/<uuid>/workspace   0700, the session's: /workspace inside
 <home>/sessions/<uuid>/home        0700, the session's: /home/agent inside
 <runtime>/                         0700, or shared (see owner); its listing is what a new keeper or server finds
@@ -28,8 +28,9 @@ MACHINE = Path("/var/lib/pilothouse")
 """What all homes of this machine share: two of them must not give one uid to two sessions."""
 SOCKET_PATH_MAX = 107
 """`sockaddr_un` has 108 bytes with the end mark."""
-FIRST_UID = 60001
-"""Above what distributions give to people and services."""
+FIRST_UIDS = (1_879_500_000, 60_001)
+"""Where the numbers of sessions begin. The first is in a range that neither distributions nor service managers nor
+containers give out; where this root may not use it (a container's), above people and services."""
 _SKIPPED_UIDS = (65534, 65535)
 """`nobody`, and the -1 of 16 bits."""
 
@@ -67,6 +68,9 @@ class Layout:
 
     def session(self, session: str) -> Path:
         return self.sessions / _checked(session)
+
+    def source(self, session: str) -> Path:
+        return self.home / "sources" / f"{_checked(session)}.json"
 
     def found(self) -> list[str]:
         """The sessions that have, or had, a holder."""
@@ -139,6 +143,13 @@ def written(path: Path, text: str) -> None:
     fresh.replace(path)
 
 
+def _mapped(uid: int) -> bool:
+    """Whether the user namespace that we are in has this number."""
+    lines = Path("/proc/self/uid_map").read_text().splitlines()
+    ranges = [(int(first), int(count)) for first, _, count in (line.split() for line in lines)]
+    return any(first <= uid < first + count for first, count in ranges)
+
+
 def next_uid(layout: Layout, machine: Path = MACHINE) -> int:
     """A uid that no session of this machine has had, whatever its home. Root only."""
     directory = machine
@@ -153,9 +164,12 @@ def next_uid(layout: Layout, machine: Path = MACHINE) -> int:
         try:
             uid = int(path.read_text())
         except FileNotFoundError:
-            uid = FIRST_UID
+            uid = 0
+        uid = max(uid, next((first for first in FIRST_UIDS if _mapped(first)), FIRST_UIDS[-1]))
         while uid in _SKIPPED_UIDS:
             uid += 1
+        if not _mapped(uid):
+            raise LayoutError(f"no uid is left for a further session: root may not use {uid} here; see {path}")
         fresh = path.with_suffix(".new")
         fresh.write_text(f"{uid + 1}\n")
         fresh.replace(path)
