@@ -161,7 +161,7 @@ class Keeper:
             if act is None:
                 raise Refused(f"unknown verb {str(verb)[:40]!r}")
             act(client, message)
-        except (Refused, DeskRefused, OSError) as error:
+        except (Refused, DeskRefused, LayoutError, OSError) as error:
             self._say(client, {"ok": False, "error": str(error)})
 
     # --- verbs

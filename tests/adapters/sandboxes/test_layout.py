@@ -55,7 +55,7 @@ def test_a_counter_that_is_none_gives_no_number(place: tuple[Layout, Path], text
     if text.startswith("-"):
         assert next_uid(here, machine) in FIRST_UIDS
     else:
-        with pytest.raises(ValueError, match="int"):
+        with pytest.raises(LayoutError, match="not a number"):
             next_uid(here, machine)
 
 

@@ -165,6 +165,8 @@ def next_uid(layout: Layout, machine: Path = MACHINE) -> int:
             uid = int(path.read_text())
         except FileNotFoundError:
             uid = 0
+        except ValueError:
+            raise LayoutError(f"{path}: not a number; put one there that no file of this machine belongs to") from None
         uid = max(uid, next((first for first in FIRST_UIDS if _mapped(first)), FIRST_UIDS[-1]))
         while uid in _SKIPPED_UIDS:
             uid += 1
