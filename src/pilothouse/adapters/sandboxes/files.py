@@ -22,6 +22,8 @@ ENTRIES_MAX = 10_000
 """Names in one listing: more is no use to a person, and one listing shall not fill the memory."""
 WALK_MAX = 50_000
 """Files of one walk: what a zip of a workspace may hold."""
+MET_MAX = 500_000
+"""Names of any kind that one walk meets: folders without files cost the agent little, and shall cost us little."""
 DEPTH_MAX = 64
 SIZE_MAX = 64 * 1024**3
 """A file that is read: large data sets pass; sparse files of exabytes, which cost the agent nothing, do not."""
@@ -103,7 +105,7 @@ class WorkspaceFiles:
 
     async def walk(self, path: str) -> AsyncIterator[tuple[str, FileEntry]]:
         top = checked(path)
-        todo, seen = [top], 0
+        todo, seen, met = [top], 0, 0
         while todo:
             here = todo.pop()
             try:
@@ -111,12 +113,18 @@ class WorkspaceFiles:
             except (NotFound, BadRequest):
                 if here == top:
                     raise
+                yield here, FileEntry(here.rpartition("/")[2], "directory", 0, 0.0)
                 continue
+            met += len(entries)
+            if met > MET_MAX:
+                raise TooLarge(f"the workspace has more than {MET_MAX} names")
             for entry in entries:
                 below = entry.name if here == "." else f"{here}/{entry.name}"
                 if entry.kind == "directory":
                     if below.count("/") < DEPTH_MAX:
                         todo.append(below)
+                    else:
+                        yield below, entry
                 elif entry.kind == "file":
                     seen += 1
                     if seen > WALK_MAX:

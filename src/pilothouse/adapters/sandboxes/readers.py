@@ -177,11 +177,10 @@ class _Line:
             said = _decode(data)
             if said.refused or said.errno:
                 raise Refused(said.refused, said.errno)
-        except msgspec.DecodeError as error:
+        except BaseException as error:
             close(fds)
-            raise _Nonsense(str(error)) from None
-        except (_Ended, Refused):
-            close(fds)
+            if isinstance(error, msgspec.DecodeError | UnicodeDecodeError):
+                raise _Nonsense(str(error)) from None
             raise
         return said, fds
 
