@@ -40,6 +40,16 @@ def owners(program: Program) -> dict[str, set[str]]:
     return found
 
 
+def check_holds_nothing(program: Program) -> None:
+    """The child that can start the keeper: it would keep the port and the lock of a server that was killed."""
+    assert program.process is not None
+    server = program.process.pid
+    children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
+    (child,) = [pid for pid in children if status(int(pid))["Uid"].split()[0] == "0"]
+    held = [os.readlink(fd) for fd in Path(f"/proc/{child}/fd").iterdir() if int(fd.name) > 2]
+    assert len(held) == 1 and held[0].startswith("socket:"), held
+
+
 async def test_only_the_keeper_is_root() -> None:
     async with installation() as (program, _):
         assert program.process is not None
@@ -54,6 +64,7 @@ async def test_only_the_keeper_is_root() -> None:
         found = owners(program)
         assert found["proxy"] == {uid}
         assert found["serve"] == {uid, "0"}, "the server, and the child that can start the keeper"
+        check_holds_nothing(program)
         made = (program.home / "ph" / "sessions" / session / "workspace" / "me").stat().st_uid
         assert made not in (0, int(uid)), "a session's files are its own uid's"
         async with program.http() as http:

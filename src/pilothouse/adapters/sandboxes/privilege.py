@@ -21,6 +21,8 @@ from pilothouse.adapters.sandboxes.owner import Owner
 from pilothouse.core.errors import Unavailable
 
 _ANSWER_MAX = 4096
+_FDS_MAX = 4096
+"""A server that has only begun has a handful."""
 _ROUNDS = 8
 """Closed directories within closed directories; more is a loop."""
 
@@ -50,6 +52,8 @@ def starter(layout: Layout, argv: list[str]) -> Callable[[Layout], None]:
 
 def _serve(asked: socket.socket, layout: Layout, argv: list[str]) -> None:
     os.setsid()
+    for first, last in ((3, asked.fileno()), (asked.fileno() + 1, _FDS_MAX)):
+        os.closerange(first, last)  # the server's port and lock, which must be free as soon as it is gone
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     while asked.recv(16) == b"start":
