@@ -57,9 +57,9 @@ def hand_over(workspace: Path) -> None:
 
 
 @asynccontextmanager
-async def housed() -> AsyncIterator[House]:
+async def housed(argv: tuple[str, ...] = KEEPER) -> AsyncIterator[House]:
     base = Path(tempfile.mkdtemp(prefix="ph-"))
-    sandboxes = await Bubblewrap.connect_keeper(base / "h", base / "r", argv=KEEPER)
+    sandboxes = await Bubblewrap.connect_keeper(base / "h", base / "r", argv=argv)
     try:
         yield House(base, sandboxes)
     finally:
