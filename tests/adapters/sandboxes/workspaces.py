@@ -57,8 +57,8 @@ def hand_over(workspace: Path) -> None:
 
 
 @asynccontextmanager
-async def housed(argv: tuple[str, ...] = KEEPER) -> AsyncIterator[House]:
-    base = Path(tempfile.mkdtemp(prefix="ph-"))
+async def housed(argv: tuple[str, ...] = KEEPER, folder: str | None = None) -> AsyncIterator[House]:
+    base = Path(tempfile.mkdtemp(prefix="ph-", dir=folder))
     sandboxes = await Bubblewrap.connect_keeper(base / "h", base / "r", argv=argv)
     try:
         yield House(base, sandboxes)
