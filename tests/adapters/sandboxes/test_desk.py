@@ -161,10 +161,11 @@ async def test_it_ends_with_the_server_however_that_ends(house: House) -> None:
 
 async def test_it_ends_by_itself_when_nothing_is_asked(hasty: House) -> None:
     session, _ = hasty.session()
-    sock = await line(hasty, session)
-    assert said(sock, b'{"list":".","most":5}') == {"entries": [], "more": False}
-    assert await asyncio.to_thread(sock.recv, 10) == b"", "the desk hangs up"
-    sock.close()
+    for asked in (False, True):
+        with await line(hasty, session) as sock:
+            if asked:
+                assert said(sock, b'{"list":".","most":5}') == {"entries": [], "more": False}
+            assert await asyncio.to_thread(sock.recv, 10) == b"", "the desk hangs up"
 
 
 async def test_it_ends_when_nobody_takes_what_it_says(hasty: House) -> None:
@@ -228,9 +229,10 @@ async def test_sessions_without_files_or_of_no_name(house: House) -> None:
     with pytest.raises(NotFound, match="no workspace"):
         await house.files(SessionId(str(uuid.uuid4()))).list("")
     session, root = house.session()
-    await house.files(session).list("")
-    await house.sandboxes.delete(session)
-    assert not house.desks()
+    with await line(house, session) as sock:
+        await house.sandboxes.delete(session)
+        sock.setblocking(False)
+        assert sock.recv(10) == b"", "the desk has ended, whoever had it"
     with pytest.raises(NotFound, match="no workspace"):
         await house.files(session).list("")
     assert not root.exists()
