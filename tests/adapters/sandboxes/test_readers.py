@@ -211,7 +211,7 @@ async def test_a_refusal_is_said_in_words_of_ours_and_keeps_the_line(packet: byt
     for _ in range(3):
         with pytest.raises(error):
             await WorkspaceFiles(readers, SESSION).list("")
-    assert liar.begun == 1
+    assert liar.begun == (3 if b"workspace" in packet else 1), "there may be one by the next time"
     readers.close()
     liar.close()
 

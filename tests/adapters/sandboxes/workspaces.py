@@ -57,9 +57,9 @@ def hand_over(workspace: Path) -> None:
 
 
 @asynccontextmanager
-async def housed() -> AsyncIterator[House]:
-    base = Path(tempfile.mkdtemp(prefix="ph-"))
-    sandboxes = await Bubblewrap.connect_keeper(base / "h", base / "r", argv=KEEPER)
+async def housed(argv: tuple[str, ...] = KEEPER, folder: str | None = None) -> AsyncIterator[House]:
+    base = Path(tempfile.mkdtemp(prefix="ph-", dir=folder))
+    sandboxes = await Bubblewrap.connect_keeper(base / "h", base / "r", argv=argv)
     try:
         yield House(base, sandboxes)
     finally:

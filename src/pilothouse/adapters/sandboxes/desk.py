@@ -134,7 +134,7 @@ class _Desk:
 
 def _parsed(packet: bytes) -> object:
     try:
-        return json.loads(packet)
+        return json.loads(packet.decode())  # as bytes it might be guessed to be UTF-16, whose codec is out of reach
     except (ValueError, RecursionError):
         raise _Refused("request") from None
 

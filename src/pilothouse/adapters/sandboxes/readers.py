@@ -309,7 +309,9 @@ class Readers:
         line.busy()
         try:
             return await act(line)
-        except Refused:
+        except Refused as why:
+            if why.word == "workspace":  # there may be one by the next request
+                line.close()
             raise
         except BaseException:  # also a caller who goes: the answer would be taken for the next one's
             line.close()
