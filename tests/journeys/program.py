@@ -39,6 +39,8 @@ class Program:
             **env,
         }
         self.process: asyncio.subprocess.Process | None = None
+        self.prefix: list[str] = []
+        """What stands before the server's command, see `plain`."""
         self.url = ""
         self.ticket = ""
         self.log = home / "server.log"
@@ -48,7 +50,7 @@ class Program:
     async def start(self, *arguments: str) -> None:
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "pilothouse", "serve", "--port", self.port, *arguments,
+                *self.prefix, sys.executable, "-m", "pilothouse", "serve", "--port", self.port, *arguments,
                 env=self.env, stdout=log, stderr=log, stdin=asyncio.subprocess.DEVNULL,
             )  # fmt: skip
         deadline = time.monotonic() + START_S

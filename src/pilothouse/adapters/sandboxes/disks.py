@@ -42,7 +42,8 @@ def make(image: Path, size: int, files: int) -> None:
     if program is None:
         raise OSError(errno.ENOENT, "mkfs.ext4 is not installed (apt-get install e2fsprogs)")
     fresh = image.with_suffix(".new")
-    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    fresh.unlink(missing_ok=True)
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         os.ftruncate(fd, size)
     finally:
@@ -80,7 +81,7 @@ class Disks:
 
     def _trial(self, mounts: Path) -> str:
         """Why there can be none: found by making one."""
-        image = self._layout.home / f"trial.{os.getpid()}.img"
+        image = self._layout.sessions / f"trial.{os.getpid()}.img"
         try:
             make(image, _TRIAL_BYTES, 100)
             mount(image, mounts / "trial")

@@ -17,6 +17,7 @@ from pathlib import Path
 from pilothouse.adapters.sandboxes.cgroup1 import Version1
 from pilothouse.adapters.sandboxes.cgroup2 import Version2
 from pilothouse.adapters.sandboxes.cgroups import CONTROLLERS, KEEPER, Groups, Hierarchy, Tree
+from pilothouse.adapters.sandboxes.layout import written
 from pilothouse.core.limits import Caps
 
 _DELEGATED = ("user.delegate", "trusted.delegate")
@@ -114,7 +115,7 @@ def found(home: Path, note: Path, caps: Caps) -> Groups:
             all_of_it.append(_version2(tree, place, name, offered, root))
     groups = Groups(tree, all_of_it, caps)
     with contextlib.suppress(OSError):
-        note.write_text("".join(f"{name} {base}\n" for name, base in groups.bases.items()))
+        written(note, "".join(f"{name} {base}\n" for name, base in groups.bases.items()))
     return groups
 
 
@@ -128,7 +129,11 @@ def _offered(top: Path) -> frozenset[str]:
 def _noted(note: Path) -> dict[str, Path]:
     """Bases that still are there."""
     try:
-        pairs = [line.split(" ", 1) for line in note.read_text().splitlines()]
+        fd = os.open(note, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with os.fdopen(fd) as file:
+            if os.fstat(fd).st_uid != os.geteuid():  # the server's directory too: it must not choose where root writes
+                return {}
+            pairs = [line.rstrip("\n").split(" ", 1) for line in file]
     except OSError:
         return {}
     return {p[0]: Path(p[1]) for p in pairs if len(p) == 2 and (Path(p[1]) / "cgroup.procs").exists()}

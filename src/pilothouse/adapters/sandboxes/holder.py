@@ -353,13 +353,15 @@ def _program(message: dict[str, Any], inside: profile.Interpreter) -> tuple[list
     return argv, env, timeout
 
 
-def _bind(path: str) -> socket.socket:
+def _bind(path: str, owner: tuple[int, int] | None) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)
     try:
         sock.bind(path)
     finally:
         os.umask(before)
+    if owner is not None:
+        os.chown(path, *owner, follow_symlinks=False)
     sock.listen(16)
     return sock
 
@@ -379,7 +381,7 @@ def hold(order: launch.Order, report: int) -> int:
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
     try:
-        control, runner = _bind(order.control), _bind(order.runner)
+        control, runner = _bind(order.control, order.owner), _bind(order.runner, order.owner)
         if order.uid is not None:
             _drop(order.uid)
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)

@@ -6,11 +6,13 @@ Nothing here is loaded before it is needed: `ctypes.CDLL(None)` is the C library
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
@@ -28,10 +30,13 @@ MS_PRIVATE = 0x40000
 SYS_OPENAT2 = 437
 """The same on every architecture: it is younger than the unified numbers."""
 RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_BENEATH = 0x08
 
 
+@functools.cache
 def _libc() -> ctypes.CDLL:
+    """Once: each CDLL makes a class of its own, which only the collector frees."""
     return ctypes.CDLL(None, use_errno=True)
 
 

@@ -55,6 +55,8 @@ class Order:
     runner: str
     allowed_uids: tuple[int, ...]
     """Who may use the control socket."""
+    owner: tuple[int, int] | None = None
+    """Whose the sockets are, when not whose process makes them."""
     userns: bool = True
     bounds: meter.Bounds = field(default_factory=meter.Bounds)
 
