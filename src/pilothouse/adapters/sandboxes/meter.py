@@ -90,6 +90,7 @@ class Meter:
         self._walk = None if bounds.image or not bounds.counted else walk.Walk(bounds.counted)
         self._measures = self._walk is not None or "memory" not in self._leaf.held
         self.next = time.monotonic() + WATCH_S
+        """When `tick` has something to do, 0 for never again."""
 
     def register(self, selector: selectors.BaseSelector) -> None:
         self._selector = selector
@@ -131,7 +132,7 @@ class Meter:
         self._wake.close()
         self._leaf.close()
         os.close(self._disk)
-        self.next = float("inf")
+        self.next = 0.0
 
     def _count(self, name: str, word: str, now: float) -> None:
         count = self._read(f"{name}.hits", word)
@@ -253,7 +254,11 @@ class Meter:
         fd = self._leaf.files.get(key)
         if fd is None:
             return None
-        for line in os.pread(fd, 16384, 0).decode().splitlines():
+        try:
+            said = os.pread(fd, 16384, 0).decode()
+        except OSError:  # the group is gone
+            return None
+        for line in said.splitlines():
             name, _, value = line.rpartition(" ")
             if name == word:
                 return float(value)
