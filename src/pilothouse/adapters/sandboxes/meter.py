@@ -208,7 +208,9 @@ class Meter:
                 "max": self._held(kind.name),
                 "used": self._used(kind.name),
                 "enforced": enforced(kind.name, self._leaf.held, image=self._image, inside=self._inside),
-                "hits": self._hits[kind.name],
+                "hits": self._hits[kind.name]
+                if kind.name != "cpu"
+                else int(self._read("cpu.stat", "nr_throttled") or 0),
             }
             for kind in KINDS.values()
         ]
@@ -216,7 +218,9 @@ class Meter:
     def _held(self, name: str) -> float:
         if self._image and name in {"disk", "files"}:  # as it was made, not as it would be now
             status = os.fstatvfs(self._disk)
-            return status.f_blocks * status.f_frsize if name == "disk" else status.f_files
+            made = status.f_blocks * status.f_frsize if name == "disk" else status.f_files
+            wanted = self._caps.given(name)
+            return wanted if abs(made - wanted) < wanted * FULL else made  # whole blocks and groups
         return self._caps.given(name)
 
     def _used(self, name: str) -> float | None:
