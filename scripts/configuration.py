@@ -32,7 +32,7 @@ def row(f: dataclasses.Field[Any]) -> str:
 
 
 def default(f: dataclasses.Field[Any]) -> str:
-    value = f.default
+    value: Any = f.default
     if f.name == "home":
         return "`~/.local/share/pilothouse`"
     if f.name == "runtime" or value is None or value in ((), ""):
@@ -40,7 +40,7 @@ def default(f: dataclasses.Field[Any]) -> str:
     if isinstance(value, tuple):
         return ", ".join(code(v) for v in value)
     if str(f.type).startswith("Size"):
-        return code(sizes.text(value))
+        return code(sizes.text(float(value)))
     if isinstance(value, bool):
         return code(str(value).lower())
     return code(str(value))

@@ -15,11 +15,11 @@ import pytest
 from pilothouse.adapters.sandboxes import client, layout, loops, trees
 from pilothouse.adapters.sandboxes.bubblewrap import Bubblewrap
 from pilothouse.adapters.sandboxes.disks import IMAGE
+from pilothouse.adapters.sandboxes.stage import MOUNTPOINT
 from pilothouse.core.errors import Unavailable
 from pilothouse.core.ids import SessionId
 from pilothouse.core.limits import GIB, MIB, Caps
 from pilothouse.engine.ports import LimitHit, Probe, SandboxSpec
-from tests import disks
 from tests.adapters.sandboxes.conftest import KEEPER, _end, until
 from tests.adapters.sandboxes.test_bubblewrap import holder_pid, keeper_pid
 
@@ -236,5 +236,7 @@ def test_an_image_is_on_one_device_however_many_want_it(image: Path) -> None:
         assert loops.is_attached(image)
 
 
-def test_the_disk_is_seen_by_the_keeper_alone(base: Path) -> None:
-    assert disks.MOUNTPOINT.name not in Path("/proc/self/mountinfo").read_text()
+async def test_the_disk_is_seen_by_the_keeper_alone(sandboxes: Bubblewrap, base: Path) -> None:
+    session = await opened(sandboxes)
+    assert str(MOUNTPOINT / "disks" / session) in Path(f"/proc/{await keeper_pid(base)}/mountinfo").read_text()
+    assert session not in Path("/proc/self/mountinfo").read_text()

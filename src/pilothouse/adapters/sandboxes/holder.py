@@ -258,6 +258,7 @@ class Holder:
         task = self._tasks.pop(key, None) if isinstance(key, int) else None
         if task is None:
             return
+        self._meter.soon()
         if task.pipe >= 0:
             with contextlib.suppress(BlockingIOError):
                 self._drain(task.pipe, task.output)

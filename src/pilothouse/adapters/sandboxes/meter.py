@@ -100,7 +100,7 @@ class Meter:
         for fd, _ in self._wake.poll(0):
             with contextlib.suppress(OSError):
                 os.read(fd, 8) if fd not in self._leaf.files.values() else os.pread(fd, 4096, 0)
-        self.next = min(self.next, time.monotonic() + SETTLE_S)
+        self.soon()
 
     # --- often
 
@@ -118,6 +118,10 @@ class Meter:
         for name, told in self._told.items():
             if told.pending and now - told.at >= QUIET_S:
                 self._say(name, told, now)
+
+    def soon(self) -> None:
+        """Something has ended: what it did is looked at while it is fresh."""
+        self.next = min(self.next, time.monotonic() + SETTLE_S)
 
     def last(self) -> None:
         """The sandbox has ended; what ended it may have been a limit."""
