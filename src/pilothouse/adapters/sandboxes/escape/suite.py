@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator
 
 from pilothouse.adapters.sandboxes import kernel
-from pilothouse.adapters.sandboxes.escape import cgroups, files, identity, processes
+from pilothouse.adapters.sandboxes.escape import cgroups, files, identity, processes, sockets, surface, terminals
 from pilothouse.adapters.sandboxes.escape.attempt import BLOCKED, OPEN, SKIPPED, Verdict, together
 from pilothouse.adapters.sandboxes.escape.ground import VARIABLE, Check, Ground, content, decode, status
 
@@ -26,8 +26,11 @@ _FIRST = b"pilothouse.adapters.sandboxes.inside\0"
 
 GROUPS: dict[str, dict[str, Check]] = {
     "files": files.CHECKS,
+    "kernel": surface.CHECKS,
     "identity": identity.CHECKS,
     "processes": processes.CHECKS,
+    "sockets": sockets.CHECKS,
+    "terminal": terminals.CHECKS,
     "cgroup": cgroups.CHECKS,
 }
 """Each check alone, one after the other."""
