@@ -22,11 +22,9 @@ _HOST_SOCKETS = (
 _NORMAL = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
 _FAMILIES = range(46)
 _AF_PACKET, _AF_VSOCK = 17, 40
-_METADATA = (("169.254.169.254", 80), ("169.254.170.2", 80), ("100.100.100.200", 80), ("168.63.129.16", 80))
-_METADATA6 = ("fd00:ec2::254", 80)
-_ELSEWHERE = (("192.0.2.1", 9), ("198.51.100.1", 443))
-"""Documentation addresses: a datagram socket that is connected to one sends nothing, it only looks for a route."""
-_PERMISSIONS = 0o666
+_METADATA = ("169.254.169.254", "169.254.170.2", "100.100.100.200", "168.63.129.16", "fd00:ec2::254")
+_ELSEWHERE = ("192.0.2.1", "198.51.100.1", "2001:db8::1")
+"""Addresses for documentation: nobody has them."""
 
 
 def _connects(family: int, address: Any, kind: int = socket.SOCK_STREAM) -> None:
@@ -111,19 +109,22 @@ def _ifaces(ground: Ground) -> str:
     return "there are routes" if routes else ""
 
 
+def _route(address: str, port: int = 80) -> str:
+    """A datagram socket that is connected sends nothing: the kernel looks for a way, and that is all."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return failed(lambda: _connects(family, (address, port), socket.SOCK_DGRAM), f"there is a way to {address}")
+
+
 def _metadata(ground: Ground) -> str:
-    return first(
-        *(failed(lambda a=address: _connects(socket.AF_INET, a), f"{address[0]} was reached") for address in _METADATA),
-        failed(lambda: _connects(socket.AF_INET6, _METADATA6), f"{_METADATA6[0]} was reached"),
-    )
+    """Where clouds hand out credentials."""
+    sure(_route("127.0.0.1"), "there is a way to oneself")
+    return first(*(_route(address) for address in _METADATA))
 
 
 def _direct(ground: Ground) -> str:
     """A way out that is not the proxy."""
-    _connects(socket.AF_INET, ("127.0.0.1", 9), socket.SOCK_DGRAM)
-    found = [failed(lambda a=a: _connects(socket.AF_INET, a, socket.SOCK_DGRAM), f"a route to {a[0]}") for a in _ELSEWHERE]
-    found.append(failed(lambda: _connects(socket.AF_INET6, ("2001:db8::1", 9), socket.SOCK_DGRAM), "a route of IPv6"))
-    return first(*found)
+    sure(_route("127.0.0.1"), "there is a way to oneself")
+    return first(*(_route(address) for address in _ELSEWHERE))
 
 
 def _made(family: int, kind: int, protocol: int = 0) -> None:

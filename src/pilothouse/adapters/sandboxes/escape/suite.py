@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator
 
 from pilothouse.adapters.sandboxes import kernel
-from pilothouse.adapters.sandboxes.escape import cgroups, files, identity, processes, sockets, surface, terminals
+from pilothouse.adapters.sandboxes.escape import cgroups, files, identity, limits, processes, sockets, surface, terminals
 from pilothouse.adapters.sandboxes.escape.attempt import BLOCKED, OPEN, SKIPPED, Verdict, together
 from pilothouse.adapters.sandboxes.escape.ground import VARIABLE, Check, Ground, content, decode, status
 
@@ -24,16 +24,17 @@ _AT_ONCE = "fs.inherited_fds"
 """Looked at before anything here opens a descriptor."""
 _FIRST = b"pilothouse.adapters.sandboxes.inside\0"
 
+LIMITS = "limits"
 GROUPS: dict[str, dict[str, Check]] = {
     "files": files.CHECKS,
     "kernel": surface.CHECKS,
     "identity": identity.CHECKS,
     "processes": processes.CHECKS,
+    LIMITS: {name: check for checks in limits.ROUNDS for name, check in checks.items()},
     "sockets": sockets.CHECKS,
     "terminal": terminals.CHECKS,
     "cgroup": cgroups.CHECKS,
 }
-"""Each check alone, one after the other."""
 
 
 def names(group: str) -> list[str]:
@@ -58,6 +59,10 @@ def run(group: str, ground: Ground) -> Iterator[Verdict]:
     if group == "files":
         why = files.inherited_fds()
         yield Verdict(_AT_ONCE, OPEN if why else BLOCKED, why)
+    if group == LIMITS:
+        for checks in limits.ROUNDS:
+            yield from together(checks, ground, bomb=True)
+        return
     for name, check in GROUPS[group].items():
         yield from together({name: check}, ground)
 
