@@ -142,7 +142,7 @@ def test_certificates_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     for name in (bad, tmp_path / "missing.pem"):
         made = read(tmp_path, PILOTHOUSE_TLS_CERT=str(name), PILOTHOUSE_TLS_KEY=str(name))
         with pytest.raises(ConfigError, match=r"tls_cert.*pem"):
-            server._check_tls(made)
+            server._tls(made)
 
 
 def test_private_files_are_private_from_their_first_byte(tmp_path: Path) -> None:

@@ -12,12 +12,13 @@ import hashlib
 import math
 import os
 import re
-import stat
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from pilothouse.adapters.sandboxes.layout import LayoutError, private
 
 PORT = 8420
 YEAR_S = 366 * 86_400
@@ -64,6 +65,20 @@ class Config:
     )
     hosts: tuple[str, ...] = _setting(
         (), "Further host names the server answers to, besides loopback.", key="server.hosts", env="PILOTHOUSE_HOSTS"
+    )
+    user: str = _setting(
+        "",
+        "Whom a server that is started as root becomes: a name or number, or root to stay root. Empty: the user "
+        "pilothouse, or a number of this installation's own.",
+        key="server.user",
+        env="PILOTHOUSE_USER",
+    )
+    keeper: str = _setting(
+        "start",
+        "start: the server starts the keeper when there is none; attach: the machine's service manager does.",
+        key="server.keeper",
+        env="PILOTHOUSE_KEEPER",
+        choices=("start", "attach"),
     )
     cors_origins: tuple[str, ...] = _setting(
         (), "Origins whose pages may call with a key.", key="server.cors_origins", env="PILOTHOUSE_CORS_ORIGINS"
@@ -433,11 +448,6 @@ def _check_names(config: Config) -> None:
 def _private_directory(path: Path) -> None:
     """Makes it 0700 and ours, or refuses: a directory that others can write to would give our sockets away."""
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be made or is no directory: {error.strerror}") from None
-    info = path.lstat()
-    if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid():
-        raise ConfigError(f"{path} is not a directory of this user's")
-    if info.st_mode & 0o077:
-        path.chmod(0o700)
+        private(path)
+    except (LayoutError, OSError) as error:
+        raise ConfigError(f"{path} cannot be used: {getattr(error, 'strerror', None) or error}") from None

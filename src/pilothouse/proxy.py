@@ -26,6 +26,9 @@ from pilothouse.adapters.proxies.control import Control
 from pilothouse.adapters.proxies.desk import Desk
 from pilothouse.adapters.proxies.ledger import Ledger
 from pilothouse.adapters.proxies.listeners import from_holders
+from pilothouse.adapters.sandboxes.kernel import PR_SET_DUMPABLE, prctl
+from pilothouse.adapters.sandboxes.owner import named
+from pilothouse.adapters.sandboxes.privilege import become, own_parts
 
 DRAIN_S = 30.0
 """For answers under way, when told to end."""
@@ -61,7 +64,11 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="pilothouse proxy", description="The sessions' way to the model.")
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--runtime", type=Path, required=True)
+    parser.add_argument("--user", default="", help="UID:GID to become, when started by root")
     given = parser.parse_args(argv)
+    if given.user:
+        become(named(given.user), (given.home, given.runtime, *own_parts()))
+    prctl(PR_SET_DUMPABLE, 0)  # the server shares the uid, and need not read the credential here
     home = given.home / "proxy"
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (home / "lock").open("w") as lock:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import json
 import logging
 import os
@@ -28,10 +29,16 @@ import uvloop
 
 from pilothouse import __version__, config
 from pilothouse.adapters.proxies.local import LocalProxy
+from pilothouse.adapters.sandboxes import client
 from pilothouse.adapters.sandboxes.bubblewrap import Bubblewrap
+from pilothouse.adapters.sandboxes.client import Start
 from pilothouse.adapters.sandboxes.escape.examine import examine
 from pilothouse.adapters.sandboxes.escape.planted import CannotPlant
 from pilothouse.adapters.sandboxes.host import Host
+from pilothouse.adapters.sandboxes.kept import KEEPER
+from pilothouse.adapters.sandboxes.layout import Layout, LayoutError
+from pilothouse.adapters.sandboxes.owner import Owner, chosen, share
+from pilothouse.adapters.sandboxes.privilege import become, own_parts, starter
 from pilothouse.adapters.stores.memory import MemoryStore
 from pilothouse.adapters.stores.sqlite import SqliteStore
 from pilothouse.config import Config, ConfigError
@@ -72,8 +79,11 @@ def main(argv: list[str]) -> int:
     try:
         settings = config.load(overrides=options)
         _may_bind(settings)
-        _check_tls(settings)
-        return uvloop.run(_serve(settings))
+        tls = _tls(settings)
+        lock = _only_one(settings)
+        listening = _listen(settings)
+        start = _leave_root(settings)
+        return uvloop.run(_serve(settings, listening, tls, start, lock))
     except (ConfigError, CannotStartError) as error:
         sys.stderr.write(f"pilothouse: {error}\n")
         return 2 if isinstance(error, ConfigError) else 1
@@ -98,29 +108,61 @@ def _may_bind(settings: Config) -> None:
         )
 
 
-def _check_tls(settings: Config) -> None:
-    """Raises ConfigError naming the file, before anything is started."""
+def _tls(settings: Config) -> ssl.SSLContext | None:
+    """Read before root is given up. Raises ConfigError naming the file, before anything is started."""
     if settings.tls_cert is None or settings.tls_key is None:
-        return
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")  # of TLS 1.2; the default lets older ones in
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert, settings.tls_key, lambda: b"")
+        context.load_cert_chain(settings.tls_cert, settings.tls_key, lambda: b"")
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
         raise ConfigError(
             f"server.tls_cert, server.tls_key: {settings.tls_cert} and {settings.tls_key} cannot be used: {reason}"
         ) from None
+    return context
 
 
-async def _serve(settings: Config) -> int:
-    lock = _only_one(settings)
+def _leave_root(settings: Config) -> Start | None:
+    """Becomes the server's own user, if root. How the keeper is started from then on; None: as any child.
+
+    The sandbox `host` isolates nothing: there a server without root would only promise too much."""
+    if settings.keeper == "attach":
+        return client.wait_for_unit
+    server = _owner(settings)
+    if server is None:
+        return None
+    layout = Layout(settings.home, settings.runtime)
+    try:
+        share(settings.home, settings.runtime, server)
+        start = starter(layout, [*KEEPER, "--user", server.word])
+        become(server, (settings.home, settings.runtime, *own_parts()))
+    except (LayoutError, OSError) as error:
+        raise CannotStartError(f"Cannot give up root: {error}") from None
+    return start
+
+
+def _owner(settings: Config) -> Owner | None:
+    """Whom the server is to become. Raises ConfigError."""
+    if settings.sandbox == "host":
+        return None
+    try:
+        return chosen(settings.user, settings.home, settings.runtime)
+    except LayoutError as error:
+        raise ConfigError(str(error)) from None
+
+
+async def _serve(
+    settings: Config, listening: socket.socket, tls: ssl.SSLContext | None, start: Start | None, lock: Any
+) -> int:
     _logging(settings)
     note = structlog.get_logger("pilothouse")
-    listening = _listen(settings)
     settings = _with_port(settings, listening)
     store = await _store(settings)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
-        platform, hub, guard = await _platform(settings, store, stack, note)
+        platform, hub, guard = await _platform(settings, store, stack, note, start)
         if settings.host not in LOOPBACK_BINDS and not await platform.identity.keys():
             raise CannotStartError(
                 "Nobody could use this server: make a key first with `pilothouse keys create` on 127.0.0.1."
@@ -128,7 +170,7 @@ async def _serve(settings: Config) -> int:
         await _local_key(settings, platform.identity)
         _write_private(settings.server_file, json.dumps({"url": settings.url, "pid": os.getpid()}))
         stack.callback(settings.server_file.unlink, missing_ok=True)
-        server = uvicorn.Server(_uvicorn(settings, platform, guard, ChatDoor(platform, guard, hub)))
+        server = uvicorn.Server(_uvicorn(settings, platform, guard, ChatDoor(platform, guard, hub), tls))
         stack.callback(hub.all_away)
         await _welcome(settings, platform)
         await _until_signal(server, listening, (hub.all_away, platform.streams.all_away))
@@ -153,12 +195,12 @@ async def _until_signal(server: uvicorn.Server, listening: socket.socket, away: 
 
 
 async def _platform(
-    settings: Config, store: EventStore, stack: contextlib.AsyncExitStack, note: Any
+    settings: Config, store: EventStore, stack: contextlib.AsyncExitStack, note: Any, start: Start | None
 ) -> tuple[Platform, Hub, Guard]:
     clock = SystemClock()
     models = LocalProxy(settings.runtime)
     stack.push_async_callback(models.close)
-    sandboxes = await _sandboxes(settings, models)
+    sandboxes = await _sandboxes(settings, models, start)
     stack.push_async_callback(sandboxes.close)
     probe = await sandboxes.probe()
     await _connect_model(settings, models)
@@ -222,12 +264,14 @@ def _not_ready(sessions: Sessions) -> list[str]:
     return reasons
 
 
-async def _sandboxes(settings: Config, models: LocalProxy) -> Bubblewrap | Host:
+async def _sandboxes(settings: Config, models: LocalProxy, start: Start | None) -> Bubblewrap | Host:
     async def admit(session: SessionId) -> None:
         await models.admit(session, None, Budget())
 
     made = Host if settings.sandbox == "host" else Bubblewrap
-    return await made.connect_keeper(settings.home, settings.runtime, git_schemes=settings.git_schemes, admit=admit)
+    return await made.connect_keeper(
+        settings.home, settings.runtime, git_schemes=settings.git_schemes, admit=admit, start=start
+    )
 
 
 async def _connect_model(settings: Config, models: LocalProxy) -> ModelState:
@@ -281,12 +325,14 @@ def _write_private(path: Path, text: str) -> None:
     temporary.rename(path)
 
 
-def _uvicorn(settings: Config, platform: Platform, guard: Guard, door: ChatDoor) -> uvicorn.Config:
+def _uvicorn(
+    settings: Config, platform: Platform, guard: Guard, door: ChatDoor, tls: ssl.SSLContext | None
+) -> uvicorn.Config:
     limits = SocketLimits()
     app = application(platform, guard, None if settings.hot_sockets else PlainDoor(door, limits))
     doors: dict[str, Door] = {"/ws": door}
     options = hot_options(doors.get, limits) if settings.hot_sockets else plain_options(limits)
-    return uvicorn.Config(
+    made = uvicorn.Config(
         app,
         log_config=None,
         access_log=False,
@@ -296,11 +342,11 @@ def _uvicorn(settings: Config, platform: Platform, guard: Guard, door: ChatDoor)
         timeout_graceful_shutdown=DRAIN_S,
         timeout_keep_alive=30,
         proxy_headers=False,
-        ssl_certfile=settings.tls_cert,
-        ssl_keyfile=settings.tls_key,
-        ssl_ciphers="ECDHE+AESGCM:ECDHE+CHACHA20",  # of TLS 1.2; uvicorn's own default lets older ones in
         **options,
     )
+    made.load()
+    made.ssl = tls  # its own loading would read the key again, which only root may
+    return made
 
 
 async def _welcome(settings: Config, platform: Platform) -> None:
@@ -434,7 +480,7 @@ def doctor(argv: list[str]) -> int:
 async def _escape(settings: Config) -> int:
     """0 when nothing failed but what may in this profile."""
     models = LocalProxy(settings.runtime)
-    sandboxes = await _sandboxes(settings, models)
+    sandboxes = await _sandboxes(settings, models, _keeper_start(settings))
     try:
         if not isinstance(sandboxes, Bubblewrap):
             sys.stderr.write("pilothouse: the sandbox is `host`: there is nothing to escape from\n")
@@ -452,9 +498,17 @@ async def _escape(settings: Config) -> int:
     return 1 if report.unexpected else 0
 
 
+def _keeper_start(settings: Config) -> Start | None:
+    """For a tool that stays who it is: root starts the keeper that the server would have started."""
+    if settings.keeper == "attach":
+        return client.wait_for_unit
+    server = _owner(settings)
+    return functools.partial(client.start, argv=[*KEEPER, "--user", server.word]) if server else None
+
+
 async def _doctor(settings: Config) -> int:
     models = LocalProxy(settings.runtime)
-    sandboxes = await _sandboxes(settings, models)
+    sandboxes = await _sandboxes(settings, models, _keeper_start(settings))
     try:
         probe = await sandboxes.probe()
         sys.stdout.write(f"Isolation: {probe.isolation}. {probe.summary}\n")

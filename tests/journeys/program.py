@@ -39,18 +39,18 @@ class Program:
             **env,
         }
         self.process: asyncio.subprocess.Process | None = None
+        self.prefix: list[str] = []
+        """What stands before its commands, see `plain`."""
         self.url = ""
         self.ticket = ""
         self.log = home / "server.log"
         self.port = "0"
         """A page comes back to the port that it knows."""
-        self.before: tuple[str, ...] = ()
-        """What its programs are started by, such as a change of user."""
 
     async def start(self, *arguments: str) -> None:
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                *self.before, sys.executable, "-m", "pilothouse", "serve", "--port", self.port, *arguments,
+                *self.prefix, sys.executable, "-m", "pilothouse", "serve", "--port", self.port, *arguments,
                 env=self.env, stdout=log, stderr=log, stdin=asyncio.subprocess.DEVNULL,
             )  # fmt: skip
         deadline = time.monotonic() + START_S
@@ -87,7 +87,7 @@ class Program:
     async def cli(self, *arguments: str, input: str | None = None, timeout: float = 120) -> tuple[int, str, str]:
         """Exit status, standard output, standard error of a `pilothouse` command."""
         process = await asyncio.create_subprocess_exec(
-            *self.before, sys.executable, "-m", "pilothouse", *arguments, env=self.env,
+            *self.prefix, sys.executable, "-m", "pilothouse", *arguments, env=self.env,
             stdin=asyncio.subprocess.PIPE if input is not None else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip

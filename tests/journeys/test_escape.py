@@ -5,7 +5,6 @@ What may fail where is written out here once more: a line that is added to the t
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import re
@@ -22,6 +21,7 @@ from pilothouse.adapters.sandboxes.bubblewrap import Bubblewrap
 from pilothouse.adapters.sandboxes.escape import profiles, suite
 from pilothouse.adapters.sandboxes.escape.attempt import BLOCKED, OPEN
 from pilothouse.adapters.sandboxes.escape.examine import examine
+from tests.journeys.plain import as_user
 from tests.journeys.program import Program
 
 HERE = Path(__file__).parent
@@ -55,23 +55,19 @@ async def place(uid: int | None = None, **env: str) -> AsyncIterator[Program]:
     with tempfile.TemporaryDirectory(prefix="ph-") as name:
         home = Path(name)
         home.chmod(0o755)
+        program = Program(home, **env)
         if uid is not None:
             os.chown(home, uid, uid)
-        program = Program(home, **env)
+            program.prefix = as_user(uid, home)
         try:
             yield program
         finally:
             await program.stop()
 
 
-async def escape(program: Program, *before: str) -> Said:
-    process = await asyncio.create_subprocess_exec(
-        *before, sys.executable, "-m", "pilothouse", "doctor", "--escape", env=program.env,
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
-    out, _ = await asyncio.wait_for(process.communicate(), 300)
-    assert process.returncode is not None
-    return Said(process.returncode, out.decode())
+async def escape(program: Program) -> Said:
+    status, out, err = await program.cli("doctor", "--escape", timeout=300)
+    return Said(status, out + err)
 
 
 def check(said: Said, profile: str, may_fail: set[str]) -> None:
@@ -104,8 +100,7 @@ async def test_an_ordinary_user() -> None:
             check(await escape(program), "unprivileged", DISK | MEMORY)
         return
     async with place(UID) as program:
-        said = await escape(program, sys.executable, str(HERE / "as_user.py"), str(UID))
-        check(said, "unprivileged", DISK | MEMORY)
+        check(await escape(program), "unprivileged", DISK | MEMORY)
 
 
 QUICK = tuple(group for group in suite.GROUPS if group != suite.LIMITS)

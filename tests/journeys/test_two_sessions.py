@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 import secrets
-import sys
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -24,11 +23,11 @@ import pytest
 import pytest_asyncio
 
 from pilothouse.adapters.sandboxes import client
+from tests.journeys.plain import as_user
 from tests.journeys.program import Program, Viewer, begin
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 SOURCE = Path(__file__).with_name("neighbour.py").read_text()
-AS_USER = Path(__file__).with_name("as_user.py")
 UID = 60998
 
 
@@ -87,14 +86,14 @@ async def _settle(program: Program, runtime: Path) -> Neighbour:
 
 
 @contextlib.asynccontextmanager
-async def street(before: tuple[str, ...], uid: int | None) -> AsyncIterator[Street]:
+async def street(uid: int | None) -> AsyncIterator[Street]:
     with tempfile.TemporaryDirectory(prefix="ph-") as name:
         home = Path(name)
         home.chmod(0o755)
+        program = Program(home, PILOTHOUSE_MODEL_PROVIDER="demo")
         if uid is not None:
             os.chown(home, uid, uid)
-        program = Program(home, PILOTHOUSE_MODEL_PROVIDER="demo")
-        program.before = before
+            program.prefix = as_user(uid, home)
         try:
             await program.start()
             _, out, _ = await program.cli("config", "--json")
@@ -116,8 +115,7 @@ async def both(request: pytest.FixtureRequest) -> AsyncIterator[Street]:
     if request.param == "root" and not is_root:
         pytest.skip("only root can give every session a uid of its own")
     user = request.param != "root" and is_root
-    before = (sys.executable, str(AS_USER), str(UID)) if user else ()
-    async with street(before, UID if user else None) as made:
+    async with street(UID if user else None) as made:
         yield made
 
 

@@ -206,7 +206,8 @@ class Files(Protocol):
         ...
 
     def walk(self, path: str) -> AsyncIterator[tuple[str, FileEntry]]:
-        """Regular files below, path relative to the workspace."""
+        """Regular files below, path relative to the workspace. A directory that is not looked into (it cannot be read,
+        or lies too deep) comes as itself. Raises NotFound, BadRequest (path), TooLarge."""
         ...
 
 

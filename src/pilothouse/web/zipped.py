@@ -18,6 +18,8 @@ BYTES_MAX = 8 * 1024**3
 """Bytes read for one zip: a sparse file of terabytes must not keep a server busy for a day."""
 
 
+NOTED_MAX = 1000
+"""Lines that tell what was left out."""
 FIRST, LAST = 315_619_200.0, 4_354_732_800.0
 
 
@@ -52,7 +54,10 @@ async def zipped(files: Files, path: str) -> AsyncGenerator[bytes, None]:
         except TooLarge as why:
             left_out.append(f"everything after this: {why.message}")
         if left_out:
-            archive.writestr("_LEFT_OUT.txt", "\n".join(left_out[:1000]) + "\n")
+            note = "_LEFT_OUT.txt"
+            while note in archive.NameToInfo:
+                note = f"_{note}"
+            archive.writestr(note, "\n".join(map(_shown, left_out[:NOTED_MAX])) + "\n")
     yield sink.take()
 
 
@@ -61,10 +66,16 @@ async def _members(
 ) -> AsyncGenerator[bytes, None]:
     """Raises TooLarge where the zip must end."""
     count = read = 0
-    async for name, _ in files.walk(path):
+    async for name, met in files.walk(path):
         count += 1
         if count > FILES_MAX or read > BYTES_MAX:
             raise TooLarge("the zip is at its limit")
+        if met.kind != "file":
+            left_out.append(f"{name}: a folder that cannot be read, or lies too deep")
+            continue
+        if name in archive.NameToInfo:
+            left_out.append(f"{name}: another one of this name")
+            continue
         try:
             entry, chunks = await files.read(name)
         except (NotFound, BadRequest, TooLarge) as why:
@@ -74,14 +85,22 @@ async def _members(
             contextlib.closing(chunks),
             archive.open(_info(name, entry), "w", force_zip64=True) as member,
         ):
-            async for chunk in chunks:
-                read += len(chunk)
-                await asyncio.to_thread(member.write, chunk)
-                if out := sink.take():
-                    yield out
-                if read > BYTES_MAX:
-                    left_out.append(f"the rest of {name}")
-                    break
+            try:
+                async for chunk in chunks:
+                    read += len(chunk)
+                    await asyncio.to_thread(member.write, chunk)
+                    if out := sink.take():
+                        yield out
+                    if read > BYTES_MAX:
+                        left_out.append(f"the rest of {name}")
+                        break
+            except BadRequest as why:
+                left_out.append(f"the rest of {name}: {why.message}")
+
+
+def _shown(line: str) -> str:
+    """On one line, whatever characters a name has."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
 
 
 def _info(name: str, entry: FileEntry) -> zipfile.ZipInfo:

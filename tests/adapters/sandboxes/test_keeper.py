@@ -105,7 +105,7 @@ async def test_directories_and_sockets_are_private(sandboxes: Bubblewrap, base: 
 
 
 async def test_one_keeper_however_many_start_it(sandboxes: Bubblewrap, base: Path) -> None:
-    others = [Bubblewrap.connect_keeper(base / "h", base / "r", argv=sandboxes._argv) for _ in range(4)]
+    others = [Bubblewrap.connect_keeper(base / "h", base / "r", start=sandboxes._start) for _ in range(4)]
     for other in await asyncio.gather(*others):
         await other.close()
     socks = {(await say(base / "r" / "keeper.sock", HELLO))[0]["pid"] for _ in range(3)}

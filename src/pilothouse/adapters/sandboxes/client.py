@@ -7,8 +7,10 @@ import contextlib
 import fcntl
 import json
 import os
+import socket
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ START_MAX_S = 30.0
 ANSWER_MAX_S = 40.0
 """Longer than a sandbox may take to start."""
 _LOG_TAIL = 2000
+UNIT_MAX_S = 5.0
+"""A service manager that starts both at once has the keeper up long before."""
 
 
 class Away(Exception):
@@ -59,8 +63,12 @@ async def _exchange(
     return fdpass.parse(line)
 
 
-async def ensure_keeper(home: Path, runtime: Path, argv: Sequence[str]) -> layout.Layout:
-    """A keeper that answers, started when there is none: `argv` is its command without directories.
+Start = Callable[[layout.Layout], None]
+"""Brings a keeper up; blocks until it answers. Raises Unavailable."""
+
+
+async def ensure_keeper(home: Path, runtime: Path, start: Start) -> layout.Layout:
+    """A keeper that answers, started when there is none.
 
     Raises Unavailable.
     """
@@ -69,7 +77,7 @@ async def ensure_keeper(home: Path, runtime: Path, argv: Sequence[str]) -> layou
     except (layout.LayoutError, OSError) as error:
         raise Unavailable(str(error)) from None
     if not await _answers(found):
-        await asyncio.to_thread(_start, found, list(argv))
+        await asyncio.to_thread(start, found)
         if not await _answers(found):
             raise Unavailable(f"the keeper does not answer; see {found.log}")
     return found
@@ -83,12 +91,23 @@ async def _answers(found: layout.Layout) -> bool:
     return True
 
 
-def _start(found: layout.Layout, argv: list[str]) -> None:
-    """Under a lock of its own, so that two servers do not race; the keeper's own lock settles it in any case."""
+def wait_for_unit(found: layout.Layout) -> None:
+    """A keeper that the machine's own service manager starts."""
+    until = time.monotonic() + UNIT_MAX_S
+    while time.monotonic() < until:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.connect(str(found.keeper))
+            return
+        time.sleep(0.2)
+    raise Unavailable("the keeper does not run: systemctl status pilothouse-keeper")
+
+
+def start(found: layout.Layout, argv: Sequence[str]) -> None:
+    """`argv` is the keeper's command without directories. Under a lock of its own, so that two servers do not race; the
+    keeper's own lock settles it in any case. Raises Unavailable."""
     where = ["--home", str(found.home), "--runtime", str(found.runtime), "--detach"]
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    lock = os.open(found.runtime / "start.lock", flags, 0o600)
-    log = os.open(found.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    lock = _own(found.runtime / "start.lock", os.O_RDWR)
+    log = _own(found.log, os.O_WRONLY | os.O_APPEND)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = subprocess.run(  # noqa: S603
@@ -108,3 +127,15 @@ def _start(found: layout.Layout, argv: list[str]) -> None:
     if done.returncode != 0:
         tail = found.log.read_bytes()[-_LOG_TAIL:].decode(errors="replace").strip()
         raise Unavailable(f"the keeper did not start: {tail.splitlines()[-1] if tail else done.returncode}")
+
+
+def _own(path: Path, flags: int) -> int:
+    """A file of ours, made anew if somebody has laid another there."""
+    for _ in range(2):
+        fd = os.open(path, flags | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        status = os.fstat(fd)
+        if status.st_uid == os.geteuid() and status.st_nlink == 1:
+            return fd
+        os.close(fd)
+        path.unlink()
+    raise Unavailable(f"{path}: not a file of ours")

@@ -1,8 +1,7 @@
-"""A session's workspace, seen from the host. The agent owns every name in it and may swap them at any moment.
+"""A session's workspace, seen from the server. The agent owns every name in it and may swap them at any moment.
 
-Each look-up is one `openat2` from the workspace's directory with RESOLVE_BENEATH and RESOLVE_NO_MAGICLINKS: the kernel
-itself refuses a path that leaves it, at the moment of opening, so nothing lies between check and use. What was opened
-is then looked at (`fstat`), never its name. O_NONBLOCK keeps a FIFO from holding us.
+Nothing here opens a path: a desk of the session's own uid does (see `desk`), and passes the descriptor of a regular
+file.
 """
 
 from __future__ import annotations
@@ -10,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import stat
 from collections.abc import AsyncIterator
-from pathlib import Path
 
-from pilothouse.adapters.sandboxes import kernel
+from pilothouse.adapters.sandboxes.readers import Readers, Refused
 from pilothouse.core.errors import BadRequest, NotFound, TooLarge
+from pilothouse.core.ids import SessionId
 from pilothouse.engine.ports import Content, FileEntry
 
 PATH_MAX = 4096
@@ -24,19 +22,16 @@ ENTRIES_MAX = 10_000
 """Names in one listing: more is no use to a person, and one listing shall not fill the memory."""
 WALK_MAX = 50_000
 """Files of one walk: what a zip of a workspace may hold."""
+MET_MAX = 500_000
+"""Names of any kind that one walk meets: folders without files cost the agent little, and shall cost us little."""
 DEPTH_MAX = 64
 SIZE_MAX = 64 * 1024**3
 """A file that is read: large data sets pass; sparse files of exabytes, which cost the agent nothing, do not."""
 CHUNK = 256 * 1024
-_TRIES = 20
-"""The kernel answers EAGAIN when a name on the way was renamed meanwhile."""
-
-_RESOLVE = kernel.RESOLVE_BENEATH | kernel.RESOLVE_NO_MAGICLINKS
-_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 
 
-def checked(path: str) -> bytes:
-    """A path below the workspace as bytes; "" and "." are the workspace. Raises BadRequest."""
+def checked(path: str) -> str:
+    """A path below the workspace; "" and "." are the workspace. Raises BadRequest."""
     if "\0" in path:
         raise BadRequest("path: contains a NUL")
     try:
@@ -45,15 +40,22 @@ def checked(path: str) -> bytes:
         raise BadRequest("path: not valid Unicode") from None
     if len(raw) > PATH_MAX:
         raise BadRequest(f"path: more than {PATH_MAX} bytes")
-    if raw.startswith(b"/"):
+    if path.startswith("/"):
         raise BadRequest("path: expected one relative to the workspace")
-    if b".." in raw.split(b"/"):
+    if ".." in path.split("/"):
         raise BadRequest("path: '..' leads out of the workspace")
-    return raw or b"."
+    return path or "."
 
 
-def _refusal(error: OSError) -> Exception:
-    match error.errno:
+def _refusal(why: Refused, most: int = 0) -> Exception:
+    match why.word:
+        case "workspace":
+            return NotFound("the session has no workspace")
+        case "kind":
+            return BadRequest("not a regular file")
+        case "many":
+            return TooLarge(f"the directory has more than {most} entries")
+    match why.errno:
         case errno.ENOENT | errno.ENOTDIR | errno.EAGAIN:
             return NotFound("no such file in the workspace")
         case errno.EXDEV:
@@ -66,102 +68,63 @@ def _refusal(error: OSError) -> Exception:
             return BadRequest("path: a name on it is too long")
         case errno.ENXIO:
             return BadRequest("not a regular file")
-    return BadRequest(f"the file cannot be read: {error.strerror}")
-
-
-def _entry(name: str, status: os.stat_result) -> FileEntry:
-    mode = status.st_mode
-    kind = "other"
-    if stat.S_ISREG(mode):
-        kind = "file"
-    elif stat.S_ISDIR(mode):
-        kind = "directory"
-    elif stat.S_ISLNK(mode):
-        kind = "link"
-    shown = os.fsencode(name).decode("utf-8", "replace")
-    return FileEntry(shown, kind, status.st_size if kind == "file" else 0, status.st_mtime)
+    return BadRequest(f"the file cannot be read: {why}")
 
 
 Entries = list[FileEntry]
 
 
 class WorkspaceFiles:
-    def __init__(self, root: Path) -> None:
-        self._root = root
-
-    def _open(self, path: bytes, flags: int = 0) -> int:
-        """Raises NotFound, BadRequest."""
-        try:
-            root = os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:
-            raise NotFound("the session has no workspace") from None
-        try:
-            return self._beneath(root, path, flags)
-        except OSError as error:
-            raise _refusal(error) from None
-        finally:
-            os.close(root)
-
-    def _beneath(self, root: int, path: bytes, flags: int) -> int:
-        for left in reversed(range(_TRIES)):
-            try:
-                return kernel.openat2(root, path, _FLAGS | flags, _RESOLVE)
-            except OSError as error:
-                if error.errno != errno.EAGAIN or not left:
-                    raise
-        raise AssertionError
+    def __init__(self, readers: Readers, session: SessionId) -> None:
+        self._readers = readers
+        self._session = session
 
     async def list(self, path: str) -> Entries:
-        return await asyncio.to_thread(self._list, checked(path), ENTRIES_MAX)
+        return await self._list(checked(path), ENTRIES_MAX)
 
-    def _list(self, path: bytes, most: int) -> Entries:
-        fd = self._open(path, os.O_DIRECTORY)
-        found: Entries = []
+    async def _list(self, path: str, most: int) -> Entries:
         try:
-            with os.scandir(fd) as entries:
-                for entry in entries:
-                    if len(found) >= most:
-                        raise TooLarge(f"the directory has more than {most} entries")
-                    try:
-                        found.append(_entry(entry.name, entry.stat(follow_symlinks=False)))
-                    except FileNotFoundError:
-                        continue
-        except OSError as error:
-            raise _refusal(error) from None
-        finally:
-            os.close(fd)
+            found = [FileEntry(*row) for row in await self._readers.rows(self._session, path, most)]
+        except Refused as why:
+            raise _refusal(why, most) from None
         return sorted(found, key=lambda e: (e.kind != "directory", e.name))
 
     async def read(self, path: str) -> tuple[FileEntry, Content]:
         """The file as long as it is now; what is appended meanwhile is not read."""
-        fd, entry = await asyncio.to_thread(self._regular, checked(path))
-        return entry, _Chunks(fd, entry.size)
-
-    def _regular(self, path: bytes) -> tuple[int, FileEntry]:
-        fd = self._open(path)
+        wanted = checked(path)
+        try:
+            fd = await self._readers.open(self._session, wanted)
+        except Refused as why:
+            raise _refusal(why) from None
         status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > SIZE_MAX:
+        if status.st_size > SIZE_MAX:
             os.close(fd)
-            if stat.S_ISREG(status.st_mode):
-                raise TooLarge(f"the file has more than {SIZE_MAX} bytes")
-            raise BadRequest("not a regular file")
-        return fd, _entry(os.fsdecode(path.rsplit(b"/", 1)[-1]), status)
+            raise TooLarge(f"the file has more than {SIZE_MAX} bytes")
+        entry = FileEntry(wanted.rsplit("/", 1)[-1], "file", status.st_size, status.st_mtime)
+        return entry, _Chunks(fd, status.st_size)
 
     async def walk(self, path: str) -> AsyncIterator[tuple[str, FileEntry]]:
-        todo, seen = [checked(path).decode()], 0
+        top = checked(path)
+        todo, seen, met = [top], 0, 0
         while todo:
             here = todo.pop()
             try:
-                entries = await asyncio.to_thread(self._list, checked(here), WALK_MAX)
+                entries = await self._list(checked(here), WALK_MAX)
             except (NotFound, BadRequest):
-                if not seen and here == path:
+                if here == top:
                     raise
+                yield here, FileEntry(here.rpartition("/")[2], "directory", 0, 0.0)
                 continue
+            met += len(entries)
+            if met > MET_MAX:
+                raise TooLarge(f"the workspace has more than {MET_MAX} names")
             for entry in entries:
                 below = entry.name if here == "." else f"{here}/{entry.name}"
                 if entry.kind == "directory":
                     if below.count("/") < DEPTH_MAX:
                         todo.append(below)
+                    else:
+                        yield below, entry
                 elif entry.kind == "file":
                     seen += 1
                     if seen > WALK_MAX:
@@ -170,19 +133,26 @@ class WorkspaceFiles:
 
 
 class _Chunks:
-    """What an open file holds."""
+    """What an open file holds. Read by position: whoever passed the descriptor shares its offset."""
 
     def __init__(self, fd: int, size: int) -> None:
         self._file = os.fdopen(fd, "rb", buffering=0)
-        self._left = size
+        self._at = 0
+        self._size = size
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        while self._left > 0:
-            data = await asyncio.to_thread(self._file.read, min(CHUNK, self._left))
+        while self._at < self._size:
+            data = await asyncio.to_thread(self._read)
             if not data:
                 return
-            self._left -= len(data)
+            self._at += len(data)
             yield data
+
+    def _read(self) -> bytes:
+        try:
+            return os.pread(self._file.fileno(), min(CHUNK, self._size - self._at), self._at)
+        except OSError as error:
+            raise BadRequest(f"the file cannot be read on: {error.strerror}") from None
 
     def close(self) -> None:
         self._file.close()

@@ -10,12 +10,14 @@ Control socket `<runtime>/<uuid>.ctl`, JSON lines (see fdpass), one request at a
     {"verb": "listeners"}   {"ok": true, "listeners": ["model", "egress"]} with the two sockets
     {"verb": "run", "argv": [], "module"?: name, "env"?: {}, "timeout"?: s}
                             {"ok": true, "exit": "exit 0", "output"} when it has ended; a module of ours gets argv
+    {"verb": "limits"}      {"ok": true, "limits": [{"name", "unit", "max", "used", "enforced", "hits"}]}
+    {"verb": "hits"}        {"ok": true, "hits": [notice]}    the last limits that were hit, see meter
     {"verb": "stop"}        {"ok": true, "exit"} when everything inside has ended; the holder goes too
     {"verb": "forget"}      the same, only if it has ended by itself
     any                     {"ok": false, "error": "..."}
 
-A watcher is told {"ended": "signal 9"} once. What ended by itself stays to be asked for EXIT_KEPT_S after somebody has
-read its exit. Nobody but the keeper's uid and root is answered.
+A watcher is told {"ended": "signal 9"} once, and {"limit": notice} when one is hit. What ended by itself stays to be
+asked for EXIT_KEPT_S after somebody has read its exit. Nobody but the keeper's uid and root is answered.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pilothouse.adapters.sandboxes import fdpass, interpreter, kernel, launch, profile
+from pilothouse.adapters.sandboxes import fdpass, interpreter, kernel, launch, meter, profile
 from pilothouse.adapters.sandboxes.counter import Client, Counter, turn
 
 TAIL_MAX = 16 * 1024
@@ -81,11 +83,17 @@ class Holder:
         self._done = False
         self._sandbox_log = bytearray()
         self._runners = 0
+        self._runner_pid: int | None = None
+        """Inside."""
 
     def start(self) -> None:
         """Raises LaunchFailed."""
         self._running = launch.launch(self._order)
         self._pidfd = os.pidfd_open(self._running.pid)
+        self._order.bounds.leaf.entered()
+        bounds, home = self._order.bounds, self._order.place.home
+        self._meter = meter.Meter(bounds, self._order.sandbox, self._running.first, home, self._limit_hit)
+        self._meter.register(self._selector)
         greeting = {"session": self._order.session}
         self._counter = Counter(self._selector, self._control, self._order.allowed_uids, greeting, self._request)
         self._say = self._counter.say
@@ -101,11 +109,13 @@ class Holder:
     # --- time
 
     def _pause(self) -> float | None:
-        times = [t for t in (self._kill_at, self._leave_at) if t]
+        times = [t for t in (self._kill_at, self._leave_at, self._meter.next) if t]
         times += [task.deadline for task in self._tasks.values() if task.deadline]
         return max(0.0, min(times) - time.monotonic()) if times else None
 
     def _expire(self, now: float) -> None:
+        if not self._exit:
+            self._meter.tick(now, self._runner_pid, busy=len(self._tasks) > (self._runner is not None))
         if self._kill_at and now >= self._kill_at:
             self._kill_at = 0.0
             self._kill()
@@ -129,6 +139,8 @@ class Holder:
             self._done = True
         elif verb == "stop":
             self._stop(client)
+        elif verb == "hits":
+            self._say(client, {"ok": True, "hits": list(self._meter.notices)})
         elif self._exit:
             self._say(client, {"ok": False, "error": f"the sandbox has ended: {self._exit}"})
         elif verb == "runner":
@@ -140,6 +152,8 @@ class Holder:
             self._say(client, {"ok": True, "listeners": ["model", "egress"]}, fds)
         elif verb == "run":
             self._run(client, message)
+        elif verb == "limits":
+            self._say(client, {"ok": True, "limits": self._meter.states()})
         else:
             self._say(client, {"ok": False, "error": f"unknown verb {str(verb)[:40]!r}"})
 
@@ -238,6 +252,8 @@ class Holder:
             self._selector.unregister(self._running.control)
 
     def _noted(self, message: dict[str, Any]) -> None:
+        if message.get("started") == self._runner and isinstance(message.get("pid"), int):
+            self._runner_pid = message["pid"]
         key, status = message.get("exit"), str(message.get("status"))[:40]
         task = self._tasks.pop(key, None) if isinstance(key, int) else None
         if task is None:
@@ -246,13 +262,17 @@ class Holder:
             with contextlib.suppress(BlockingIOError):
                 self._drain(task.pipe, task.output)
         if key == self._runner:
-            self._runner = None
+            self._runner = self._runner_pid = None
             self._runner_exit = status
             self._release()
         if self._stopping and not self._tasks:
             self._kill_at = time.monotonic()
         if task.reply:
             task.reply({"ok": True, "exit": status, "output": task.output.decode(errors="replace")})
+
+    def _limit_hit(self, notice: Reply) -> None:
+        for client in [c for c in self._counter.clients if c.watching]:
+            self._say(client, {"limit": notice})
 
     def _release(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -304,6 +324,8 @@ class Holder:
         self._done = bool(self._stopping) or self._terminated
         for client in self._stopping:
             self._say(client, {"ok": True, "exit": self._exit})
+        self._meter.last()
+        self._meter.close()
         for client in [c for c in self._counter.clients if c.watching]:
             self._say(client, {"ended": self._exit})
         for sock in (*self._running.listeners, self._runner_socket):
@@ -331,13 +353,15 @@ def _program(message: dict[str, Any], inside: profile.Interpreter) -> tuple[list
     return argv, env, timeout
 
 
-def _bind(path: str) -> socket.socket:
+def _bind(path: str, owner: tuple[int, int] | None) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)
     try:
         sock.bind(path)
     finally:
         os.umask(before)
+    if owner is not None:
+        os.chown(path, *owner, follow_symlinks=False)
     sock.listen(16)
     return sock
 
@@ -357,7 +381,7 @@ def hold(order: launch.Order, report: int) -> int:
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
     try:
-        control, runner = _bind(order.control), _bind(order.runner)
+        control, runner = _bind(order.control, order.owner), _bind(order.runner, order.owner)
         if order.uid is not None:
             _drop(order.uid)
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)

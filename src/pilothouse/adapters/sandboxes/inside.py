@@ -25,9 +25,6 @@ from typing import Any
 
 from pilothouse.adapters.sandboxes import fdpass, kernel
 
-PROCESSES_MAX = 512
-"""Threads of one session. Set here, after the namespaces are made: a limit set before counts the user's other
-processes on the host as well."""
 _OOM_SCORE = "500"
 """When memory runs out a session goes before anything of the host."""
 _HIGH_FD = 100
@@ -116,11 +113,13 @@ def _become(message: dict[str, Any], fds: list[int]) -> None:
         os._exit(127)
 
 
-def _harden(host: bool) -> None:
+def _harden(host: bool, processes: int) -> None:
+    """`processes`: threads count. It is set here, after the namespaces are made: a limit set before counts the user's
+    other processes on the host as well."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
     if not host:
-        resource.setrlimit(resource.RLIMIT_NPROC, (PROCESSES_MAX, PROCESSES_MAX))
+        resource.setrlimit(resource.RLIMIT_NPROC, (processes, processes))
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
 
 
@@ -153,11 +152,11 @@ def sweep() -> None:
 
 
 def main(argv: list[str]) -> int:
-    """`FD sandbox`: the socket, and "host" when there is no namespace that ends with us."""
+    """`FD sandbox processes`: the socket, "host" when there is no namespace that ends with us, how many may be."""
     control = socket.socket(fileno=int(argv[0]))
     control.set_inheritable(False)
     host = argv[1] == "host"
-    _harden(host)
+    _harden(host, int(argv[2]))
     if host:
         kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
     try:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import pwd
+import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from pilothouse.adapters.sandboxes import client, sources, wire
+from pilothouse.adapters.sandboxes import client, readers, sources, wire
 from pilothouse.adapters.sandboxes.files import WorkspaceFiles
 from pilothouse.adapters.sandboxes.layout import Layout
+from pilothouse.adapters.sandboxes.notes import Notes
 from pilothouse.core.errors import BadRequest, Unavailable
 from pilothouse.core.events import Source
 from pilothouse.core.ids import SessionId
@@ -45,7 +47,8 @@ def _clone(url: str) -> list[str]:
 
 
 class KeptSandboxes:
-    """`argv` is the keeper's command. `admit` is awaited before a clone, so that the session's egress is served."""
+    """`argv` is the keeper's command, unless `start` brings it up. `admit` is awaited before a clone, so that the
+    session's egress is served."""
 
     sandbox = ""
 
@@ -57,12 +60,16 @@ class KeptSandboxes:
         *,
         git_schemes: tuple[str, ...] = ("https",),
         admit: Admit | None = None,
+        start: client.Start | None = None,
     ) -> None:
         self._layout = Layout(home.absolute(), runtime.absolute())
-        self._argv = tuple(argv)
+        self._start: client.Start = start or partial(client.start, argv=tuple(argv))
         self._schemes = git_schemes
         self.admit = admit
         self._presence: asyncio.StreamWriter | None = None
+        self._root = False
+        self._notes = Notes(self._layout)
+        self._readers = readers.Readers(self._desk)
 
     @classmethod
     async def connect_keeper(
@@ -73,9 +80,10 @@ class KeptSandboxes:
         git_schemes: tuple[str, ...] = ("https",),
         argv: Sequence[str] = KEEPER,
         admit: Admit | None = None,
+        start: client.Start | None = None,
     ) -> Self:
         """With a keeper that answers. Raises Unavailable."""
-        made = cls(home, runtime, argv, git_schemes=git_schemes, admit=admit)
+        made = cls(home, runtime, argv, git_schemes=git_schemes, admit=admit, start=start)
         await made._keeper({"verb": "status"})
         return made
 
@@ -88,9 +96,13 @@ class KeptSandboxes:
     # --- the keeper
 
     async def _keeper(self, message: dict[str, Any]) -> dict[str, Any]:
-        await client.ensure_keeper(self._layout.home, self._layout.runtime, self._argv)
+        await client.ensure_keeper(self._layout.home, self._layout.runtime, self._start)
         if self._presence is None or self._presence.is_closing():
             _, self._presence = await asyncio.open_unix_connection(self._layout.keeper)
+            self._root = (await self._said({"verb": "hello", "proto": client.PROTO})).get("root") is True
+        return await self._said(message)
+
+    async def _said(self, message: dict[str, Any]) -> dict[str, Any]:
         try:
             return await client.ask(self._layout.keeper, message)
         except client.Away as error:
@@ -110,50 +122,40 @@ class KeptSandboxes:
             raise BadRequest("source: either git or dir")
         if source.git is not None:
             return Source(git=sources.git_url(source.git, self._schemes))
-        uid = None if os.geteuid() == 0 and self.sandbox != "host" else os.geteuid()
         assert source.dir is not None
-        return Source(dir=str(sources.directory(source.dir, uid, self._layout.home, self._layout.runtime, _people())))
+        return Source(dir=str(self._directory(source.dir)))
+
+    def _directory(self, path: str) -> Path:
+        """A host directory that a session may work in. Raises BadRequest."""
+        uid: int | None = 0 if self._root else os.geteuid()
+        if self._root and self.sandbox != "host":
+            uid = None  # each session has one of its own
+        return sources.directory(path, uid, self._layout.home, self._layout.runtime, _people())
 
     async def _open(self, spec: SandboxSpec) -> SandboxState:
         source, cloned = self._source(spec)
         request: dict[str, Any] = {"verb": "open", "session": spec.session, "sandbox": self.sandbox}
         request |= {"agent": spec.agent, "env": spec.env}
         if source.dir is not None:
-            uid = None if os.geteuid() == 0 and self.sandbox != "host" else os.geteuid()
-            where = sources.directory(source.dir, uid, self._layout.home, self._layout.runtime, _people())
-            source = Source(dir=str(where))
-            request["dir"] = str(where)
+            source = Source(dir=str(self._directory(source.dir)))
+            request["dir"] = source.dir
         elif source.git is not None:
             sources.git_url(source.git, self._schemes)
         await self._keeper(request)
         if source.git is not None and not cloned:
             await self._fetch(spec.session, source.git)
-        self._note(spec.session, {"git": source.git, "dir": source.dir})
+        self._notes.write(spec.session, source)
         return await self.state(spec.session)
 
     def _source(self, spec: SandboxSpec) -> tuple[Source, bool]:
         """The workspace's source, and whether it has been fetched. The first one given stays."""
-        noted = self._noted(spec.session)
+        noted = self._notes.read(spec.session)
         if noted is not None:
-            return Source(git=noted.get("git"), dir=noted.get("dir")), True
+            return noted, True
         source = spec.source or Source()
         if source.git is not None and source.dir is not None:
             raise BadRequest("source: either git or dir")
         return source, False
-
-    def _noted(self, session: SessionId) -> dict[str, Any] | None:
-        try:
-            noted = json.loads((self._layout.session(session) / "source.json").read_bytes())
-        except (OSError, ValueError):
-            return None
-        return noted if isinstance(noted, dict) else None
-
-    def _note(self, session: SessionId, source: dict[str, Any]) -> None:
-        path = self._layout.session(session) / "source.json"
-        fresh = path.with_suffix(".new")
-        fresh.write_text(json.dumps(source))
-        fresh.chmod(0o600)
-        fresh.replace(path)
 
     async def _fetch(self, session: SessionId, url: str) -> None:
         if self.admit is not None:
@@ -214,9 +216,22 @@ class KeptSandboxes:
             return SandboxState(session, False, False, 0, "holder lost" if path.exists() else "")
 
     def files(self, session: SessionId) -> Files:
-        noted = self._noted(session) or {}
-        directory = noted.get("dir")
-        return WorkspaceFiles(Path(directory) if directory else self._layout.session(session) / "workspace")
+        return WorkspaceFiles(self._readers, session)
+
+    async def _desk(self, session: SessionId) -> socket.socket:
+        """The line to a process that reads the session's files (see `desk`). Raises NotFound, Unavailable."""
+        message: dict[str, Any] = {"verb": "files", "session": session}
+        noted = self._notes.read(session)
+        if noted and noted.dir:
+            message["dir"] = noted.dir
+        try:
+            return await readers.fetch(self._layout.keeper, message)
+        except client.Away:
+            await self._keeper({"verb": "status"})
+        try:
+            return await readers.fetch(self._layout.keeper, message)
+        except client.Away as error:
+            raise Unavailable(str(error)) from None
 
     async def stop(self, session: SessionId) -> None:
         with contextlib.suppress(client.Away):
@@ -226,9 +241,12 @@ class KeptSandboxes:
 
     async def delete(self, session: SessionId) -> None:
         await self.stop(session)
+        self._readers.drop(session)
         await self._keeper({"verb": "delete", "session": session})
+        self._notes.remove(session)
 
     async def close(self) -> None:
+        self._readers.close()
         if self._presence is not None:
             self._presence.close()
             self._presence = None

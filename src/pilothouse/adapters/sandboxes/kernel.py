@@ -6,11 +6,13 @@ Nothing here is loaded before it is needed: `ctypes.CDLL(None)` is the C library
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
@@ -21,16 +23,20 @@ MS_NOSUID = 0x2
 MS_NODEV = 0x4
 MS_REMOUNT = 0x20
 MS_BIND = 0x1000
+MS_NOATIME = 0x400
 MS_REC = 0x4000
 MS_PRIVATE = 0x40000
 
 SYS_OPENAT2 = 437
 """The same on every architecture: it is younger than the unified numbers."""
 RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_BENEATH = 0x08
 
 
+@functools.cache
 def _libc() -> ctypes.CDLL:
+    """Once: each CDLL makes a class of its own, which only the collector frees."""
     return ctypes.CDLL(None, use_errno=True)
 
 
@@ -60,9 +66,10 @@ def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> No
     _check(result, f"mount {source} on {target}")
 
 
-def umount(target: str) -> None:
+def umount(target: str, *, detach: bool = True) -> None:
+    """`detach`: also what is in use, now for everybody new and in the end for all."""
     mnt_detach = 2
-    _check(_libc().umount2(target.encode(), mnt_detach), f"umount {target}")
+    _check(_libc().umount2(target.encode(), mnt_detach if detach else 0), f"umount {target}")
 
 
 class _OpenHow(ctypes.Structure):

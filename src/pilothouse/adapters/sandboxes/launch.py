@@ -14,11 +14,14 @@ import sys
 import time
 from dataclasses import dataclass, field
 
-from pilothouse.adapters.sandboxes import fdpass, interpreter, kernel, netns, profile, seccomp
+from pilothouse.adapters.sandboxes import fdpass, interpreter, kernel, meter, netns, profile, seccomp
 
 START_MAX_S = 20.0
 """A sandbox starts in 10-40 ms; a machine under load gets a generous factor."""
 _STDERR_MAX = 4096
+_NICE = 5
+_SPARE_PROCESSES = 64
+"""So far above the control group's limit of processes lies the namespace's own, which does not tell when it is hit."""
 _MODULE = "pilothouse.adapters.sandboxes.inside"
 
 _LIMITS = (
@@ -52,7 +55,10 @@ class Order:
     runner: str
     allowed_uids: tuple[int, ...]
     """Who may use the control socket."""
+    owner: tuple[int, int] | None = None
+    """Whose the sockets are, when not whose process makes them."""
     userns: bool = True
+    bounds: meter.Bounds = field(default_factory=meter.Bounds)
 
 
 @dataclass
@@ -78,15 +84,28 @@ def _memfd(name: str, data: bytes) -> int:
     return fd
 
 
-def _limit() -> None:
+def _limit(bounds: meter.Bounds) -> None:
     """Clamped to the present hard limits: raising one needs a capability that even root may lack."""
-    for what, soft, hard in _LIMITS:
+    size = resource.RLIM_INFINITY if bounds.image else bounds.caps.disk
+    for what, soft, hard in (*_LIMITS, (resource.RLIMIT_FSIZE, size, size)):
         _, most = resource.getrlimit(what)
-        ceiling = hard if most == resource.RLIM_INFINITY else min(hard, most)
-        resource.setrlimit(what, (min(soft, ceiling), ceiling))
+        ceiling = (
+            hard if most == resource.RLIM_INFINITY else most if hard == resource.RLIM_INFINITY else min(hard, most)
+        )
+        resource.setrlimit(what, (ceiling if soft == resource.RLIM_INFINITY else min(soft, ceiling), ceiling))
 
 
-def _exec(argv: list[str], env: dict[str, str], keep: tuple[int, ...], stderr: int, die_with: int | None) -> None:
+def _enter(bounds: meter.Bounds) -> None:
+    """This process, and with it all that it starts, goes where it is counted."""
+    for fd in bounds.leaf.join:
+        os.write(fd, b"0")
+    if "memory" not in bounds.leaf.held:
+        os.nice(_NICE)  # what the kernel does not hold back shall at least not slow the host
+
+
+def _exec(
+    order: Order, argv: list[str], env: dict[str, str], keep: tuple[int, ...], stderr: int, die_with: int | None
+) -> None:
     """In the child. Never returns."""
     try:
         if die_with is not None:
@@ -95,7 +114,8 @@ def _exec(argv: list[str], env: dict[str, str], keep: tuple[int, ...], stderr: i
                 os._exit(1)
         for number in (signal.SIGPIPE, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
-        _limit()
+        _enter(order.bounds)
+        _limit(order.bounds)
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 0)
         os.dup2(null, 1)
@@ -154,10 +174,10 @@ def _on_host(order: Order, ours: socket.socket, theirs: socket.socket, err_out: 
     listeners = netns.listen((0, 0))
     model, egress = (sock.getsockname()[1] for sock in listeners)
     env = profile.environment(order.place.home, "/tmp", order.place.workspace, model, egress)  # noqa: S108
-    argv = interpreter.command(order.interpreter, _MODULE, str(theirs.fileno()), "host")
+    argv = interpreter.command(order.interpreter, _MODULE, *_inside(order, theirs))
     pid = os.fork()
     if pid == 0:
-        _exec(argv, env, (theirs.fileno(),), err_in, None)
+        _exec(order, argv, env, (theirs.fileno(),), err_in, None)
     env |= order.env
     return Running(
         pid,
@@ -188,14 +208,15 @@ def _in_bwrap(
         info=info_in,
         block=block_out,
         userns=order.userns,
+        sizes=(order.bounds.caps.tmp, order.bounds.caps.shm, order.bounds.caps.run),
     )
     args = _memfd("args", b"".join(a.encode() + b"\0" for a in data))
     argv = [order.bwrap, "--die-with-parent", "--as-pid-1", "--args", str(args), "--"]
-    argv += interpreter.command(order.interpreter, _MODULE, str(theirs.fileno()), "bubblewrap")
+    argv += interpreter.command(order.interpreter, _MODULE, *_inside(order, theirs))
     holder = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _exec(argv, {}, (args, filtered, info_in, block_out, theirs.fileno()), err_in, holder)
+        _exec(order, argv, {}, (args, filtered, info_in, block_out, theirs.fileno()), err_in, holder)
     for fd in (info_in, block_out, filtered, args):
         os.close(fd)
     try:
@@ -212,6 +233,12 @@ def _in_bwrap(
     return Running(
         pid, ours, fdpass.Lines(ours), err_out, listeners, env | order.env, "/workspace", order.interpreter, first
     )
+
+
+def _inside(order: Order, theirs: socket.socket) -> tuple[str, str, str]:
+    """The first process's arguments."""
+    most = order.bounds.caps.processes + (_SPARE_PROCESSES if "processes" in order.bounds.leaf.held else 0)
+    return str(theirs.fileno()), order.sandbox, str(most)
 
 
 def _child_pid(info: int, deadline: float) -> int:

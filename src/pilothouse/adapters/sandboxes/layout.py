@@ -1,13 +1,14 @@
 """Where things are on the host.
 
 <home>/keeper.log                  what keeper, holders and proxy write to standard error
+<home>/server-uid                  whom a server that was started as root becomes
 <home>/next-uid                    the number of the next session's uid (root without /var/lib/pilothouse only)
+<home>/sources/<uuid>.json         where the workspace came from; the server's
 <home>/sessions/                   0711
 <home>/sessions/<uuid>/            0711, the keeper's
-<home>/sessions/<uuid>/source.json where the workspace came from
 <home>/sessions/<uuid>/workspace   0700, the session's: /workspace inside
 <home>/sessions/<uuid>/home        0700, the session's: /home/agent inside
-<runtime>/                         0700; its listing is what a new keeper or server finds
+<runtime>/                         0700, or shared (see owner); its listing is what a new keeper or server finds
 <runtime>/keeper.sock  keeper.lock
 <runtime>/<uuid>.ctl               the holder's control socket
 <runtime>/<uuid>.run               the runner's socket, which nothing inside the session can see
@@ -27,8 +28,9 @@ MACHINE = Path("/var/lib/pilothouse")
 """What all homes of this machine share: two of them must not give one uid to two sessions."""
 SOCKET_PATH_MAX = 107
 """`sockaddr_un` has 108 bytes with the end mark."""
-FIRST_UID = 60001
-"""Above what distributions give to people and services."""
+FIRST_UIDS = (1_879_500_000, 60_001)
+"""Where the numbers of sessions begin. The first is in a range that neither distributions nor service managers nor
+containers give out; where this root may not use it (a container's), above people and services."""
 _SKIPPED_UIDS = (65534, 65535)
 """`nobody`, and the -1 of 16 bits."""
 
@@ -67,6 +69,9 @@ class Layout:
     def session(self, session: str) -> Path:
         return self.sessions / _checked(session)
 
+    def source(self, session: str) -> Path:
+        return self.home / "sources" / f"{_checked(session)}.json"
+
     def found(self) -> list[str]:
         """The sessions that have, or had, a holder."""
         try:
@@ -92,22 +97,57 @@ def make(home: Path, runtime: Path) -> Layout:
             f"({len(os.fsencode(longest))} bytes with a socket's name, at most {SOCKET_PATH_MAX}); choose a shorter one"
         )
     for path in (layout.home, layout.runtime):
-        _private(path)
-    layout.sessions.mkdir(mode=0o711, exist_ok=True)
-    layout.sessions.chmod(0o711)
+        private(path)
+    if not shared(layout.home) or os.geteuid() == 0:
+        _make_sessions(layout.sessions)
     return layout
 
 
-def _private(path: Path) -> None:
-    """A directory of ours that nobody else reads."""
+def _make_sessions(path: Path) -> None:
+    """The keeper's alone: whoever could replace it would choose what root makes and removes."""
+    path.mkdir(mode=0o711, exist_ok=True)
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+        raise LayoutError(f"{path}: not a directory of ours ({os.geteuid()})")
+    path.chmod(0o711)
+
+
+def private(path: Path) -> None:
+    """A directory of ours that nobody else reads, or one that root shares with us. Raises LayoutError, OSError."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode):
         raise LayoutError(f"{path}: not a directory (links are not followed)")
+    if shared(path):
+        return
     if status.st_uid != os.geteuid():
         raise LayoutError(f"{path}: belongs to uid {status.st_uid}, not to us ({os.geteuid()})")
     if status.st_mode & 0o077:
         path.chmod(0o700)
+
+
+def shared(path: Path) -> bool:
+    """Root's, open to one group that we are in, and sticky: nobody there can replace what is not theirs."""
+    status = path.lstat()
+    ours = os.geteuid() == 0 or status.st_gid in {os.getegid(), *os.getgroups()}
+    return status.st_uid == 0 and stat.S_IMODE(status.st_mode) == 0o1770 and ours
+
+
+def written(path: Path, text: str) -> None:
+    """A file of ours alone, put in place whole: nothing that lies there already is written through."""
+    fresh = path.with_suffix(".new")
+    fresh.unlink(missing_ok=True)
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "w") as file:
+        file.write(text)
+    fresh.replace(path)
+
+
+def _mapped(uid: int) -> bool:
+    """Whether the user namespace that we are in has this number."""
+    lines = Path("/proc/self/uid_map").read_text().splitlines()
+    ranges = [(int(first), int(count)) for first, _, count in (line.split() for line in lines)]
+    return any(first <= uid < first + count for first, count in ranges)
 
 
 def next_uid(layout: Layout, machine: Path = MACHINE) -> int:
@@ -124,9 +164,14 @@ def next_uid(layout: Layout, machine: Path = MACHINE) -> int:
         try:
             uid = int(path.read_text())
         except FileNotFoundError:
-            uid = FIRST_UID
+            uid = 0
+        except ValueError:
+            raise LayoutError(f"{path}: not a number; put one there that no file of this machine belongs to") from None
+        uid = max(uid, next((first for first in FIRST_UIDS if _mapped(first)), FIRST_UIDS[-1]))
         while uid in _SKIPPED_UIDS:
             uid += 1
+        if not _mapped(uid):
+            raise LayoutError(f"no uid is left for a further session: root may not use {uid} here; see {path}")
         fresh = path.with_suffix(".new")
         fresh.write_text(f"{uid + 1}\n")
         fresh.replace(path)

@@ -18,10 +18,6 @@ PYTHON = "/opt/pilothouse/python"
 APP = "/opt/pilothouse/app"
 SITE = "/opt/pilothouse/site"
 
-_TMP = 256 * 1024 * 1024
-_SHM = 64 * 1024 * 1024
-_RUN = 16 * 1024 * 1024
-
 _PROC_DIRS = ("sys", "irq", "bus", "fs", "sysrq-trigger", "scsi", "acpi", "asound")
 _PROC_FILES = (
     "kcore", "keys", "key-users", "timer_list", "sched_debug", "kallsyms", "kpagecount", "kpageflags", "kpagecgroup",
@@ -115,9 +111,19 @@ def _tmpfs(size: int, mode: str, path: str) -> list[str]:
 
 
 def arguments(
-    place: Place, interpreter: Interpreter, env: dict[str, str], *, seccomp: int, info: int, block: int, userns: bool
+    place: Place,
+    interpreter: Interpreter,
+    env: dict[str, str],
+    *,
+    seccomp: int,
+    info: int,
+    block: int,
+    userns: bool,
+    sizes: tuple[int, int, int],
 ) -> list[str]:
-    """The data of `--args`. `userns` False leaves `--disable-userns` out: the filter denies nesting by itself."""
+    """The data of `--args`. `userns` False leaves `--disable-userns` out: the filter denies nesting by itself. `sizes`
+    in bytes of /tmp, /dev/shm and /run: what lies there is memory of the session's."""
+    tmp, shm, run = sizes
     args = ["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup", "--unshare-net"]
     args += ["--uid", str(INSIDE_UID), "--gid", str(INSIDE_UID), "--hostname", "sandbox", "--clearenv"]
     if userns:
@@ -125,8 +131,8 @@ def arguments(
     args += _root_links()
     args += ["--ro-bind", place.etc, "/etc"]
     args += _proc()
-    args += ["--dev", "/dev", *_tmpfs(_SHM, "1777", "/dev/shm"), "--remount-ro", "/dev"]  # noqa: S108
-    args += _tmpfs(_TMP, "1777", "/tmp") + _tmpfs(_RUN, "0755", "/run")  # noqa: S108
+    args += ["--dev", "/dev", *_tmpfs(shm, "1777", "/dev/shm"), "--remount-ro", "/dev"]  # noqa: S108
+    args += _tmpfs(tmp, "1777", "/tmp") + _tmpfs(run, "0755", "/run")  # noqa: S108
     args += ["--dir", "/var", "--symlink", "../run", "/var/run", "--symlink", "../tmp", "/var/tmp"]  # noqa: S108
     for host, inside in interpreter.binds:
         args += ["--ro-bind", host, inside]

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pilothouse.adapters.sandboxes.layout import Layout
+from pilothouse.adapters.sandboxes.layout import Layout, written
 
 FIRST_PAUSE_S = 0.5
 PAUSE_MAX_S = 30.0
@@ -28,8 +28,10 @@ def _started(pid: int) -> str:
 
 
 class Proxy:
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, user: str = "") -> None:
+        """`user`: UID:GID that the proxy becomes, "" to stay who the keeper is."""
         self._layout = layout
+        self._user = ("--user", user) if user else ()
         self._note = layout.runtime / "proxy.pid"
         self._pause = FIRST_PAUSE_S
         self._next = 0.0
@@ -37,7 +39,7 @@ class Proxy:
         self._mark = ""
         self.pid: int | None = None
         with contextlib.suppress(OSError, ValueError):
-            pid, mark = self._note.read_text().split()
+            pid, mark = self._read().split()
             if mark and _started(int(pid)) == mark:
                 self.pid, self._mark = int(pid), mark
 
@@ -53,14 +55,20 @@ class Proxy:
     def _start(self, now: float) -> None:
         places = ["--home", str(self._layout.home), "--runtime", str(self._layout.runtime)]
         child = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "pilothouse", "proxy", *places],
+            [sys.executable, "-m", "pilothouse", "proxy", *places, *self._user],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             start_new_session=True,
         )
         child.returncode = 0  # the keeper reaps every child itself
         self.pid, self._since, self._mark = child.pid, now, _started(child.pid)
-        self._note.write_text(f"{child.pid} {self._mark}\n")
+        written(self._note, f"{child.pid} {self._mark}\n")
+
+    def _read(self) -> str:
+        """What a keeper wrote down; somebody else's file could have us end any process."""
+        fd = os.open(self._note, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with os.fdopen(fd) as file:
+            return file.read(100) if os.fstat(fd).st_uid == os.geteuid() else ""
 
     def stop(self) -> None:
         if self.pid is not None and _started(self.pid) == self._mark:

@@ -52,6 +52,11 @@ class Stage:
         self.sessions = Path(self._bind(str(layout.sessions), "sessions"))
 
     @property
+    def disks(self) -> Path | None:
+        """Where disks may be mounted."""
+        return MOUNTPOINT / "disks" if self.staged else None
+
+    @property
     def bwrap(self) -> str:
         """Looked up for every sandbox: a package may come or go while the keeper lives. "" when there is none."""
         found = interpreter.bwrap() or ""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pilothouse.adapters.sandboxes import fdpass
+from pilothouse.adapters.sandboxes import client
 from pilothouse.adapters.sandboxes.bubblewrap import Bubblewrap
 from pilothouse.adapters.sandboxes.escape import profiles, suite
 from pilothouse.adapters.sandboxes.escape.attempt import BLOCKED, OPEN, SKIPPED, Verdict
@@ -65,8 +64,9 @@ async def examine(
     session = SessionId(str(uuid.uuid4()))
     try:
         await sandboxes.open_anyway(SandboxSpec(session, "probe"))
-        profile = profiles.name(root=await _root(runtime), image=False, isolation=isolation)
-        async with planted(home, runtime, {}) as canaries:
+        limits, image = await _limits(runtime, session)
+        profile = profiles.name(root=await _root(runtime), image=image, isolation=isolation)
+        async with planted(home, runtime, limits) as canaries:
             verdicts = await _attack(sandboxes, session, canaries, groups or tuple(suite.GROUPS))
     finally:
         await sandboxes.delete(session)
@@ -107,10 +107,13 @@ def _read(group: str, done: dict[str, Any]) -> list[Verdict]:
     return [found.get(name, Verdict(name, OPEN, "the suite gave no answer")) for name in suite.names(group)]
 
 
+async def _limits(runtime: Path, session: SessionId) -> tuple[dict[str, float], bool]:
+    """Those in force, and whether the session has a disk of its own."""
+    said = await client.ask(runtime / f"{session}.ctl", {"verb": "limits"})
+    rows = {str(row["name"]): row for row in said["limits"]}
+    return {n: float(row["max"]) for n, row in rows.items() if row["max"]}, rows["disk"]["enforced"] == "image"
+
+
 async def _root(runtime: Path) -> bool:
     """Whether the keeper has the rights of root."""
-    reader, writer = await asyncio.open_unix_connection(runtime / "keeper.sock")
-    writer.write(json.dumps({"verb": "hello", "proto": 1}).encode() + b"\n")
-    said = fdpass.parse(await reader.readline())
-    writer.close()
-    return said.get("root") is True
+    return (await client.ask(runtime / "keeper.sock", {"verb": "hello", "proto": client.PROTO})).get("root") is True
