@@ -1,12 +1,13 @@
 """Run inside two sessions by `test_two_sessions`, given to the session's own `python3` as text.
 
-    own TOKEN SECRET KEY    has something of every kind, says what in a JSON line, and keeps it until it is killed
-    probe                   FACTS in the environment is such a line, the secret reversed: tries to reach each of it
-                            and prints {what: true when the other's own secret, or the thing itself, was reached}
+own TOKEN SECRET KEY    has something of every kind, says what in a JSON line, and keeps it until it is killed
+probe                   FACTS in the environment is such a line, the secret reversed: tries to reach each of it
+                        and prints {what: true when the other's own secret, or the thing itself, was reached}
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -18,6 +19,7 @@ import sys
 import time
 import tty
 from collections.abc import Callable
+from typing import Any
 
 PLACES = ("/workspace", "/home/agent", "/tmp", "/dev/shm", "/run")
 CREATE = 0o3666
@@ -44,12 +46,12 @@ def own(token: str, secret: str, key: int) -> None:
     }
     udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     udp.bind(("127.0.0.1", 0))
-    for get in (lambda: libc.shmget(key, 4096, CREATE), lambda: libc.msgget(key, CREATE), lambda: libc.semget(key, 1, CREATE)):
-        assert get() >= 0, os.strerror(ctypes.get_errno())
+    made = (libc.shmget(key, 4096, CREATE), libc.msgget(key, CREATE), libc.semget(key, 1, CREATE))
+    assert min(made) >= 0, made
     master, slave = pty.openpty()
     tty.setraw(slave)
     os.set_blocking(master, False)
-    signal.signal(signal.SIGUSR1, lambda *_: print("x", end="", file=open(f"/workspace/{token}.signalled", "a")))
+    signal.signal(signal.SIGUSR1, lambda *_: note(f"/workspace/{token}.signalled"))
     facts = {
         "token": token,
         "terces": secret[::-1],
@@ -66,7 +68,12 @@ def own(token: str, secret: str, key: int) -> None:
     serve(list(listening.values()), udp, master, told)
 
 
-def listen(family: int, address: object) -> socket.socket:
+def note(path: str) -> None:
+    with open(path, "a") as file:
+        file.write("x")
+
+
+def listen(family: int, address: Any) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.bind(address)
     sock.listen(8)
@@ -76,17 +83,15 @@ def listen(family: int, address: object) -> socket.socket:
 def serve(listening: list[socket.socket], udp: socket.socket, master: int, told: bytes) -> None:
     with selectors.DefaultSelector() as selector:
         for sock in (*listening, udp):
-            selector.register(sock, selectors.EVENT_READ)
+            selector.register(sock, selectors.EVENT_READ, sock)
         while True:
-            try:
+            with contextlib.suppress(BlockingIOError):
                 os.write(master, told)
-            except BlockingIOError:
-                pass
             for ready, _ in selector.select(0.1):
-                if ready.fileobj is udp:
+                if ready.data is udp:
                     udp.sendto(told, udp.recvfrom(100)[1])
                 else:
-                    peer, _ = ready.fileobj.accept()
+                    peer, _ = ready.data.accept()
                     peer.sendall(told)
                     peer.close()
 
@@ -94,7 +99,7 @@ def serve(listening: list[socket.socket], udp: socket.socket, master: int, told:
 # --- trying
 
 
-def probe(facts: dict) -> dict[str, bool]:
+def probe(facts: dict[str, Any]) -> dict[str, bool]:
     secret = facts["terces"][::-1].encode()
     token = facts["token"]
     return {
@@ -141,12 +146,14 @@ def processes(secret: bytes, token: str) -> dict[str, bool]:
     theirs = visible(secret)
 
     def each(attempt: Callable[[str], object]) -> bool:
-        return any(works(lambda p=pid: attempt(p)) for pid in theirs)
+        return any(works(attempt, pid) for pid in theirs)
 
     return {
         "command line": bool(theirs),
         "environment": any(secret in content(f"/proc/{pid}/environ") for pid in pids()),
-        "its root": any(secret in content(f"/proc/{pid}/root/home/agent/{token}") for pid in pids() if pid != str(os.getpid())),
+        "its root": any(
+            secret in content(f"/proc/{pid}/root/home/agent/{token}") for pid in pids() if pid != str(os.getpid())
+        ),
         "its directory": any(secret in content(f"/proc/{pid}/cwd/{token}") for pid in pids()),
         "its descriptors": each(lambda pid: os.listdir(f"/proc/{pid}/fd")),
         "its memory": each(lambda pid: os.close(os.open(f"/proc/{pid}/mem", os.O_RDONLY))),
@@ -166,9 +173,9 @@ def traced(pid: int) -> None:
         raise OSError("ptrace")
 
 
-def works(attempt: Callable[[], object]) -> bool:
+def works(attempt: Callable[[str], object], pid: str) -> bool:
     try:
-        attempt()
+        attempt(pid)
     except OSError:
         return False
     return True
@@ -178,7 +185,7 @@ def addresses() -> list[str]:
     return ["127.0.0.1", "127.0.0.2", socket.gethostname(), "0.0.0.0"]
 
 
-def heard(family: int, address: object, kind: int = socket.SOCK_STREAM) -> bytes:
+def heard(family: int, address: Any, kind: int = socket.SOCK_STREAM) -> bytes:
     with socket.socket(family, kind) as sock:
         sock.settimeout(2)
         try:
@@ -228,6 +235,6 @@ if __name__ == "__main__":
     if sys.argv[1] == "own":
         own(sys.argv[2], sys.argv[3], int(sys.argv[4]))
     elif sys.argv[1] == "probe":
-        print(json.dumps(probe(json.loads(os.environ["FACTS"]))))
+        json.dump(probe(json.loads(os.environ["FACTS"])), sys.stdout)
     else:
-        print(json.dumps(surroundings()))
+        json.dump(surroundings(), sys.stdout)

@@ -1,8 +1,8 @@
 """A keeper whose sandboxes lack something on purpose: `weak_keeper.py WEAKNESS` and a keeper's own arguments.
 
-    net      no network namespace
-    filter   a filter of system calls that lets everything pass
-    binds    /tmp and /dev/shm of the host, and its System V IPC
+net      no network namespace
+filter   a filter of system calls that lets everything pass
+binds    /tmp and /dev/shm of the host, and its System V IPC
 """
 
 from __future__ import annotations

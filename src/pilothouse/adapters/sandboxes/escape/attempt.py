@@ -55,7 +55,8 @@ def _child(check: Check, ground: Ground, into: int, bomb: bool) -> None:
                 fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
                 os.write(fd, _VICTIM)
                 os.close(fd)
-        os.write(into, json.dumps(judge(check, ground)).encode()[:_ANSWER_MAX])
+        state, why = judge(check, ground)
+        os.write(into, json.dumps((state, why[:WHY_MAX])).encode())
     finally:
         os._exit(0)
 
@@ -101,7 +102,7 @@ def together(checks: Mapping[str, Check], ground: Ground, *, bomb: bool = False)
 def _verdict(name: str, said: tuple[str, str] | None, bomb: bool) -> Verdict:
     if said is None:  # killed. A bomb's end is what is wished for; elsewhere it tells nothing
         return Verdict(name, BLOCKED, "killed") if bomb else Verdict(name, OPEN, "the check died")
-    return Verdict(name, said[0], said[1][:WHY_MAX])
+    return Verdict(name, *said)
 
 
 def _end(pid: int) -> None:

@@ -51,7 +51,7 @@ class Canary:
         self._selector.register(self._master, selectors.EVENT_READ, self._typed)
         self._memory = mmap.mmap(-1, 4096)
         self._memory.write(secret)
-        self._selector.register(sys.stdin.buffer.raw, selectors.EVENT_READ, self._asked)
+        self._selector.register(0, selectors.EVENT_READ, self._asked)
         self._done = False
         self._say(
             {
@@ -120,5 +120,6 @@ class Canary:
 
 
 def main(argv: list[str]) -> int:
-    Canary(argv[0].encode(), json.loads(sys.stdin.buffer.raw.readline())).serve()
+    with open(0, "rb", buffering=0, closefd=False) as told:  # nothing beyond the line may be read
+        Canary(argv[0].encode(), json.loads(told.readline())).serve()
     return 0

@@ -27,8 +27,8 @@ def _write(ground: Ground) -> str:
     if Path("/sys/fs/cgroup").is_dir():
         places += [Path("/sys/fs/cgroup"), *(p for p in Path("/sys/fs/cgroup").iterdir() if p.is_dir())]
     return first(
-        *(failed(lambda p=place: _enter(p), f"{place} takes processes") for place in places),
-        *(failed(lambda p=place: (p / f"escape-{ground.id}").mkdir(), f"a group was made in {place}") for place in places),
+        *(failed(f"{place} takes processes", _enter, place) for place in places),
+        *(failed(f"a group was made in {place}", (place / f"escape-{ground.id}").mkdir) for place in places),
     )
 
 

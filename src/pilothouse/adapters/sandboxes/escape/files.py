@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import shutil
 import stat
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 from pilothouse.adapters.sandboxes.escape import calls
@@ -102,7 +102,7 @@ def _symlink_write(ground: Ground) -> str:
         link.unlink()
     sure(content(own) == b"x", "writes through a link to its own file")
     own.unlink()
-    return failed(lambda: _append(ground.files["victim"]), "a file of the host can be written")
+    return failed("a file of the host can be written", _append, ground.files["victim"])
 
 
 def _hardlink(ground: Ground) -> str:
@@ -113,11 +113,10 @@ def _hardlink(ground: Ground) -> str:
     link.unlink()
     own.unlink()
 
-    def tie(source: str) -> Callable[[], None]:
-        return lambda: link.hardlink_to(source)
-
     names = [*ground.files.values(), "/etc/passwd", "/usr/bin/env"]
-    return first(*(failed(tie(name), f"{Path(name).name} was linked into the workspace") for name in names))
+    return first(
+        *(failed(f"{Path(name).name} was linked into the workspace", link.hardlink_to, name) for name in names)
+    )
 
 
 def _make(path: str) -> None:
@@ -129,7 +128,7 @@ def _write_sys(ground: Ground) -> str:
     _make(str(_mine(ground, "made")))
     places = ["/", "/usr", "/usr/bin", "/usr/lib", "/etc", "/var", "/opt/pilothouse/app/pilothouse", "/dev", "/proc"]
     name = f"escape-{ground.id}"
-    return first(*(failed(lambda p=place: _make(f"{p}/{name}"), f"a file was made in {place}") for place in places))
+    return first(*(failed(f"a file was made in {place}", _make, f"{place}/{name}") for place in places))
 
 
 def _append_passwd(ground: Ground) -> str:
@@ -137,7 +136,7 @@ def _append_passwd(ground: Ground) -> str:
     names = ["/etc/passwd", "/etc/group", "/etc/shadow", "/etc/ld.so.cache", "/etc/profile", "/usr/bin/env"]
     names += ["/opt/pilothouse/app/pilothouse/__init__.py"]
     sure(Path("/etc/passwd").exists(), "/etc/passwd is there")
-    return first(*(failed(lambda n=name: _append(n), f"{name} opens for writing") for name in names))
+    return first(*(failed(f"{name} opens for writing", _append, name) for name in names))
 
 
 def _chmod_sys(ground: Ground) -> str:
@@ -148,7 +147,7 @@ def _chmod_sys(ground: Ground) -> str:
     own.unlink()
     names = [n for n in ("/", "/usr", "/usr/bin/env", "/etc", "/etc/passwd", "/dev", "/proc/sys") if Path(n).exists()]
     return first(
-        *(failed(lambda n=name: Path(n).chmod(stat.S_IMODE(Path(n).stat().st_mode)), f"chmod {name}") for name in names)
+        *(failed(f"chmod {name}", Path(name).chmod, stat.S_IMODE(Path(name).stat().st_mode)) for name in names)
     )
 
 
@@ -169,12 +168,12 @@ def _open_by_handle(ground: Ground) -> str:
     """A handle names a file below any mount of a file system, also outside of what is visible."""
     handle = bytearray(8 + 128)
     handle[0] = 128
-    buffer = (calls.ctypes.c_char * len(handle)).from_buffer(handle)
-    mount_id = calls.ctypes.create_string_buffer(8)
+    buffer = (ctypes.c_char * len(handle)).from_buffer(handle)
+    mount_id = ctypes.create_string_buffer(8)
     here = os.open("/workspace", os.O_RDONLY | os.O_DIRECTORY)
     with contextlib.suppress(OSError):  # where it is allowed, what it gave is used
         calls.by_name("name_to_handle_at", here, b"\0", buffer, mount_id, 0x1000)
-    return refused(lambda: calls.by_name("open_by_handle_at", here, buffer, os.O_RDONLY), "a file was opened by handle")
+    return refused("a file was opened by handle", calls.by_name, "open_by_handle_at", here, buffer, os.O_RDONLY)
 
 
 def _devnodes(ground: Ground) -> str:
@@ -208,7 +207,7 @@ def _mknod(ground: Ground) -> str:
 
     return first(
         *(
-            failed(lambda p=place, k=kind: make(p, *k), f"a device for {name} was made in {place} and opened")
+            failed(f"a device for {name} was made in {place} and opened", make, place, *kind)
             for place in WRITABLE
             for name, kind in kinds.items()
         )
@@ -251,7 +250,7 @@ CHECKS: dict[str, Check] = {
     "fs.db": reads("database"),
     "fs.secrets": reads("secrets"),
     "fs.world": reads("world"),
-    "fs.shadow": lambda _: failed(lambda: content_of("/etc/shadow"), "/etc/shadow was read"),
+    "fs.shadow": lambda _: failed("/etc/shadow was read", content_of, "/etc/shadow"),
     "fs.roothome": reads("home"),
     "fs.procroot": _procroot,
     "fs.proccwd": _proccwd,

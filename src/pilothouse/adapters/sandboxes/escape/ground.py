@@ -74,19 +74,21 @@ def sure(good: object, what: str) -> None:
         raise Unfit(f"control: {what}")
 
 
-def refused(attack: Callable[[], object], what: str) -> str:
-    """"" when the kernel says no, else `what` was possible."""
+def refused(what: str, attack: Callable[..., object], *arguments: object) -> str:
+    """ "" when the kernel says no, else `what` was possible."""
     try:
-        attack()
+        attack(*arguments)
     except OSError as error:
-        return "" if error.errno in REFUSALS else f"{what}: reached the kernel ({errno.errorcode.get(error.errno or 0)})"
+        if error.errno in REFUSALS:
+            return ""
+        return f"{what}: reached the kernel ({errno.errorcode.get(error.errno or 0)})"
     return what
 
 
-def failed(attack: Callable[[], object], what: str) -> str:
-    """"" when it ends in any error of the system, else `what` was possible."""
+def failed(what: str, attack: Callable[..., object], *arguments: object) -> str:
+    """ "" when it ends in any error of the system, else `what` was possible."""
     try:
-        attack()
+        attack(*arguments)
     except OSError:
         return ""
     return what

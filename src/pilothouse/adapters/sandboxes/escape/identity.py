@@ -24,9 +24,9 @@ def _setuid(ground: Ground) -> str:
     me = os.getuid()
     os.setresuid(me, me, me)  # the call itself is allowed
     return first(
-        failed(lambda: os.setresuid(0, 0, 0), "the session became root"),
-        failed(lambda: os.setresgid(0, 0, 0), "the session joined root's group"),
-        failed(lambda: os.setgroups([0]), "the session set its groups"),
+        failed("the session became root", os.setresuid, 0, 0, 0),
+        failed("the session joined root's group", os.setresgid, 0, 0, 0),
+        failed("the session set its groups", os.setgroups, [0]),
     )
 
 
@@ -38,7 +38,7 @@ def _caps(ground: Ground) -> str:
         if held:
             return f"{'the session' if pid == 'self' else 'its first process'} holds {', '.join(held)}"
     calls.capset(0)
-    return refused(lambda: calls.capset(0xFFFFFFFF), "capabilities were taken")
+    return refused("capabilities were taken", calls.capset, 0xFFFFFFFF)
 
 
 def _nnp(ground: Ground) -> str:
@@ -48,7 +48,7 @@ def _nnp(ground: Ground) -> str:
         if status(pid, "Seccomp") != "2":
             return "no filter of system calls is active"
     sure(calls.prctl(_GET_NO_NEW_PRIVS, 0) == 1, "the kernel says the same as /proc")
-    return failed(lambda: calls.prctl(_SET_NO_NEW_PRIVS, 0), "no_new_privs was taken back")
+    return failed("no_new_privs was taken back", calls.prctl, _SET_NO_NEW_PRIVS, 0)
 
 
 CHECKS: dict[str, Check] = {"id.root": _root, "id.setuid0": _setuid, "id.caps": _caps, "id.nnp": _nnp}

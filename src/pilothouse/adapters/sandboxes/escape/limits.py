@@ -16,7 +16,6 @@ import signal
 import stat
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from pilothouse.adapters.sandboxes.escape.ground import Check, Ground, NotApplicable, content, failed, first, sure
@@ -145,7 +144,7 @@ def _filled(ground: Ground, place: str, size: int) -> str:
     """Reserving or writing too much in `place`; a little must work."""
     path = Path(place, f".escape-{ground.id}-fill")
     _fill(path, MIB)
-    return failed(lambda: _fill(path, size), f"{size / GIB:.1f} GiB fit into {place}")
+    return failed(f"{size / GIB:.1f} GiB fit into {place}", _fill, path, size)
 
 
 def _disk(ground: Ground) -> str:
@@ -153,7 +152,7 @@ def _disk(ground: Ground) -> str:
     size = _more_than(ground, "disk", DISK)
     for place in places:
         found = os.statvfs(place)
-        if DISK + _SPARE > found.f_bavail * found.f_frsize and found.f_blocks * found.f_frsize > size:
+        if found.f_bavail * found.f_frsize < DISK + _SPARE and found.f_blocks * found.f_frsize > size:
             raise NotApplicable(f"the host's disk has too little space left to try it with {size / GIB:.1f} GiB")
     return first(*(_filled(ground, place, size) for place in places))
 
@@ -171,7 +170,7 @@ def _dev(ground: Ground) -> str:
     """`/dev` is in memory too."""
     path = Path(f"/workspace/.escape-{ground.id}-dev")
     _fill(path, MIB)
-    return first(*(failed(lambda p=p: _fill(Path(p, path.name), MIB), f"a file was made in {p}") for p in ("/dev", "/dev/pts")))
+    return first(*(failed(f"a file was made in {p}", _fill, Path(p, path.name), MIB) for p in ("/dev", "/dev/pts")))
 
 
 def _inodes(ground: Ground) -> str:
@@ -186,7 +185,7 @@ def _inodes(ground: Ground) -> str:
             sure(n, "a file can be made")
             return ""
     table, limit = os.statvfs(place).f_files, ground.limits.get("files", 0)
-    return "" if FILES < limit and table <= limit * _OVER else f"{FILES} files were made, and {table} are possible"
+    return "" if limit > FILES and table <= limit * _OVER else f"{FILES} files were made, and {table} are possible"
 
 
 def _busy() -> float:

@@ -52,7 +52,13 @@ class Planted:
 
     async def touched(self) -> dict[str, str]:
         """Check -> what arrived out here since the last time."""
-        holes = {_MARKS[name]: f"the canary noticed it ({name}, {n} times)" for name, n in (await self._report()).items()}
+        came = await self._report()
+        return {
+            _MARKS[name]: f"the canary noticed it ({name}, {n} times)" for name, n in came.items()
+        } | self._changed()
+
+    def _changed(self) -> dict[str, str]:
+        holes = {}
         if Path(self.ground.files["victim"]).read_bytes():
             holes["fs.symlink_write"] = "the canary file was written"
         if os.getpriority(os.PRIO_PROCESS, self.process.pid) != self.priority:
@@ -70,9 +76,6 @@ class Planted:
     async def prove(self) -> None:
         """Raises CannotPlant."""
         await asyncio.to_thread(_visit, self.ground)
-        for name, path in self.ground.files.items():
-            if name != "victim" and self.ground.secret not in Path(path).read_bytes():
-                raise CannotPlant(f"the canary file {path} cannot be read")
         seen: set[str] = set()
         async with asyncio.timeout(_PATIENCE_S):
             while not seen.issuperset(_KINDS):
@@ -100,6 +103,9 @@ def _visit(ground: Ground) -> None:
     terminal = os.open(f"/dev/pts/{ground.terminal}", os.O_WRONLY | os.O_NOCTTY)
     os.write(terminal, b"x")
     os.close(terminal)
+    for name, path in ground.files.items():
+        if name != "victim" and ground.secret not in Path(path).read_bytes():
+            raise CannotPlant(f"the canary file {path} cannot be read")
 
 
 async def _line(process: asyncio.subprocess.Process) -> dict[str, Any]:
@@ -129,41 +135,47 @@ def _write(path: Path, data: bytes, mode: int) -> str:
     return str(path)
 
 
+def _files(stack: contextlib.ExitStack, private: Path, world: Path, secret: bytes) -> dict[str, str]:
+    """Made, and taken away with the stack."""
+    for directory, mode in ((private, 0o700), (world, 0o755)):
+        directory.mkdir(mode=mode)
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        directory.chmod(mode)
+    places = {
+        "database": (private / "log.sqlite", 0o600),
+        "secrets": (private / "local.key", 0o600),
+        "world": (world / "world", 0o644),
+        "home": (_person(private) / f".{private.name}", 0o600),
+        "shm": (_SHM / private.name, 0o666),
+    }
+    files = {"victim": _write(world / "victim", b"", 0o666)}
+    for what, (path, mode) in places.items():
+        files[what] = _write(path, secret, mode)
+        stack.callback(path.unlink, missing_ok=True)
+    return files
+
+
 @contextlib.asynccontextmanager
 async def planted(home: Path, runtime: Path, limits: dict[str, float]) -> AsyncIterator[Planted]:
     """Raises CannotPlant, OSError."""
     ident = secrets.token_hex(4)
     halves = (secrets.token_hex(12), secrets.token_hex(12))
-    secret = "".join(halves).encode()
-    name = f"pilothouse-escape-{ident}"
+    secret = "".join(halves)
+    private = home / f"pilothouse-escape-{ident}"
+    world = Path(tempfile.gettempdir(), f"{private.name}-{secrets.token_hex(4)}")
+    sockets = {"runtime": str(runtime / f"escape-{ident}.sock"), "world": str(world / "sock")}
     with contextlib.ExitStack() as stack:
-        private = home / name
-        private.mkdir(mode=0o700)
-        stack.callback(shutil.rmtree, private, ignore_errors=True)
-        world = Path(tempfile.mkdtemp(prefix=f"{name}-"))
-        stack.callback(shutil.rmtree, world, ignore_errors=True)
-        world.chmod(0o755)
-        places = {
-            "database": (private / "log.sqlite", 0o600),
-            "secrets": (private / "local.key", 0o600),
-            "world": (world / "world", 0o644),
-            "home": (_person(private) / f".{name}", 0o600),
-            "shm": (_SHM / name, 0o666),
-        }
-        files = {}
-        for what, (path, mode) in places.items():
-            files[what] = _write(path, secret, mode)
-            stack.callback(path.unlink, missing_ok=True)
-        files["victim"] = _write(world / "victim", b"", 0o666)
-        sockets = {"runtime": str(runtime / f"escape-{ident}.sock"), "world": str(world / "sock")}
-        process = await _canary(secret.decode())
+        files = _files(stack, private, world, secret.encode())
+        process = await _canary(secret)
         try:
-            told = {"directory": str(private), "sockets": sockets, "abstract": name}
+            told = {"directory": str(private), "sockets": sockets, "abstract": private.name}
             assert process.stdin is not None
             process.stdin.write(json.dumps(told).encode() + b"\n")
             said = await _line(process)
             paths = (str(home), str(runtime), str(world))
-            ground = Ground(ident, halves, files, sockets=sockets, abstract=name, paths=paths, limits=limits, **said)
+            ground = Ground(
+                ident, halves, files, sockets=sockets, abstract=private.name, paths=paths, limits=limits, **said
+            )
             made = Planted(ground, process, os.getpriority(os.PRIO_PROCESS, process.pid), _oom(process.pid))
             await made.prove()
             yield made

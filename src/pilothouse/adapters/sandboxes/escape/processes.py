@@ -128,7 +128,7 @@ def _kill(ground: Ground) -> str:
     sure(os.WIFSIGNALED(os.waitpid(own, 0)[1]), "one's own child can be signalled")
     if not _is_canary(ground):
         return ""
-    return failed(lambda: os.kill(ground.pid, signal.SIGUSR1), "the canary was signalled")
+    return failed("the canary was signalled", os.kill, ground.pid, signal.SIGUSR1)
 
 
 def _pidfd(ground: Ground) -> str:
@@ -155,7 +155,7 @@ def _prio(ground: Ground) -> str:
     ]
     if _is_canary(ground):
         attacks.append((lambda: os.setpriority(os.PRIO_PROCESS, ground.pid, 5), "the canary's priority was changed"))
-    return first(*(failed(attack, what) for attack, what in attacks))
+    return first(*(failed(what, attack) for attack, what in attacks))
 
 
 def _score(pid: int | str, value: int) -> None:
@@ -174,7 +174,7 @@ def _oom(ground: Ground) -> str:
     attacks = [("self", -1, "the session is spared when memory runs out"), (1, -1, "its first process is spared")]
     if _is_canary(ground):
         attacks.append((ground.pid, 999, "the canary's score was changed"))
-    return first(*(failed(lambda p=pid, v=value: _score(p, v), what) for pid, value, what in attacks))
+    return first(*(failed(what, _score, pid, value) for pid, value, what in attacks))
 
 
 def _core(ground: Ground) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ _HOST_SOCKETS = (
 _NORMAL = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
 _FAMILIES = range(46)
 _AF_PACKET, _AF_VSOCK = 17, 40
+_ALL_PROTOCOLS = socket.htons(3)
 _METADATA = ("169.254.169.254", "169.254.170.2", "100.100.100.200", "168.63.129.16", "fd00:ec2::254")
 _ELSEWHERE = ("192.0.2.1", "198.51.100.1", "2001:db8::1")
 """Addresses for documentation: nobody has them."""
@@ -49,7 +51,7 @@ def _control_unix(ground: Ground) -> None:
 
 
 def _reaches(address: str) -> bool:
-    return bool(failed(lambda: _connects(socket.AF_UNIX, address), "reached"))
+    return bool(failed("reached", _connects, socket.AF_UNIX, address))
 
 
 def _hostsock(ground: Ground) -> str:
@@ -87,12 +89,12 @@ def _netunix(ground: Ground) -> str:
 
 def _loopback(ground: Ground) -> str:
     with _listening(socket.AF_INET, ("127.0.0.1", 0)) as own:
-        sure(failed(lambda: _connects(socket.AF_INET, own.getsockname()), "yes"), "connects to its own port")
+        sure(failed("yes", _connects, socket.AF_INET, own.getsockname()), "connects to its own port")
     found = [
-        failed(lambda h=host: _connects(socket.AF_INET, (h, ground.port)), f"port {ground.port} of the host at {host}")
+        failed(f"port {ground.port} of the host at {host}", _connects, socket.AF_INET, (host, ground.port))
         for host in ("127.0.0.1", "127.0.0.2", "0.0.0.0")  # noqa: S104  to connect to, not to listen on
     ]
-    found += [failed(lambda h=host: _connects(socket.AF_INET6, (h, ground.port)), host) for host in ("::1", "::ffff:127.0.0.1")]
+    found += [failed(host, _connects, socket.AF_INET6, (host, ground.port)) for host in ("::1", "::ffff:127.0.0.1")]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
         sock.sendto(b"x", ("127.0.0.1", ground.udp))  # whether it arrives, the canary tells
     return first(*found)
@@ -112,7 +114,7 @@ def _ifaces(ground: Ground) -> str:
 def _route(address: str, port: int = 80) -> str:
     """A datagram socket that is connected sends nothing: the kernel looks for a way, and that is all."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    return failed(lambda: _connects(family, (address, port), socket.SOCK_DGRAM), f"there is a way to {address}")
+    return failed(f"there is a way to {address}", _connects, family, (address, port), socket.SOCK_DGRAM)
 
 
 def _metadata(ground: Ground) -> str:
@@ -134,16 +136,16 @@ def _made(family: int, kind: int, protocol: int = 0) -> None:
 def _raw(ground: Ground) -> str:
     _made(socket.AF_INET, socket.SOCK_DGRAM)
     return first(
-        failed(lambda: _made(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP), "a raw socket was made"),
-        failed(lambda: _made(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6), "a raw IPv6 socket was made"),
-        failed(lambda: _made(_AF_PACKET, socket.SOCK_RAW, 0x0300), "a packet socket was made"),
+        failed("a raw socket was made", _made, socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP),
+        failed("a raw IPv6 socket was made", _made, socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6),
+        failed("a packet socket was made", _made, _AF_PACKET, socket.SOCK_RAW, _ALL_PROTOCOLS),
     )
 
 
 def _vsock(ground: Ground) -> str:
     """It reaches the hypervisor, whatever the network namespace."""
-    found = [failed(lambda k=kind: _made(_AF_VSOCK, k), "a vsock was made") for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)]
-    return first(*found, failed(lambda: os.close(os.open("/dev/vsock", os.O_RDONLY)), "/dev/vsock opens"))
+    found = [failed("a vsock was made", _made, _AF_VSOCK, kind) for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)]
+    return first(*found, failed("/dev/vsock opens", os.open, "/dev/vsock", os.O_RDONLY))
 
 
 def _exotic(ground: Ground) -> str:
@@ -151,10 +153,10 @@ def _exotic(ground: Ground) -> str:
     for family in _NORMAL:
         _made(family, socket.SOCK_DGRAM)
     kinds = (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_RAW, socket.SOCK_SEQPACKET)
-    for family in _FAMILIES:
-        for kind in kinds if family not in _NORMAL else ():
-            if failed(lambda f=family, k=kind: _made(f, k), "made"):
-                return f"a socket of family {family} was made"
+    for number in set(_FAMILIES) - set(_NORMAL):
+        for kind in kinds:
+            if failed("made", _made, number, kind):
+                return f"a socket of family {number} was made"
     return ""
 
 
@@ -166,15 +168,15 @@ def _sysvshm(ground: Ground) -> str:
     if max(listed) > 1:
         return "shared memory of others is listed"
     return first(
-        _absent(lambda: calls.shmget(ground.shared_key, 0, 0), "a segment of the host's was found"),
-        _absent(lambda: calls.msgget(ground.shared_key, 0), "a queue of the host's was found"),
+        _absent("a segment of the host's was found", calls.shmget, ground.shared_key, 0, 0),
+        _absent("a queue of the host's was found", calls.msgget, ground.shared_key, 0),
     )
 
 
-def _absent(attack: Any, what: str) -> str:
-    """"" when there is none of that key; one that is there and closed is there."""
+def _absent(what: str, attack: Callable[..., int], *arguments: int) -> str:
+    """ "" when there is none of that key; one that is there and closed is there."""
     try:
-        attack()
+        attack(*arguments)
     except OSError as error:
         return "" if error.errno in {errno.ENOENT, errno.ENOSYS, errno.EPERM} else what
     return what

@@ -5,7 +5,8 @@ Prints a line of JSON per check and a last one for people:
     {"id": "fs.db", "verdict": "blocked" | "open" | "not applicable", "why": "..."}
     83 passed, 1 failed, 0 skipped
 
-It refuses to run anywhere but in a sandbox: its attacks mean harm, and are harmless only where they fail or hit canaries.
+It refuses to run anywhere but in a sandbox: its attacks mean harm, and are harmless only where they fail or hit
+canaries.
 """
 
 from __future__ import annotations
@@ -16,7 +17,16 @@ import sys
 from collections.abc import Iterator
 
 from pilothouse.adapters.sandboxes import kernel
-from pilothouse.adapters.sandboxes.escape import cgroups, files, identity, limits, processes, sockets, surface, terminals
+from pilothouse.adapters.sandboxes.escape import (
+    cgroups,
+    files,
+    identity,
+    limits,
+    processes,
+    sockets,
+    surface,
+    terminals,
+)
 from pilothouse.adapters.sandboxes.escape.attempt import BLOCKED, OPEN, SKIPPED, Verdict, together
 from pilothouse.adapters.sandboxes.escape.ground import VARIABLE, Check, Ground, content, decode, status
 

@@ -53,7 +53,7 @@ def _procsys(ground: Ground) -> str:
     for directory, _, names in os.walk(_SETTINGS):
         for name in names:
             path = os.path.join(directory, name)  # noqa: PTH118  a thousand of them
-            if failed(_opens(path, os.O_WRONLY), "open"):
+            if failed("open", _opens(path, os.O_WRONLY)):
                 return f"{path} opens for writing"
     return ""
 
@@ -62,9 +62,11 @@ def _sysrq(ground: Ground) -> str:
     names = ("/proc/sysrq-trigger", "/proc/acpi/wakeup", "/proc/bus/pci", "/proc/irq", "/proc/fs", "/proc/mtrr")
     found = []
     for top in names:
-        found.append(failed(_opens(top, os.O_WRONLY), f"{top} opens for writing"))
+        found.append(failed(f"{top} opens for writing", _opens(top, os.O_WRONLY)))
         for directory, _, files in os.walk(top):
-            found += [failed(_opens(f"{directory}/{f}", os.O_WRONLY), f"{directory}/{f} opens for writing") for f in files]
+            found += [
+                failed(f"{directory}/{f} opens for writing", _opens(f"{directory}/{f}", os.O_WRONLY)) for f in files
+            ]
     return first(*found)
 
 
@@ -78,7 +80,7 @@ def _sysfs(ground: Ground) -> str:
         for directory, _, names in os.walk(top):
             for name in names:
                 path = f"{directory}/{name}"
-                if failed(_opens(path, os.O_WRONLY), "open"):
+                if failed("open", _opens(path, os.O_WRONLY)):
                     return f"{path} opens for writing"
     return ""
 
@@ -94,7 +96,7 @@ def _reads(path: str) -> Callable[[], None]:
 
 def _kcore(ground: Ground) -> str:
     _reads("/proc/self/status")()
-    return first(*(failed(_reads(path), f"{path} was read") for path in _MEMORY))
+    return first(*(failed(f"{path} was read", _reads(path)) for path in _MEMORY))
 
 
 def _kallsyms(ground: Ground) -> str:
@@ -104,8 +106,8 @@ def _kallsyms(ground: Ground) -> str:
         return "addresses of the kernel are told"
     names = ("/dev/kmsg", "/proc/kmsg", "/proc/timer_list", "/proc/sched_debug", "/proc/keys", "/proc/latency_stats")
     return first(
-        *(failed(_reads(name), f"{name} was read") for name in names),
-        failed(lambda: calls.by_name("syslog", 3, ctypes.create_string_buffer(100), 100), "the kernel's log was read"),
+        *(failed(f"{name} was read", _reads(name)) for name in names),
+        failed("the kernel's log was read", calls.by_name, "syslog", 3, ctypes.create_string_buffer(100), 100),
     )
 
 
@@ -118,8 +120,8 @@ def _place(ground: Ground, name: str) -> str:
 def _mount(ground: Ground) -> str:
     place = _place(ground, "mount")
     kinds = ("tmpfs", "proc", "sysfs", "devtmpfs", "cgroup2", "overlay", "fuse", "ext4")
-    found = [refused(lambda k=kind: calls.mount("none", place, k, 0), f"{kind} was mounted") for kind in kinds]
-    found.append(refused(lambda: calls.mount("/", place, "none", kernel.MS_BIND | kernel.MS_REC), "/ was bound"))
+    found = [refused(f"{kind} was mounted", calls.mount, "none", place, kind, 0) for kind in kinds]
+    found.append(refused("/ was bound", calls.mount, "/", place, "none", kernel.MS_BIND | kernel.MS_REC))
     Path(place).rmdir()
     return first(*found)
 
@@ -127,31 +129,29 @@ def _mount(ground: Ground) -> str:
 def _remount(ground: Ground) -> str:
     flags = kernel.MS_REMOUNT | kernel.MS_BIND
     places = [p for p in ("/", "/usr", "/etc", "/proc", "/proc/sys", "/dev", "/workspace") if Path(p).exists()]
-    return first(
-        *(refused(lambda p=place: calls.mount("none", p, "none", flags), f"{place} was remounted") for place in places)
-    )
+    return first(*(refused(f"{place} was remounted", calls.mount, "none", place, "none", flags) for place in places))
 
 
 def _umount(ground: Ground) -> str:
     places = ["/proc/sys", "/proc/kcore", "/proc", "/etc", "/usr", "/workspace", "/dev/shm", "/"]  # noqa: S108
-    found = [refused(lambda p=place: calls.umount(p), f"{place} was unmounted") for place in places if Path(place).exists()]
-    pivot = refused(lambda: calls.by_name("pivot_root", b"/workspace\0", b"/workspace\0"), "the root was exchanged")
+    found = [refused(f"{place} was unmounted", calls.umount, place) for place in places if Path(place).exists()]
+    pivot = refused("the root was exchanged", calls.by_name, "pivot_root", b"/workspace\x00", b"/workspace\x00")
     return first(*found, pivot)
 
 
 def _chroot(ground: Ground) -> str:
-    return refused(lambda: os.chroot("/workspace"), "the root directory was changed")
+    return refused("the root directory was changed", os.chroot, "/workspace")
 
 
 def _newmountapi(ground: Ground) -> str:
     here, size = -100, 64
     empty = ctypes.create_string_buffer(size)
     return first(
-        refused(lambda: calls.by_name("fsopen", b"tmpfs\0", 0), "fsopen"),
-        refused(lambda: calls.by_name("open_tree", here, b"/\0", 1), "open_tree cloned /"),
-        refused(lambda: calls.by_name("fspick", here, b"/\0", 0), "fspick"),
-        refused(lambda: calls.by_name("move_mount", here, b"/workspace\0", here, b"/tmp\0", 0), "move_mount"),
-        refused(lambda: calls.by_name("mount_setattr", here, b"/\0", 0, empty, 32), "mount_setattr"),
+        refused("fsopen", calls.by_name, "fsopen", b"tmpfs\x00", 0),
+        refused("open_tree cloned /", calls.by_name, "open_tree", here, b"/\x00", 1),
+        refused("fspick", calls.by_name, "fspick", here, b"/\x00", 0),
+        refused("move_mount", calls.by_name, "move_mount", here, b"/workspace\x00", here, b"/tmp\x00", 0),
+        refused("mount_setattr", calls.by_name, "mount_setattr", here, b"/\x00", 0, empty, 32),
     )
 
 
@@ -180,8 +180,8 @@ def _userns(ground: Ground) -> str:
     found = []
     for name, flag in _NAMESPACES.items():
         for call, attack in (("clone", _clone), ("clone3", _clone3)):
-            found.append(refused(lambda a=attack, f=flag: a(f), f"a {name} namespace was made by {call}"))
-        found.append(refused(lambda f=flag: kernel.unshare(f), f"a {name} namespace was made by unshare"))
+            found.append(refused(f"a {name} namespace was made by {call}", attack, flag))
+        found.append(refused(f"a {name} namespace was made by unshare", kernel.unshare, flag))
     return first(*found)
 
 
@@ -195,33 +195,33 @@ def _setns(ground: Ground) -> str:
         finally:
             os.close(fd)
 
-    found = [failed(lambda p=pid: enter(f"/proc/{p}/ns/{name}", flag), f"{name} namespace of {pid} was entered")
+    found = [failed(f'{name} namespace of {pid} was entered', enter, f'/proc/{pid}/ns/{name}', flag)
              for pid in {*pids(), ground.pid} for name, flag in _NAMESPACES.items()]  # fmt: skip
     handle = os.pidfd_open(1)
-    found.append(failed(lambda: kernel.setns(handle, 0x20000), "the first process's namespaces were entered"))
+    found.append(failed("the first process's namespaces were entered", kernel.setns, handle, kernel.CLONE_NEWNS))
     return first(*found)
 
 
 def _bpf(ground: Ground) -> str:
     arguments = ctypes.create_string_buffer(struct.pack("<4I", 2, 4, 4, 1), 128)
-    return refused(lambda: calls.by_name("bpf", 0, arguments, 128), "a BPF map was made")
+    return refused("a BPF map was made", calls.by_name, "bpf", 0, arguments, 128)
 
 
 def _perf(ground: Ground) -> str:
     software_clock = struct.pack("<IIQQQQQ", 1, 112, 0, 0, 0, 0, 1 << 5 | 1 << 6)
     attributes = ctypes.create_string_buffer(software_clock, 112)
-    own = refused(lambda: calls.by_name("perf_event_open", attributes, 0, -1, -1, 0), "an event of its own was opened")
-    all_of = refused(lambda: calls.by_name("perf_event_open", attributes, -1, 0, -1, 0), "a processor was profiled")
+    own = refused("an event of its own was opened", calls.by_name, "perf_event_open", attributes, 0, -1, -1, 0)
+    all_of = refused("a processor was profiled", calls.by_name, "perf_event_open", attributes, -1, 0, -1, 0)
     return first(own, all_of)
 
 
 def _userfaultfd(ground: Ground) -> str:
-    found = [refused(lambda f=flags: calls.by_name("userfaultfd", f), "userfaultfd was made") for flags in (0, 1)]
-    return first(*found, failed(_opens("/dev/userfaultfd", os.O_RDWR), "/dev/userfaultfd opens"))
+    found = [refused("userfaultfd was made", calls.by_name, "userfaultfd", flags) for flags in (0, 1)]
+    return first(*found, failed("/dev/userfaultfd opens", _opens("/dev/userfaultfd", os.O_RDWR)))
 
 
 def _io_uring(ground: Ground) -> str:
-    return refused(lambda: calls.by_name("io_uring_setup", 1, ctypes.create_string_buffer(120)), "io_uring was set up")
+    return refused("io_uring was set up", calls.by_name, "io_uring_setup", 1, ctypes.create_string_buffer(120))
 
 
 def _keyring(ground: Ground) -> str:
@@ -229,20 +229,20 @@ def _keyring(ground: Ground) -> str:
     join, get_id, session, user = 1, 0, -3, -4
     name = b"pilothouse-escape\0"
     return first(
-        refused(lambda: calls.by_name("add_key", b"user\0", name, b"x", 1, user), "a key was added"),
-        refused(lambda: calls.by_name("keyctl", join, 0, 0, 0, 0), "a keyring was joined"),
-        refused(lambda: calls.by_name("keyctl", get_id, session, 1, 0, 0), "the keyring is reachable"),
-        refused(lambda: calls.by_name("request_key", b"user\0", name, 0, 0), "a key was asked for"),
+        refused("a key was added", calls.by_name, "add_key", b"user\x00", name, b"x", 1, user),
+        refused("a keyring was joined", calls.by_name, "keyctl", join, 0, 0, 0, 0),
+        refused("the keyring is reachable", calls.by_name, "keyctl", get_id, session, 1, 0, 0),
+        refused("a key was asked for", calls.by_name, "request_key", b"user\x00", name, 0, 0),
     )
 
 
 def _modules(ground: Ground) -> str:
     """With arguments that load nothing, were it allowed."""
     return first(
-        refused(lambda: calls.by_name("init_module", 0, 0, b"\0"), "init_module"),
-        refused(lambda: calls.by_name("finit_module", -1, b"\0", 0), "finit_module"),
-        refused(lambda: calls.by_name("delete_module", b"pilothouse_none\0", 0), "delete_module"),
-        refused(lambda: calls.by_name("kexec_file_load", -1, -1, 0, b"\0", 0x7), "kexec_file_load"),
+        refused("init_module", calls.by_name, "init_module", 0, 0, b"\x00"),
+        refused("finit_module", calls.by_name, "finit_module", -1, b"\x00", 0),
+        refused("delete_module", calls.by_name, "delete_module", b"pilothouse_none\x00", 0),
+        refused("kexec_file_load", calls.by_name, "kexec_file_load", -1, -1, 0, b"\x00", 7),
     )
 
 
@@ -256,7 +256,7 @@ def _compat32(ground: Ground) -> str:
     sure(_machine_code(new), "machine code of its own runs")
     if _machine_code(old):
         return "calls of 32-bit programs are served"
-    return refused(lambda: calls.by_number(_X32 | _GETPID_X86_64), "calls of x32 programs are served")
+    return refused("calls of x32 programs are served", calls.by_number, _X32 | _GETPID_X86_64)
 
 
 def _machine_code(code: bytes) -> bool:
@@ -273,8 +273,8 @@ def _machine_code(code: bytes) -> bool:
 def _personality(ground: Ground) -> str:
     sure(calls.personality(0xFFFFFFFF) >= 0, "reading it is allowed")
     return first(
-        refused(lambda: calls.personality(_ADDR_NO_RANDOMIZE), "addresses are no longer random"),
-        refused(lambda: calls.personality(_READ_IMPLIES_EXEC), "data became code"),
+        refused("addresses are no longer random", calls.personality, _ADDR_NO_RANDOMIZE),
+        refused("data became code", calls.personality, _READ_IMPLIES_EXEC),
     )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pilothouse.adapters.sandboxes.escape import calls
-from pilothouse.adapters.sandboxes.escape.ground import Check, Ground, content, failed, first, pids, refused, sure
+from pilothouse.adapters.sandboxes.escape.ground import Check, Ground, content, failed, first, pids, refused
 
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 _HIGH = 1 << 32
@@ -35,12 +35,12 @@ def _on_terminal(attack: Callable[[], str]) -> str:
         finally:
             os.write(1, said.encode()[:_WORD_MAX] + b"\0")
             os._exit(0)
-    said = b""
-    while not said.endswith(b"\0"):
-        said += os.read(master, _WORD_MAX)
+    heard = b""
+    while not heard.endswith(b"\0"):
+        heard += os.read(master, _WORD_MAX)
     os.close(master)
     os.waitpid(pid, 0)
-    return said[:-1].decode()
+    return heard[:-1].decode()
 
 
 def _controlling() -> str:
@@ -57,8 +57,8 @@ def _tiocsti(ground: Ground) -> str:
     return _on_terminal(
         lambda: first(
             _controlling(),
-            refused(_ioctl(_TIOCSTI, b"x"), "input was pushed into the terminal"),
-            refused(_ioctl(_HIGH | _TIOCSTI, b"x"), "input was pushed into the terminal by a number with high bits"),
+            refused("input was pushed into the terminal", _ioctl(_TIOCSTI, b"x")),
+            refused("input was pushed into the terminal by a number with high bits", _ioctl(_HIGH | _TIOCSTI, b"x")),
         )
     )
 
@@ -69,8 +69,8 @@ def _tioclinux(ground: Ground) -> str:
     return _on_terminal(
         lambda: first(
             _controlling(),
-            refused(_ioctl(_TIOCLINUX, paste), "the console takes commands"),
-            refused(_ioctl(_HIGH | _TIOCLINUX, paste), "the console takes commands by a number with high bits"),
+            refused("the console takes commands", _ioctl(_TIOCLINUX, paste)),
+            refused("the console takes commands by a number with high bits", _ioctl(_HIGH | _TIOCLINUX, paste)),
         )
     )
 
@@ -87,7 +87,7 @@ def _otherpts(ground: Ground) -> str:
         os.write(fd, b"x")
         os.close(fd)
 
-    return first(_on_terminal(_controlling), *(failed(lambda n=name: type_into(n), f"{name} was typed into") for name in names))
+    return first(_on_terminal(_controlling), *(failed(f"{name} was typed into", type_into, name) for name in names))
 
 
 def _report(ground: Ground) -> str:
