@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pilothouse import config
+from pilothouse.core import sizes
 
 PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
 BEGIN = "<!-- settings: scripts/configuration.py -->\n"
@@ -38,6 +39,8 @@ def default(f: dataclasses.Field[Any]) -> str:
         return ""
     if isinstance(value, tuple):
         return ", ".join(code(v) for v in value)
+    if str(f.type).startswith("Size"):
+        return code(sizes.text(value))
     if isinstance(value, bool):
         return code(str(value).lower())
     return code(str(value))

@@ -16,9 +16,11 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from pilothouse.adapters.sandboxes.layout import LayoutError, private
+from pilothouse.core import sizes
+from pilothouse.core.limits import GIB, KINDS, Caps
 
 PORT = 8420
 YEAR_S = 366 * 86_400
@@ -50,6 +52,17 @@ def _setting(
 ) -> Any:
     meta = {"doc": doc, "key": key, "env": env, "choices": choices, "low": low, "high": high, "secret": secret}
     return field(default=default, metadata=meta)
+
+
+Size: TypeAlias = int
+"""Bytes; people write `512M`, `2G`."""
+
+
+def _limit(name: str, doc: str, *, unset: bool = False) -> Any:
+    kind = KINDS[name]
+    default = None if unset else int(Caps().given(name))
+    key, env = f"limits.{name}", f"PILOTHOUSE_LIMITS_{name.upper()}"
+    return _setting(default, doc, key=key, env=env, low=kind.low, high=kind.high)
 
 
 @dataclass(frozen=True)
@@ -156,6 +169,23 @@ class Config:
         env="PILOTHOUSE_EGRESS_DOMAINS",
     )
 
+    limits_memory: Size | None = _limit(
+        "memory", "Memory of a session, /tmp and /dev/shm in it. Unset: 4G, or half of the machine's.", unset=True
+    )
+    limits_processes: int = _limit("processes", "Processes and threads of a session.")
+    limits_cpu: float | None = _limit("cpu", "Processors a session may keep busy, such as 1.5. Unset: all.", unset=True)
+    limits_disk: Size = _limit("disk", "Workspace and home of a session together; taken as it is filled.")
+    limits_files: int = _limit("files", "Files and directories on a session's disk.")
+    limits_tmp: Size = _limit("tmp", "Size of /tmp in a session.")
+    limits_shm: Size = _limit("shm", "Size of /dev/shm in a session.")
+    limits_run: Size = _limit("run", "Size of /run in a session.")
+    limits_image: bool = _setting(
+        True,
+        "A disk of its own (an ext4 image) for each new session where the host can; off: a plain directory.",
+        key="limits.image",
+        env="PILOTHOUSE_LIMITS_IMAGE",
+    )
+
     agent: str = _setting(
         "claude",
         "Agent of a session that names none.",
@@ -257,6 +287,21 @@ class Config:
     @property
     def database(self) -> Path:
         return self.home / "log.sqlite"
+
+    @property
+    def caps(self) -> Caps:
+        """What a session may use that asks for nothing else, and at most."""
+        half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+        return Caps(
+            memory=self.limits_memory or min(4 * GIB, half),
+            processes=self.limits_processes,
+            cpu=self.limits_cpu or float(os.cpu_count() or 1),
+            disk=self.limits_disk,
+            files=self.limits_files,
+            tmp=self.limits_tmp,
+            shm=self.limits_shm,
+            run=self.limits_run,
+        )
 
     @property
     def tls(self) -> bool:
@@ -382,7 +427,9 @@ def _typed(f: dataclasses.Field[Any], value: Any, where: str) -> Any:
             if not isinstance(value, bool):
                 raise ValueError("true or false")
             return value
-        if kind == "int":
+        if kind.startswith("Size") and text is not None:
+            return sizes.parse(text)
+        if kind == "int" or kind.startswith("Size"):
             if isinstance(value, bool | float):
                 raise ValueError("a whole number")
             return int(value)
@@ -401,6 +448,8 @@ def _typed(f: dataclasses.Field[Any], value: Any, where: str) -> Any:
 def _expected(kind: str, error: Exception) -> str:
     if kind == "int":
         return "a whole number"
+    if kind.startswith("Size"):
+        return "a size such as 512M or 2G"
     return "a number" if kind.startswith("float") else str(error)
 
 

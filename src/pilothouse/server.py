@@ -47,6 +47,7 @@ from pilothouse.core.ids import SessionId
 from pilothouse.engine.clock import SystemClock
 from pilothouse.engine.identity import Identity
 from pilothouse.engine.kit import Kit, Limits, Note
+from pilothouse.engine.limits import LimitIntake
 from pilothouse.engine.log import Log
 from pilothouse.engine.ports import Budget, EventStore, ModelState, Put, StoreFailed
 from pilothouse.engine.rules import Rules
@@ -214,6 +215,7 @@ async def _platform(
         session_max_cost_usd=settings.session_max_cost_usd,
         permission_mode=settings.permission_mode,
         agent=settings.agent,
+        caps=settings.caps,
         fold_after_s=settings.fold_after_s,
         retention_events=settings.retention_events,
     )
@@ -245,11 +247,9 @@ async def _platform(
     identity.on_revoke += [hub.revoked, platform.streams.revoked]
     await sessions.start()
     stack.push_async_callback(sessions.close)
-    usage, upkeep = UsageIntake(kit, sessions), Upkeep(kit)
-    usage.start()
-    upkeep.start()
-    stack.push_async_callback(usage.close)
-    stack.push_async_callback(upkeep.close)
+    for chore in (UsageIntake(kit, sessions), Upkeep(kit), LimitIntake(kit, sessions)):
+        chore.start()
+        stack.push_async_callback(chore.close)
     if not probe.usable:
         note.error("no_isolation", summary=probe.summary)
     if probe.usable and probe.isolation == "none":
@@ -270,7 +270,13 @@ async def _sandboxes(settings: Config, models: LocalProxy, start: Start | None) 
 
     made = Host if settings.sandbox == "host" else Bubblewrap
     return await made.connect_keeper(
-        settings.home, settings.runtime, git_schemes=settings.git_schemes, admit=admit, start=start
+        settings.home,
+        settings.runtime,
+        git_schemes=settings.git_schemes,
+        admit=admit,
+        start=start,
+        caps=settings.caps,
+        image=settings.limits_image,
     )
 
 

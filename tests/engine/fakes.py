@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 import msgspec
 
 from pilothouse.core import events as ev
-from pilothouse.core import link
+from pilothouse.core import limits, link
 from pilothouse.core.errors import Unavailable
 from pilothouse.core.ids import JobId, SessionId
+from pilothouse.core.limits import Caps, State
 from pilothouse.engine.ports import (
     Budget,
     Files,
+    LimitHit,
     ModelState,
     Probe,
     SandboxSpec,
@@ -160,6 +162,7 @@ class FakeSandboxes:
         self.started: list[SessionId] = []
         self.deleted: list[SessionId] = []
         self.refuse: Exception | None = None
+        self.hit: asyncio.Queue[LimitHit] = asyncio.Queue()
 
     async def probe(self) -> Probe:
         return Probe("none", True, "A fake.")
@@ -195,6 +198,13 @@ class FakeSandboxes:
 
     def files(self, session: SessionId) -> Files:
         raise NotImplementedError
+
+    async def limits(self, session: SessionId, asked: Mapping[str, float]) -> Sequence[State]:
+        return limits.planned(Caps().changed(asked), {})
+
+    async def hits(self) -> AsyncIterator[LimitHit]:
+        while True:
+            yield await self.hit.get()
 
     async def stop(self, session: SessionId) -> None:
         self.die(session, "stopped")

@@ -14,6 +14,7 @@ import click
 
 from pilothouse.cli.errors import Refused
 from pilothouse.cli.text import plain
+from pilothouse.core import sizes
 from pilothouse.core.chat import PROMPT_MAX
 from pilothouse.core.ids import is_segment, is_uuid
 
@@ -53,6 +54,16 @@ class _Positive(click.ParamType[float]):
         return number
 
 
+class _Size(click.ParamType[int]):
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return sizes.parse(str(value))
+        except ValueError as error:
+            self.fail(f"{value!r} is not {error}", param, ctx)
+
+
 class _Word(click.ParamType[str]):
     name = "text"
 
@@ -66,12 +77,16 @@ WORD = _Word()
 UUID = _Uuid()
 ANY_ID = _AnyId()
 POSITIVE = _Positive()
+SIZE = _Size()
 
 
 _FIELDS = {
     "agent": "--agent",
     "allowedTools": "--allowed-tools",
     "maxCostUsd": "--max-cost",
+    "limits.cpu": "--cpu",
+    "limits.disk": "--disk",
+    "limits.memory": "--memory",
     "model": "--model",
     "permissionMode": "--permission-mode",
     "prompt": "PROMPT",
@@ -89,7 +104,7 @@ def named() -> Iterator[None]:
         yield
     except Refused as refusal:
         field, colon, what = refusal.message.partition(":")
-        option = _FIELDS.get(field.partition(".")[0])
+        option = _FIELDS.get(field) or _FIELDS.get(field.partition(".")[0])
         if refusal.status not in {400, 413} or not colon or option is None:
             raise
         raise click.UsageError(f"{option}: {plain(what.strip())}") from None

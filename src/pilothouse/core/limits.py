@@ -89,6 +89,11 @@ class State:
     """How often it was reached since the sandbox was started."""
 
 
+def planned(caps: Caps, enforced: Mapping[str, Enforced]) -> list[State]:
+    """Of a session that does not run."""
+    return [State(k.name, k.unit, caps.given(k.name), None, enforced.get(k.name, "none")) for k in KINDS.values()]
+
+
 def check(asked: Mapping[str, object], most: Caps | None = None) -> dict[str, float]:
     """The wishes as numbers. Raises BadRequest naming the limit."""
     found: dict[str, float] = {}

@@ -20,6 +20,8 @@ LIST_MAX = 500
 """Entries of a plan, commands, locations, files of one diff."""
 TEXT_MAX = 8 * 1024
 """Characters of a question, a reason, a path, a plan's entry, a command's name: what a person reads in one go."""
+SERVERS_CODES = ("limit_", "runner_protocol")
+"""How codes of `error` begin that are the server's own word: what it measured outside, no runner may claim."""
 DEPTH_MAX = 60
 """Levels of nested JSON: deeper is an attack on whoever walks it."""
 
@@ -33,6 +35,8 @@ def clean(event: RunnerEvent) -> RunnerEvent | Broken:
     changes: dict[str, Any] = {"session_id": "", "job_id": None, "at": "", "seq": 0, "truncated": None}
     if isinstance(event, ev.Stream | ev.Thinking):
         changes["from_"] = 0
+    if isinstance(event, ev.ErrorEvent) and event.code.startswith(SERVERS_CODES):
+        return Broken("ErrorEvent.code is one of the server's own")
     for name in _IDS:
         value = getattr(event, name, None)
         if value is not None and not ids.is_foreign(value):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from pilothouse.core.limits import Caps
 from pilothouse.engine.log import Log
 from pilothouse.engine.ports import Clock, EventStore, ModelProxy, Sandboxes
 
@@ -29,6 +30,8 @@ class Limits:
     """Sandboxes kept ready for new sessions."""
     permission_mode: str = "acceptEdits"
     agent: str = "claude"
+    caps: Caps = field(default_factory=Caps)
+    """What a session may use of the machine, at most unless an administrator says otherwise."""
     fold_after_s: float = 86_400.0
     retention_events: int = 200_000
 

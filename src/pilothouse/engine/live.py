@@ -135,7 +135,7 @@ class Live:
         """Opens sandbox, runner and link as needed. Raises Unavailable, BadRequest (source). `running`: there is a
         runner, and only the link to it is wanted; what is needed to open a sandbox may be missing by now."""
         ends = self.ends
-        spec = SandboxSpec(session=self.record.id, agent=self.record.agent, source=self.record.source)
+        spec = SandboxSpec(self.record.id, self.record.agent, self.record.source, limits=self.record.limits)
         try:
             async with asyncio.timeout(READY_S):
                 while True:

@@ -6,12 +6,13 @@ Every port has two implementations from the start: the real one and a fake that 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from pilothouse.core import events as ev
 from pilothouse.core.ids import JobId, SessionId
+from pilothouse.core.limits import State as LimitState
 
 # --- store ---------------------------------------------------------------------------------------------------------
 
@@ -150,6 +151,8 @@ class SandboxSpec:
     agent: str
     source: ev.Source | None = None
     env: dict[str, str] = field(default_factory=dict)
+    limits: Mapping[str, float] = field(default_factory=dict)
+    """Those that are not as configured (`core.limits`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +165,17 @@ class SandboxState:
     """How many runners have been started in it; grows with every restart."""
     exit: str = ""
     """Why it ended, when it did: "exit 1", "signal 9", "holder lost"."""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitHit:
+    """A session has reached a limit, as seen from outside of it. `n` counts from 1 per `source`."""
+
+    session: SessionId
+    source: str
+    n: int
+    name: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +254,15 @@ class Sandboxes(Protocol):
     async def state(self, session: SessionId) -> SandboxState: ...
 
     def files(self, session: SessionId) -> Files: ...
+
+    async def limits(self, session: SessionId, asked: Mapping[str, float]) -> Sequence[LimitState]:
+        """What the session may use, uses, and what holds it. `asked`: those of the session that are not as
+        configured."""
+        ...
+
+    def hits(self) -> AsyncIterator[LimitHit]:
+        """Of all sessions that run, for ever; some of them again after a restart. For one reader."""
+        ...
 
     async def stop(self, session: SessionId) -> None:
         """End its processes; workspace and conversation stay."""

@@ -42,6 +42,8 @@ class SessionRecord(Record, kw_only=True):
     agent_session_id: str = ""
     """The agent's own name for the conversation: with it a new runner goes on."""
     total_cost: float = 0.0
+    limits: dict[str, float] = {}
+    """Those that are not as configured."""
 
 
 class Kept(Record, kw_only=True):

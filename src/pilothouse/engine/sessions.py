@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pilothouse.core import events as ev
@@ -66,17 +66,18 @@ class Sessions:
         source: ev.Source | None = None,
         permission_mode: str | None = None,
         model: str | None = None,
+        limits: Mapping[str, float] | None = None,
     ) -> Session:
         """Raises BadRequest, Unavailable. Nothing is started yet. The same `once` (a caller's own word for this very
-        wish) gives the same session."""
+        wish) gives the same session. `limits` have been checked."""
         if not once:
-            return await self._create(owner, agent, title, source, permission_mode, model, [])
+            return await self._create(owner, agent, title, source, permission_mode, model, [], limits or {})
         key = f"new:{owner}:{once}"
         async with self._creating:
             known = await self.kit.store.get("resend", key)
             if known is not None:
                 return await self.get(known.decode(), owner)
-            return await self._create(owner, agent, title, source, permission_mode, model, [key])
+            return await self._create(owner, agent, title, source, permission_mode, model, [key], limits or {})
 
     async def _create(
         self,
@@ -87,6 +88,7 @@ class Sessions:
         permission_mode: str | None,
         model: str | None,
         resends: list[str],
+        limits: Mapping[str, float],
     ) -> Session:
         agent = self.kit.limits.agent if agent is None else agent
         if agent not in self.kit.agents:
@@ -100,7 +102,9 @@ class Sessions:
         now = records.stamp(self.kit.clock.now())
         title, model = check_title(title or ""), check_model(model or "")
         mode = policy.mode(self.kit.limits.permission_mode if permission_mode is None else permission_mode)
-        spare = self.spares.take(agent) if source is None else None  # the last thing that may be refused is past
+        spare = (
+            self.spares.take(agent) if source is None and not limits else None
+        )  # the last thing that may be refused is past
         record = SessionRecord(
             id=spare or SessionId(records.new_id()),
             owner=owner,
@@ -113,6 +117,7 @@ class Sessions:
             state="idle" if spare else "new",  # a spare's processes run already: somebody must stop them one day
             permission_mode=mode,
             model=model,
+            limits=dict(limits),
         )
         session = self._make(record)
         ops = [Put("resend", key, record.id.encode(), record.id) for key in resends]
@@ -149,6 +154,10 @@ class Sessions:
     def here(self, session_id: SessionId) -> Session | None:
         """The session if it is in memory: one that is not has nothing running and nothing open."""
         return self._here.get(session_id)
+
+    async def found(self, session_id: SessionId) -> Session | None:
+        """For the server itself, whoever's it is."""
+        return self._here.get(session_id) or await self._load(session_id)
 
     async def of_job(self, job_id: str, owner: str) -> tuple[Session, JobRecord]:
         doc = await self.kit.store.get("job", job_id) if is_uuid(job_id) else None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import TypeVar
 
 from starlette.responses import Response
 
-from pilothouse.core import access
+from pilothouse.core import access, limits
 from pilothouse.core import events as ev
 from pilothouse.core.errors import BadRequest, NotFound
 from pilothouse.core.ids import ApprovalId, QuestionId
@@ -62,7 +63,7 @@ async def me(call: Call) -> Response:
     who = call.principal
     model = await platform.kit.models.state()
     cookie = cookie_of(call.request.headers) if who.kind == "person" else None
-    limits = platform.kit.limits
+    settings = platform.kit.limits
     return wire.Reply(
         {
             "principal": {"kind": who.kind, "id": who.id, "name": who.name, "scopes": sorted(who.scopes)},
@@ -77,11 +78,11 @@ async def me(call: Call) -> Response:
                 "model": model.model,
                 "ready": model.ready and not platform.ready(),
                 "agents": [{"id": a, "label": AGENTS.get(a, a)} for a in platform.kit.agents],
-                "defaultAgent": limits.agent,
+                "defaultAgent": settings.agent,
                 "permissionModes": ["acceptEdits", "manual", "acceptAll", "plan", "dontAsk"],
-                "defaultPermissionMode": limits.permission_mode,
-                "promptMax": limits.prompt_max,
-                "approvalTimeoutS": limits.approval_timeout_s,
+                "defaultPermissionMode": settings.permission_mode,
+                "promptMax": settings.prompt_max,
+                "approvalTimeoutS": settings.approval_timeout_s,
             },
         }
     )
@@ -132,10 +133,13 @@ class NewSession(wire.Body):
     source: ev.Source | None = None
     permission_mode: str | None = None
     model: str | None = None
+    limits: dict[str, float] | None = None
 
 
 async def make_session(call: Call) -> Response:
     given = await wire.body(call.request, NewSession)
+    most = None if "admin" in call.principal.scopes else call.platform.kit.limits.caps
+    asked = limits.check(given.limits or {}, most)
     made = await call.platform.sessions.create(
         owner=call.principal.account,
         agent=given.agent,
@@ -143,6 +147,7 @@ async def make_session(call: Call) -> Response:
         source=given.source,
         permission_mode=given.permission_mode,
         model=given.model,
+        limits=asked,
     )
     return wire.Reply(await views.session(call.platform.sessions, made.live.record), 201)
 
@@ -150,6 +155,12 @@ async def make_session(call: Call) -> Response:
 async def get_session(call: Call) -> Response:
     session = await call.session()
     return wire.Reply(await views.session(call.platform.sessions, session.live.record))
+
+
+async def session_limits(call: Call) -> Response:
+    record = (await call.session()).live.record
+    found = await call.platform.kit.sandboxes.limits(record.id, record.limits)
+    return wire.Reply({"limits": [dataclasses.asdict(state) for state in found]})
 
 
 class SessionChange(wire.Body):

@@ -53,6 +53,7 @@ TABLE: tuple[Entry, ...] = (
     _own("PATCH", "/api/sessions/{id}", "run", api.change_session),
     _own("DELETE", "/api/sessions/{id}", "admin", api.delete_session),
     _own("POST", "/api/sessions/{id}/stop", "run", api.stop_session),
+    _own("GET", "/api/sessions/{id}/limits", "read", api.session_limits),
     _own("GET", "/api/sessions/{id}/events", "read", work.session_events),
     _own("GET", "/api/sessions/{id}/texts/{digest}", "read", api.text),
     _own("POST", "/api/sessions/{id}/jobs", "run", work.make_job),

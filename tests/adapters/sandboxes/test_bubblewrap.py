@@ -18,6 +18,7 @@ from pilothouse.core.errors import BadRequest, Unavailable
 from pilothouse.core.events import Source
 from pilothouse.core.ids import SessionId
 from pilothouse.engine.ports import SandboxSpec
+from tests import disks
 from tests.adapters.sandboxes.conftest import processes, until
 
 
@@ -105,7 +106,7 @@ async def test_sessions_do_not_see_each_other_nor_the_host(sandboxes: Bubblewrap
         assert "No such file" in await sh(sandboxes, two, f"ls {path} 2>&1")
     assert "sleep" not in await sh(sandboxes, two, "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
     if os.geteuid() == 0:
-        owners = {(base / "h" / "sessions" / s / "workspace").stat().st_uid for s in (one, two)}
+        owners = {(disks.own(base / "h", base / "r", s) / "workspace").stat().st_uid for s in (one, two)}
         assert len(owners) == 2
         assert 0 not in owners
         status = Path(f"/proc/{await holder_pid(base, one)}/status").read_text()

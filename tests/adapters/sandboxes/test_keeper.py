@@ -16,6 +16,7 @@ from pilothouse.adapters.sandboxes.bubblewrap import Bubblewrap
 from pilothouse.core.errors import Unavailable
 from pilothouse.core.ids import SessionId
 from pilothouse.engine.ports import SandboxSpec
+from tests import disks
 
 HELLO = b'{"verb":"hello","proto":1}\n'
 
@@ -99,7 +100,7 @@ async def test_directories_and_sockets_are_private(sandboxes: Bubblewrap, base: 
     await sandboxes.open(SandboxSpec(session, "echo"))
     assert stat.S_IMODE((base / "r").stat().st_mode) == 0o700
     assert stat.S_IMODE((base / "h").stat().st_mode) == 0o700
-    assert stat.S_IMODE((base / "h" / "sessions" / session / "workspace").stat().st_mode) == 0o700
+    assert stat.S_IMODE((disks.own(base / "h", base / "r", session) / "workspace").stat().st_mode) == 0o700
     for name in ("keeper.sock", f"{session}.ctl", f"{session}.run"):
         assert stat.S_IMODE((base / "r" / name).stat().st_mode) == 0o600
 

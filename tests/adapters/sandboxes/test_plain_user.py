@@ -65,6 +65,23 @@ def test_an_ordinary_user_isolates_too(base: Path) -> None:
     assert len(told["answers"]) == probe.CHECKS
     assert not any(told["answers"].values()), told["answers"]
     assert (told["received"], told["exit"], told["left"]) == ("hello\n", "signal 9", [])
+    _limited(told)
+
+
+def _limited(told: dict[str, Any]) -> None:
+    assert "still here" in told["hog"]
+    assert "Killed" in told["hog"]
+    assert "fork" in told["bomb"]
+    assert "File size limit exceeded" in told["file"] or "File too large" in told["file"]
+    told_of = [notice["text"] for notice in told["hits"] if notice["name"] == "memory"]
+    assert told_of == ["The session reached its memory limit of 128 MiB: its holder ended a process in it."]
+    enforced = {row["name"]: row["enforced"] for row in told["limits"]}
+    assert enforced == told["status"]["enforced"]
+    assert (enforced["memory"], enforced["processes"], enforced["disk"]) == ("watchdog", "rlimit", "watchdog")
+    lacks = " ".join(told["status"]["lacks"])
+    assert "does not limit memory" in lacks
+    assert "Mend it: " in lacks
+    assert "no disk of their own" in lacks
 
 
 def test_the_number_of_checks_is_the_probes(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from dataclasses import replace
 
 from pilothouse.adapters.sandboxes import client, probe
 from pilothouse.adapters.sandboxes.kept import KeptSandboxes
@@ -50,4 +51,5 @@ class Bubblewrap(KeptSandboxes):
         finally:
             canary.unlink(missing_ok=True)
             await self.delete(session)
-        return probe.judged(answers if isinstance(answers, dict) else {})
+        found = probe.judged(answers if isinstance(answers, dict) else {})
+        return replace(found, findings=(*found.findings, *await self.lacks()))

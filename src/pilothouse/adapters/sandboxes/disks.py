@@ -26,18 +26,22 @@ IMAGE = "disk.img"
 REST_S = 60.0
 """Mounted this long after its last use: whoever reads a file often reads another."""
 _PATH = "/usr/sbin:/sbin:/usr/bin:/bin"
-_JOURNAL_MIB = 16
-"""Of a large disk; ext4's own choice would be a gigabyte."""
+_JOURNAL_MIB = 4
+"""ext4's own choice for a large disk would be a gigabyte."""
+_INODE = 256
 _BYTES_PER_FILE = 4096
 """Less than a block for each file cannot be used."""
+_TABLES = 512
+"""One byte in so many goes to bitmaps and group descriptors."""
 _FLAGS = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOATIME
 _OPTIONS = "noinit_itable,discard,errors=remount-ro"
 """The image stays sparse: tables are not filled beforehand, what is deleted goes back to the host."""
-_TRIAL_BYTES = 4 << 20
+_TRIAL_BYTES = 64 << 20
 
 
 def make(image: Path, size: int, files: int) -> None:
-    """A new file system in a sparse file. Raises OSError."""
+    """A new file system with room for `size` bytes in a sparse file. Raises OSError."""
+    files = min(files, size // _BYTES_PER_FILE)
     program = shutil.which("mkfs.ext4", path=_PATH)
     if program is None:
         raise OSError(errno.ENOENT, "mkfs.ext4 is not installed (apt-get install e2fsprogs)")
@@ -45,12 +49,12 @@ def make(image: Path, size: int, files: int) -> None:
     fresh.unlink(missing_ok=True)
     fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        os.ftruncate(fd, size)
+        os.ftruncate(fd, size + files * _INODE + (_JOURNAL_MIB << 20) + size // _TABLES)
     finally:
         os.close(fd)
-    words = ["-q", "-F", "-m", "0", "-N", str(min(files, size // _BYTES_PER_FILE)), "-O", "^resize_inode"]
+    words = ["-q", "-F", "-b", "4096", "-I", str(_INODE), "-m", "0", "-N", str(files), "-O", "^resize_inode"]
     words += ["-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard"]
-    words += ["-J", f"size={_JOURNAL_MIB}"] if size >= 16 * _JOURNAL_MIB << 20 else []
+    words += ["-J", f"size={_JOURNAL_MIB}"]
     done = subprocess.run(  # noqa: S603
         [program, *words, str(fresh)], env={"PATH": _PATH}, stdin=subprocess.DEVNULL, capture_output=True, check=False
     )

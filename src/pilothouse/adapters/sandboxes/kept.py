@@ -8,7 +8,7 @@ import os
 import pwd
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -17,10 +17,14 @@ from pilothouse.adapters.sandboxes import client, readers, sources, wire
 from pilothouse.adapters.sandboxes.files import WorkspaceFiles
 from pilothouse.adapters.sandboxes.layout import Layout
 from pilothouse.adapters.sandboxes.notes import Notes
+from pilothouse.adapters.sandboxes.watching import Watching
+from pilothouse.core import limits
 from pilothouse.core.errors import BadRequest, Unavailable
 from pilothouse.core.events import Source
 from pilothouse.core.ids import SessionId
-from pilothouse.engine.ports import Files, Probe, SandboxSpec, SandboxState, Wire
+from pilothouse.core.limits import Caps
+from pilothouse.core.limits import State as LimitState
+from pilothouse.engine.ports import Files, LimitHit, Probe, SandboxSpec, SandboxState, Wire
 
 CLONE_MAX_S = 600.0
 """A large repository over a slow line; then the words say so."""
@@ -61,6 +65,8 @@ class KeptSandboxes:
         git_schemes: tuple[str, ...] = ("https",),
         admit: Admit | None = None,
         start: client.Start | None = None,
+        caps: Caps | None = None,
+        image: bool = True,
     ) -> None:
         self._layout = Layout(home.absolute(), runtime.absolute())
         self._start: client.Start = start or partial(client.start, argv=tuple(argv))
@@ -68,6 +74,9 @@ class KeptSandboxes:
         self.admit = admit
         self._presence: asyncio.StreamWriter | None = None
         self._root = False
+        self._caps = caps or Caps()
+        self._image = image
+        self._watching = Watching(self._layout.control)
         self._notes = Notes(self._layout)
         self._readers = readers.Readers(self._desk)
 
@@ -81,9 +90,11 @@ class KeptSandboxes:
         argv: Sequence[str] = KEEPER,
         admit: Admit | None = None,
         start: client.Start | None = None,
+        caps: Caps | None = None,
+        image: bool = True,
     ) -> Self:
         """With a keeper that answers. Raises Unavailable."""
-        made = cls(home, runtime, argv, git_schemes=git_schemes, admit=admit, start=start)
+        made = cls(home, runtime, argv, git_schemes=git_schemes, admit=admit, start=start, caps=caps, image=image)
         await made._keeper({"verb": "status"})
         return made
 
@@ -110,7 +121,9 @@ class KeptSandboxes:
 
     async def open(self, spec: SandboxSpec) -> SandboxState:
         await self._usable()
-        return await self._open(spec)
+        opened = await self._open(spec)
+        self._watching.follow(spec.session)
+        return opened
 
     async def open_anyway(self, spec: SandboxSpec) -> SandboxState:
         """Whatever the probe says: for who wants to see what such a session could do."""
@@ -135,7 +148,8 @@ class KeptSandboxes:
     async def _open(self, spec: SandboxSpec) -> SandboxState:
         source, cloned = self._source(spec)
         request: dict[str, Any] = {"verb": "open", "session": spec.session, "sandbox": self.sandbox}
-        request |= {"agent": spec.agent, "env": spec.env}
+        request |= {"agent": spec.agent, "env": spec.env, "image": self._image}
+        request["limits"] = self._caps.changed(spec.limits).values()
         if source.dir is not None:
             source = Source(dir=str(self._directory(source.dir)))
             request["dir"] = source.dir
@@ -206,7 +220,11 @@ class KeptSandboxes:
 
     async def list(self) -> list[SandboxState]:
         found = [SessionId(name) for name in self._layout.found()]
-        return list(await asyncio.gather(*(self.state(session) for session in found)))
+        states = await asyncio.gather(*(self.state(session) for session in found))
+        for state in states:
+            if state.alive:
+                self._watching.follow(state.session)
+        return list(states)
 
     async def state(self, session: SessionId) -> SandboxState:
         path = self._layout.control(session)
@@ -214,6 +232,21 @@ class KeptSandboxes:
             return _state(session, await client.ask(path, {"verb": "state"}))
         except client.Away:
             return SandboxState(session, False, False, 0, "holder lost" if path.exists() else "")
+
+    async def limits(self, session: SessionId, asked: Mapping[str, float]) -> Sequence[LimitState]:
+        try:
+            said = (await client.ask(self._layout.control(session), {"verb": "limits"}))["limits"]
+        except (client.Away, Unavailable):  # it does not run: what would hold it
+            enforced = (await self._keeper({"verb": "status"}))["limits"]["enforced"]
+            return limits.planned(self._caps.changed(asked), enforced)
+        return [LimitState(**row) for row in said]
+
+    def hits(self) -> AsyncIterator[LimitHit]:
+        return self._watching.hits()
+
+    async def lacks(self) -> tuple[str, ...]:
+        """Which limits cannot be held here, and how that is mended."""
+        return tuple((await self._keeper({"verb": "status"}))["limits"]["lacks"])
 
     def files(self, session: SessionId) -> Files:
         return WorkspaceFiles(self._readers, session)
@@ -247,6 +280,7 @@ class KeptSandboxes:
 
     async def close(self) -> None:
         self._readers.close()
+        await self._watching.close()
         if self._presence is not None:
             self._presence.close()
             self._presence = None

@@ -90,6 +90,7 @@ class Meter:
         self._walk = None if bounds.image or not bounds.counted else walk.Walk(bounds.counted)
         self._measures = self._walk is not None or "memory" not in self._leaf.held
         self.next = time.monotonic() + WATCH_S
+        """When `tick` has something to do, 0 for never again."""
 
     def register(self, selector: selectors.BaseSelector) -> None:
         self._selector = selector
@@ -131,7 +132,7 @@ class Meter:
         self._wake.close()
         self._leaf.close()
         os.close(self._disk)
-        self.next = float("inf")
+        self.next = 0.0
 
     def _count(self, name: str, word: str, now: float) -> None:
         count = self._read(f"{name}.hits", word)
@@ -207,7 +208,9 @@ class Meter:
                 "max": self._held(kind.name),
                 "used": self._used(kind.name),
                 "enforced": enforced(kind.name, self._leaf.held, image=self._image, inside=self._inside),
-                "hits": self._hits[kind.name],
+                "hits": self._hits[kind.name]
+                if kind.name != "cpu"
+                else int(self._read("cpu.stat", "nr_throttled") or 0),
             }
             for kind in KINDS.values()
         ]
@@ -215,7 +218,9 @@ class Meter:
     def _held(self, name: str) -> float:
         if self._image and name in {"disk", "files"}:  # as it was made, not as it would be now
             status = os.fstatvfs(self._disk)
-            return status.f_blocks * status.f_frsize if name == "disk" else status.f_files
+            made = status.f_blocks * status.f_frsize if name == "disk" else status.f_files
+            wanted = self._caps.given(name)
+            return wanted if abs(made - wanted) < wanted * FULL else made  # whole blocks and groups
         return self._caps.given(name)
 
     def _used(self, name: str) -> float | None:
@@ -253,7 +258,11 @@ class Meter:
         fd = self._leaf.files.get(key)
         if fd is None:
             return None
-        for line in os.pread(fd, 16384, 0).decode().splitlines():
+        try:
+            said = os.pread(fd, 16384, 0).decode()
+        except OSError:  # the group is gone
+            return None
+        for line in said.splitlines():
             name, _, value = line.rpartition(" ")
             if name == word:
                 return float(value)

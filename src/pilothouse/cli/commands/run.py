@@ -43,6 +43,9 @@ class Order:
 @click.option("--timeout", type=options.POSITIVE, metavar="SECONDS", help="End the job after this time.")
 @click.option("--source", metavar="GIT_URL|DIR", help="What a new session's workspace starts from.")
 @click.option("--title", help="The title of a new session.")
+@click.option("--memory", type=options.SIZE, metavar="SIZE", help="Memory of a new session, such as 2G.")
+@click.option("--disk", type=options.SIZE, metavar="SIZE", help="Disk of a new session, such as 5G.")
+@click.option("--cpu", type=options.POSITIVE, metavar="N", help="Processors a new session may keep busy.")
 @click.option(
     "--files", type=click.Path(file_okay=False, path_type=Path), help="Download the workspace here at the end."
 )
@@ -65,14 +68,16 @@ def run(context: click.Context, /, prompt: str, **given: Any) -> None:
 
 def _order(prompt: str, given: dict[str, Any]) -> Order:
     making = {name: given[name] for name in ("agent", "title", "source")}
+    limits = {name: given[name] for name in ("memory", "disk", "cpu") if given[name] is not None}
     if given["session"]:
-        for name, value in making.items():
+        for name, value in (making | limits).items():
             if value is not None:
                 raise click.UsageError(f"--{name} is for a new session; it cannot go with --session.")
     if given["force"] and given["files"] is None:
         raise click.UsageError("--force goes with --files.")
     making["source"] = options.source(given["source"])
     making["permissionMode"] = given["permission_mode"]
+    making["limits"] = limits or None
     job = {
         "permissionMode": given["permission_mode"],
         "allowedTools": options.words("--allowed-tools", given["allowed_tools"]),

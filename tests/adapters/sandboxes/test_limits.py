@@ -1,0 +1,240 @@
+"""Limits held by the real kernel: a session that is too greedy is stopped and told, everybody else notices nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pilothouse.adapters.sandboxes import client, layout, loops, trees
+from pilothouse.adapters.sandboxes.bubblewrap import Bubblewrap
+from pilothouse.adapters.sandboxes.disks import IMAGE
+from pilothouse.core.errors import Unavailable
+from pilothouse.core.ids import SessionId
+from pilothouse.core.limits import GIB, MIB, Caps
+from pilothouse.engine.ports import LimitHit, Probe, SandboxSpec
+from tests import disks
+from tests.adapters.sandboxes.conftest import KEEPER, _end, until
+from tests.adapters.sandboxes.test_bubblewrap import holder_pid, keeper_pid
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has control groups of version 1 and disk images")
+
+CAPS = Caps(memory=GIB, disk=GIB)
+
+
+@pytest.fixture
+async def sandboxes(base: Path) -> AsyncIterator[Bubblewrap]:
+    made = await Bubblewrap.connect_keeper(base / "h", base / "r", argv=KEEPER, caps=CAPS)
+    made._found = Probe("namespaces", True, "")  # other tests probe
+    yield made
+    await _end(base, made)
+
+
+async def opened(sandboxes: Bubblewrap, **limits: float) -> SessionId:
+    session = SessionId(str(uuid.uuid4()))
+    await sandboxes.open(SandboxSpec(session, "echo", limits=limits))
+    return session
+
+
+async def sh(sandboxes: Bubblewrap, session: SessionId, script: str) -> str:
+    done = await sandboxes.run(session, ["bash", "-c", script], {}, 60)
+    return str(done["output"])
+
+
+async def hit(sandboxes: Bubblewrap, name: str) -> LimitHit:
+    async with asyncio.timeout(20):
+        async for found in sandboxes.hits():
+            if found.name == name:
+                return found
+    raise AssertionError
+
+
+async def state(sandboxes: Bubblewrap, session: SessionId, name: str) -> Any:
+    return next(row for row in await sandboxes.limits(session, {}) if row.name == name)
+
+
+def leaves(session: str) -> list[Path]:
+    """The session's control groups, wherever they are."""
+    return [Path(top) / name for top, names, _ in os.walk("/sys/fs/cgroup") for name in names if session in name]
+
+
+def devices(session: str) -> list[str]:
+    """The loop devices that hold the session's disk, also one that was deleted."""
+    files = Path("/sys/block").glob("loop*/loop/backing_file")
+    return [text for file in files if session in (text := _read(file))]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+HOG = "python3 -c 'x = b\"a\" * 400_000_000'; echo $?"
+
+
+async def test_memory(sandboxes: Bubblewrap) -> None:
+    greedy, other = await opened(sandboxes, memory=128 * MIB), await opened(sandboxes)
+    assert (await sh(sandboxes, greedy, HOG)).endswith("137\n")
+    told = await hit(sandboxes, "memory")
+    assert told.session == greedy
+    assert told.text == "The session reached its memory limit of 128 MiB: the kernel ended a process in it."
+    assert await sh(sandboxes, greedy, "echo goes on") == "goes on\n"
+    assert await sh(sandboxes, other, HOG) == "0\n"
+    await sh(sandboxes, greedy, "head -c 60M /dev/zero > /dev/shm/x; head -c 60M /dev/zero > /tmp/y")
+    found = await state(sandboxes, greedy, "memory")
+    assert (found.max, found.enforced) == (128 * MIB, "cgroup")
+    assert found.used > 100 * MIB  # what lies in /tmp is memory
+    assert found.hits >= 1
+    assert (await state(sandboxes, other, "memory")).hits == 0
+    assert (await state(sandboxes, greedy, "tmp")).used >= 60 * MIB
+
+
+async def test_processes(sandboxes: Bubblewrap) -> None:
+    greedy, other = await opened(sandboxes, processes=32), await opened(sandboxes, processes=32)
+    bomb = "for n in $(seq 20); do sleep 5 & done 2>/dev/null; echo started"
+    assert "started" in await sh(sandboxes, other, bomb)
+    said = await sh(sandboxes, greedy, "python3 -c 'import os\nwhile True: os.fork()' 2>&1 | tail -n 1")
+    assert "BlockingIOError" in said
+    told = await hit(sandboxes, "processes")
+    assert told.session == greedy
+    assert told.text.startswith("The session reached its limit of 32 processes and threads: ")
+    await until(lambda: _empty(greedy))
+    assert await sh(sandboxes, greedy, "echo goes on") == "goes on\n"
+    assert (await state(sandboxes, other, "processes")).hits == 0
+
+
+def _empty(session: str) -> bool:
+    """All but ours have ended."""
+    pids = next(p for p in leaves(session) if (p / "pids.current").exists())
+    return int((pids / "pids.current").read_text()) < 5
+
+
+async def test_disk(sandboxes: Bubblewrap, base: Path) -> None:
+    session = await opened(sandboxes, disk=64 * MIB, files=2000)
+    said = await sh(sandboxes, session, "head -c 300M /dev/zero 2>&1 > big; head -c 1M /dev/zero 2>&1 > ~/more; true")
+    assert said.count("No space left on device") == 2
+    told = await hit(sandboxes, "disk")
+    assert (told.session, told.text) == (session, "The session's disk of 64 MiB is nearly full: 0 B are left.")
+    image = base / "h" / "sessions" / session / IMAGE
+    assert image.stat().st_blocks * 512 < 75 * MIB
+    assert (image.stat().st_uid, image.stat().st_mode & 0o777) == (0, 0o600)
+    found = await state(sandboxes, session, "disk")
+    assert (found.enforced, found.hits) == ("image", 1)
+    assert found.used > 0.97 * found.max
+    entry, content = await sandboxes.files(session).read("big")
+    content.close()
+    assert entry.size > 60 * MIB
+    assert "No space left" in await sh(
+        sandboxes, session, "rm big; for n in $(seq 3000); do > f$n; done 2>&1 | tail -n 1"
+    )
+    assert "files" in {row.name for row in await sandboxes.limits(session, {}) if row.hits} or await hit(
+        sandboxes, "files"
+    )
+
+
+async def test_cpu(sandboxes: Bubblewrap) -> None:
+    """By the kernel's own count of the periods in which the session had to wait."""
+    held, free = await opened(sandboxes, cpu=0.05), await opened(sandboxes, cpu=8)
+    spin = "python3 -c 'import time\nend = time.process_time() + 0.05\nwhile time.process_time() < end: pass'"
+    await asyncio.gather(sh(sandboxes, held, spin), sh(sandboxes, free, spin))
+    assert (await state(sandboxes, held, "cpu")).hits >= 5  # 5 ms in each period of 100
+    assert (await state(sandboxes, free, "cpu")).hits == 0
+
+
+async def test_nothing_is_left(sandboxes: Bubblewrap, base: Path) -> None:
+    session, other = await opened(sandboxes), await opened(sandboxes)
+    assert len(leaves(session)) == 3
+    assert len(devices(session)) == 1
+    await sh(sandboxes, session, "echo here > kept; echo there > ~/kept")
+    os.kill(await holder_pid(base, session), signal.SIGKILL)
+    await until(lambda: not leaves(session))
+    await sandboxes.open(SandboxSpec(session, "echo"))
+    assert await sh(sandboxes, session, "cat kept ~/kept; df -P . ~ | grep -c loop") == "here\nthere\n2\n"
+
+    os.kill(await keeper_pid(base), signal.SIGKILL)
+    await sandboxes._keeper({"verb": "status"})  # a new one
+    assert leaves(session)
+    assert len(devices(session)) == 1
+    assert await sh(sandboxes, session, "cat kept") == "here\n"
+    await sandboxes.stop(session)
+    await until(lambda: not leaves(session))
+    assert [e.name for e in await sandboxes.files(session).list("")] == ["kept"]
+    assert len(devices(session)) == 1  # the same one, for two keepers' mounts
+    await sandboxes.delete(session)
+    await until(lambda: not devices(session))  # although a session of the first keeper goes on
+    assert (await sandboxes.state(other)).alive
+    assert not (base / "h" / "sessions" / session).exists()
+
+    for pid in (await keeper_pid(base), await holder_pid(base, other)):
+        os.kill(pid, signal.SIGKILL)
+    await until(lambda: not devices(other))
+    await sandboxes._keeper({"verb": "status"})
+    await until(lambda: not leaves(other))
+
+
+async def test_a_session_from_before_there_were_disks(sandboxes: Bubblewrap, base: Path) -> None:
+    session = SessionId(str(uuid.uuid4()))
+    own = base / "h" / "sessions" / session
+    uid = layout.next_uid(layout.Layout(base / "h", base / "r"))
+    trees.make(own, uid)
+    (own / "workspace" / "old").write_text("text")
+    os.chown(own / "workspace" / "old", uid, uid)
+    await sandboxes.open(SandboxSpec(session, "echo"))
+    assert await sh(sandboxes, session, "cat old; echo more >> old") == "text"
+    assert (own / "workspace" / "old").read_text() == "textmore\n"
+    assert not (own / IMAGE).exists()
+    assert (await state(sandboxes, session, "disk")).enforced == "watchdog"
+    assert (await state(sandboxes, session, "memory")).enforced == "cgroup"
+
+
+async def test_what_was_hit_is_told_to_whoever_comes_later(sandboxes: Bubblewrap, base: Path) -> None:
+    session = await opened(sandboxes, memory=128 * MIB)
+    await sh(sandboxes, session, HOG)
+    first = await hit(sandboxes, "memory")
+    again = await Bubblewrap.connect_keeper(base / "h", base / "r", argv=KEEPER)
+    assert [s.session for s in await again.list()] == [session]
+    assert await hit(again, "memory") == first  # the same number of the same source: the log takes it once
+    await again.close()
+
+
+async def test_of_a_session_that_does_not_run(sandboxes: Bubblewrap) -> None:
+    session = await opened(sandboxes)
+    await sandboxes.stop(session)
+    rows = {row.name: row for row in await sandboxes.limits(session, {"memory": 200 * MIB})}
+    assert (rows["memory"].max, rows["memory"].used, rows["memory"].enforced) == (200 * MIB, None, "cgroup")
+    assert (rows["disk"].max, rows["disk"].enforced) == (GIB, "image")
+
+
+@pytest.mark.parametrize("limits", [{"memory": 1}, {"disk": "x"}, {"luck": 5}, {"processes": 64.5}, [], {"cpu": True}])
+async def test_a_keeper_takes_no_nonsense(sandboxes: Bubblewrap, base: Path, limits: Any) -> None:
+    asked = {"verb": "open", "session": str(uuid.uuid4()), "sandbox": "bubblewrap", "agent": "echo", "limits": limits}
+    with pytest.raises(Unavailable, match="limits"):
+        await client.ask(base / "r" / "keeper.sock", asked)
+    assert not list((base / "h" / "sessions").iterdir())
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "disk.img"
+    with path.open("wb") as file:
+        file.truncate(MIB)
+    yield path
+    assert not loops.is_attached(path)
+
+
+def test_an_image_is_on_one_device_however_many_want_it(image: Path) -> None:
+    with loops.attached(image) as one, loops.attached(image) as two:
+        assert one == two
+        assert loops.is_attached(image)
+
+
+def test_the_disk_is_seen_by_the_keeper_alone(base: Path) -> None:
+    assert disks.MOUNTPOINT.name not in Path("/proc/self/mountinfo").read_text()
