@@ -32,6 +32,8 @@ from pilothouse.adapters.proxies.local import LocalProxy
 from pilothouse.adapters.sandboxes import client
 from pilothouse.adapters.sandboxes.bubblewrap import Bubblewrap
 from pilothouse.adapters.sandboxes.client import Start
+from pilothouse.adapters.sandboxes.escape.examine import examine
+from pilothouse.adapters.sandboxes.escape.planted import CannotPlant
 from pilothouse.adapters.sandboxes.host import Host
 from pilothouse.adapters.sandboxes.kept import KEEPER
 from pilothouse.adapters.sandboxes.layout import Layout, LayoutError
@@ -471,13 +473,35 @@ def _print(lines: list[str]) -> int:
 def doctor(argv: list[str]) -> int:
     """`pilothouse doctor`: what isolation and which model this machine gives. 0 when sessions can run."""
     parser = argparse.ArgumentParser(prog="pilothouse doctor", description="Say what this machine gives.")
-    parser.parse_args(argv)
+    parser.add_argument("--escape", action="store_true", help="attack a real session from inside and say what held")
+    options = parser.parse_args(argv)
     try:
         settings = config.load()
     except ConfigError as error:
         sys.stderr.write(f"pilothouse: {error}\n")
         return 2
-    return asyncio.run(_doctor(settings))
+    return asyncio.run(_escape(settings) if options.escape else _doctor(settings))
+
+
+async def _escape(settings: Config) -> int:
+    """0 when nothing failed but what may in this profile."""
+    models = LocalProxy(settings.runtime)
+    sandboxes = await _sandboxes(settings, models, _keeper_start(settings))
+    try:
+        if not isinstance(sandboxes, Bubblewrap):
+            sys.stderr.write("pilothouse: the sandbox is `host`: there is nothing to escape from\n")
+            return 1
+        probe = await sandboxes.probe()
+        sys.stdout.write(f"Isolation: {probe.isolation}. {probe.summary}\n")
+        report = await examine(sandboxes, settings.home, settings.runtime, isolation=probe.isolation)
+    except (PilothouseError, CannotPlant, OSError) as error:
+        sys.stderr.write(f"pilothouse: the escape suite could not run: {error}\n")
+        return 1
+    finally:
+        await models.close()
+        await sandboxes.close()
+    _print(report.lines())
+    return 1 if report.unexpected else 0
 
 
 def _keeper_start(settings: Config) -> Start | None:

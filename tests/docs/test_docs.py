@@ -22,7 +22,11 @@ from scripts import configuration
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("protocol/*.md")])
 CLI = {command.name: command for command in COMMANDS}
-OTHER_OPTIONS = {"serve": {"--host", "--port", "--behind-proxy", "--sandbox"}, "config": {"--json"}}
+OTHER_OPTIONS = {
+    "serve": {"--host", "--port", "--behind-proxy", "--sandbox"},
+    "config": {"--json"},
+    "doctor": {"--escape"},
+}
 GLOBAL = {"--help", "--version"}
 FILE = r"(?:^|[ \"])((?:src|scripts|tests|docs|protocol|\.ci)/[\w./-]+)"
 ADDRESS = r"(?<![\w.])(?:\$URL)?(/(?:api\b|ws\b|healthz|readyz)[\w/{}$?=&-]*)"

@@ -40,7 +40,7 @@ class Program:
         }
         self.process: asyncio.subprocess.Process | None = None
         self.prefix: list[str] = []
-        """What stands before the server's command, see `plain`."""
+        """What stands before its commands, see `plain`."""
         self.url = ""
         self.ticket = ""
         self.log = home / "server.log"
@@ -87,7 +87,7 @@ class Program:
     async def cli(self, *arguments: str, input: str | None = None, timeout: float = 120) -> tuple[int, str, str]:
         """Exit status, standard output, standard error of a `pilothouse` command."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "pilothouse", *arguments, env=self.env,
+            *self.prefix, sys.executable, "-m", "pilothouse", *arguments, env=self.env,
             stdin=asyncio.subprocess.PIPE if input is not None else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip

@@ -125,6 +125,10 @@ class KeptSandboxes:
         self._watching.follow(spec.session)
         return opened
 
+    async def open_anyway(self, spec: SandboxSpec) -> SandboxState:
+        """Whatever the probe says: for who wants to see what such a session could do."""
+        return await self._open(spec)
+
     def check(self, source: Source) -> Source:
         """As it may be kept and shown. Raises BadRequest."""
         if (source.git is None) == (source.dir is None):
@@ -192,6 +196,18 @@ class KeptSandboxes:
     async def run(self, session: SessionId, argv: list[str], env: dict[str, str], timeout: float) -> dict[str, Any]:  # noqa: ASYNC109
         """A program inside to its end: {"exit": "exit 0", "output": the last 16 KiB}."""
         message = {"verb": "run", "argv": argv, "env": env, "timeout": timeout}
+        return await self._holder(session, message, timeout + 10)
+
+    async def run_module(
+        self,
+        session: SessionId,
+        module: str,
+        argv: list[str],
+        env: dict[str, str],
+        timeout: float,  # noqa: ASYNC109
+    ) -> dict[str, Any]:
+        """The same for a module of this package, by the session's own Python."""
+        message = {"verb": "run", "module": module, "argv": argv, "env": env, "timeout": timeout}
         return await self._holder(session, message, timeout + 10)
 
     async def runner(self, session: SessionId) -> SandboxState:

@@ -1,0 +1,95 @@
+"""Run inside a session: `suite GROUP...`, the canaries in the variable of `ground`.
+
+Prints a line of JSON per check and a last one for people:
+
+    {"id": "fs.db", "verdict": "blocked" | "open" | "not applicable", "why": "..."}
+    83 passed, 1 failed, 0 skipped
+
+It refuses to run anywhere but in a sandbox: its attacks mean harm, and are harmless only where they fail or hit
+canaries.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+
+from pilothouse.adapters.sandboxes import kernel
+from pilothouse.adapters.sandboxes.escape import (
+    cgroups,
+    files,
+    identity,
+    limits,
+    processes,
+    sockets,
+    surface,
+    terminals,
+)
+from pilothouse.adapters.sandboxes.escape.attempt import BLOCKED, OPEN, SKIPPED, Verdict, together
+from pilothouse.adapters.sandboxes.escape.ground import VARIABLE, Check, Ground, content, decode, status
+
+_AT_ONCE = "fs.inherited_fds"
+"""Looked at before anything here opens a descriptor."""
+_FIRST = b"pilothouse.adapters.sandboxes.inside\0"
+
+LIMITS = "limits"
+GROUPS: dict[str, dict[str, Check]] = {
+    "files": files.CHECKS,
+    "kernel": surface.CHECKS,
+    "identity": identity.CHECKS,
+    "processes": processes.CHECKS,
+    LIMITS: {name: check for checks in limits.ROUNDS for name, check in checks.items()},
+    "sockets": sockets.CHECKS,
+    "terminal": terminals.CHECKS,
+    "cgroup": cgroups.CHECKS,
+}
+
+
+def names(group: str) -> list[str]:
+    """Every check of a group, in the order of their answers."""
+    return [*([_AT_ONCE] if group == "files" else []), *GROUPS[group]]
+
+
+def unsafe() -> str:
+    """Why this is no place for the suite, "" when it is one."""
+    if 0 in os.getresuid():
+        return "this is root"
+    if int(status("self", "CapPrm") or "1", 16):
+        return "this process holds capabilities"
+    if status("self", "NoNewPrivs") != "1":
+        return "this process may gain privileges"
+    if _FIRST not in content("/proc/1/cmdline"):
+        return "the first process is not a session's"
+    return "" if VARIABLE in os.environ else "no canaries were named"
+
+
+def run(group: str, ground: Ground) -> Iterator[Verdict]:
+    if group == "files":
+        why = files.inherited_fds()
+        yield Verdict(_AT_ONCE, OPEN if why else BLOCKED, why)
+    if group == LIMITS:
+        for checks in limits.ROUNDS:
+            yield from together(checks, ground, bomb=True)
+        return
+    for name, check in GROUPS[group].items():
+        yield from together({name: check}, ground)
+
+
+def main(argv: list[str]) -> int:
+    why = unsafe()
+    if why:
+        sys.stderr.write(f"escape suite: refused: {why}\n")
+        return 2
+    ground = decode(os.environ[VARIABLE])
+    kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
+    counts = dict.fromkeys((BLOCKED, OPEN, SKIPPED), 0)
+    for group in argv or list(GROUPS):
+        for verdict in run(group, ground):
+            counts[verdict.state] += 1
+            said = {"id": verdict.id, "verdict": verdict.state, "why": verdict.why}
+            sys.stdout.write(json.dumps(said) + "\n")
+            sys.stdout.flush()
+    sys.stdout.write(f"{counts[BLOCKED]} passed, {counts[OPEN]} failed, {counts[SKIPPED]} skipped\n")
+    return 0
