@@ -9,6 +9,7 @@ import pytest
 
 from pilothouse import config, server
 from pilothouse.config import ConfigError, load, shown
+from pilothouse.core.limits import GIB
 
 
 def env(tmp_path: Path, **more: str) -> dict[str, str]:
@@ -42,7 +43,10 @@ BAD = [
     ("ANTHROPIC_BASE_URL", "ftp://x"), ("ANTHROPIC_BASE_URL", "api.example"),
     ("ANTHROPIC_BASE_URL", "https://user:pw@x"), ("PILOTHOUSE_TLS_CERT", "/x.pem"), ("PILOTHOUSE_TLS_KEY", "/x.pem"),
     ("PILOTHOUSE_TLS_CERT", "~nobody-of-this-name/x"), ("PILOTHOUSE_CONFIG", "/nowhere/at/all.toml"),
-    ("PILOTHOUSE_HOME", "~nobody-of-this-name"),
+    ("PILOTHOUSE_HOME", "~nobody-of-this-name"), ("PILOTHOUSE_LIMITS_MEMORY", "lots"),
+    ("PILOTHOUSE_LIMITS_MEMORY", "1M"), ("PILOTHOUSE_LIMITS_DISK", "-5G"), ("PILOTHOUSE_LIMITS_CPU", "0"),
+    ("PILOTHOUSE_LIMITS_CPU", "two"), ("PILOTHOUSE_LIMITS_PROCESSES", "2G"), ("PILOTHOUSE_LIMITS_FILES", "1"),
+    ("PILOTHOUSE_LIMITS_IMAGE", "5G"),
 ]  # fmt: skip
 
 
@@ -57,7 +61,8 @@ def test_a_bad_value_is_refused_and_named(tmp_path: Path, name: str, value: str)
 FILES = [
     "[server]\nprot = 1", "port = 1", "[server]\nport = true", "[server]\nport = 1.5", "[server]\nport = 'x'",
     "[server]\nhosts = 'a b'", "[server]\nhosts = [1]", "[server.port]\nx = 1", "[nothing]\nx = 1", "not toml",
-    "[server]\nhost = ''", "[server]\nhost = 'a\\u0000b'", "[model]\njob_max_cost_usd = inf",
+    "[server]\nhost = ''", "[limits]\nmemory = 1.5", "[limits]\nmemory = true", "[limits]\ndisk = ['1G']",
+    "[server]\nhost = 'a\\u0000b'", "[model]\njob_max_cost_usd = inf",
     "[model]\njob_max_cost_usd = true", "[server]\nbehind_proxy = 'perhaps'", "[server]\ntls_cert = 1",
 ]  # fmt: skip
 
@@ -97,6 +102,16 @@ def test_good_names_are_taken(tmp_path: Path) -> None:
     made = read(tmp_path, PILOTHOUSE_HOSTS="a.example, [2001:db8::1]", PILOTHOUSE_CORS_ORIGINS="https://a.example:8443")
     assert made.hosts == ("a.example", "[2001:db8::1]")
     assert made.cors_origins == ("https://a.example:8443",)
+
+
+def test_limits_of_sessions(tmp_path: Path) -> None:
+    caps = read(tmp_path).caps
+    assert 0 < caps.memory <= 4 * GIB
+    assert caps.cpu == os.cpu_count()
+    assert (caps.disk, caps.processes) == (10 * GIB, 512)
+    toml = "[limits]\nmemory = '1.5G'\ndisk = 1073741824\ncpu = 1.5\ntmp = '1 GiB'"
+    caps = read(tmp_path, toml, PILOTHOUSE_LIMITS_SHM="128M").caps
+    assert (caps.memory, caps.disk, caps.cpu, caps.tmp, caps.shm) == (3 * GIB // 2, GIB, 1.5, GIB, GIB // 8)
 
 
 def test_a_home_that_is_no_directory_of_ours_is_refused(tmp_path: Path) -> None:

@@ -95,12 +95,20 @@ async def test_options_reach_the_server(pilothouse: Pilothouse, server: FakeServ
         "30",
         "--title",
         "T",
+        "--memory",
+        "2G",
+        "--disk",
+        "5G",
+        "--cpu",
+        "1.5",
         "--allowed-tools",
         "Bash(ls,pwd:*),Read",
     ]
     ended = await pilothouse("run", *options, "--source", str(tmp_path), "hello")
     assert ended.status == 0, ended.err
     [made] = server.asked("POST", "/api/sessions")
+    limits = {"memory": 2 << 30, "disk": 5 << 30, "cpu": 1.5}
+    assert made.pop("limits") == limits
     assert made == {"agent": "claude", "title": "T", "source": {"dir": str(tmp_path)}, "permissionMode": "manual"}
     [body] = server.asked("POST", f"/api/sessions/{SESSION}/jobs")
     body.pop("clientMessageId")

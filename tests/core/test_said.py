@@ -105,3 +105,9 @@ def test_deep_json_is_refused() -> None:
     assert isinstance(clean(link.PermissionAsk(request_id="r", tool_id="t", tool="T", input=deep)), link.Broken)
     raw = b'{"type":"permission_ask","requestId":"r","toolId":"t","tool":"T","input":' + b"[" * 50_000
     assert isinstance(link.parse_event(raw + b"]" * 50_000 + b"}"), link.Broken)
+
+
+def test_what_the_server_alone_can_know_no_runner_says() -> None:
+    for code in ("limit_memory", "limit_x", "runner_protocol"):
+        assert isinstance(clean(ev.ErrorEvent(code=code, message="m")), link.Broken)
+    assert isinstance(clean(ev.ErrorEvent(code="agent_died", message="m")), ev.ErrorEvent)

@@ -162,6 +162,7 @@ class FakeSandboxes:
         self.started: list[SessionId] = []
         self.deleted: list[SessionId] = []
         self.refuse: Exception | None = None
+        self.specs: dict[SessionId, SandboxSpec] = {}
         self.hit: asyncio.Queue[LimitHit] = asyncio.Queue()
 
     async def probe(self) -> Probe:
@@ -173,6 +174,7 @@ class FakeSandboxes:
     async def open(self, spec: SandboxSpec) -> SandboxState:
         if self.refuse is not None:
             raise self.refuse
+        self.specs[spec.session] = spec
         self.dead.pop(spec.session, None)
         return await self.state(spec.session)
 

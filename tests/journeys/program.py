@@ -17,6 +17,9 @@ from typing import Any
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
 
+from pilothouse import config
+from tests import disks
+
 START_S = 60.0
 CANARY = "sk-canary-" + "k" * 30
 """The model key of these journeys: nothing inside a session, no log and no event may hold it."""
@@ -71,6 +74,11 @@ class Program:
         if self.process is not None and self.process.returncode is None:
             self.process.send_signal(number)
             await self.process.wait()
+
+    def own(self, session: str) -> Path:
+        """The directory with the session's `workspace` and `home`."""
+        settings = config.load(self.env, make=False)
+        return disks.own(settings.home, settings.runtime, session)
 
     @property
     def key(self) -> str:

@@ -79,7 +79,7 @@ async def nobody(session: str, what: str = "") -> None:
 
 def transcripts(program: Program, session: str) -> dict[str, str]:
     """The agent's own memory: conversation id -> transcript."""
-    projects = program.home / "ph" / "sessions" / session / "home" / ".claude" / "projects"
+    projects = program.own(session) / "home" / ".claude" / "projects"
     return {path.stem: path.read_text() for path in projects.glob("*/*.jsonl")}
 
 
@@ -141,7 +141,7 @@ async def in_a_tool(program: Program, tag: str) -> tuple[str, Viewer]:
         script = "demo: bash touch begun; exec sleep 4321\ndemo: say never said"
         body = {"prompt": script, "permissionMode": "acceptAll"}
         assert (await http.post(f"/api/sessions/{session}/jobs", json=body)).status_code == 202
-    begun = program.home / "ph" / "sessions" / session / "workspace" / "begun"
+    begun = program.own(session) / "workspace" / "begun"
     async with asyncio.timeout(30):
         while not begun.exists():
             await asyncio.sleep(0.05)
@@ -189,7 +189,7 @@ async def test_the_agent_dies_with_an_approval_open(running: tuple[Program, Demo
             f"/api/approvals/{card['approvalId']}", json={"approved": True, "inputHash": card["inputHash"]}
         )
         assert late.status_code == 409, late.text
-    assert not (program.home / "ph" / "sessions" / session / "workspace" / "asked-zebra").exists()
+    assert not (program.own(session) / "workspace" / "asked-zebra").exists()
     await check_goes_on(program, viewer, "asked-zebra")
     await viewer.close()
 
@@ -205,7 +205,7 @@ async def test_the_runner_is_killed_by_a_command_of_the_agent(running: tuple[Pro
     done = await prompt(program, viewer, f"demo: bash {command}\ndemo: bash touch unasked", permissionMode="acceptAll")
     check_ended(done, "failed", "ended")
     await nobody(session)
-    assert not (program.home / "ph" / "sessions" / session / "workspace" / "unasked").exists()
+    assert not (program.own(session) / "workspace" / "unasked").exists()
     await check_goes_on(program, viewer, "runner-zebra")
     await viewer.close()
 

@@ -19,13 +19,13 @@ async def running() -> AsyncIterator[tuple[Program, Demo]]:
 
 
 def workspace(program: Program, session: str) -> Path:
-    return program.home / "ph" / "sessions" / session / "workspace"
+    return program.own(session) / "workspace"
 
 
 def transcript_tools(program: Program, session: str) -> list[str]:
     """Ids of the tool calls in the agent's own transcript: a count that is not ours."""
     found = []
-    for path in (program.home / "ph" / "sessions" / session / "home" / ".claude" / "projects").rglob("*.jsonl"):
+    for path in (program.own(session) / "home" / ".claude" / "projects").rglob("*.jsonl"):
         for line in path.read_text().splitlines():
             content = json.loads(line).get("message", {}).get("content", [])
             if isinstance(content, list):

@@ -58,7 +58,7 @@ class House:
     contents: dict[str, bytes] = field(default_factory=dict)
 
     def workspace(self, session: str = "") -> Path:
-        return self.program.home / "ph" / "sessions" / (session or self.session) / "workspace"
+        return self.program.own(session or self.session) / "workspace"
 
     async def get(self, what: str, path: str | None = None, session: str = "") -> httpx.Response:
         params = {} if path is None else {"path": path}

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from pilothouse.adapters.sandboxes.stage import MOUNTPOINT
 from tests.journeys.program import CANARY, Program, Viewer, begin, installation
 
 pytestmark = [
@@ -194,7 +195,7 @@ async def probed() -> AsyncIterator[Probed]:
             address=_address(),
             home=home,
             sessions=home / "sessions",
-            theirs=home / "sessions" / theirs / "workspace",
+            theirs=MOUNTPOINT / "disks" / theirs / "workspace",
             runtime=runtime[1],
             key=home / "local.key",
             needle="their-secret-needle",

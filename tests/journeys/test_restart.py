@@ -109,7 +109,7 @@ async def test_killed_while_a_tool_runs(seed: int) -> None:
         command = "echo ran >> ran.txt; while [ ! -e go ]; do read -t 0.05 < /dev/zero; done; echo finished"
         session, _, first = await begin(program, f"demo: bash {command}\ndemo: say over", permissionMode="acceptAll")
         await first.until("tool_use")
-        ran = program.home / "ph" / "sessions" / session / "workspace" / "ran.txt"
+        ran = program.own(session) / "workspace" / "ran.txt"
         async with asyncio.timeout(30):
             while not ran.exists():
                 await asyncio.sleep(0.02)
@@ -160,7 +160,7 @@ async def test_killed_with_an_approval_open(seed: int) -> None:
         await check_end(program, [first, second], await _after(model, first), 2)
         assert agent_processes(program) == before
         assert len(first.of("approval_required")) == len(first.of("approval_resolved")) == 1
-        ran = program.home / "ph" / "sessions" / session / "workspace" / "ran.txt"
+        ran = program.own(session) / "workspace" / "ran.txt"
         assert ran.read_text() == "ran\n"
         for viewer in (first, second):
             await viewer.close()

@@ -65,7 +65,7 @@ async def test_only_the_keeper_is_root() -> None:
         assert found["proxy"] == {uid}
         assert found["serve"] == {uid, "0"}, "the server, and the child that can start the keeper"
         check_holds_nothing(program)
-        made = (program.home / "ph" / "sessions" / session / "workspace" / "me").stat().st_uid
+        made = (program.own(session) / "workspace" / "me").stat().st_uid
         assert made not in (0, int(uid)), "a session's files are its own uid's"
         async with program.http() as http:
             shown = await http.get(f"/api/sessions/{session}/files/content", params={"path": "me"})
