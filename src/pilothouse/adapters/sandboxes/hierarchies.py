@@ -2,7 +2,10 @@
 those that it may not.
 
 Version 2 asks who the group belongs to: one that is delegated (systemd marks it), that is the top of a container's own,
-or that holds none but processes of this very interpreter is ours to divide. Otherwise root makes a group at the top.
+or, for an ordinary user, that holds none but processes of this very interpreter, is ours to divide. Otherwise root
+makes a group at the top, as container managers do. So it does in a delegated unit that did not put it into a subgroup of
+the unit (DelegateSubgroup=, systemd 254): one that has been divided and still holds sessions cannot be started again,
+since the kernel lets no process into a group whose children have controllers.
 """
 
 from __future__ import annotations
@@ -87,7 +90,10 @@ def _outside(path: Path, name: str) -> Path:
 
 def _version2(tree: Tree, place: Place, name: str, offered: frozenset[str], root: bool) -> Version2:
     own = _outside(place.own, name)
-    if own != place.top and (_delegated(own) or _ours_alone(own)):
+    delegated = own != place.top and _delegated(own)
+    if delegated and root and own == place.own:
+        return Version2(tree, place.top / name, offered, ours=False, move=False)
+    if delegated or (own != place.top and not root and _ours_alone(own)):
         return Version2(tree, own, offered, ours=True)
     if own == place.top and root and _in_container(own):
         return Version2(tree, own, offered, ours=True)
