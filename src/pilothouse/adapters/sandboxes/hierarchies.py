@@ -1,11 +1,11 @@
 """Which control groups this process may have, from `/proc/self/mountinfo` and `/proc/self/cgroup`, and what to do about
 those that it may not.
 
-Version 2 asks who the group belongs to: one that is delegated (systemd marks it), that is the top of a container's own,
-or, for an ordinary user, that holds none but processes of this very interpreter, is ours to divide. Otherwise root
-makes a group at the top, as container managers do. So it does in a delegated unit that did not put it into a subgroup of
-the unit (DelegateSubgroup=, systemd 254): one that has been divided and still holds sessions cannot be started again,
-since the kernel lets no process into a group whose children have controllers.
+Version 2 asks who the group belongs to: one that is delegated (systemd marks it), that is the top of a container's
+own, or, for an ordinary user, that holds none but processes of this very interpreter, is ours to divide. Otherwise
+root makes a group at the top, as container managers do. So it does in a delegated unit that did not put it into a
+subgroup of the unit (DelegateSubgroup=, systemd 254): one that has been divided and still holds sessions cannot be
+started again, since the kernel lets no process into a group whose children have controllers.
 """
 
 from __future__ import annotations
