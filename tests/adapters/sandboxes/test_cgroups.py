@@ -13,7 +13,7 @@ import pytest
 
 from pilothouse.adapters.sandboxes import hierarchies
 from pilothouse.adapters.sandboxes.cgroup2 import Version2
-from pilothouse.adapters.sandboxes.cgroups import KEEPER, Groups, Tree
+from pilothouse.adapters.sandboxes.cgroups import ABANDONED_S, KEEPER, Groups, Tree, abandoned
 from pilothouse.core.limits import GIB, Caps
 from tests.adapters.sandboxes.cgroupfs import ME, Unified
 
@@ -89,6 +89,19 @@ def test_a_new_keeper_removes_what_nobody_holds(tree: Unified) -> None:
     after.sweep(lambda name: name == living)
     assert [p.name[:36] for p in tree.members if p.name[:36] in (lost, living)] == [living]
     assert (tree.top / KEEPER).exists()
+
+
+def test_what_keepers_of_other_homes_have_left(tree: Unified) -> None:
+    for name in ("pilothouse-gone", "pilothouse-held", "pilothouse-busy", "docker"):
+        for path in (tree.top / name, tree.top / name / KEEPER, tree.top / name / session()):
+            tree.make(path)
+    tree.members[tree.top / "pilothouse-held" / KEEPER] = [SERVER]
+    tree.members[next(p for p in tree.members if p.parent.name == "pilothouse-busy" and p.name != KEEPER)] = [SERVER]
+    abandoned(tree, tree.top, time.time())
+    assert len(tree.names(tree.top)) == 4  # too fresh
+    abandoned(tree, tree.top, time.time() + ABANDONED_S + 60)
+    assert sorted(tree.names(tree.top)) == ["docker", "pilothouse-busy", "pilothouse-held"]
+    assert len(tree.names(tree.top / "docker")) == len(tree.names(tree.top / "pilothouse-held")) == 2
 
 
 def test_what_a_unit_was_not_given_is_missing_and_the_rest_works(tmp_path: Path) -> None:

@@ -14,12 +14,13 @@ import contextlib
 import hashlib
 import os
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from pilothouse.adapters.sandboxes.cgroup1 import Version1
 from pilothouse.adapters.sandboxes.cgroup2 import Version2
-from pilothouse.adapters.sandboxes.cgroups import CONTROLLERS, KEEPER, Groups, Hierarchy, Tree
+from pilothouse.adapters.sandboxes.cgroups import CONTROLLERS, KEEPER, PREFIX, Groups, Hierarchy, Tree, abandoned
 from pilothouse.adapters.sandboxes.layout import written
 from pilothouse.core.limits import Caps
 
@@ -108,7 +109,7 @@ def _in_container(top: Path) -> bool:
 def found(home: Path, note: Path, caps: Caps) -> Groups:
     """What can be had, tried out. `note` remembers the bases for the keeper after this one."""
     tree, root = Tree(), os.geteuid() == 0
-    name = "pilothouse-" + hashlib.sha256(os.fsencode(home)).hexdigest()[:10]
+    name = PREFIX + hashlib.sha256(os.fsencode(home)).hexdigest()[:10]
     before = _noted(note)
     mounted = places(MOUNTINFO.read_text(), MEMBERSHIP.read_text())
     all_of_it: list[Hierarchy] = []
@@ -120,6 +121,9 @@ def found(home: Path, note: Path, caps: Caps) -> Groups:
         if place.version == 2 and (offered := _offered(place.top) - taken):
             all_of_it.append(_version2(tree, place, name, offered, root))
     groups = Groups(tree, all_of_it, caps)
+    for base in groups.bases.values():
+        if base.name == name:
+            abandoned(tree, base.parent, time.time())
     with contextlib.suppress(OSError):
         written(note, "".join(f"{name} {base}\n" for name, base in groups.bases.items()))
     return groups
