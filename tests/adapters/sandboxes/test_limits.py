@@ -24,6 +24,7 @@ from pilothouse.core.limits import GIB, MIB, Caps
 from pilothouse.engine.ports import LimitHit, Probe, SandboxSpec
 from tests.adapters.sandboxes.conftest import KEEPER, _end, until
 from tests.adapters.sandboxes.test_bubblewrap import holder_pid, keeper_pid
+from tests.disks import devices
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has control groups of version 1 and disk images")
 
@@ -64,19 +65,6 @@ async def state(sandboxes: Bubblewrap, session: SessionId, name: str) -> Any:
 def leaves(session: str) -> list[Path]:
     """The session's control groups, wherever they are."""
     return [Path(top) / name for top, names, _ in os.walk("/sys/fs/cgroup") for name in names if session in name]
-
-
-def devices(session: str) -> list[str]:
-    """The loop devices that hold the session's disk, also one that was deleted."""
-    files = Path("/sys/block").glob("loop*/loop/backing_file")
-    return [text for file in files if session in (text := _read(file))]
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
 
 
 HOG = "python3 -c 'x = b\"a\" * 400_000_000'; echo $?"
