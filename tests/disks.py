@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 from pathlib import Path
@@ -26,3 +27,13 @@ def _ask(line: Any, message: dict[str, Any]) -> dict[str, Any]:
     line.flush()
     answer: dict[str, Any] = json.loads(line.readline())
     return answer
+
+
+def devices(session: str) -> list[str]:
+    """The loop devices that hold the session's disk, `/dev/loopN`, also when it has been deleted."""
+    found = []
+    for file in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with contextlib.suppress(OSError):
+            if session in file.read_text():
+                found.append(f"/dev/{file.parents[1].name}")
+    return found

@@ -126,6 +126,7 @@ class FakeServer:
                 web.post("/api/sessions", self._make),
                 web.get("/api/sessions", self._list),
                 web.get("/api/sessions/{id}", self._session),
+                web.get("/api/sessions/{id}/limits", self._limits),
                 web.post("/api/sessions/{id}/jobs", self._submit),
                 web.get("/api/sessions/{id}/jobs", self._jobs),
                 web.post("/api/sessions/{id}/stop", self._nothing),
@@ -192,6 +193,11 @@ class FakeServer:
         if request.match_info["id"] != SESSION:
             return problem(404, "not_found", "no such session")
         return web.json_response(self.session())
+
+    async def _limits(self, request: web.Request) -> web.Response:
+        held = {"memory": "cgroup", "cpu": "none", "disk": "watchdog"}
+        rows = [{"name": n, "unit": "bytes", "max": 1, "used": None, "enforced": e, "hits": 0} for n, e in held.items()]
+        return web.json_response({"limits": rows})
 
     async def _submit(self, request: web.Request) -> web.Response:
         first = len(self.log) + 1

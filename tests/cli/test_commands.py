@@ -20,6 +20,7 @@ async def test_ps(pilothouse: Pilothouse, server: FakeServer) -> None:
     assert SESSION in ended.out
     assert "running" in ended.out
     assert JOB in ended.out
+    assert "not strictly limited here: cpu, disk; `pilothouse doctor` says why" in ended.err
     raw = await pilothouse("ps", "--json")
     [row] = [json.loads(line) for line in raw.out.splitlines()]
     assert (row["id"], row["jobs"][0]["id"]) == (SESSION, JOB)

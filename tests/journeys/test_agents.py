@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from tests import disks
 from tests.journeys.program import Demo, Program, Viewer, begin, installation
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -32,15 +33,16 @@ async def running() -> AsyncIterator[tuple[Program, Demo]]:
 
 
 def inside(session: str) -> dict[int, str]:
-    """The processes of a session: host pid and command line. Their root's mounts name its folder."""
+    """The processes of a session: host pid and command line. Their root's mounts name its folder, or its disk."""
     found = {}
+    marks = [session, *(f" - ext4 {device} " for device in disks.devices(session))]
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         with contextlib.suppress(OSError):
             argv = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             mounts = (entry / "mountinfo").read_text()
-            if argv and session in mounts and " /workspace " in mounts:
+            if argv and any(mark in mounts for mark in marks) and " /workspace " in mounts:
                 found[int(entry.name)] = argv
     return found
 

@@ -35,9 +35,12 @@ def agent_processes(program: Program) -> dict[int, str]:
 
 
 def _under(pid: int, program: Program) -> bool:
-    """Is it in a session of this installation? Its root's mounts name the session's folder."""
+    """Is it in a session of this installation? Some ancestor of it is a holder, which is called like its keeper."""
     with contextlib.suppress(OSError):
-        return str(program.home) in Path(f"/proc/{pid}/mountinfo").read_text()
+        while pid > 1:
+            if str(program.home).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return True
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     return False
 
 

@@ -91,6 +91,9 @@ class Client:
     async def sessions(self) -> list[wire.Session]:
         return await self._all(wire.Session, "/api/sessions")
 
+    async def limits(self, id: str) -> list[wire.Limit]:
+        return (await self._ask(wire.Limits, "GET", f"/api/sessions/{id}/limits")).limits
+
     async def stop(self, id: str) -> None:
         await self._send("POST", f"/api/sessions/{id}/stop")
 

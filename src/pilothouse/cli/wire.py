@@ -36,6 +36,15 @@ class Session(_Answer, frozen=True, kw_only=True):
     last_active_at: str = ""
 
 
+class Limit(_Answer, frozen=True, kw_only=True):
+    name: str
+    enforced: str = ""
+
+
+class Limits(_Answer, frozen=True, kw_only=True):
+    limits: list[Limit] = []
+
+
 class Job(_Answer, frozen=True, kw_only=True):
     id: str
     session_id: str

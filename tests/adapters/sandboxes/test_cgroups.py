@@ -13,7 +13,7 @@ import pytest
 
 from pilothouse.adapters.sandboxes import hierarchies
 from pilothouse.adapters.sandboxes.cgroup2 import Version2
-from pilothouse.adapters.sandboxes.cgroups import KEEPER, Groups, Tree
+from pilothouse.adapters.sandboxes.cgroups import ABANDONED_S, KEEPER, Groups, Tree, abandoned
 from pilothouse.core.limits import GIB, Caps
 from tests.adapters.sandboxes.cgroupfs import ME, Unified
 
@@ -91,6 +91,19 @@ def test_a_new_keeper_removes_what_nobody_holds(tree: Unified) -> None:
     assert (tree.top / KEEPER).exists()
 
 
+def test_what_keepers_of_other_homes_have_left(tree: Unified) -> None:
+    for name in ("pilothouse-gone", "pilothouse-held", "pilothouse-busy", "docker"):
+        for path in (tree.top / name, tree.top / name / KEEPER, tree.top / name / session()):
+            tree.make(path)
+    tree.members[tree.top / "pilothouse-held" / KEEPER] = [SERVER]
+    tree.members[next(p for p in tree.members if p.parent.name == "pilothouse-busy" and p.name != KEEPER)] = [SERVER]
+    abandoned(tree, tree.top, time.time())
+    assert len(tree.names(tree.top)) == 4  # too fresh
+    abandoned(tree, tree.top, time.time() + ABANDONED_S + 60)
+    assert sorted(tree.names(tree.top)) == ["docker", "pilothouse-busy", "pilothouse-held"]
+    assert len(tree.names(tree.top / "docker")) == len(tree.names(tree.top / "pilothouse-held")) == 2
+
+
 def test_what_a_unit_was_not_given_is_missing_and_the_rest_works(tmp_path: Path) -> None:
     tree = Unified(tmp_path, "memory pids", ME)
     groups = Groups(tree, [Version2(tree, tmp_path, ALL, ours=True)], CAPS)
@@ -128,6 +141,50 @@ def test_root_makes_a_group_at_the_top(tmp_path: Path) -> None:
     assert tree.members[tmp_path / "pilothouse-x" / KEEPER] == [ME]
     tree.members[tmp_path / "pilothouse-x" / KEEPER].clear()
     assert groups.bases == {"unified": tmp_path / "pilothouse-x"}
+
+
+def _unit(tmp_path: Path, subgroup: str = "") -> hierarchies.Place:
+    """A delegated unit below the top of all groups, and us in it."""
+    unit = tmp_path / "system.slice" / "keeper.service"
+    (unit / subgroup).mkdir(parents=True)
+    os.setxattr(unit, "user.delegate", b"1")
+    return hierarchies.Place(2, frozenset(), tmp_path, unit / subgroup)
+
+
+def test_a_unit_that_can_be_started_again_is_divided(tmp_path: Path) -> None:
+    place = _unit(tmp_path, KEEPER)
+    for root in (True, False):
+        chosen = hierarchies._version2(Tree(), place, "pilothouse-x", ALL, root)
+        assert (chosen.base, chosen._ours) == (place.own.parent, True)
+
+
+def test_one_that_could_not_is_left_whole_by_root(tmp_path: Path) -> None:
+    place = _unit(tmp_path)
+    chosen = hierarchies._version2(Tree(), place, "pilothouse-x", ALL, True)
+    assert (chosen.base, chosen._ours, chosen._move) == (tmp_path / "pilothouse-x", False, False)
+    chosen = hierarchies._version2(Tree(), place, "pilothouse-x", ALL, False)
+    assert (chosen.base, chosen._ours) == (place.own, True)
+
+
+def test_a_shell_of_roots_and_one_of_anybody_else(tmp_path: Path) -> None:
+    own = tmp_path / "user.slice" / "session-1.scope"
+    own.mkdir(parents=True)
+    (own / "cgroup.procs").write_text("1\n")
+    place = hierarchies.Place(2, frozenset(), tmp_path, own)
+    chosen = hierarchies._version2(Tree(), place, "pilothouse-x", ALL, True)
+    assert (chosen.base, chosen._ours, chosen._move) == (tmp_path / "pilothouse-x", False, True)
+    chosen = hierarchies._version2(Tree(), place, "pilothouse-x", ALL, False)
+    assert (chosen.base, chosen._ours) == (own / "pilothouse-x", False)  # which it may try, and will be refused
+    (own / "cgroup.procs").write_text(f"{os.getpid()}\n")
+    assert hierarchies._version2(Tree(), place, "pilothouse-x", ALL, False)._ours
+
+
+def test_who_stays_in_its_unit(tmp_path: Path) -> None:
+    tree = Unified(tmp_path, "memory pids cpu", ME)
+    tree.members[tmp_path].clear()
+    groups = Groups(tree, [Version2(tree, tmp_path / "pilothouse-x", ALL, ours=False, move=False)], CAPS)
+    assert groups.held == {"memory", "processes", "cpu"}
+    assert tree.members[tmp_path / "pilothouse-x" / KEEPER] == []
 
 
 UNIFIED = Path("/sys/fs/cgroup/unified")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -22,6 +24,7 @@ from pilothouse.core.limits import GIB, MIB, Caps
 from pilothouse.engine.ports import LimitHit, Probe, SandboxSpec
 from tests.adapters.sandboxes.conftest import KEEPER, _end, until
 from tests.adapters.sandboxes.test_bubblewrap import holder_pid, keeper_pid
+from tests.disks import devices
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has control groups of version 1 and disk images")
 
@@ -62,19 +65,6 @@ async def state(sandboxes: Bubblewrap, session: SessionId, name: str) -> Any:
 def leaves(session: str) -> list[Path]:
     """The session's control groups, wherever they are."""
     return [Path(top) / name for top, names, _ in os.walk("/sys/fs/cgroup") for name in names if session in name]
-
-
-def devices(session: str) -> list[str]:
-    """The loop devices that hold the session's disk, also one that was deleted."""
-    files = Path("/sys/block").glob("loop*/loop/backing_file")
-    return [text for file in files if session in (text := _read(file))]
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
 
 
 HOG = "python3 -c 'x = b\"a\" * 400_000_000'; echo $?"
@@ -176,6 +166,7 @@ async def test_nothing_is_left(sandboxes: Bubblewrap, base: Path) -> None:
     for pid in (await keeper_pid(base), await holder_pid(base, other)):
         os.kill(pid, signal.SIGKILL)
     await until(lambda: not devices(other))
+    (base / "r" / f"{other}.ctl").unlink()  # nothing names it any more but its groups
     await sandboxes._keeper({"verb": "status"})
     await until(lambda: not leaves(other))
 
@@ -240,3 +231,51 @@ async def test_the_disk_is_seen_by_the_keeper_alone(sandboxes: Bubblewrap, base:
     session = await opened(sandboxes)
     assert str(MOUNTPOINT / "disks" / session) in Path(f"/proc/{await keeper_pid(base)}/mountinfo").read_text()
     assert session not in Path("/proc/self/mountinfo").read_text()
+
+
+_DISKS = """
+import os, sys
+from pathlib import Path
+from pilothouse.adapters.sandboxes import disks, kernel, layout, loops
+from pilothouse.core.limits import Caps
+
+kernel.unshare(kernel.CLONE_NEWNS)
+kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
+base, one = Path(sys.argv[1]), "11111111-2222-4333-8444-555555555555"
+made = layout.make(base / "h", base / "r")
+found = disks.Disks(made, base / "m")
+assert not found.missing, found.missing
+assert [p.name for p in made.sessions.iterdir()] == [], "the trial is gone"
+found.new(one, Caps(disk=64 << 20))
+where = found.ready(one, 0.0)
+(where / "file").write_text("kept")
+flags = next(line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(where) in line)
+assert "nosuid" in flags and "nodev" in flags, flags
+image = made.session(one) / disks.IMAGE
+found.tend(1000.0, lambda session: True)
+assert (where / "file").exists(), "its sandbox runs"
+with (where / "file").open():
+    found.tend(1000.0, lambda session: False)
+    assert (where / "file").exists(), "somebody reads"
+found.tend(2000.0, lambda session: False)
+assert not where.exists() and not loops.is_attached(image)
+assert (found.ready(one, 2000.0) / "file").read_text() == "kept"
+found.drop(one)
+assert not loops.is_attached(image)
+try:
+    disks.Disks(made, None).ready(one, 0.0)
+except OSError as error:
+    print("refused:", error)
+try:
+    disks.make(base / "none" / "x.img", 1 << 30, 1000)
+except OSError as error:
+    print("not made:", error)
+"""
+
+
+def test_a_disk_that_nobody_uses_is_unmounted(base: Path) -> None:
+    """In a process and a mount namespace of its own."""
+    done = subprocess.run([sys.executable, "-c", _DISKS, str(base)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "refused: [Errno 1] the session's disk is an image" in done.stdout
+    assert "not made: " in done.stdout

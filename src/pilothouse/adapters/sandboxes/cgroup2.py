@@ -21,12 +21,13 @@ from pilothouse.core.limits import Caps
 class Version2:
     name = "unified"
 
-    def __init__(self, tree: Tree, base: Path, offered: frozenset[str], *, ours: bool) -> None:
+    def __init__(self, tree: Tree, base: Path, offered: frozenset[str], *, ours: bool, move: bool = True) -> None:
         """`offered`: what no other hierarchy has. `ours`: the base exists, with us in it, and is ours to divide; else
-        it is made."""
+        it is made, and `move` False lets us stay where we are."""
         self._tree = tree
         self.base = base
         self._ours = ours
+        self._move = move
         self.controllers = offered
 
     def prepare(self, caps: Caps) -> dict[str, str]:
@@ -55,7 +56,8 @@ class Version2:
 
     def _move_out(self) -> None:
         into = self.base / KEEPER / "cgroup.procs"
-        self._tree.write(into, "0")
+        if self._move:
+            self._tree.write(into, "0")
         if self._ours:
             for pid in self._tree.read(self.base / "cgroup.procs").split():
                 with contextlib.suppress(ProcessLookupError):
@@ -93,7 +95,8 @@ class Version2:
         """What was given to us stays as it is: it ends with its unit."""
         if not self._ours:
             with contextlib.suppress(OSError):
-                self._tree.write(self.base.parent / "cgroup.procs", "0")
+                if self._move:
+                    self._tree.write(self.base.parent / "cgroup.procs", "0")
                 for path in (self.base / KEEPER, self.base):
                     self._tree.remove(path)
 

@@ -25,10 +25,14 @@ from pilothouse.core.limits import Caps
 
 CONTROLLERS = {"memory": "memory", "pids": "processes", "cpu": "cpu"}
 """Of the kernel -> the limit that it holds."""
+PREFIX = "pilothouse-"
+"""Of the bases that we make."""
 KEEPER = "_keeper"
 TRIAL = "_trial"
 PERIOD_US = 100_000
 """Within it a session gets its share of processor time: the kernel's own default."""
+ABANDONED_S = 600.0
+"""Longer than a keeper takes from making its base to being in it."""
 AGAIN_S = 0.05
 """A leaf is empty only when the last process in it has been reaped: milliseconds, under load more."""
 
@@ -54,6 +58,10 @@ class Tree:
 
     def names(self, path: Path) -> list[str]:
         return [p.name for p in path.iterdir() if p.is_dir()]
+
+    def touched(self, path: Path) -> float:
+        """When something was last made in it."""
+        return path.stat().st_mtime
 
     def remove(self, path: Path) -> None:
         path.rmdir()
@@ -124,6 +132,21 @@ def kill_each(tree: Tree, procs: Path) -> None:
                     signal.pidfd_send_signal(fd, signal.SIGKILL)
             finally:
                 os.close(fd)
+
+
+def abandoned(tree: Tree, parent: Path, now: float) -> None:
+    """Removes bases below `parent` that keepers of other homes left, which may be gone: those without a process
+    that nobody has touched for a while. The kernel refuses whatever is in use."""
+    for name in tree.names(parent):
+        base = parent / name
+        with contextlib.suppress(OSError):
+            if not name.startswith(PREFIX) or now - tree.touched(base) < ABANDONED_S:
+                continue
+            if tree.read(base / KEEPER / "cgroup.procs"):
+                continue
+            for leaf in tree.names(base):
+                tree.remove(base / leaf)
+            tree.remove(base)
 
 
 class Groups:

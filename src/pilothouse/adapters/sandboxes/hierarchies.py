@@ -1,8 +1,11 @@
 """Which control groups this process may have, from `/proc/self/mountinfo` and `/proc/self/cgroup`, and what to do about
 those that it may not.
 
-Version 2 asks who the group belongs to: one that is delegated (systemd marks it), that is the top of a container's own,
-or that holds none but processes of this very interpreter is ours to divide. Otherwise root makes a group at the top.
+Version 2 asks who the group belongs to: one that is delegated (systemd marks it), that is the top of a container's
+own, or, for an ordinary user, that holds none but processes of this very interpreter, is ours to divide. Otherwise
+root makes a group at the top, as container managers do. So it does in a delegated unit that did not put it into a
+subgroup of the unit (DelegateSubgroup=, systemd 254): one that has been divided and still holds sessions cannot be
+started again, since the kernel lets no process into a group whose children have controllers.
 """
 
 from __future__ import annotations
@@ -11,12 +14,13 @@ import contextlib
 import hashlib
 import os
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from pilothouse.adapters.sandboxes.cgroup1 import Version1
 from pilothouse.adapters.sandboxes.cgroup2 import Version2
-from pilothouse.adapters.sandboxes.cgroups import CONTROLLERS, KEEPER, Groups, Hierarchy, Tree
+from pilothouse.adapters.sandboxes.cgroups import CONTROLLERS, KEEPER, PREFIX, Groups, Hierarchy, Tree, abandoned
 from pilothouse.adapters.sandboxes.layout import written
 from pilothouse.core.limits import Caps
 
@@ -87,7 +91,10 @@ def _outside(path: Path, name: str) -> Path:
 
 def _version2(tree: Tree, place: Place, name: str, offered: frozenset[str], root: bool) -> Version2:
     own = _outside(place.own, name)
-    if own != place.top and (_delegated(own) or _ours_alone(own)):
+    delegated = own != place.top and _delegated(own)
+    if delegated and root and own == place.own:
+        return Version2(tree, place.top / name, offered, ours=False, move=False)
+    if delegated or (own != place.top and not root and _ours_alone(own)):
         return Version2(tree, own, offered, ours=True)
     if own == place.top and root and _in_container(own):
         return Version2(tree, own, offered, ours=True)
@@ -102,7 +109,7 @@ def _in_container(top: Path) -> bool:
 def found(home: Path, note: Path, caps: Caps) -> Groups:
     """What can be had, tried out. `note` remembers the bases for the keeper after this one."""
     tree, root = Tree(), os.geteuid() == 0
-    name = "pilothouse-" + hashlib.sha256(os.fsencode(home)).hexdigest()[:10]
+    name = PREFIX + hashlib.sha256(os.fsencode(home)).hexdigest()[:10]
     before = _noted(note)
     mounted = places(MOUNTINFO.read_text(), MEMBERSHIP.read_text())
     all_of_it: list[Hierarchy] = []
@@ -114,6 +121,9 @@ def found(home: Path, note: Path, caps: Caps) -> Groups:
         if place.version == 2 and (offered := _offered(place.top) - taken):
             all_of_it.append(_version2(tree, place, name, offered, root))
     groups = Groups(tree, all_of_it, caps)
+    for base in groups.bases.values():
+        if base.name == name:
+            abandoned(tree, base.parent, time.time())
     with contextlib.suppress(OSError):
         written(note, "".join(f"{name} {base}\n" for name, base in groups.bases.items()))
     return groups

@@ -115,7 +115,7 @@ class Holder:
 
     def _expire(self, now: float) -> None:
         if not self._exit:
-            self._meter.tick(now, self._runner_pid, busy=len(self._tasks) > (self._runner is not None))
+            self._meter.tick(now, self._runner_pid, busy=bool(self._tasks))
         if self._kill_at and now >= self._kill_at:
             self._kill_at = 0.0
             self._kill()

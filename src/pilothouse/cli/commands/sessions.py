@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 import click
@@ -18,6 +18,7 @@ from pilothouse.cli.errors import FAILED, Failure, Refused
 from pilothouse.cli.render import Transcript
 from pilothouse.cli.table import table
 from pilothouse.cli.terminal import Terminal
+from pilothouse.cli.text import plain
 from pilothouse.cli.viewer import Viewer
 from pilothouse.core import chat
 from pilothouse.core.ids import is_uuid
@@ -39,9 +40,20 @@ def ps(context: click.Context, raw: bool) -> None:
                 terminal.write_raw(msgspec.json.encode({**msgspec.to_builtins(session), "jobs": jobs}))
         else:
             terminal.write(table(rows))
+            if rows:
+                await _say_loose(client, terminal, rows[0][0].id)
         return 0
 
     connected(context, work)
+
+
+async def _say_loose(client: Client, terminal: Terminal, session: str) -> None:
+    """Which limits nothing, or nothing that is sure, holds on this host."""
+    with suppress(Refused):  # a server that does not know the question
+        loose = [limit.name for limit in await client.limits(session) if limit.enforced in {"none", "watchdog"}]
+        if loose:
+            words = plain(", ".join(loose))
+            terminal.notice(f"not strictly limited here: {words}; `pilothouse doctor` says why and what mends it")
 
 
 @click.command()
