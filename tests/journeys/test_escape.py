@@ -146,7 +146,7 @@ def test_what_may_fail_is_as_written_here() -> None:
         "root with image": set[str](),
         "root": DISK,
         "unprivileged": DISK | MEMORY,
-        "reduced": DISK | MEMORY | {"s.unix", "s.ifaces"},
+        "reduced": DISK | MEMORY | {"s.unix", "s.abstract"},
     }
     assert expected == profiles.PERMITTED
     known = {name for group in suite.GROUPS for name in suite.names(group)}

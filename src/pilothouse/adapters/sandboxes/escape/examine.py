@@ -68,7 +68,7 @@ async def examine(
         image = states["disk"].enforced == "image"
         profile = profiles.name(root=await _root(runtime), image=image, isolation=isolation)
         limits = {name: state.max for name, state in states.items() if state.max}
-        async with planted(home, runtime, limits) as canaries:
+        async with planted(home, runtime, limits, isolation) as canaries:
             verdicts = await _attack(sandboxes, session, canaries, groups or tuple(suite.GROUPS))
     finally:
         await sandboxes.delete(session)
@@ -111,5 +111,9 @@ def _read(group: str, done: dict[str, Any]) -> list[Verdict]:
 
 
 async def _root(runtime: Path) -> bool:
-    """Whether the keeper has the rights of root."""
-    return (await client.ask(runtime / "keeper.sock", {"verb": "hello", "proto": client.PROTO})).get("root") is True
+    """Whether the keeper has the rights of root. Raises Unavailable."""
+    try:
+        said = await client.ask(runtime / "keeper.sock", {"verb": "hello", "proto": client.PROTO})
+    except client.Away as error:
+        raise Unavailable(str(error)) from None
+    return said.get("root") is True
