@@ -118,8 +118,13 @@ WITHOUT = {
     },
     "binds": {"fs.world", "fs.symlink_read", "fs.symlink_write", "s.unix", "s.sysvshm", "s.devshm"},
 }  # fmt: skip
-MAYBE = {"net": {"s.direct", "s.metadata"}, "filter": {"k.bpf", "k.perf", "k.kallsyms", "s.raw"}, "binds": set[str]()}
-"""Depends on the host: a route of its own, and what its kernel gives to everybody or was built without."""
+MAYBE = {
+    "net": {"s.direct", "s.metadata"},
+    "filter": {"k.bpf", "k.perf", "k.kallsyms", "s.raw"},
+    "binds": {"s.netunix"},
+}
+"""Depends on the host: a route of its own, what its kernel gives to everybody or was built without; and how soon the
+canary closes a connection, since its end of one that was made from inside is listed there."""
 
 
 @root
@@ -134,9 +139,10 @@ async def test_a_hole_is_seen(weakness: str) -> None:
         finally:
             await client.ask(runtime / "keeper.sock", {"verb": "stop_all"})
             await sandboxes.close()
-        found = {v.id for v in report.all if v.state == OPEN}
-        assert found >= WITHOUT[weakness] - {"k.compat32"}, report.lines()
-        assert found <= WITHOUT[weakness] | MAYBE[weakness], report.lines()
+        failed = {v.id: v.why for v in report.all if v.state == OPEN}
+        found = set(failed)
+        assert found >= WITHOUT[weakness] - {"k.compat32"}, failed
+        assert found <= WITHOUT[weakness] | MAYBE[weakness], failed
         assert {v.id for v in report.unexpected} == found
         assert report.count(BLOCKED) > 50
 
