@@ -91,13 +91,20 @@ async def test_root_with_an_image() -> None:
     if not Path("/dev/loop-control").exists():
         pytest.skip("this machine has no loop devices, so no session can have a disk of its own")
     async with place(env=SMALL) as program:
-        check(await escape(program), "root with image", set())
+        check(_with_cgroups(await escape(program)), "root with image", set())
 
 
 @root
 async def test_root_without_an_image() -> None:
     async with place(env=SMALL | {"PILOTHOUSE_LIMITS_IMAGE": "false"}) as program:
-        check(await escape(program), "root", DISK)
+        check(_with_cgroups(await escape(program)), "root", DISK)
+
+
+def _with_cgroups(said: Said) -> Said:
+    lacking = [name for name in ("memory", "cpu") if f"{name} by cgroup" not in said.text]
+    if lacking and "Limits: " in said.text:
+        pytest.skip(f"this machine lets root make no control groups for {' and '.join(lacking)}")
+    return said
 
 
 async def test_an_ordinary_user() -> None:

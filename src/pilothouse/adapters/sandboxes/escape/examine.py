@@ -29,6 +29,8 @@ class Report:
     profile: str
     verdicts: dict[str, list[Verdict]]
     """By group, in the suite's order."""
+    held: tuple[str, ...] = ()
+    """What holds each limit: "memory by cgroup"."""
 
     @property
     def unexpected(self) -> list[Verdict]:
@@ -43,7 +45,7 @@ class Report:
 
     def lines(self) -> list[str]:
         """For people; the last one is `N passed, N failed, N skipped`."""
-        out = [f"Escape suite, profile: {self.profile}"]
+        out = [f"Escape suite, profile: {self.profile}", *([f"Limits: {', '.join(self.held)}"] if self.held else [])]
         for group, verdicts in self.verdicts.items():
             out += ["", group, *(self._line(v) for v in verdicts)]
         permitted = ", ".join(sorted(profiles.PERMITTED[self.profile])) or "none"
@@ -72,7 +74,7 @@ async def examine(
             verdicts = await _attack(sandboxes, session, canaries, groups or tuple(suite.GROUPS))
     finally:
         await sandboxes.delete(session)
-    return Report(profile, verdicts)
+    return Report(profile, verdicts, tuple(f"{name} by {state.enforced}" for name, state in states.items()))
 
 
 async def _attack(
