@@ -80,16 +80,13 @@ async def opened(keeper: Path, session: str) -> float:
 
 def started(argv: list[str]) -> tuple[subprocess.Popen[bytes], float]:
     began = time.perf_counter()
-    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.read(1)
     return process, time.perf_counter() - began
 
 
-BWRAP = (
-    "--unshare-all --die-with-parent --ro-bind /usr /usr --symlink usr/bin /bin --symlink usr/lib /lib "
-    "--symlink usr/lib64 /lib64 --proc /proc --dev /dev --tmpfs /tmp -- /bin/sh -c"
-).split()
+BWRAP = ["--unshare-all", "--die-with-parent", "--ro-bind", "/usr", "/usr", "--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--", "/bin/sh", "-c"]
 
 
 def peers() -> dict[str, list[str]]:
@@ -150,7 +147,9 @@ def report(
     say("\nof ours: " + ", ".join(f"{name} {value:.2f} MB" for name, value in mb.items()))
     say(f"; the keeper {pss(keeper) / 1e6:.1f} MB once\n")
     ready = statistics.median(times["ours"]) * 1000
-    say(f"holder + first process {ours:.2f} MB (at most {MEMORY_MAX}), ready {ready:.1f} ms p50 (at most {READY_MAX:.0f})\n")
+    say(
+        f"holder + first process {ours:.2f} MB (at most {MEMORY_MAX}), ready {ready:.1f} ms p50 (at most {READY_MAX:.0f})\n"
+    )
 
 
 def main() -> None:

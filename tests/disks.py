@@ -37,3 +37,15 @@ def devices(session: str) -> list[str]:
             if session in file.read_text():
                 found.append(f"/dev/{file.parents[1].name}")
     return found
+
+
+def within(pid: int, mark: str) -> bool:
+    """Whether a process is in a session whose folder's path has `mark` in it: its `/workspace` comes from there, or from
+    a disk that lies there."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines():
+            _, _, device, root, target, *_ = line.split()
+            if target == "/workspace":
+                backing = Path(f"/sys/dev/block/{device}/loop/backing_file")
+                return mark in (backing.read_text() if backing.exists() else root)
+    return False

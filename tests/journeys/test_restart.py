@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.disks import within
 from tests.journeys.program import Program, Viewer, begin, decide, installation
 
 SEEDS = range(10)
@@ -29,19 +30,9 @@ def agent_processes(program: Program) -> dict[int, str]:
             continue
         with contextlib.suppress(OSError):
             argv = (entry / "cmdline").read_bytes().split(b"\0")
-            if argv and argv[0].endswith(b"/_bundled/claude") and _under(int(entry.name), program):
+            if argv and argv[0].endswith(b"/_bundled/claude") and within(int(entry.name), str(program.home)):
                 found[int(entry.name)] = (entry / "stat").read_text().rpartition(")")[2].split()[19]
     return found
-
-
-def _under(pid: int, program: Program) -> bool:
-    """Is it in a session of this installation? Some ancestor of it is a holder, which is called like its keeper."""
-    with contextlib.suppress(OSError):
-        while pid > 1:
-            if str(program.home).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
-                return True
-            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    return False
 
 
 async def check_end(program: Program, viewers: list[Viewer], calls: dict[str, Any], model_answers: int) -> None:
