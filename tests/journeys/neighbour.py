@@ -159,7 +159,7 @@ def processes(secret: bytes, token: str) -> dict[str, bool]:
         "its memory": each(lambda pid: os.close(os.open(f"/proc/{pid}/mem", os.O_RDONLY))),
         "trace": each(lambda pid: traced(int(pid))),
         "signal": each(lambda pid: os.kill(int(pid), signal.SIGUSR1)),
-        "priority": each(lambda pid: os.setpriority(os.PRIO_PROCESS, int(pid), 1)),
+        "priority": each(lambda pid: os.setpriority(os.PRIO_PROCESS, int(pid), 19)),
         "namespaces": each(lambda pid: os.readlink(f"/proc/{pid}/ns/net")),
     }
 

@@ -31,7 +31,13 @@ DISK = {"l.disk", "l.inodes"}
 MEMORY = {"l.mem", "l.memfork", "l.cpu"}
 UNSURE = {"l.cpu", "l.mem", "l.memfork", "l.disk", "p.core"}
 """A machine that is busy, small or full, or gives cores to a program, cannot tell; nothing else may be skipped."""
-SMALL = {"PILOTHOUSE_LIMITS_MEMORY": "1G", "PILOTHOUSE_LIMITS_DISK": "1G", "PILOTHOUSE_LIMITS_FILES": "40000"}
+SMALL = {
+    "PILOTHOUSE_LIMITS_MEMORY": "512M",
+    "PILOTHOUSE_LIMITS_CPU": "1",
+    "PILOTHOUSE_LIMITS_DISK": "1G",
+    "PILOTHOUSE_LIMITS_FILES": "40000",
+}
+"""So that the bombs are small too."""
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give every session a uid of its own")
 
@@ -90,16 +96,16 @@ async def test_root_with_an_image() -> None:
 
 @root
 async def test_root_without_an_image() -> None:
-    async with place(env=SMALL | {"PILOTHOUSE_LIMITS_DISK_IMAGE": "false"}) as program:
+    async with place(env=SMALL | {"PILOTHOUSE_LIMITS_IMAGE": "false"}) as program:
         check(await escape(program), "root", DISK)
 
 
 async def test_an_ordinary_user() -> None:
     if os.geteuid() != 0:
-        async with place() as program:
+        async with place(env=SMALL) as program:
             check(await escape(program), "unprivileged", DISK | MEMORY)
         return
-    async with place(UID) as program:
+    async with place(UID, SMALL) as program:
         check(await escape(program), "unprivileged", DISK | MEMORY)
 
 

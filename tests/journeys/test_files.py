@@ -248,6 +248,7 @@ async def test_a_large_sparse_file_can_be_left_at_any_moment(house: House) -> No
     count = 0
     async with house.http.stream("GET", address) as answer:
         assert answer.status_code == 200
+        assert house.descriptors() == 1
         async for chunk in answer.aiter_raw():
             got.update(chunk[: max(0, 4 * MIB - count)])
             count += len(chunk)

@@ -209,7 +209,8 @@ class Content(Protocol):
 
 
 class Files(Protocol):
-    """A session's workspace, never by path of the host: look-ups stay beneath its directory and follow no link out."""
+    """A session's workspace, never by path of the host: look-ups stay beneath its directory and follow no link out.
+    Each verb may raise Unavailable."""
 
     async def list(self, path: str) -> list[FileEntry]:
         """Raises NotFound, BadRequest (path)."""

@@ -52,7 +52,7 @@ class Canary:
         self._memory = mmap.mmap(-1, 4096)
         self._memory.write(secret)
         self._selector.register(0, selectors.EVENT_READ, self._asked)
-        self._done = False
+        self._done = self._wanted = False
         self._say(
             {
                 "pid": os.getpid(),
@@ -68,6 +68,8 @@ class Canary:
             for key, _ in self._selector.select():
                 with contextlib.suppress(BlockingIOError, ConnectionError):
                     key.data()
+            if self._wanted and not self._selector.select(0):  # all that had come before the question is counted
+                self._report()
         for path in self._sockets.values():
             Path(path).unlink(missing_ok=True)
         calls.shmrm(self._segment)
@@ -111,8 +113,11 @@ class Canary:
         if not line:
             self._done = True
             return
+        self._wanted = True
+
+    def _report(self) -> None:
         self._say({"touched": self._touched})
-        self._touched = {}
+        self._touched, self._wanted = {}, False
 
     def _say(self, message: dict[str, Any]) -> None:
         sys.stdout.write(json.dumps(message) + "\n")

@@ -64,8 +64,10 @@ async def examine(
     session = SessionId(str(uuid.uuid4()))
     try:
         await sandboxes.open_anyway(SandboxSpec(session, "probe"))
-        limits, image = await _limits(runtime, session)
+        states = {state.name: state for state in await sandboxes.limits(session, {})}
+        image = states["disk"].enforced == "image"
         profile = profiles.name(root=await _root(runtime), image=image, isolation=isolation)
+        limits = {name: state.max for name, state in states.items() if state.max}
         async with planted(home, runtime, limits) as canaries:
             verdicts = await _attack(sandboxes, session, canaries, groups or tuple(suite.GROUPS))
     finally:
@@ -104,14 +106,8 @@ def _read(group: str, done: dict[str, Any]) -> list[Verdict]:
             found[verdict.id] = verdict
     if not found:
         raise Unavailable(f"the escape suite did not run: {done.get('exit')}: {output[-500:].strip()}")
-    return [found.get(name, Verdict(name, OPEN, "the suite gave no answer")) for name in suite.names(group)]
-
-
-async def _limits(runtime: Path, session: SessionId) -> tuple[dict[str, float], bool]:
-    """Those in force, and whether the session has a disk of its own."""
-    said = await client.ask(runtime / f"{session}.ctl", {"verb": "limits"})
-    rows = {str(row["name"]): row for row in said["limits"]}
-    return {n: float(row["max"]) for n, row in rows.items() if row["max"]}, rows["disk"]["enforced"] == "image"
+    missing = f"the suite gave no answer ({done.get('exit')})"
+    return [found.get(name, Verdict(name, OPEN, missing)) for name in suite.names(group)]
 
 
 async def _root(runtime: Path) -> bool:
