@@ -91,13 +91,20 @@ async def test_root_with_an_image() -> None:
     if not Path("/dev/loop-control").exists():
         pytest.skip("this machine has no loop devices, so no session can have a disk of its own")
     async with place(env=SMALL) as program:
-        check(await escape(program), "root with image", set())
+        check(_with_cgroups(await escape(program)), "root with image", set())
 
 
 @root
 async def test_root_without_an_image() -> None:
     async with place(env=SMALL | {"PILOTHOUSE_LIMITS_IMAGE": "false"}) as program:
-        check(await escape(program), "root", DISK)
+        check(_with_cgroups(await escape(program)), "root", DISK)
+
+
+def _with_cgroups(said: Said) -> Said:
+    lacking = [name for name in ("memory", "cpu") if f"{name} by cgroup" not in said.text]
+    if lacking and "Limits: " in said.text:
+        pytest.skip(f"this machine lets root make no control groups for {' and '.join(lacking)}")
+    return said
 
 
 async def test_an_ordinary_user() -> None:
@@ -118,8 +125,13 @@ WITHOUT = {
     },
     "binds": {"fs.world", "fs.symlink_read", "fs.symlink_write", "s.unix", "s.sysvshm", "s.devshm"},
 }  # fmt: skip
-MAYBE = {"net": {"s.direct", "s.metadata"}, "filter": {"k.bpf", "k.perf", "k.kallsyms", "s.raw"}, "binds": set[str]()}
-"""Depends on the host: a route of its own, and what its kernel gives to everybody or was built without."""
+MAYBE = {
+    "net": {"s.direct", "s.metadata"},
+    "filter": {"k.bpf", "k.perf", "k.kallsyms", "s.raw"},
+    "binds": {"s.netunix"},
+}
+"""Depends on the host: a route of its own, what its kernel gives to everybody or was built without; and how soon the
+canary closes a connection, since its end of one that was made from inside is listed there."""
 
 
 @root
@@ -134,9 +146,10 @@ async def test_a_hole_is_seen(weakness: str) -> None:
         finally:
             await client.ask(runtime / "keeper.sock", {"verb": "stop_all"})
             await sandboxes.close()
-        found = {v.id for v in report.all if v.state == OPEN}
-        assert found >= WITHOUT[weakness] - {"k.compat32"}, report.lines()
-        assert found <= WITHOUT[weakness] | MAYBE[weakness], report.lines()
+        failed = {v.id: v.why for v in report.all if v.state == OPEN}
+        found = set(failed)
+        assert found >= WITHOUT[weakness] - {"k.compat32"}, failed
+        assert found <= WITHOUT[weakness] | MAYBE[weakness], failed
         assert {v.id for v in report.unexpected} == found
         assert report.count(BLOCKED) > 50
 
@@ -146,7 +159,7 @@ def test_what_may_fail_is_as_written_here() -> None:
         "root with image": set[str](),
         "root": DISK,
         "unprivileged": DISK | MEMORY,
-        "reduced": DISK | MEMORY | {"s.unix", "s.ifaces"},
+        "reduced": DISK | MEMORY | {"s.unix", "s.abstract"},
     }
     assert expected == profiles.PERMITTED
     known = {name for group in suite.GROUPS for name in suite.names(group)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -27,13 +28,13 @@ from pilothouse.adapters.sandboxes.escape.ground import (
 GROUND = Ground("id", ("left", "right"), {}, 1, 1, 1, {}, "", 1, 1, ("/home",), {"memory": 5.0})
 
 
-def judged(check: Check, *, bomb: bool = False) -> Verdict:
+def judged(check: Check, *, bomb: bool = False, ground: Ground = GROUND) -> Verdict:
     """In a process of its own, since `together` waits for every child there is."""
     out, into = os.pipe()
     if os.fork() == 0:
         try:
             kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
-            [verdict] = attempt.together({"x.y": check}, GROUND, bomb=bomb)
+            [verdict] = attempt.together({"x.y": check}, ground, bomb=bomb)
             os.write(into, json.dumps([verdict.id, verdict.state, verdict.why]).encode())
         finally:
             os._exit(0)
@@ -78,6 +79,14 @@ def test_a_verdict(check: Check, state: str, why: str) -> None:
     assert judged(check) == Verdict("x.y", state, why)
 
 
+@pytest.mark.parametrize("check", [_control, _raising(OSError("what"))])
+def test_without_namespaces_a_check_whose_means_are_shut_does_not_apply(check: Check) -> None:
+    found = judged(check, ground=dataclasses.replace(GROUND, isolation="reduced"))
+    assert (found.state, found.why.split(":")[0]) == (SKIPPED, "shut even for its own")
+    broken = judged(_raising(ValueError("x")), ground=dataclasses.replace(GROUND, isolation="reduced"))
+    assert broken.state == OPEN
+
+
 def test_a_bomb_that_is_killed_was_held() -> None:
     assert judged(_dies, bomb=True).state == BLOCKED
 
@@ -118,6 +127,6 @@ def test_an_error_that_is_no_refusal_is_a_hole() -> None:
 
 def test_the_ground_travels_without_its_secret_in_one_piece() -> None:
     text = encode(GROUND)
-    assert decode(text) == GROUND
+    assert decode(text, "", "", "") == GROUND
     assert GROUND.secret == b"leftright"
     assert "leftright" not in text

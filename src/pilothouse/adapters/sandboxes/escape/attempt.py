@@ -38,12 +38,18 @@ def judge(check: Check, ground: Ground) -> tuple[str, str]:
     except NotApplicable as reason:
         return SKIPPED, str(reason)
     except Unfit as error:
-        return OPEN, str(error)
+        return (SKIPPED, f"shut even for its own: {error}") if ground.reduced else (OPEN, str(error))
     except MemoryError:
         return BLOCKED, "no memory"
+    except OSError as error:
+        return (SKIPPED, f"shut even for its own: {error}") if ground.reduced else _broke(error)
     except Exception as error:  # noqa: BLE001  whatever it is: an attack that broke off proves nothing
-        return OPEN, f"the check broke: {type(error).__name__}: {error}"
+        return _broke(error)
     return (OPEN, why) if why else (BLOCKED, "")
+
+
+def _broke(error: Exception) -> tuple[str, str]:
+    return OPEN, f"the check broke: {type(error).__name__}: {error}"
 
 
 def _child(check: Check, ground: Ground, into: int, bomb: bool) -> None:

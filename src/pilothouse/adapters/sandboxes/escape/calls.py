@@ -10,6 +10,8 @@ from pilothouse.adapters.sandboxes import seccomp
 
 _SINCE_5 = {"pidfd_getfd": 438, "pidfd_send_signal": 424}
 """The same on every architecture."""
+_CAPABILITIES = 0x20080522
+"""The version of their layout."""
 
 
 def libc() -> ctypes.CDLL:
@@ -90,14 +92,30 @@ def msgrm(ident: int) -> None:
 
 def capset(effective: int) -> None:
     """The given lower 32 capabilities, effective and permitted."""
-    version = 0x20080522
-    header = ctypes.create_string_buffer(struct.pack("<Ii", version, 0))
+    header = ctypes.create_string_buffer(struct.pack("<Ii", _CAPABILITIES, 0))
     data = ctypes.create_string_buffer(struct.pack("<6I", effective, effective, 0, 0, 0, 0))
     _done(libc().capset(header, data), "capset")
 
 
 def prctl(option: int, argument: int) -> int:
     return _done(libc().prctl(option, ctypes.c_ulong(argument), 0, 0, 0), "prctl")
+
+
+def no_new_privs() -> bool:
+    return prctl(39, 0) == 1
+
+
+def filtered() -> bool:
+    """By a seccomp filter."""
+    return prctl(21, 0) == 2
+
+
+def capabilities() -> int:
+    """Effective, permitted and inheritable ones together."""
+    header = ctypes.create_string_buffer(struct.pack("<Ii", _CAPABILITIES, 0))
+    data = ctypes.create_string_buffer(24)
+    _done(libc().capget(header, data), "capget")
+    return int.from_bytes(data.raw, "little")
 
 
 def personality(persona: int) -> int:

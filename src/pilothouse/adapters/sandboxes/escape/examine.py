@@ -29,6 +29,8 @@ class Report:
     profile: str
     verdicts: dict[str, list[Verdict]]
     """By group, in the suite's order."""
+    held: tuple[str, ...] = ()
+    """What holds each limit: "memory by cgroup"."""
 
     @property
     def unexpected(self) -> list[Verdict]:
@@ -43,7 +45,7 @@ class Report:
 
     def lines(self) -> list[str]:
         """For people; the last one is `N passed, N failed, N skipped`."""
-        out = [f"Escape suite, profile: {self.profile}"]
+        out = [f"Escape suite, profile: {self.profile}", *([f"Limits: {', '.join(self.held)}"] if self.held else [])]
         for group, verdicts in self.verdicts.items():
             out += ["", group, *(self._line(v) for v in verdicts)]
         permitted = ", ".join(sorted(profiles.PERMITTED[self.profile])) or "none"
@@ -68,11 +70,11 @@ async def examine(
         image = states["disk"].enforced == "image"
         profile = profiles.name(root=await _root(runtime), image=image, isolation=isolation)
         limits = {name: state.max for name, state in states.items() if state.max}
-        async with planted(home, runtime, limits) as canaries:
+        async with planted(home, runtime, limits, isolation) as canaries:
             verdicts = await _attack(sandboxes, session, canaries, groups or tuple(suite.GROUPS))
     finally:
         await sandboxes.delete(session)
-    return Report(profile, verdicts)
+    return Report(profile, verdicts, tuple(f"{name} by {state.enforced}" for name, state in states.items()))
 
 
 async def _attack(
@@ -111,5 +113,9 @@ def _read(group: str, done: dict[str, Any]) -> list[Verdict]:
 
 
 async def _root(runtime: Path) -> bool:
-    """Whether the keeper has the rights of root."""
-    return (await client.ask(runtime / "keeper.sock", {"verb": "hello", "proto": client.PROTO})).get("root") is True
+    """Whether the keeper has the rights of root. Raises Unavailable."""
+    try:
+        said = await client.ask(runtime / "keeper.sock", {"verb": "hello", "proto": client.PROTO})
+    except client.Away as error:
+        raise Unavailable(str(error)) from None
+    return said.get("root") is True

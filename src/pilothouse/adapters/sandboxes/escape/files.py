@@ -19,22 +19,18 @@ from pilothouse.adapters.sandboxes.escape.ground import (
     first,
     pids,
     refused,
-    status,
     sure,
 )
 
-WORKSPACE = Path("/workspace")
-WRITABLE = ("/workspace", "/home/agent", "/tmp", "/dev/shm", "/run")  # noqa: S108  where a session may write
 _CHARACTERS = {(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2)}
 """null zero full random urandom tty ptmx."""
 _PTS = range(136, 144)
+_STREAMS = (0, 1, 2)
+_DESCRIPTORS = 4096
+"""As many as a session may have without asking for more."""
 _PROGRAMS = ("/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/lib", "/usr/libexec")
 _MAX_PROGRAMS = 20_000
 """Entries of `/usr` that are looked at for set-uid bits."""
-
-
-def _mine(ground: Ground, name: str) -> Path:
-    return WORKSPACE / f".escape-{ground.id}-{name}"
 
 
 def _leaks(ground: Ground, path: str | Path) -> str:
@@ -45,7 +41,7 @@ def reads(what: str) -> Check:
     """Opens a canary by its path; the same code reads a file of its own."""
 
     def check(ground: Ground) -> str:
-        own = _mine(ground, "own")
+        own = ground.own("own")
         own.write_bytes(ground.secret)
         sure(_leaks(ground, own), "reads its own file")
         own.unlink()
@@ -56,10 +52,10 @@ def reads(what: str) -> Check:
 
 def _through_processes(ground: Ground, link: str) -> str:
     """The canary through every process's view of the files."""
-    own = _mine(ground, link)
+    own = ground.own(link)
     own.write_bytes(ground.secret)
     inside = str(own) if link == "root" else own.name
-    os.chdir(WORKSPACE)
+    os.chdir(ground.root)
     sure(_leaks(ground, f"/proc/{os.getpid()}/{link}/{inside}"), "reads its own file through /proc")
     own.unlink()
     canary = ground.files["database"]
@@ -76,7 +72,7 @@ def _proccwd(ground: Ground) -> str:
 
 
 def _symlink_read(ground: Ground) -> str:
-    own, link = _mine(ground, "target"), _mine(ground, "read")
+    own, link = ground.own("target"), ground.own("read")
     own.write_bytes(ground.secret)
     found = []
     for target in (str(own), ground.files["database"], ground.files["world"]):
@@ -94,7 +90,7 @@ def _append(path: str | Path) -> None:
 
 def _symlink_write(ground: Ground) -> str:
     """What is written is a mark on a file that was planted for it; whoever planted it looks as well."""
-    link, own = _mine(ground, "write"), _mine(ground, "written")
+    link, own = ground.own("write"), ground.own("written")
     for target in (str(own), ground.files["victim"]):
         link.symlink_to(target)
         with contextlib.suppress(OSError), link.open("ab") as file:
@@ -106,7 +102,7 @@ def _symlink_write(ground: Ground) -> str:
 
 
 def _hardlink(ground: Ground) -> str:
-    own, link = _mine(ground, "original"), _mine(ground, "hard")
+    own, link = ground.own("original"), ground.own("hard")
     own.write_bytes(b"x")
     link.hardlink_to(own)
     sure(content(link) == b"x", "links its own file")
@@ -125,7 +121,7 @@ def _make(path: str) -> None:
 
 
 def _write_sys(ground: Ground) -> str:
-    _make(str(_mine(ground, "made")))
+    _make(str(ground.own("made")))
     places = ["/", "/usr", "/usr/bin", "/usr/lib", "/etc", "/var", "/opt/pilothouse/app/pilothouse", "/dev", "/proc"]
     name = f"escape-{ground.id}"
     return first(*(failed(f"a file was made in {place}", _make, f"{place}/{name}") for place in places))
@@ -141,7 +137,7 @@ def _append_passwd(ground: Ground) -> str:
 
 def _chmod_sys(ground: Ground) -> str:
     """To the mode that they have: harmless even where it works."""
-    own = _mine(ground, "mode")
+    own = ground.own("mode")
     own.write_bytes(b"")
     own.chmod(0o600)
     own.unlink()
@@ -153,14 +149,14 @@ def _chmod_sys(ground: Ground) -> str:
 
 def inherited_fds() -> str:
     """Descriptors that the suite was started with: standard streams that lead nowhere, and no other."""
-    for link in Path("/proc/self/fd").iterdir():
+    for number in range(_DESCRIPTORS):
         try:
-            target = str(link.readlink())
+            found = os.fstat(number)
         except OSError:
-            continue  # the listing's own
-        harmless = target == "/dev/null" or target.startswith("pipe:")
-        if int(link.name) > 2 or not harmless:
-            return f"descriptor {link.name} leads to {target}"
+            continue
+        null = stat.S_ISCHR(found.st_mode) and found.st_rdev == Path(os.devnull).stat().st_rdev
+        if number not in _STREAMS or not (null or stat.S_ISFIFO(found.st_mode)):
+            return f"descriptor {number} is open ({stat.filemode(found.st_mode)})"
     return ""
 
 
@@ -170,7 +166,7 @@ def _open_by_handle(ground: Ground) -> str:
     handle[0] = 128
     buffer = (ctypes.c_char * len(handle)).from_buffer(handle)
     mount_id = ctypes.create_string_buffer(8)
-    here = os.open("/workspace", os.O_RDONLY | os.O_DIRECTORY)
+    here = os.open(ground.root, os.O_RDONLY | os.O_DIRECTORY)
     with contextlib.suppress(OSError):  # where it is allowed, what it gave is used
         calls.by_name("name_to_handle_at", here, b"\0", buffer, mount_id, 0x1000)
     return refused("a file was opened by handle", calls.by_name, "open_by_handle_at", here, buffer, os.O_RDONLY)
@@ -193,8 +189,8 @@ def _devnodes(ground: Ground) -> str:
 
 
 def _mknod(ground: Ground) -> str:
-    os.mkfifo(_mine(ground, "fifo"))
-    _mine(ground, "fifo").unlink()
+    os.mkfifo(ground.own("fifo"))
+    ground.own("fifo").unlink()
     kinds = {"the disk": (stat.S_IFBLK, 8, 0), "memory": (stat.S_IFCHR, 1, 1), "null": (stat.S_IFCHR, 1, 3)}
 
     def make(place: str, kind: int, major: int, minor: int) -> None:
@@ -208,17 +204,16 @@ def _mknod(ground: Ground) -> str:
     return first(
         *(
             failed(f"a device for {name} was made in {place} and opened", make, place, *kind)
-            for place in WRITABLE
+            for place in ground.writable
             for name, kind in kinds.items()
         )
     )
 
 
 def _setuid(ground: Ground) -> str:
-    """Twice shut: no process gains privileges, and no mount honours the bit."""
-    sure(status("self", "NoNewPrivs"), "/proc/self/status is readable")
+    """Twice shut: no process gains privileges, and no mount honours the bit. Without mounts of its own, once."""
     seen = 0
-    for top in _PROGRAMS:
+    for top in () if ground.reduced else _PROGRAMS:
         for directory, _, names in os.walk(top):
             seen += len(names)
             for name in names if seen < _MAX_PROGRAMS else ():
@@ -226,7 +221,7 @@ def _setuid(ground: Ground) -> str:
                 mode = os.lstat(path).st_mode
                 if stat.S_ISREG(mode) and mode & (stat.S_ISUID | stat.S_ISGID) and not _nosuid(path):
                     return f"{path} would run with its owner's rights"
-    return "" if status("self", "NoNewPrivs") == "1" else "set-uid programs gain privileges"
+    return "" if calls.no_new_privs() else "set-uid programs gain privileges"
 
 
 def _nosuid(path: str) -> bool:
@@ -235,7 +230,7 @@ def _nosuid(path: str) -> bool:
 
 def _setuid_ws(ground: Ground) -> str:
     """A program of one's own with the bit set: it must change nothing, here and for whoever runs it on the host."""
-    program = _mine(ground, "id")
+    program = ground.own("id")
     shutil.copyfile("/usr/bin/id", program)
     program.chmod(0o6755)
     done = subprocess.run([str(program), "-u"], capture_output=True, text=True, check=False)  # noqa: S603
@@ -243,7 +238,9 @@ def _setuid_ws(ground: Ground) -> str:
     sure(done.returncode == 0, "runs a program of its own")
     if int(done.stdout) != os.getuid():
         return "a set-uid program of the workspace changed the uid"
-    return first(*("" if _nosuid(place) else f"{place} honours set-uid bits" for place in WRITABLE))
+    if ground.reduced:  # the host's mounts: then at least nobody else may come to it
+        return "others may run programs of the workspace" if Path(ground.root).stat().st_mode & 0o077 else ""
+    return first(*("" if _nosuid(place) else f"{place} honours set-uid bits" for place in ground.writable))
 
 
 CHECKS: dict[str, Check] = {

@@ -2,13 +2,15 @@
 
 A check is a function of the `Ground`. It answers "" when its attack was refused, else what was possible; it raises
 `NotApplicable` where the attack has no meaning, and `Unfit` when its own control failed: a check that could not have
-succeeded proves nothing, so it counts as failed.
+succeeded proves nothing, so it counts as failed. (At the level `reduced` much is shut that a control needs, one's own
+/proc and ptrace among it; there such a check does not apply, and says so.)
 """
 
 from __future__ import annotations
 
 import errno
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -49,6 +51,26 @@ class Ground:
     """Directories of the host that no command line inside may show."""
     limits: dict[str, float] = field(default_factory=dict)
     """Those in force for this session: memory and disk in bytes, cpu in processors; absent: none."""
+    isolation: str = "namespaces"
+    """As the probe found it. At the level `reduced` a session has the host's paths and numbers of processes."""
+    root: str = ""
+    home: str = ""
+    tmp: str = ""
+    """Of the session, as it sees them itself: workspace, home, temporary files. Filled in inside."""
+
+    @property
+    def reduced(self) -> bool:
+        return self.isolation == "reduced"
+
+    @property
+    def writable(self) -> tuple[str, ...]:
+        """Where a session may make files."""
+        own = (self.root, self.home, self.tmp)
+        return own if self.reduced else (*own, "/dev/shm", "/run")  # noqa: S108
+
+    def own(self, name: str) -> Path:
+        """A name in the workspace that nobody else has."""
+        return Path(self.root, f".escape-{self.id}-{name}")
 
     @property
     def secret(self) -> bytes:
@@ -62,8 +84,8 @@ def encode(ground: Ground) -> str:
     return json.dumps(asdict(ground))
 
 
-def decode(text: str) -> Ground:
-    found = json.loads(text)
+def decode(text: str, root: str, home: str, tmp: str) -> Ground:
+    found = json.loads(text) | {"root": root, "home": home, "tmp": tmp}
     found["halves"], found["paths"] = tuple(found["halves"]), tuple(found["paths"])
     return Ground(**found)
 
@@ -117,4 +139,8 @@ def status(pid: int | str, name: str) -> str:
 
 
 def pids() -> list[int]:
-    return sorted(int(p.name) for p in Path("/proc").iterdir() if p.name.isdecimal())
+    """None where not even /proc may be listed."""
+    try:
+        return sorted(int(name) for name in os.listdir("/proc") if name.isdecimal())  # noqa: PTH208
+    except PermissionError:
+        return []

@@ -150,7 +150,7 @@ def _filled(ground: Ground, place: str, size: int) -> str:
 
 
 def _disk(ground: Ground) -> str:
-    places = ("/workspace", "/home/agent")
+    places = (ground.root, ground.home)
     size = _more_than(ground, "disk", DISK)
     for place in places:
         found = os.statvfs(place)
@@ -160,24 +160,28 @@ def _disk(ground: Ground) -> str:
 
 
 def _tmp(ground: Ground) -> str:
-    sizes = {"/tmp": _more_than(ground, "tmp", DISK), "/run": _more_than(ground, "run", DISK)}  # noqa: S108
+    if ground.reduced:
+        raise NotApplicable("temporary files are on the session's disk")
+    sizes = {ground.tmp: _more_than(ground, "tmp", DISK), "/run": _more_than(ground, "run", DISK)}
     return first(*(_filled(ground, place, size) for place, size in sizes.items()))
 
 
 def _shm(ground: Ground) -> str:
+    if ground.reduced:
+        raise NotApplicable("there is no shared memory")
     return _filled(ground, "/dev/shm", _more_than(ground, "shm", DISK))  # noqa: S108
 
 
 def _dev(ground: Ground) -> str:
     """`/dev` is in memory too."""
-    path = Path(f"/tmp/.escape-{ground.id}-dev")  # noqa: S108
+    path = Path(ground.tmp, f".escape-{ground.id}-dev")
     _fill(path, MIB)
     return first(*(failed(f"a file was made in {p}", _fill, Path(p, path.name), MIB) for p in ("/dev", "/dev/pts")))
 
 
 def _inodes(ground: Ground) -> str:
     """The files are made; where more than those are allowed, the size of the table tells how many more."""
-    place = Path(f"/workspace/.escape-{ground.id}-files")
+    place = ground.own("files")
     place.mkdir()
     directory = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
     limit = ground.limits.get("files", 0)

@@ -156,7 +156,9 @@ def _files(stack: contextlib.ExitStack, private: Path, world: Path, secret: byte
 
 
 @contextlib.asynccontextmanager
-async def planted(home: Path, runtime: Path, limits: dict[str, float]) -> AsyncIterator[Planted]:
+async def planted(
+    home: Path, runtime: Path, limits: dict[str, float], isolation: str = "namespaces"
+) -> AsyncIterator[Planted]:
     """Raises CannotPlant, OSError."""
     ident = secrets.token_hex(4)
     halves = (secrets.token_hex(12), secrets.token_hex(12))
@@ -172,9 +174,16 @@ async def planted(home: Path, runtime: Path, limits: dict[str, float]) -> AsyncI
             assert process.stdin is not None
             process.stdin.write(json.dumps(told).encode() + b"\n")
             said = await _line(process)
-            paths = (str(home), str(runtime), str(world))
             ground = Ground(
-                ident, halves, files, sockets=sockets, abstract=private.name, paths=paths, limits=limits, **said
+                id=ident,
+                halves=halves,
+                files=files,
+                sockets=sockets,
+                abstract=private.name,
+                paths=(str(home), str(runtime), str(world)),
+                limits=limits,
+                isolation=isolation,
+                **said,
             )
             made = Planted(ground, process, os.getpriority(os.PRIO_PROCESS, process.pid), _oom(process.pid))
             await made.prove()

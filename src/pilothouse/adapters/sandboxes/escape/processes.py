@@ -30,7 +30,7 @@ _OURS = b"pilothouse.adapters.sandboxes.escape"
 
 def _is_canary(ground: Ground) -> bool:
     """Whether the canary's number names the canary here: in a namespace of one's own it may name anybody."""
-    return ground.secret in content(f"/proc/{ground.pid}/cmdline")
+    return ground.reduced or ground.secret in content(f"/proc/{ground.pid}/cmdline")
 
 
 def _holding(attack: Callable[[int], object], target: int, control: bool = True) -> bool:
@@ -55,14 +55,14 @@ def _holding(attack: Callable[[int], object], target: int, control: bool = True)
 
 def _hits(ground: Ground, attack: Callable[[int], object], what: str) -> str:
     """On the canary, and on the session's first process, which holds its sockets."""
-    if _holding(attack, 1):
+    if not ground.reduced and _holding(attack, 1):
         return f"the first process: {what}"
-    return f"the canary: {what}" if _is_canary(ground) and _holding(attack, ground.pid, False) else ""
+    return f"the canary: {what}" if _is_canary(ground) and _holding(attack, ground.pid, ground.reduced) else ""
 
 
 def _visible(ground: Ground) -> str:
     sure(os.getpid() in pids(), "one's own process is in /proc")
-    if _is_canary(ground):
+    if ground.secret in content(f"/proc/{ground.pid}/cmdline"):
         return "a process of the host is visible"
     for pid in pids():
         uids = status(pid, "Uid").split()
@@ -73,7 +73,7 @@ def _visible(ground: Ground) -> str:
 
 def _environ(ground: Ground) -> str:
     sure(content("/proc/self/environ"), "one's own environment is readable")
-    if content("/proc/1/environ"):
+    if not ground.reduced and content("/proc/1/environ"):
         return "the first process's environment is readable"
     found = [pid for pid in {*pids(), ground.pid} if ground.secret in content(f"/proc/{pid}/environ")]
     return "a secret of the host's was in an environment" if found else ""
@@ -169,11 +169,11 @@ def _score(pid: int | str, value: int) -> None:
 def _oom(ground: Ground) -> str:
     """Not to be the one that goes when memory runs out; or to make somebody else that."""
     present = content("/proc/self/oom_score_adj")
+    if _is_canary(ground) and failed("changed", _score, ground.pid, 999):
+        return "the canary's score was changed"
     sure(present, "one's own score is readable")
     _score("self", max(1, int(present)))
     attacks = [("self", -1, "the session is spared when memory runs out"), (1, -1, "its first process is spared")]
-    if _is_canary(ground):
-        attacks.append((ground.pid, 999, "the canary's score was changed"))
     return first(*(failed(what, _score, pid, value) for pid, value, what in attacks))
 
 

@@ -13,8 +13,8 @@ _NO_QUOTA = frozenset({"l.disk", "l.inodes"})
 """Without an image of its own the workspace lies on the host's file system."""
 _NO_CGROUP = frozenset({"l.mem", "l.memfork", "l.cpu"})
 """Without a cgroup nothing counts memory and processor time of a whole session."""
-_NO_NAMESPACES = frozenset({"s.unix", "s.ifaces"})
-"""Landlock neither hides the host's network interfaces nor keeps from sockets that everybody may connect to."""
+_NO_NAMESPACES = frozenset({"s.unix", "s.abstract"})
+"""Landlock keeps nobody from sockets that are open to everybody on the host, before ABI 6 not from abstract ones."""
 
 PERMITTED: dict[str, frozenset[str]] = {
     ROOT_IMAGE: frozenset(),

@@ -44,7 +44,7 @@ def _listening(family: int, address: Any) -> socket.socket:
 
 
 def _control_unix(ground: Ground) -> None:
-    path = f"/tmp/escape-{ground.id}"  # noqa: S108
+    path = f"{ground.tmp}/e-{ground.id}"
     with _listening(socket.AF_UNIX, path):
         sure(_reaches(path), "connects to its own socket")
     Path(path).unlink()

@@ -15,9 +15,11 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from pilothouse.adapters.sandboxes import kernel
 from pilothouse.adapters.sandboxes.escape import (
+    calls,
     cgroups,
     files,
     identity,
@@ -28,7 +30,7 @@ from pilothouse.adapters.sandboxes.escape import (
     terminals,
 )
 from pilothouse.adapters.sandboxes.escape.attempt import BLOCKED, OPEN, SKIPPED, Verdict, together
-from pilothouse.adapters.sandboxes.escape.ground import VARIABLE, Check, Ground, content, decode, status
+from pilothouse.adapters.sandboxes.escape.ground import VARIABLE, Check, Ground, content, decode
 
 _AT_ONCE = "fs.inherited_fds"
 """Looked at before anything here opens a descriptor."""
@@ -52,17 +54,19 @@ def names(group: str) -> list[str]:
     return [*([_AT_ONCE] if group == "files" else []), *GROUPS[group]]
 
 
-def unsafe() -> str:
+def unsafe(ground: Ground | None) -> str:
     """Why this is no place for the suite, "" when it is one."""
     if 0 in os.getresuid():
         return "this is root"
-    if int(status("self", "CapPrm") or "1", 16):
+    if calls.capabilities():
         return "this process holds capabilities"
-    if status("self", "NoNewPrivs") != "1":
-        return "this process may gain privileges"
-    if _FIRST not in content("/proc/1/cmdline"):
+    if not calls.no_new_privs() or not calls.filtered():
+        return "this process may gain privileges, or is not filtered"
+    if ground is None:
+        return "no canaries were named"
+    if not ground.reduced and _FIRST not in content("/proc/1/cmdline"):
         return "the first process is not a session's"
-    return "" if VARIABLE in os.environ else "no canaries were named"
+    return ""
 
 
 def run(group: str, ground: Ground) -> Iterator[Verdict]:
@@ -78,11 +82,12 @@ def run(group: str, ground: Ground) -> Iterator[Verdict]:
 
 
 def main(argv: list[str]) -> int:
-    why = unsafe()
-    if why:
+    env = os.environ
+    ground = decode(env[VARIABLE], str(Path.cwd()), env["HOME"], env["TMPDIR"]) if VARIABLE in env else None
+    why = unsafe(ground)
+    if why or ground is None:
         sys.stderr.write(f"escape suite: refused: {why}\n")
         return 2
-    ground = decode(os.environ[VARIABLE])
     kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
     counts = dict.fromkeys((BLOCKED, OPEN, SKIPPED), 0)
     for group in argv or list(GROUPS):

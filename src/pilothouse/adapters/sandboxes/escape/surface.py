@@ -72,7 +72,7 @@ def _sysrq(ground: Ground) -> str:
 
 def _sysfs(ground: Ground) -> str:
     """Either absent, or nothing of it can be written."""
-    own = Path(f"/workspace/.escape-{ground.id}-sysfs")
+    own = ground.own("sysfs")
     own.write_bytes(b"")
     _opens(own, os.O_WRONLY)()
     own.unlink()
@@ -112,7 +112,7 @@ def _kallsyms(ground: Ground) -> str:
 
 
 def _place(ground: Ground, name: str) -> str:
-    path = Path(f"/workspace/.escape-{ground.id}-{name}")
+    path = ground.own(name)
     path.mkdir(exist_ok=True)
     return str(path)
 
@@ -128,30 +128,30 @@ def _mount(ground: Ground) -> str:
 
 def _remount(ground: Ground) -> str:
     flags = kernel.MS_REMOUNT | kernel.MS_BIND
-    places = [p for p in ("/", "/usr", "/etc", "/proc", "/proc/sys", "/dev", "/workspace") if Path(p).exists()]
+    places = [p for p in ("/", "/usr", "/etc", "/proc", "/proc/sys", "/dev", ground.root) if Path(p).exists()]
     return first(*(refused(f"{place} was remounted", calls.mount, "none", place, "none", flags) for place in places))
 
 
 def _umount(ground: Ground) -> str:
-    places = ["/proc/sys", "/proc/kcore", "/proc", "/etc", "/usr", "/workspace", "/dev/shm", "/"]  # noqa: S108
+    places = ["/proc/sys", "/proc/kcore", "/proc", "/etc", "/usr", ground.root, "/dev/shm", "/"]  # noqa: S108
     found = [refused(f"{place} was unmounted", calls.umount, place) for place in places if Path(place).exists()]
-    pivot = refused("the root was exchanged", calls.by_name, "pivot_root", b"/workspace\x00", b"/workspace\x00")
+    pivot = refused("the root was exchanged", calls.by_name, "pivot_root", b".\0", b".\0")
     return first(*found, pivot)
 
 
 def _chroot(ground: Ground) -> str:
-    return refused("the root directory was changed", os.chroot, "/workspace")
+    return refused("the root directory was changed", os.chroot, ground.root)
 
 
 def _newmountapi(ground: Ground) -> str:
     here, size = -100, 64
     empty = ctypes.create_string_buffer(size)
     return first(
-        refused("fsopen", calls.by_name, "fsopen", b"tmpfs\x00", 0),
-        refused("open_tree cloned /", calls.by_name, "open_tree", here, b"/\x00", 1),
-        refused("fspick", calls.by_name, "fspick", here, b"/\x00", 0),
-        refused("move_mount", calls.by_name, "move_mount", here, b"/workspace\x00", here, b"/tmp\x00", 0),
-        refused("mount_setattr", calls.by_name, "mount_setattr", here, b"/\x00", 0, empty, 32),
+        refused("fsopen", calls.by_name, "fsopen", b"tmpfs\0", 0),
+        refused("open_tree cloned /", calls.by_name, "open_tree", here, b"/\0", 1),
+        refused("fspick", calls.by_name, "fspick", here, b"/\0", 0),
+        refused("move_mount", calls.by_name, "move_mount", here, b"/usr\0", here, b".\0", 0),
+        refused("mount_setattr", calls.by_name, "mount_setattr", here, b"/\0", 0, empty, 32),
     )
 
 
@@ -197,8 +197,8 @@ def _setns(ground: Ground) -> str:
 
     found = [failed(f'{name} namespace of {pid} was entered', enter, f'/proc/{pid}/ns/{name}', flag)
              for pid in {*pids(), ground.pid} for name, flag in _NAMESPACES.items()]  # fmt: skip
-    handle = os.pidfd_open(1)
-    found.append(failed("the first process's namespaces were entered", kernel.setns, handle, kernel.CLONE_NEWNS))
+    handle = os.pidfd_open(ground.pid if ground.reduced else 1)
+    found.append(failed("the namespaces of another process were entered", kernel.setns, handle, kernel.CLONE_NEWNS))
     return first(*found)
 
 
@@ -229,20 +229,20 @@ def _keyring(ground: Ground) -> str:
     join, get_id, session, user = 1, 0, -3, -4
     name = b"pilothouse-escape\0"
     return first(
-        refused("a key was added", calls.by_name, "add_key", b"user\x00", name, b"x", 1, user),
+        refused("a key was added", calls.by_name, "add_key", b"user\0", name, b"x", 1, user),
         refused("a keyring was joined", calls.by_name, "keyctl", join, 0, 0, 0, 0),
         refused("the keyring is reachable", calls.by_name, "keyctl", get_id, session, 1, 0, 0),
-        refused("a key was asked for", calls.by_name, "request_key", b"user\x00", name, 0, 0),
+        refused("a key was asked for", calls.by_name, "request_key", b"user\0", name, 0, 0),
     )
 
 
 def _modules(ground: Ground) -> str:
     """With arguments that load nothing, were it allowed."""
     return first(
-        refused("init_module", calls.by_name, "init_module", 0, 0, b"\x00"),
-        refused("finit_module", calls.by_name, "finit_module", -1, b"\x00", 0),
-        refused("delete_module", calls.by_name, "delete_module", b"pilothouse_none\x00", 0),
-        refused("kexec_file_load", calls.by_name, "kexec_file_load", -1, -1, 0, b"\x00", 7),
+        refused("init_module", calls.by_name, "init_module", 0, 0, b"\0"),
+        refused("finit_module", calls.by_name, "finit_module", -1, b"\0", 0),
+        refused("delete_module", calls.by_name, "delete_module", b"pilothouse_none\0", 0),
+        refused("kexec_file_load", calls.by_name, "kexec_file_load", -1, -1, 0, b"\0", 7),
     )
 
 

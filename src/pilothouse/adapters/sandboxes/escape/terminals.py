@@ -78,9 +78,10 @@ def _tioclinux(ground: Ground) -> str:
 def _otherpts(ground: Ground) -> str:
     """Terminals of the host: whether one arrived at it, the canary tells too."""
     others = [name for name in os.listdir("/dev/pts") if name != "ptmx"]  # noqa: PTH208
-    if others:
+    if others and not ground.reduced:
         return f"other terminals are there: {', '.join(others)}"
-    names = [f"/dev/pts/{ground.terminal}", "/dev/console", "/dev/tty0", "/dev/tty1", "/dev/vcs", "/dev/ttyS0"]
+    names = [f"/dev/pts/{name}" for name in {*others, str(ground.terminal)}]
+    names += ["/dev/console", "/dev/tty0", "/dev/tty1", "/dev/vcs", "/dev/ttyS0"]
 
     def type_into(name: str) -> None:
         fd = os.open(name, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
