@@ -21,6 +21,7 @@ from pilothouse.core.errors import BadRequest, Unavailable
 from pilothouse.core.events import Source
 from pilothouse.core.ids import SessionId
 from pilothouse.engine.ports import SandboxSpec
+from tests import disks
 from tests.adapters.sandboxes.conftest import KEEPER, _end, processes, until
 from tests.adapters.sandboxes.test_bubblewrap import holder_pid, keeper_pid, listeners, sh
 from tests.adapters.sandboxes.test_levels import LANDLOCK, LESSER, ROOT
@@ -76,7 +77,7 @@ async def test_a_session_lives_and_works(alone: Bubblewrap, base: Path, session:
 
 
 def _uid(base: Path, session: SessionId) -> int:
-    return (base / "h" / "sessions" / session / "home").stat().st_uid
+    return (disks.own(base / "h", base / "r", session) / "home").stat().st_uid
 
 
 async def test_the_model_is_reached_and_only_by_its_own_session(alone: Bubblewrap, base: Path) -> None:

@@ -39,7 +39,7 @@ class Limits:
     def said(self) -> dict[str, Any]:
         """For `status`: what holds each limit, and what is missing."""
         held, image = self._groups.held, not self._disks.missing
-        how = {name: meter.enforced(name, held, image=image, inside=True) for name in KINDS}
+        how = {name: meter.enforced(name, held, image=image, sandbox="bubblewrap") for name in KINDS}
         return {"enforced": how, "lacks": [*hierarchies.mend(self._groups), *self._diskless()]}
 
     def _diskless(self) -> tuple[str, ...]:

@@ -71,7 +71,7 @@ class Meter:
         self._caps = bounds.caps
         self._leaf = bounds.leaf
         self._image = bounds.image
-        self._inside = sandbox == "bubblewrap"
+        self._sandbox = sandbox
         self._first = first
         self._tell = tell
         self._from = secrets.token_hex(8)
@@ -211,7 +211,7 @@ class Meter:
                 "unit": kind.unit,
                 "max": self._held(kind.name),
                 "used": self._used(kind.name),
-                "enforced": enforced(kind.name, self._leaf.held, image=self._image, inside=self._inside),
+                "enforced": enforced(kind.name, self._leaf.held, image=self._image, sandbox=self._sandbox),
                 "hits": self._hits[kind.name]
                 if kind.name != "cpu"
                 else int(self._read("cpu.stat", "nr_throttled") or 0),
@@ -234,7 +234,11 @@ class Meter:
             s = os.fstatvfs(self._disk)
             return (s.f_blocks - s.f_bfree) * s.f_frsize if name == "disk" else s.f_files - s.f_ffree
         if name in {"tmp", "shm", "run"}:
-            return self._tmpfs({"tmp": "tmp", "shm": "dev/shm", "run": "run"}[name]) if self._inside else None
+            return (
+                self._tmpfs({"tmp": "tmp", "shm": "dev/shm", "run": "run"}[name])
+                if self._sandbox == "bubblewrap"
+                else None
+            )
         if name == "memory":
             return self._memory()
         if name == "processes":
@@ -280,14 +284,14 @@ def _pid(pidfd: int) -> int:
     return 0
 
 
-def enforced(name: str, held: frozenset[str], *, image: bool, inside: bool) -> str:
+def enforced(name: str, held: frozenset[str], *, image: bool, sandbox: str) -> str:
     """What holds a limit: the word of the wire."""
     if name in held:
         return "cgroup"
     if name in {"disk", "files"}:
         return "image" if image else "watchdog" if name == "disk" else "none"
     if name in {"tmp", "shm", "run"}:
-        return "tmpfs" if inside else "none"
+        return "tmpfs" if sandbox == "bubblewrap" else "none"
     if name == "processes":
-        return "rlimit" if inside else "none"
+        return "none" if sandbox == "host" else "rlimit"
     return "watchdog" if name == "memory" else "none"
