@@ -133,9 +133,9 @@ MAYBE = {
     "filter": {"k.bpf", "k.perf", "k.kallsyms", "s.raw"},
     "binds": {"s.netunix", "t.tiocsti", "t.tioclinux", "t.report"},
 }
-"""Depends on the host: a route of its own, what its kernel gives to everybody or was built without, whether a session can
-make a terminal among the host's (else those controls fail); and how soon the canary closes a connection, since its end
-of one that was made from inside is listed there."""
+"""Depends on the host: a route of its own; what its kernel gives to everybody or was built without; whether a session
+can make a terminal among the host's, or else those controls fail; and how soon the canary closes a connection, since its
+end of one that was made from inside is listed there."""
 
 
 @root
