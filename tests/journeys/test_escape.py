@@ -134,7 +134,7 @@ MAYBE = {
     "binds": {"s.netunix", "t.tiocsti", "t.tioclinux", "t.report"},
 }
 """Depends on the host: a route of its own; what its kernel gives to everybody or was built without; whether a session
-can make a terminal among the host's, or else those controls fail; and how soon the canary closes a connection, since its
+can make a terminal among the host's, or else those controls fail; and how soon the canary closes a connection, as its
 end of one that was made from inside is listed there."""
 
 
