@@ -35,7 +35,8 @@ SMALL = {
     "PILOTHOUSE_LIMITS_MEMORY": "512M",
     "PILOTHOUSE_LIMITS_CPU": "1",
     "PILOTHOUSE_LIMITS_DISK": "1G",
-    "PILOTHOUSE_LIMITS_FILES": "40000",
+    "PILOTHOUSE_LIMITS_FILES": "10000",
+    "PILOTHOUSE_LIMITS_PROCESSES": "128",
 }
 """So that the bombs are small too."""
 
@@ -123,15 +124,19 @@ WITHOUT = {
         "k.compat32", "k.io_uring", "k.keyring", "k.personality", "k.userfaultfd", "k.userns",
         "s.exotic", "s.vsock", "t.tiocsti", "t.tioclinux",
     },
-    "binds": {"fs.world", "fs.symlink_read", "fs.symlink_write", "s.unix", "s.sysvshm", "s.devshm"},
+    "binds": {
+        "fs.world", "fs.symlink_read", "fs.symlink_write", "fs.write_sys", "fs.chmod_sys",
+        "s.unix", "s.sysvshm", "s.devshm", "t.otherpts", "c.paths",
+    },
 }  # fmt: skip
 MAYBE = {
     "net": {"s.direct", "s.metadata"},
     "filter": {"k.bpf", "k.perf", "k.kallsyms", "s.raw"},
-    "binds": {"s.netunix"},
+    "binds": {"s.netunix", "t.tiocsti", "t.tioclinux", "t.report"},
 }
-"""Depends on the host: a route of its own, what its kernel gives to everybody or was built without; and how soon the
-canary closes a connection, since its end of one that was made from inside is listed there."""
+"""Depends on the host: a route of its own; what its kernel gives to everybody or was built without; whether a session
+can make a terminal among the host's, or else those controls fail; and how soon the canary closes a connection, as its
+end of one that was made from inside is listed there."""
 
 
 @root

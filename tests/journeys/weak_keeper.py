@@ -22,8 +22,12 @@ def _net(args: list[str]) -> list[str]:
 def _binds(args: list[str]) -> list[str]:
     """bwrap's later mounts cover its earlier ones."""
     at = args.index("--seccomp")
-    over = [word for path in ("/tmp", "/dev/shm") for word in ("--bind", path, path)]
-    return [a for a in (*args[:at], *over, *args[at:]) if a != "--unshare-ipc"]
+    over = [word for path in ("/tmp", "/dev/shm", "/dev/pts") for word in ("--dev-bind", path, path)]
+    weak = [a for a in (*args[:at], *over, *args[at:]) if a not in {"--unshare-ipc", "--unshare-cgroup"}]
+    while "--remount-ro" in weak:
+        at = weak.index("--remount-ro")
+        del weak[at : at + 2]
+    return weak
 
 
 def weaken(weakness: str) -> None:
