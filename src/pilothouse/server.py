@@ -254,6 +254,8 @@ async def _platform(
         note.error("no_isolation", summary=probe.summary)
     if probe.usable and probe.isolation == "none":
         note.warning("isolation_none", text="Sessions are NOT isolated: agents run with your own rights.")
+    if probe.usable and probe.isolation == "reduced":
+        note.warning("isolation_reduced", text=probe.summary)
     return platform, hub, guard
 
 
@@ -268,8 +270,8 @@ async def _sandboxes(settings: Config, models: LocalProxy, start: Start | None) 
     async def admit(session: SessionId) -> None:
         await models.admit(session, None, Budget())
 
-    made = Host if settings.sandbox == "host" else Bubblewrap
-    return await made.connect_keeper(
+    kind = Host if settings.sandbox == "host" else Bubblewrap
+    made = await kind.connect_keeper(
         settings.home,
         settings.runtime,
         git_schemes=settings.git_schemes,
@@ -278,6 +280,9 @@ async def _sandboxes(settings: Config, models: LocalProxy, start: Start | None) 
         caps=settings.caps,
         image=settings.limits_image,
     )
+    if isinstance(made, Bubblewrap):
+        made.allow_reduced = settings.allow_reduced
+    return made
 
 
 async def _connect_model(settings: Config, models: LocalProxy) -> ModelState:

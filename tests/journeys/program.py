@@ -25,6 +25,8 @@ CANARY = "sk-canary-" + "k" * 30
 class Program:
     """One installation in a directory of its own. `start`, `kill`, `start` again: sessions go on."""
 
+    program: tuple[str, ...] = (sys.executable, "-m", "pilothouse")
+
     def __init__(self, home: Path, **env: str) -> None:
         self.home = home
         self.env = {

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
-from pilothouse.core import tools
+from pilothouse.core import places, tools
 from pilothouse.core.errors import BadRequest
 
 Mode = Literal["acceptEdits", "manual", "acceptAll", "plan", "dontAsk"]
@@ -48,7 +48,7 @@ MODES: dict[str, Mode] = {
 }
 """Our names and the agents' own."""
 
-WORKSPACE = "/workspace"
+WORKSPACE = places.WORKSPACE
 PLAN_FILES = "/home/agent/.claude/plans"
 PATTERNS_MAX = 100
 """Entries of one `allowedTools`: more is no list that a person wrote."""

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pilothouse.core import approval, link, policy
+from pilothouse.core import approval, link, places, policy
 from pilothouse.core import events as ev
 from pilothouse.core.errors import AlreadyResolved, BadRequest, NotFound
 from pilothouse.core.ids import ApprovalId
@@ -75,7 +75,9 @@ class Approvals:
             tool=ask.tool,
             input=ask.input,
             input_hash=approval.input_hash(ask.input),
-            options=options(ask.tool, ask.input, project=self._live.record.source is not None),
+            options=options(
+                ask.tool, places.usual(ask.input, self._live.place), project=self._live.record.source is not None
+            ),
             reason=ask.reason[:500] or decision.reason,
             diff=ask.diff or None,
             expires_at=records.stamp(now + self._live.kit.limits.approval_timeout_s),
@@ -93,7 +95,8 @@ class Approvals:
             allowed = policy.allowed_tools(job.allowed_tools) if job and job.allowed_tools is not None else None
         except BadRequest:  # a document of another version: fail closed
             return policy.Decision("ask", "The permission mode of this job is not known.")
-        return policy.decide(ask.tool, ask.input, mode=mode, allowed=allowed, rules=self._rules.of(self._live.record))
+        seen = places.usual(ask.input, self._live.place)
+        return policy.decide(ask.tool, seen, mode=mode, allowed=allowed, rules=self._rules.of(self._live.record))
 
     def cancelled(self, runner: str, request_id: str) -> tuple[list[ev.Event], list[Op]]:
         record = self._by_request.get((runner, request_id))

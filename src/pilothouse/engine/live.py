@@ -20,6 +20,7 @@ import msgspec
 from pilothouse.core import cut, link
 from pilothouse.core import events as ev
 from pilothouse.core.errors import NotFound, Unavailable
+from pilothouse.core.places import USUAL
 from pilothouse.engine import records
 from pilothouse.engine.kit import Kit
 from pilothouse.engine.link import LinkLostError, RunnerLink
@@ -74,6 +75,8 @@ class Live:
         """How often its processes have been ended: whoever is opening them sees that they are not wanted any more."""
         self.ending = ""
         """Why its processes are being ended, when they are: what its jobs are told."""
+        self.place = USUAL
+        """Where its agent finds workspace and home."""
         self._sends: set[asyncio.Task[None]] = set()
 
     # --- changing ---
@@ -144,6 +147,7 @@ class Live:
                     if not running:
                         await self.kit.sandboxes.open(spec)
                         await self.kit.sandboxes.runner(self.record.id)
+                    self.place = (await self.kit.sandboxes.state(self.record.id)).place
                     if ends != self.ends:
                         await self.kit.sandboxes.stop(self.record.id)
                         raise Unavailable("The session was stopped.")

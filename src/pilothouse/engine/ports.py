@@ -13,6 +13,7 @@ from typing import Protocol
 from pilothouse.core import events as ev
 from pilothouse.core.ids import JobId, SessionId
 from pilothouse.core.limits import State as LimitState
+from pilothouse.core.places import USUAL, Place
 
 # --- store ---------------------------------------------------------------------------------------------------------
 
@@ -165,6 +166,8 @@ class SandboxState:
     """How many runners have been started in it; grows with every restart."""
     exit: str = ""
     """Why it ended, when it did: "exit 1", "signal 9", "holder lost"."""
+    place: Place = USUAL
+    """Where its agent finds workspace and home."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ async def sh(sandboxes: Bubblewrap, session: SessionId, script: str) -> str:
     return str(done["output"]).strip()
 
 
-def listeners(base: Path, session: SessionId) -> list[socket.socket]:
+def listeners(base: Path, session: SessionId, names: tuple[str, ...] = ("model", "egress")) -> list[socket.socket]:
     """What the proxy does."""
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(10)
@@ -36,7 +36,7 @@ def listeners(base: Path, session: SessionId) -> list[socket.socket]:
         fdpass.send(sock, {"verb": "hello", "proto": 1})
         fdpass.wait(lines)
         fdpass.send(sock, {"verb": "listeners"})
-        assert fdpass.wait(lines)["listeners"] == ["model", "egress"]
+        assert fdpass.wait(lines)["listeners"] == list(names)
         return [socket.socket(fileno=fd) for fd in lines.take_fds()]
 
 

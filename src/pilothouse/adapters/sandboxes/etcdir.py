@@ -59,13 +59,17 @@ def _copy(source: Path, target: Path, budget: _Budget) -> None:
         target.chmod(0o755 if status.st_mode & 0o100 else 0o644)
 
 
+def names(etc: Path = Path("/etc")) -> list[str]:
+    """What may be seen of the host's `etc`, as far as every user may."""
+    return [*ALLOWED, *sorted(p.name for p in etc.iterdir() if p.name.startswith(_ALLOWED_PREFIXES))]
+
+
 def prepare(target: Path, etc: Path = Path("/etc")) -> None:
     """Fills the new directory `target` from the host's `etc`."""
     target.mkdir(mode=0o755)
     target.chmod(0o755)
     budget = _Budget()
-    names = [*ALLOWED, *sorted(p.name for p in etc.iterdir() if p.name.startswith(_ALLOWED_PREFIXES))]
-    for name in names:
+    for name in names(etc):
         if (etc / name).is_symlink() or (etc / name).exists():
             (target / name).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             _copy(etc / name, target / name, budget)

@@ -2,12 +2,14 @@
 
 Control socket `<runtime>/<uuid>.ctl`, JSON lines (see fdpass), one request at a time on a connection, `hello` first:
 
-    {"verb": "hello", "proto": 1, "watch"?: true}  {"ok": true, "proto": 1, "version", "session", "pid"}
+    {"verb": "hello", "proto": 1, "watch"?: true}  {"ok": true, "proto": 1, "version", "session", "sandbox", "pid"}
     {"verb": "state"}       {"ok": true, "session", "sandbox", "agent", "alive", "runner", "runnerStarted", "exit",
-                             "runnerExit", "log"}          log: the end of the runner's standard error
+                             "runnerExit", "place", "log"} log: the end of the runner's standard error;
+                             place: where workspace and home are, if not in the usual place
     {"verb": "runner"}      the state, when a runner is alive: started if there was none
     {"verb": "wait"}        the state, as soon as no runner is alive
-    {"verb": "listeners"}   {"ok": true, "listeners": ["model", "egress"]} with the two sockets
+    {"verb": "listeners"}   {"ok": true, "listeners": ["model", "egress"]} with as many sockets; without a network
+                            there is no egress
     {"verb": "run", "argv": [], "module"?: name, "env"?: {}, "timeout"?: s}
                             {"ok": true, "exit": "exit 0", "output"} when it has ended; a module of ours gets argv
     {"verb": "limits"}      {"ok": true, "limits": [{"name", "unit", "max", "used", "enforced", "hits"}]}
@@ -94,7 +96,7 @@ class Holder:
         bounds, home = self._order.bounds, self._order.place.home
         self._meter = meter.Meter(bounds, self._order.sandbox, self._running.first, home, self._limit_hit)
         self._meter.register(self._selector)
-        greeting = {"session": self._order.session}
+        greeting = {"session": self._order.session, "sandbox": self._order.sandbox}
         self._counter = Counter(self._selector, self._control, self._order.allowed_uids, greeting, self._request)
         self._say = self._counter.say
         self._selector.register(self._running.control, selectors.EVENT_READ, self._heard)
@@ -149,7 +151,7 @@ class Holder:
             self._wait(client)
         elif verb == "listeners":
             fds = tuple(sock.fileno() for sock in self._running.listeners)
-            self._say(client, {"ok": True, "listeners": ["model", "egress"]}, fds)
+            self._say(client, {"ok": True, "listeners": ["model", "egress"][: len(fds)]}, fds)
         elif verb == "run":
             self._run(client, message)
         elif verb == "limits":
@@ -168,6 +170,7 @@ class Holder:
             "runnerStarted": self._runners,
             "exit": self._exit,
             "runnerExit": self._runner_exit,
+            "place": [self._running.cwd, self._order.place.home] if self._order.sandbox == "reduced" else None,
             "log": (self._runner_log or self._sandbox_log).decode(errors="replace"),
         }
 
@@ -300,15 +303,25 @@ class Holder:
 
     def _kill(self) -> None:
         """The first process takes everything inside with it, and bwrap ends when the last of it has. Without a sandbox
-        it sweeps when we hang up."""
-        if self._order.sandbox == "host":
+        it sweeps when we hang up. A uid of its own is swept from here, where nothing inside can prevent it."""
+        if self._order.sandbox == "reduced":
+            self._sweep()
+        elif self._order.sandbox == "host":
             with contextlib.suppress(OSError):
                 self._running.control.shutdown(socket.SHUT_RDWR)
         elif not self._exit:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._running.first, signal.SIGKILL)
 
+    def _sweep(self) -> None:
+        """All that has the session's uid, but for this process; forks that are under way included."""
+        if os.getuid() == self._order.uid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(-1, signal.SIGKILL)
+
     def _sandbox_ended(self) -> None:
+        if self._order.sandbox == "reduced":
+            self._sweep()
         _, status = os.waitpid(self._running.pid, 0)
         code = os.waitstatus_to_exitcode(status)
         code = _SIGNALLED - code if code > _SIGNALLED else code
@@ -368,6 +381,7 @@ def _bind(path: str, owner: tuple[int, int] | None) -> socket.socket:
 
 
 def _drop(uid: int) -> None:
+    kernel.drop_bounding_set()
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)

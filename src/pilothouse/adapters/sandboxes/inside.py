@@ -151,19 +151,32 @@ def sweep() -> None:
             return
 
 
+def sweep_uid() -> None:
+    """Ends every process that Landlock and the session's own uid let this one reach."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(-1, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
+
+
+_SWEEPS = {"host": sweep, "reduced": sweep_uid}
+"""Where no namespace ends with us."""
+
+
 def main(argv: list[str]) -> int:
-    """`FD sandbox processes`: the socket, "host" when there is no namespace that ends with us, how many may be."""
+    """`FD sandbox processes`: the socket, what to sweep by at the end, how many may be."""
     control = socket.socket(fileno=int(argv[0]))
     control.set_inheritable(False)
-    host = argv[1] == "host"
-    _harden(host, int(argv[2]))
-    if host:
+    clear = _SWEEPS.get(argv[1])
+    _harden(argv[1] == "host", int(argv[2]))
+    if clear:
         kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
     try:
         Inside(control).serve()
     except (fdpass.Broken, BrokenPipeError, ConnectionResetError):
         pass
     finally:
-        if host:
-            sweep()
+        if clear:
+            clear()
     return 0

@@ -59,6 +59,21 @@ def on_host() -> profile.Interpreter:
     return profile.Interpreter(sys.executable, (), path, "", sys.version)
 
 
+def unmounted(inside: profile.Interpreter) -> profile.Interpreter:
+    """The same for a sandbox that mounts nothing: from where its parts are on the host."""
+
+    def outside(path: str) -> str:
+        for host, mounted in inside.binds:
+            if path == mounted or path.startswith(mounted + "/"):
+                return host + path[len(mounted) :]
+        return path
+
+    app = outside(f"{profile.APP}/pilothouse").removesuffix("/pilothouse")
+    path = tuple(app if part == profile.APP else outside(part) for part in inside.path)
+    library = outside(inside.library) if inside.library else ""
+    return profile.Interpreter(outside(inside.executable), inside.binds, path, library, inside.version)
+
+
 def _package() -> Path:
     return Path(pilothouse.__file__).resolve().parent
 

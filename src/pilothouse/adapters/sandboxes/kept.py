@@ -24,6 +24,7 @@ from pilothouse.core.events import Source
 from pilothouse.core.ids import SessionId
 from pilothouse.core.limits import Caps
 from pilothouse.core.limits import State as LimitState
+from pilothouse.core.places import USUAL, Place
 from pilothouse.engine.ports import Files, LimitHit, Probe, SandboxSpec, SandboxState, Wire
 
 CLONE_MAX_S = 600.0
@@ -72,6 +73,8 @@ class KeptSandboxes:
         self._start: client.Start = start or partial(client.start, argv=tuple(argv))
         self._schemes = git_schemes
         self.admit = admit
+        self.level: dict[str, Any] = {"sandbox": self.sandbox}
+        """How sandboxes are opened, as the keeper is told."""
         self._presence: asyncio.StreamWriter | None = None
         self._root = False
         self._caps = caps or Caps()
@@ -147,7 +150,7 @@ class KeptSandboxes:
 
     async def _open(self, spec: SandboxSpec) -> SandboxState:
         source, cloned = self._source(spec)
-        request: dict[str, Any] = {"verb": "open", "session": spec.session, "sandbox": self.sandbox}
+        request: dict[str, Any] = {"verb": "open", "session": spec.session, **self.level}
         request |= {"agent": spec.agent, "env": spec.env, "image": self._image}
         request["limits"] = self._caps.changed(spec.limits).values()
         if source.dir is not None:
@@ -172,6 +175,9 @@ class KeptSandboxes:
         return source, False
 
     async def _fetch(self, session: SessionId, url: str) -> None:
+        if self.level["sandbox"] == "reduced":
+            await self.stop(session)
+            raise BadRequest("source.git: sessions with reduced isolation have no network to clone from")
         if self.admit is not None:
             await self.admit(session)
         allowed = ":".join(s for s in self._schemes if s not in sources.NEVER)
@@ -293,4 +299,5 @@ def _state(session: SessionId, said: dict[str, Any]) -> SandboxState:
         runner=said.get("runner") is True,
         runner_started=int(said.get("runnerStarted", 0)),
         exit=str(said.get("exit", "")),
+        place=Place(*map(str, said["place"])) if said.get("place") else USUAL,
     )

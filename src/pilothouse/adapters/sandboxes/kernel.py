@@ -5,12 +5,17 @@ Nothing here is loaded before it is needed: `ctypes.CDLL(None)` is the C library
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
+PR_GET_SECCOMP = 21
+PR_CAPBSET_READ = 23
+PR_CAPBSET_DROP = 24
+PR_GET_NO_NEW_PRIVS = 39
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 
@@ -47,8 +52,34 @@ def _check(result: int, what: str) -> int:
     return result
 
 
-def prctl(option: int, argument: int) -> None:
-    _check(_libc().prctl(option, ctypes.c_ulong(argument), 0, 0, 0), "prctl")
+def prctl(option: int, argument: int, third: int = 0) -> None:
+    _check(_libc().prctl(option, ctypes.c_ulong(argument), ctypes.c_ulong(third), 0, 0), "prctl")
+
+
+def drop_bounding_set() -> None:
+    """No program that this process starts can have a capability, whatever its file says."""
+    with contextlib.suppress(OSError):  # EINVAL: past the last one that this kernel knows
+        for capability in range(64):
+            prctl(PR_CAPBSET_DROP, capability)
+
+
+def ask(option: int, argument: int = 0) -> int:
+    """A prctl that answers with a number."""
+    return _check(_libc().prctl(option, ctypes.c_ulong(argument), 0, 0, 0), "prctl")
+
+
+def capabilities() -> int:
+    """What this process has, or could get: effective, permitted, inheritable and bounding set as bits."""
+    version_3 = 0x20080522
+    header, sets = (ctypes.c_uint32 * 2)(version_3, 0), (ctypes.c_uint32 * 6)()
+    _check(_libc().capget(header, sets), "capget")
+    found = 0
+    for n, part in enumerate(sets):
+        found |= part << (32 * (n // 3))
+    with contextlib.suppress(OSError):
+        for capability in range(64):
+            found |= ask(PR_CAPBSET_READ, capability) << capability
+    return found
 
 
 def unshare(flags: int) -> None:

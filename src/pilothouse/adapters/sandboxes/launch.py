@@ -12,9 +12,10 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pilothouse.adapters.sandboxes import fdpass, interpreter, kernel, meter, netns, profile, seccomp
+from pilothouse.adapters.sandboxes import fdpass, interpreter, kernel, meter, netns, profile, reduced, seccomp
 
 START_MAX_S = 20.0
 """A sandbox starts in 10-40 ms; a machine under load gets a generous factor."""
@@ -42,7 +43,7 @@ class Order:
 
     session: str
     sandbox: str
-    """bubblewrap or host"""
+    """bubblewrap, reduced or host"""
     agent: str
     env: dict[str, str]
     place: profile.Place
@@ -69,6 +70,7 @@ class Running:
     lines: fdpass.Lines
     stderr: int
     listeners: list[socket.socket]
+    """For the model and, where there is a network, for egress."""
     env: dict[str, str]
     cwd: str
     command: profile.Interpreter
@@ -104,7 +106,13 @@ def _enter(bounds: meter.Bounds) -> None:
 
 
 def _exec(
-    order: Order, argv: list[str], env: dict[str, str], keep: tuple[int, ...], stderr: int, die_with: int | None
+    order: Order,
+    argv: list[str],
+    env: dict[str, str],
+    keep: tuple[int, ...],
+    stderr: int,
+    die_with: int | None,
+    confine: Callable[[], None] | None = None,
 ) -> None:
     """In the child. Never returns."""
     try:
@@ -123,6 +131,8 @@ def _exec(
         for fd in keep:
             os.set_inheritable(fd, True)
         os.chdir("/")
+        if confine is not None:
+            confine()
         os.execve(argv[0], argv, env)  # noqa: S606
     except OSError as error:
         os.write(stderr, f"{argv[0]}: {error}\n".encode())
@@ -137,6 +147,8 @@ def launch(order: Order) -> Running:
     deadline = time.monotonic() + START_MAX_S
     if order.sandbox == "host":
         running = _on_host(order, ours, theirs, err_out, err_in)
+    elif order.sandbox == "reduced":
+        running = _reduced(order, ours, theirs, err_out, err_in)
     else:
         running = _in_bwrap(order, ours, theirs, err_out, err_in, deadline)
     theirs.close()
@@ -190,6 +202,25 @@ def _on_host(order: Order, ours: socket.socket, theirs: socket.socket, err_out: 
         order.interpreter,
         os.pidfd_open(pid),
     )
+
+
+def _reduced(order: Order, ours: socket.socket, theirs: socket.socket, err_out: int, err_in: int) -> Running:
+    inside = order.interpreter
+    try:
+        version = reduced.check(order.uid)
+        reduced.prepare(order.place)
+        listeners = reduced.listen(order.place)
+    except (OSError, reduced.Unsafe) as error:
+        raise LaunchFailed(str(error)) from None
+    env = reduced.environment(order.place)
+    argv = interpreter.command(inside, _MODULE, *_inside(order, theirs))
+    with_library = env | ({"LD_LIBRARY_PATH": inside.library} if inside.library else {})
+    pid = os.fork()
+    if pid == 0:
+        confine = lambda: reduced.confine(order.place, inside, version)  # noqa: E731
+        _exec(order, argv, with_library, (theirs.fileno(),), err_in, None, confine)
+    cwd, lines, first = order.place.workspace, fdpass.Lines(ours), os.pidfd_open(pid)
+    return Running(pid, ours, lines, err_out, listeners, env | order.env, cwd, inside, first)
 
 
 def _in_bwrap(

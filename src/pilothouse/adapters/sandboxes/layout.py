@@ -5,9 +5,11 @@
 <home>/next-uid                    the number of the next session's uid (root without /var/lib/pilothouse only)
 <home>/sources/<uuid>.json         where the workspace came from; the server's
 <home>/sessions/                   0711
-<home>/sessions/<uuid>/            0711, the keeper's
+<home>/sessions/<uuid>/            0711, the keeper's; 0710 and the session's group where it has a uid of its own
 <home>/sessions/<uuid>/workspace   0700, the session's: /workspace inside
 <home>/sessions/<uuid>/home        0700, the session's: /home/agent inside
+<home>/sessions/<uuid>/sockets     0700, the session's, but nothing inside may write there: the model's at level reduced
+<home>/sessions/<uuid>/alone       the uid of a session at level reduced while it runs
 <runtime>/                         0700, or shared (see owner); its listing is what a new keeper or server finds
 <runtime>/keeper.sock  keeper.lock
 <runtime>/<uuid>.ctl               the holder's control socket

@@ -71,7 +71,7 @@ class Meter:
         self._caps = bounds.caps
         self._leaf = bounds.leaf
         self._image = bounds.image
-        self._inside = sandbox != "host"
+        self._inside = sandbox == "bubblewrap"
         self._first = first
         self._tell = tell
         self._from = secrets.token_hex(8)

@@ -11,6 +11,7 @@ from pilothouse.engine.ports import Probe
 CHECKS = 12
 """How many answers a whole round of checks has."""
 
+_MORE = "sysctl -w user.max_user_namespaces=15000 user.max_net_namespaces=15000 user.max_pid_namespaces=15000"
 _CAUSES = (
     (
         "No permissions to creat",
@@ -21,8 +22,13 @@ _CAUSES = (
     ),
     (
         "max_",
-        "The number of namespaces is limited to none.",
-        "sysctl -w user.max_user_namespaces=15000 user.max_net_namespaces=15000 user.max_pid_namespaces=15000",
+        "The number of namespaces is limited to too few.",
+        _MORE,
+    ),
+    (
+        "unshare user ns: No space left",
+        "The number of namespaces is limited to too few.",
+        _MORE,
     ),
     (
         "setting up uid map: Permission denied",
@@ -65,23 +71,55 @@ _CAUSES = (
 )
 
 
-def refused(words: str) -> Probe:
-    """From what bwrap, the holder or the keeper said when the session did not open."""
+_SUMMARY = (
+    "Sessions are isolated with bubblewrap: namespaces, a system call filter, the network only through the proxy."
+)
+NAMESPACES = Probe("namespaces", True, _SUMMARY)
+NESTED = Probe(
+    "namespaces", True, _SUMMARY + " This host does not let them switch nested namespaces off; the filter denies them."
+)
+_CHOICE = (
+    "Or accept less, knowing what docs/isolation.md says: sandbox.allow_reduced = true "
+    "(needs a server started as root, and Landlock)."
+)
+_LOSS = (
+    "Sessions have no network besides the model, share the host's paths, users and process limits, "
+    "and can connect to unix sockets that this host leaves open to everybody."
+)
+
+
+def _cause(words: str) -> tuple[str, str]:
+    """What is wrong here and the command that mends it; empty when nobody has seen these words before."""
     for mark, cause, mend in _CAUSES:
         if mark in words:
-            return Probe("none", False, f"Sessions cannot be isolated here: {cause}", (words, f"Mend it: {mend}"))
-    return Probe("none", False, "Sessions cannot be isolated here: the sandbox does not start.", (words,))
+            return cause, mend
+    return "", ""
 
 
-def judged(answers: dict[str, str]) -> Probe:
+def refused(words: str, *more: str) -> Probe:
+    """From what bwrap, the holder or the keeper said when the session did not open."""
+    cause, mend = _cause(words)
+    summary = f"Sessions cannot be isolated here: {cause or 'the sandbox does not start.'}"
+    findings = [words, *([f"Mend it: {mend}"] if mend else []), *(more or (_CHOICE,))]
+    return Probe("none", False, summary, tuple(findings))
+
+
+def holes(answers: dict[str, str]) -> tuple[str, ...]:
     """From what `checks` printed. An answer that is missing counts as a hole."""
-    holes = tuple(sorted(why for why in answers.values() if why))
-    if len(answers) < CHECKS:
-        return Probe("none", False, "Sessions cannot be isolated here: the checks inside did not finish.", holes)
-    if holes:
-        return Probe("reduced", False, "The sandbox starts, but it leaks; sessions are refused.", holes)
-    return Probe(
-        "namespaces",
-        True,
-        "Sessions are isolated with bubblewrap: namespaces, a system call filter, the network only through the proxy.",
-    )
+    found = sorted(why for why in answers.values() if why)
+    return (*found, *(["the checks inside did not finish"] if len(answers) < CHECKS else []))
+
+
+def leaking(answers: dict[str, str]) -> Probe:
+    return Probe("none", False, "The sandbox starts, but it leaks; sessions are refused.", holes(answers))
+
+
+def reduced(words: str, second: str, answers: dict[str, str]) -> Probe:
+    """`words`: why there are no namespaces. `second`: why not even this could be had, else what the checks found."""
+    if second:
+        return refused(words, f"Reduced isolation, which is allowed, cannot be had either: {second}")
+    if holes(answers):
+        return leaking(answers)
+    cause, mend = _cause(words)
+    summary = f"Sessions run with REDUCED isolation: {cause or words} {_LOSS}"
+    return Probe("reduced", True, f"{summary} Mend it: {mend}" if mend else summary, (words,))

@@ -14,6 +14,15 @@ u32 arch; u64 instruction_pointer; u64 args[6]}`. What it does, in order:
     socket of a family other than UNIX, INET, INET6, NETLINK   EPERM (a vsock reaches the hypervisor from anywhere)
     personality other than reading it or the default           EPERM
     anything else                            allowed; ptrace too: debuggers of one's own processes are normal work
+
+Without namespaces (`alone`) the filter stands in for some of them:
+
+    ptrace, process_vm_*, pidfd_getfd        EPERM
+    System V IPC, POSIX message queues       EPERM: they would be shared with the whole host
+    prlimit64 of another process             EPERM
+    ioctl 0x8910 to 0x89ff                   EPERM: they list the host's interfaces, on any socket
+    socket of a family other than UNIX       EAFNOSUPPORT, as where there is no network
+    socket, socketpair of any type but stream and seqpacket   EPERM: datagrams reach any path without a connection
 """
 
 from __future__ import annotations
@@ -26,8 +35,11 @@ _LD_ABS = 0x20
 _JEQ = 0x15
 _JGE = 0x35
 _JSET = 0x45
+_AND = 0x54
 _RET = 0x06
 
+INSTRUCTION = 8
+"""Bytes of one."""
 _ALLOW = 0x7FFF0000
 _KILL = 0x80000000
 _ERRNO = 0x00050000
@@ -53,6 +65,7 @@ _BOTH = {
     "clone3": 435, "open_tree": 428, "move_mount": 429, "fsopen": 430, "fsconfig": 431, "fsmount": 432, "fspick": 433,
     "mount_setattr": 442, "statmount": 457, "listmount": 458, "open_tree_attr": 467, "io_uring_setup": 425,
     "io_uring_enter": 426, "io_uring_register": 427, "quotactl_fd": 443, "set_mempolicy_home_node": 450,
+    "pidfd_getfd": 438,
 }  # fmt: skip
 
 _X86_64 = {
@@ -63,7 +76,10 @@ _X86_64 = {
     "acct": 163, "settimeofday": 164, "clock_settime": 227, "clock_adjtime": 305, "adjtimex": 159, "iopl": 172,
     "ioperm": 173, "kcmp": 312, "modify_ldt": 154, "mbind": 237, "set_mempolicy": 238, "get_mempolicy": 239,
     "migrate_pages": 256, "move_pages": 279, "lookup_dcookie": 212, "nfsservctl": 180, "uselib": 134, "vhangup": 153,
-    "fanotify_init": 300, "clone": 56, "ioctl": 16, "socket": 41, "personality": 135,
+    "fanotify_init": 300, "clone": 56, "ioctl": 16, "socket": 41, "personality": 135, "ptrace": 101,
+    "process_vm_readv": 310, "process_vm_writev": 311, "shmget": 29, "shmat": 30, "shmctl": 31, "semget": 64,
+    "semop": 65, "semctl": 66, "semtimedop": 220, "msgget": 68, "msgsnd": 69, "msgrcv": 70, "msgctl": 71,
+    "mq_open": 240, "mq_unlink": 241, "prlimit64": 302, "socketpair": 53,
 }  # fmt: skip
 
 _AARCH64 = {
@@ -74,6 +90,9 @@ _AARCH64 = {
     "settimeofday": 170, "clock_settime": 112, "clock_adjtime": 266, "adjtimex": 171, "kcmp": 272, "mbind": 235,
     "set_mempolicy": 237, "get_mempolicy": 236, "migrate_pages": 238, "move_pages": 239, "lookup_dcookie": 18,
     "nfsservctl": 42, "vhangup": 58, "fanotify_init": 262, "clone": 220, "ioctl": 29, "socket": 198, "personality": 92,
+    "ptrace": 117, "process_vm_readv": 270, "process_vm_writev": 271, "shmget": 194, "shmat": 196, "shmctl": 195,
+    "semget": 190, "semop": 193, "semctl": 191, "semtimedop": 192, "msgget": 186, "msgsnd": 189, "msgrcv": 188,
+    "msgctl": 187, "mq_open": 180, "mq_unlink": 181, "prlimit64": 261, "socketpair": 199,
 }  # fmt: skip
 
 MACHINES = {
@@ -86,7 +105,12 @@ _ABSENT = (
     "listmount", "open_tree_attr", "io_uring_setup", "io_uring_enter", "io_uring_register", "bpf", "userfaultfd",
     "perf_event_open",
 )  # fmt: skip
-_CHECKED = ("clone", "ioctl", "socket", "personality")
+_CHECKED = ("clone", "ioctl", "socket", "socketpair", "personality", "prlimit64")
+_ALONE = (
+    "ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd", "shmget", "shmat", "shmctl", "semget", "semop",
+    "semctl", "semtimedop", "msgget", "msgsnd", "msgrcv", "msgctl", "mq_open", "mq_unlink",
+)  # fmt: skip
+"""Denied where there is no namespace that would keep them in; elsewhere they are normal work."""
 
 _CLONE_NEW = 0x7E020080
 """NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET and NEWTIME."""
@@ -94,6 +118,11 @@ _TIOCSTI = 0x5412
 _TIOCLINUX = 0x541C
 _FAMILIES = (1, 2, 10, 16)
 """UNIX, INET, INET6, NETLINK."""
+_AF_UNIX = 1
+_SOCK_TYPES = (1, 5)
+"""STREAM and SEQPACKET; the flags CLOEXEC and NONBLOCK are beside the number."""
+_SOCK_TYPE_MASK = 0xF
+_INTERFACES, _INTERFACES_END = 0x8910, 0x8A00
 _PERSONALITIES = (0, 0xFFFFFFFF)
 _X32_BIT = 0x40000000
 
@@ -129,18 +158,41 @@ def _no_bits(number: int, argument: int, mask: int) -> list[bytes]:
     return [_op(_JEQ, number, 0, len(body)), *body]
 
 
-def program(machine: str) -> bytes:
-    """The filter for `machine` (as in `os.uname().machine`). Raises KeyError for one without a table."""
+def _no_range(number: int, argument: int, low: int, end: int) -> list[bytes]:
+    """The call `number` goes on to what follows unless low <= `argument` < end."""
+    body = [_op(_LD_ABS, _arg(argument)), _op(_JGE, low, 0, 2), _op(_JGE, end, 1), _fail(errno.EPERM)]
+    return [_op(_JEQ, number, 0, len(body) + 1), *body, _op(_LD_ABS, _NR)]
+
+
+def _local(number: int) -> list[bytes]:
+    """socket and socketpair: of the family UNIX, with a connection."""
+    body = [_op(_LD_ABS, _arg(0)), _op(_JEQ, _AF_UNIX, 1), _fail(errno.EAFNOSUPPORT)]
+    body += [_op(_LD_ABS, _arg(1)), _op(_AND, _SOCK_TYPE_MASK)]
+    tests = [_op(_JEQ, kind, len(_SOCK_TYPES) - i) for i, kind in enumerate(_SOCK_TYPES)]
+    body += [*tests, _fail(errno.EPERM), _op(_RET, _ALLOW)]
+    return [_op(_JEQ, number, 0, len(body)), *body]
+
+
+def program(machine: str, *, alone: bool = False) -> bytes:
+    """The filter for `machine` (as in `os.uname().machine`), `alone` where no namespace stands beside it.
+
+    Raises KeyError for a machine without a table.
+    """
     m = MACHINES[machine]
     code = [_op(_LD_ABS, _ARCH), _op(_JEQ, m.arch, 1), _op(_RET, _KILL), _op(_LD_ABS, _NR)]
     if m.x32:
         code += [_op(_JGE, _X32_BIT, 0, 1), _fail(errno.ENOSYS)]
     for name, number in m.numbers.items():
-        if name not in _CHECKED:
+        if name not in _CHECKED and (alone or name not in _ALONE):
             code += _deny(number, errno.ENOSYS if name in _ABSENT else errno.EPERM)
     code += _no_bits(m.numbers["clone"], 0, _CLONE_NEW)
+    if alone:
+        code += _no_range(m.numbers["ioctl"], 1, _INTERFACES, _INTERFACES_END)
+        code += _only(m.numbers["prlimit64"], 0, (0,))
+        code += _local(m.numbers["socket"]) + _local(m.numbers["socketpair"])
+    else:
+        code += _only(m.numbers["socket"], 0, _FAMILIES)
     code += _never(m.numbers["ioctl"], 1, (_TIOCSTI, _TIOCLINUX))
-    code += _only(m.numbers["socket"], 0, _FAMILIES)
     code += _only(m.numbers["personality"], 0, _PERSONALITIES)
     code.append(_op(_RET, _ALLOW))
     return b"".join(code)

@@ -45,11 +45,18 @@ class Stage:
         kernel.mount("pilothouse", str(MOUNTPOINT), "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0711,size=64m")
         binds = []
         for n, (host, inside) in enumerate(self.interpreter.binds):
-            here = self._bind(host, f"part{n}")
+            own = inside == f"{profile.APP}/pilothouse"  # a package must have its name, where nothing is mounted again
+            here = self._bind(host, "app/pilothouse" if own else f"part{n}")
             binds.append((here, inside))
             self._staged_parts.append((host + "/", here + "/"))
         self.interpreter = replace(self.interpreter, binds=tuple(binds))
         self.sessions = Path(self._bind(str(layout.sessions), "sessions"))
+
+    def inside(self, sandbox: str) -> profile.Interpreter:
+        """As a first process in this sandbox is started with it."""
+        if sandbox == "reduced":
+            return interpreter.unmounted(self.interpreter)
+        return self.interpreter if sandbox == "bubblewrap" else interpreter.on_host()
 
     @property
     def disks(self) -> Path | None:
@@ -67,7 +74,9 @@ class Stage:
 
     def _bind(self, source: str, name: str) -> str:
         target = MOUNTPOINT / name
-        target.mkdir(mode=0o711)
+        target.mkdir(mode=0o711, parents=True)
+        if target.parent != MOUNTPOINT:
+            target.parent.chmod(0o755)  # Python lists what it imports from
         kernel.mount(source, str(target), "", kernel.MS_BIND | kernel.MS_REC)
         return str(target)
 

@@ -8,9 +8,14 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
+SOCKETS = "sockets"
+"""Where a sandbox without a network of its own has the model's socket."""
+MODEL = "model"
+_ALONE = "alone"
 _PATH = "/usr/bin:/bin"
 
 
@@ -18,12 +23,42 @@ def make(own: Path, uid: int | None) -> None:
     """The directories of a session, the two inner ones owned by `uid`."""
     own.mkdir(mode=0o711, exist_ok=True)
     own.chmod(0o711)
-    for name in ("workspace", "home"):
+    if uid is not None:  # other sessions do not even come to its door
+        os.chown(own, -1, uid)
+        own.chmod(0o710)
+    for name in ("workspace", "home", SOCKETS):
         path = own / name
         with contextlib.suppress(FileExistsError):
             path.mkdir(mode=0o700)
             if uid is not None:
                 os.chown(path, uid, uid, follow_symlinks=False)
+
+
+def alone(own: Path, uid: int) -> None:
+    """Notes that no namespace ends with this session's holder."""
+    (own / _ALONE).write_text(str(uid))
+
+
+def end_left(own: Path) -> None:
+    """A session without namespaces whose holder is gone: whatever still has its uid ends, nobody else can see to it.
+    Root only; for other sessions there is nothing to do."""
+    try:
+        uid = int((own / _ALONE).read_text())
+        (own / _ALONE).unlink()
+    except (OSError, ValueError):
+        return
+    if os.geteuid() or not uid:
+        return
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(uid, uid, uid)
+            os.setresuid(uid, uid, uid)
+            os.kill(-1, signal.SIGKILL)
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
 
 
 def _rm(directory: int, uid: int | None) -> bool:
