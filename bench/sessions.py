@@ -28,6 +28,7 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from pilothouse.adapters.sandboxes import client, interpreter
@@ -80,13 +81,16 @@ async def opened(keeper: Path, session: str) -> float:
 
 def started(argv: list[str]) -> tuple[subprocess.Popen[bytes], float]:
     began = time.perf_counter()
-    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603
     assert process.stdout is not None
     process.stdout.read(1)
     return process, time.perf_counter() - began
 
 
-BWRAP = ["--unshare-all", "--die-with-parent", "--ro-bind", "/usr", "/usr", "--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--", "/bin/sh", "-c"]
+BWRAP = (
+    "--unshare-all --die-with-parent --ro-bind /usr /usr --symlink usr/bin /bin --symlink usr/lib /lib "
+    "--symlink usr/lib64 /lib64 --proc /proc --dev /dev --tmpfs /tmp -- /bin/sh -c"
+).split()
 
 
 def peers() -> dict[str, list[str]]:
@@ -106,7 +110,7 @@ def row(name: str, times: list[float], memory: float) -> str:
 
 
 async def measure(count: int, base: Path) -> None:
-    layout = await client.ensure_keeper(base / "h", base / "r", KEEPER)
+    layout = await client.ensure_keeper(base / "h", base / "r", partial(client.start, argv=KEEPER))
     sessions = [str(uuid.uuid4()) for _ in range(count)]
     times: dict[str, list[float]] = defaultdict(list)
     running: dict[str, list[subprocess.Popen[bytes]]] = defaultdict(list)
