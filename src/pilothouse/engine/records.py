@@ -127,6 +127,8 @@ class QuestionRecord(Record, kw_only=True):
 
 class RuleRecord(Record, kw_only=True):
     id: str
+    owner: str = "local"
+    """Of the session in which it was remembered: nobody else's answers speak for a person."""
     scope: Literal["session", "project"]
     session_id: SessionId | None = None
     project: str | None = None
