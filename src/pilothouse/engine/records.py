@@ -44,6 +44,8 @@ class SessionRecord(Record, kw_only=True):
     total_cost: float = 0.0
     limits: dict[str, float] = {}
     """Those that are not as configured."""
+    log_bytes: int = 0
+    """As of the last writing of this record."""
 
 
 class Kept(Record, kw_only=True):
