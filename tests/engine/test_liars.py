@@ -149,7 +149,8 @@ async def test_c30_the_names_of_another_session_and_job_are_its_own(bench: Bench
         ending = {"turnId": theirs.id, "outcome": "failed", "result": "forged", "numTurns": 1, "durationMs": 1}
         await turn(
             talk, 0,
-            {"type": "stream", "content": "x", "messageId": "m", **lie, "truncated": {"content": {"size": 1, "url": ""}}},
+            {"type": "stream", "content": "x", "messageId": "m", **lie,
+             "truncated": {"content": {"size": 1, "url": "x"}}},
             {"type": "turn_ended", **ending, **lie},
             {"type": "ask_cancelled", "requestId": "r1"},
         )  # fmt: skip

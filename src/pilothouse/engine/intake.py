@@ -23,8 +23,8 @@ from pilothouse.engine.ports import Mark, ModelState, Op
 from pilothouse.engine.questions import Questions
 
 OWN_TURNS_MAX = 1000
-"""Turns that nobody prompted, of one session while the server runs. Background tasks begin a handful; each is a job, and
-jobs are kept."""
+"""Turns that nobody prompted, of one session while the server runs: background tasks begin a handful; each is a job,
+and jobs are kept."""
 LOG_FULL = "The session's log is full; go on in another session."
 
 
