@@ -182,7 +182,7 @@ async def prompt(program: Program, viewer: Viewer, text: str) -> tuple[dict[str,
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs package git")
 async def test_c21_nothing_that_was_planted_configures_the_agent_or_runs() -> None:
     """In a start of the agent that finds all of it, and in the next job of the same one."""
-    async with installation() as (program, _):
+    async with installation(PILOTHOUSE_LIMITS_IMAGE="0") as (program, _):  # a folder, so that a test can plant
         session, _, viewer = await begin(program, "demo: say first")
         await viewer.until("complete")
         folder = program.home / "ph" / "sessions" / session

@@ -60,7 +60,8 @@ def test_c09_only_a_uuid_of_ours_becomes_a_name_of_a_file(tmp_path: Path, name: 
 
 def test_c26_what_is_written_on_the_host_goes_to_no_shared_place() -> None:
     """No fixed name in a directory that others write to; the library picks the names of temporary files."""
-    for path in SOURCES:
+    inside = Path(pilothouse.__file__).parent / "adapters" / "sandboxes" / "escape"  # what runs in a session
+    for path in (p for p in SOURCES if inside not in p.parents):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("/tmp/"):
                 raise AssertionError((path, node.lineno))

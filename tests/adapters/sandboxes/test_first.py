@@ -57,7 +57,7 @@ def taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Taken]:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     pid = os.posix_spawn("/bin/sleep", ["sleep", "60"], os.environ)
-    err, err_in = os.pipe()
+    err, err_in = os.pipe()  # of bwrap's words
     running = launch.Running(
         pid, ours, fdpass.Lines(ours), err, [], {}, "/", profile.Interpreter("x", (), (), "", ""),
         os.pidfd_open(pid),
@@ -67,7 +67,7 @@ def taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Taken]:
     control.bind(str(tmp_path / "c"))
     control.listen()
     order = launch.Order(
-        SESSION, "bubblewrap", "echo", {}, profile.Place("", "", ""), running.command, "", None, "", "", (os.geteuid(),)
+        SESSION, "bubblewrap", "echo", {}, profile.Place("", str(tmp_path), str(tmp_path)), running.command, "", None, "", "", (os.geteuid(),)
     )
     made = Holder(order, control, runner)
     made.start()
