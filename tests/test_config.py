@@ -134,7 +134,7 @@ def test_home_is_for_its_user_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "127.0.0.2", "example.com", "0"])
-def test_other_machines_are_let_in_by_tls_or_a_proxy_only(tmp_path: Path, host: str) -> None:
+def test_c02_other_machines_are_let_in_by_tls_or_a_proxy_only(tmp_path: Path, host: str) -> None:
     with pytest.raises(ConfigError, match=r"server\.host"):
         server._may_bind(read(tmp_path, PILOTHOUSE_HOST=host))
     server._may_bind(read(tmp_path, PILOTHOUSE_HOST=host, PILOTHOUSE_BEHIND_PROXY="1"))

@@ -42,14 +42,14 @@ def test_files_and_directories(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["../x", "a/../../x", "/etc/x", "..", "a\\..\\x", "C:/x", "C:x", "a\x01b", "a\nb", "./..", "//x"]
 )
-def test_unsafe_names_write_nothing(tmp_path: Path, name: str) -> None:
+def test_c09_unsafe_names_write_nothing(tmp_path: Path, name: str) -> None:
     with pytest.raises(Failure, match="unsafe name"):
         archive.unpack(packed(("good", b"g", FILE), (name, b"bad", FILE)), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFSOCK])
-def test_only_regular_files(tmp_path: Path, kind: int) -> None:
+def test_c09_only_regular_files(tmp_path: Path, kind: int) -> None:
     with pytest.raises(Failure, match="no regular file"):
         archive.unpack(packed(("good", b"g", FILE), ("x", b"/etc/passwd", kind | 0o777)), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
@@ -81,7 +81,7 @@ def test_links_in_the_target_lead_nowhere(tmp_path: Path) -> None:
     assert list(outside.iterdir()) == []
 
 
-def test_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_c09_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive, "BYTES_MAX", 1000)
     monkeypatch.setattr(archive, "FILES_MAX", 3)
     with pytest.raises(Failure, match="more than 1000 bytes"):

@@ -53,7 +53,7 @@ def test_only_a_clear_yes_approves(typed: str) -> None:
         assert typed.split()[0].lower() in {"y", "yes", "1"}
 
 
-def test_the_input_is_never_cut() -> None:
+def test_c34_the_input_is_never_cut() -> None:
     assert "rm -rf /" in card.approval(ITEM, Style())
     assert "[Bash(rm:*)]" in card.approval(ITEM, Style())
 

@@ -169,7 +169,7 @@ hostile = st.text(st.sampled_from("ab\x1b[]0;\r\n\x9b\u202e\u200f"), max_size=20
 
 
 @given(hostile, hostile)
-def test_nothing_an_agent_says_reaches_the_terminal_raw(one: str, two: str) -> None:
+def test_c22_nothing_an_agent_says_reaches_the_terminal_raw(one: str, two: str) -> None:
     out = shown(
         stream(one),
         ev.Thinking(content=two, message_id=one),

@@ -20,7 +20,7 @@ def test_plain_lets_no_control_through(words: str) -> None:
 
 
 @given(anything)
-def test_exact_shows_every_character(words: str) -> None:
+def test_c34_exact_shows_every_character(words: str) -> None:
     shown = text.exact(words)
     assert all(
         c in "\n\t " or unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"} for c in shown

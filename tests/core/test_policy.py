@@ -119,7 +119,7 @@ BYPASSES = [
 
 
 @pytest.mark.parametrize("command", BYPASSES)
-def test_a_remembered_prefix_does_not_let_a_longer_story_through(command: str) -> None:
+def test_c20_a_remembered_prefix_does_not_let_a_longer_story_through(command: str) -> None:
     rules = [Rule(policy.pattern("Bash(npm test:*)"), "approved")]
     assert decide("Bash", {"command": command}, mode="acceptEdits", rules=rules).verdict == "ask"
     allowed = policy.allowed_tools(["Bash(npm test:*)"])

@@ -170,7 +170,7 @@ async def test_text_on_screen_equals_the_log_over_a_killed_server(running: tuple
         assert words(await shown_text(page)) == words(await log_text(program))
 
 
-async def test_hostile_names_and_text_stay_text(running: tuple[Program, Demo]) -> None:
+async def test_c23_hostile_names_and_text_stay_text(running: tuple[Program, Demo]) -> None:
     program, _ = running
     canary = "<img src=x onerror=\"document.title='pwned'\">"
     async with browser() as chromium:

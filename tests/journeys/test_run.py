@@ -107,7 +107,7 @@ async def test_bad_sources_are_refused_and_say_why(shipped: tuple[Program, Demo]
     assert not Path("/tmp/pwned").exists()
 
 
-async def test_the_session_sees_no_secret_and_no_host(tmp_path: Path) -> None:
+async def test_c27_the_session_sees_no_secret_and_no_host(tmp_path: Path) -> None:
     async with installation() as (program, _):
         command = (
             "env; cat /proc/*/environ 2>/dev/null | tr '\\\\0' '\\\\n'; id -u; ls /root /home; cat /etc/shadow; "

@@ -42,7 +42,7 @@ async def subscribe(program: Program, session: str, after: int = 0, **options: A
     return socket
 
 
-async def test_who_does_not_read_harms_nobody_and_is_whole_by_its_cursor(program: Program) -> None:
+async def test_c30_who_does_not_read_harms_nobody_and_is_whole_by_its_cursor(program: Program) -> None:
     session, _, first = await begin(program, "say before", agent="echo")
     await first.until("complete")
     slow = await subscribe(program, session, max_queue=1, ping_interval=None, max_size=None)

@@ -217,7 +217,7 @@ async def test_deltas_are_joined(runner: Runner) -> None:
     assert 2 <= len(client.of("stream")) < 100
 
 
-async def test_ping_changes_its_time_only_with_its_status(runner: Runner) -> None:
+async def test_c25_ping_changes_its_time_only_with_its_status(runner: Runner) -> None:
     idle = await runner.ping()
     assert idle["status"] == "Healthy" and isinstance(idle["time_of_last_update"], int)
     async with runner.attach() as client:

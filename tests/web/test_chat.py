@@ -131,7 +131,7 @@ async def test_a_message_beyond_all_limits_closes_with_1009(served: Served) -> N
         ({"cookie": f"{COOKIE}=" + "x" * 43}, "ours", 401),
     ],
 )
-async def test_the_socket_refuses_strangers(
+async def test_c01_the_socket_refuses_strangers(
     served: Served, headers: dict[str, str], origin: str | None, status: int
 ) -> None:
     given = dict(headers)

@@ -47,7 +47,7 @@ def test_the_public_routes_are_these_and_each_says_why() -> None:
     assert all(e.scope for e in TABLE if e.policy != "public")
 
 
-async def test_the_application_serves_nothing_beside_the_table(served: Served) -> None:
+async def test_c01_the_application_serves_nothing_beside_the_table(served: Served) -> None:
     from starlette.applications import Starlette
 
     app = served.server.config.app._app  # type: ignore[union-attr]

@@ -251,7 +251,7 @@ async def test_a_handshake_that_is_none(doors: House, change: dict[str, str | No
     raw.writer.close()
 
 
-async def test_a_slow_client_holds_a_bounded_buffer(opened: Open) -> None:
+async def test_c30_a_slow_client_holds_a_bounded_buffer(opened: Open) -> None:
     async with opened(ROOMY) as doors:
         raw = await Raw.open(doors.port)
         raw.frame(1, b"flood")
@@ -287,7 +287,7 @@ async def test_messages_that_the_door_does_not_take_stop_the_client(doors: House
     raw.writer.transport.abort()
 
 
-async def test_a_silent_client_is_pinged_then_let_go(opened: Open) -> None:
+async def test_c29_a_silent_client_is_pinged_then_let_go(opened: Open) -> None:
     async with opened(SMALL) as doors:
         raw = await Raw.open(doors.port)
         async with asyncio.timeout(5):
@@ -325,7 +325,7 @@ async def test_a_restart_is_said(opened: Open) -> None:
         assert caught.value.rcvd.code == 1012
 
 
-async def test_half_a_request_does_not_wait_for_ever() -> None:
+async def test_c29_half_a_request_does_not_wait_for_ever() -> None:
     """Only where our HTTP protocol class is: uvicorn's own has no such limit."""
     async with house("hot", SMALL) as doors:
         for start in (b"", b"GET /door HTTP/1.1\r\nHost: x\r\nUpgr"):

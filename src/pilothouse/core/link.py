@@ -53,7 +53,7 @@ class Hello(_L, frozen=True, kw_only=True):
     agent_version: Word
     first: ev.Count
     last: ev.Count
-    capabilities: list[str] = []
+    capabilities: Annotated[list[Word], Meta(max_length=100)] = []
     model: Word = ""
 
 

@@ -11,6 +11,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
+
 from pilothouse.core import approval, link, places, policy
 from pilothouse.core import events as ev
 from pilothouse.core.errors import AlreadyResolved, BadRequest, NotFound
@@ -18,6 +20,7 @@ from pilothouse.core.ids import ApprovalId
 from pilothouse.core.options import options
 from pilothouse.core.said import shallow
 from pilothouse.engine import records
+from pilothouse.engine.kit import worth_noting
 from pilothouse.engine.live import Live, whole
 from pilothouse.engine.ports import Op
 from pilothouse.engine.records import ApprovalRecord, JobRecord, RuleRecord
@@ -25,6 +28,10 @@ from pilothouse.engine.rules import Rules
 
 PENDING_MAX = 50
 """Open approvals of one session: an agent asks for a handful at a time."""
+PENDING_SIZE = 32 * 1024 * 1024
+"""Bytes of them together: one input may have megabytes, and an agent may ask about nothing else."""
+NOTED = 1000
+"""Decisions of one session that the server's log has, before it names only the ten-thousandth and so on."""
 ANSWERED_KEPT = 500
 """Answered ones remembered in memory, to answer a runner that asks again."""
 
@@ -36,6 +43,8 @@ class Approvals:
         self.pending: dict[ApprovalId, ApprovalRecord] = {}
         self._by_request: dict[tuple[str, str], ApprovalRecord] = {}
         self._answered: dict[tuple[str, str], link.PermissionAnswer] = {}
+        self._sizes: dict[ApprovalId, int] = {}
+        self._decisions = 0
         self._timers: dict[ApprovalId, asyncio.Task[None]] = {}
         self._deadlines: dict[ApprovalId, float] = {}
         self.job: Callable[[], JobRecord | None] = lambda: self._live.current
@@ -54,9 +63,10 @@ class Approvals:
         decision = self._decide(ask)
         if decision.verdict == "ask" and len(self.pending) >= PENDING_MAX:
             decision = policy.Decision("deny", f"{PENDING_MAX} approvals are open already.")
-        self._live.kit.note(
-            "tool_decision", session=self._live.record.id, tool=ask.tool, verdict=decision.verdict, why=decision.reason
-        )
+        size = _size(ask.input, ask.diff) if decision.verdict == "ask" else 0
+        if sum(self._sizes.values()) + size > PENDING_SIZE:
+            decision = policy.Decision("deny", "What is asked is too long to be looked at.")
+        self._note(ask.tool, decision)
         if decision.verdict != "ask":
             answer = link.PermissionAnswer(
                 id=f"auto-{ask.request_id}",
@@ -87,6 +97,14 @@ class Approvals:
         )
         self._keep(record)
         return [_required(record)], [records.put(record)], None
+
+    def _note(self, tool: str, decision: policy.Decision) -> None:
+        self._decisions += 1
+        if worth_noting(self._decisions, NOTED):
+            session = self._live.record.id
+            self._live.kit.note(
+                "tool_decision", session=session, tool=tool, verdict=decision.verdict, why=decision.reason
+            )
 
     def _decide(self, ask: link.PermissionAsk) -> policy.Decision:
         job = self.job()
@@ -235,6 +253,7 @@ class Approvals:
 
     def _keep(self, record: ApprovalRecord, not_before: float = 0.0) -> None:
         self.pending[record.approval_id] = record
+        self._sizes[record.approval_id] = _size(record.input, record.diff)
         self._by_request[(record.runner_id, record.request_id)] = record
         if record.expires_at is not None:
             at = self._deadlines[record.approval_id] = max(records.seconds(record.expires_at), not_before)
@@ -244,6 +263,7 @@ class Approvals:
         """It has ended: out of the open ones, its answer at hand."""
         self.pending.pop(record.approval_id, None)
         self._deadlines.pop(record.approval_id, None)
+        self._sizes.pop(record.approval_id, None)
         key = (record.runner_id, record.request_id)
         self._by_request.pop(key, None)
         timer = self._timers.pop(record.approval_id, None)
@@ -255,6 +275,11 @@ class Approvals:
         self._answered[key] = answer
         while len(self._answered) > ANSWERED_KEPT:
             del self._answered[next(iter(self._answered))]
+
+
+def _size(*parts: Any) -> int:
+    """Bytes that an open approval holds."""
+    return sum(len(msgspec.json.encode(part)) for part in parts)
 
 
 def _option(record: ApprovalRecord, option_id: str | None, approved: bool) -> ev.Option | None:

@@ -125,7 +125,7 @@ class Drive:
             session = live.changed(state="active", last_active_at=live.now())
             started = ev.JobStarted(
                 job_id=job.id,
-                agent=hello.agent,
+                agent=live.record.agent,
                 agent_version=hello.agent_version,
                 model=model,
                 demo=state.demo,

@@ -17,9 +17,15 @@ from pilothouse.core.said import clean
 from pilothouse.engine import records
 from pilothouse.engine.approvals import Approvals
 from pilothouse.engine.jobs import Jobs
+from pilothouse.engine.kit import worth_noting
 from pilothouse.engine.live import Live
 from pilothouse.engine.ports import Mark, ModelState, Op
 from pilothouse.engine.questions import Questions
+
+OWN_TURNS_MAX = 1000
+"""Turns that nobody prompted, of one session while the server runs: background tasks begin a handful; each is a job,
+and jobs are kept."""
+LOG_FULL = "The session's log is full; go on in another session."
 
 
 class Intake:
@@ -31,6 +37,7 @@ class Intake:
         self.approvals: Approvals
         self.questions: Questions
         self.dropped = 0
+        self._own_turns = 0
         self._runner = ""
         self._model: ModelState | None = None
 
@@ -75,8 +82,24 @@ class Intake:
                 answers += self._one(said, events, ops)
             if unmarked:
                 await self._live.commit(events, *ops, mark=Mark(source, unmarked), insist=True)
+        if self._live.full and not self._live.ending:
+            self._live.ending = LOG_FULL
+            self._live.background(self._end_full())
         for command in answers:
             self._live.send(command)
+
+    async def _end_full(self) -> None:
+        """A session that goes on writing would fill the disk for all."""
+        live = self._live
+        live.kit.note("log_full", session=live.record.id)
+        try:
+            await live.kit.sandboxes.stop(live.record.id)
+            await live.unlink()
+            await self.jobs.lost(LOG_FULL, "log_full")
+        except PilothouseError as error:
+            live.kit.note("stop_failed", session=live.record.id, error=error.message[:200])
+        finally:
+            live.ending = ""
 
     async def again(self, raw: bytes) -> None:
         """An event that was taken before. Only an open ask means something: the runner still waits for its answer."""
@@ -132,6 +155,8 @@ class Intake:
         more: list[Op] = []
         answer: link.Command | None = None
         match said:
+            case link.TurnStarted() if said.turn_id not in self.jobs.known and self._one_too_many():
+                self._drop(link.Broken("more turns of the agent's own than an agent begins"), events)
             case link.TurnStarted():
                 assert self._live.link is not None and self._live.link.hello is not None
                 model = self._model
@@ -155,6 +180,10 @@ class Intake:
         events += happened
         ops += more
         return [answer] if answer is not None else []
+
+    def _one_too_many(self) -> bool:
+        self._own_turns += 1
+        return self._own_turns > OWN_TURNS_MAX
 
     def _stamped(self, event: ev.Event) -> ev.Event:
         job = self._live.current
@@ -185,8 +214,9 @@ class Intake:
     def _drop(self, broken: link.Broken, events: list[ev.Event]) -> None:
         """Reported at the first, the tenth, the hundredth…: a runner that talks nonsense does not fill the log."""
         self.dropped += 1
-        count = str(self.dropped)
-        if count.strip("0") == "1" or self.dropped == 1:
+        if worth_noting(self.dropped):
             text = f"The runner said something it may not ({self.dropped} so far): {broken.why[:200]}"
             events.append(self._stamped(ev.ErrorEvent(code="runner_protocol", message=text)))
-        self._live.kit.note("runner_protocol", session=self._live.record.id, count=self.dropped, why=broken.why[:200])
+            self._live.kit.note(
+                "runner_protocol", session=self._live.record.id, count=self.dropped, why=broken.why[:200]
+            )

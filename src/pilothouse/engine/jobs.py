@@ -184,7 +184,7 @@ class Jobs:
         self._live.current = own
         self._live.background(self.drive.limit(own))
         started = ev.JobStarted(
-            job_id=own.id, agent=runner.agent, agent_version=runner.agent_version, model=model, demo=demo,
+            job_id=own.id, agent=self._live.record.agent, agent_version=runner.agent_version, model=model, demo=demo,
             permission_mode=own.permission_mode, by="agent",
         )  # fmt: skip
         return [started], [records.put(own)]

@@ -29,8 +29,12 @@ OPEN_MAX = 2000
 HELLO_S = 30.0
 """A runner that has been started says hello within this; importing the agent's SDK takes seconds on a busy machine."""
 RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
+STEADY_S = 5.0
+"""A connection that lived shorter than this was none: one that greets and hangs up is called less and less often."""
 RATE = 4000
-"""Events per second taken from one runner on average; text deltas come 25 a second, so this is no agent's pace."""
+"""Frames per second taken from one runner on average; text deltas come 25 a second, so this is no agent's pace."""
+FRAME_COST = 4096
+"""Bytes that count as one frame more: 16 MB a second, so that a runner cannot fill a disk within minutes."""
 
 
 class LinkLostError(Exception):
@@ -59,6 +63,21 @@ class Owner(Protocol):
     def trouble(self, error: Exception) -> None:
         """Something failed that should not have; the link goes on and tries again."""
         ...
+
+
+class Pace:
+    """What one connection may send: `RATE` a second on average, a second's worth at once."""
+
+    def __init__(self) -> None:
+        self._clock = asyncio.get_running_loop().time
+        self._left, self._since = float(RATE), self._clock()
+
+    async def spend(self, frames: int) -> None:
+        now = self._clock()
+        self._left = min(RATE, self._left + (now - self._since) * RATE) - frames
+        self._since = now
+        if self._left < 0:
+            await asyncio.sleep(-self._left / RATE)
 
 
 class RunnerLink:
@@ -117,21 +136,24 @@ class RunnerLink:
 
     async def _run(self) -> None:
         tries = 0
+        clock = asyncio.get_running_loop().time
         while not self.over.is_set():
             try:
                 wire = await self._connect()
             except Exception:  # noqa: BLE001  whatever a transport raises means: not connected
                 wire = None
             if wire is not None:
+                since = clock()
                 try:
-                    if await self._attached(wire):
-                        tries = 0
+                    await self._attached(wire)
                 except Exception as error:  # noqa: BLE001  a link that died in silence would leave its job for ever
                     self._owner.trouble(error)
                 finally:
                     self.attached.clear()
                     self._wire = None
                     await wire.close()
+                if clock() - since > STEADY_S:
+                    tries = 0
             if await self._gone():
                 self.over.set()
                 break
@@ -153,12 +175,12 @@ class RunnerLink:
                 future.exception()
         self._open.clear()
 
-    async def _attached(self, wire: Wire) -> bool:
-        """One connection's life. True if it got as far as attaching."""
+    async def _attached(self, wire: Wire) -> None:
+        """One connection's life."""
         assembler = link.Assembler()
         hello = await self._hello(wire, assembler)
         if hello is None:
-            return False
+            return
         if self.hello is not None and self.hello.runner_id != hello.runner_id:
             self._fail_open()  # meant for another runner: a prompt of its must not be run again by this one
         self.hello = hello
@@ -179,7 +201,6 @@ class RunnerLink:
             reader.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await reader
-        return True
 
     async def _hello(self, wire: Wire, assembler: link.Assembler) -> link.Hello | None:
         try:
@@ -200,8 +221,10 @@ class RunnerLink:
     async def _read(
         self, wire: Wire, assembler: link.Assembler, queue: asyncio.Queue[tuple[int, bytes] | None]
     ) -> None:
+        pace = Pace()
         try:
             while (frame := await wire.receive()) is not None:
+                await pace.spend(1 + len(frame) // FRAME_COST)
                 whole = assembler.feed(frame)
                 if whole is None:
                     continue
@@ -230,8 +253,6 @@ class RunnerLink:
             future.set_result(error)
 
     async def _take(self, queue: asyncio.Queue[tuple[int, bytes] | None], acked: int) -> None:
-        loop = asyncio.get_running_loop()
-        allowance, since = float(RATE), loop.time()
         ended = False
         while not ended:
             batch: list[tuple[int, bytes]] = []
@@ -256,11 +277,6 @@ class RunnerLink:
             self._held -= size
             if self._held <= HELD_MAX:
                 self._room.set()
-            now = loop.time()
-            allowance = min(RATE, allowance + (now - since) * RATE) - count
-            since = now
-            if allowance < 0:
-                await asyncio.sleep(-allowance / RATE)
 
     async def _send(self, message: link.FromServer) -> None:
         wire = self._wire

@@ -33,6 +33,9 @@ READY_S = 120.0
 """From nothing to a runner that answers: cloning a repository is in it."""
 RETRY_S = 0.25
 """Pause between tries of a commit that must succeed."""
+LOG_MAX = 2 * 1024**3
+"""Bytes that one session may log in its life, texts kept beside the log included. A long day's work takes a hundredth;
+what takes more is a loop, and the disk is everybody's."""
 
 
 P = ParamSpec("P")
@@ -64,6 +67,8 @@ class Live:
         """The job whose turn the agent is working on."""
         self.head = 0
         """The log's head; nobody else appends to this session."""
+        self.logged = record.log_bytes
+        """Bytes in the log and beside it; the record has it as of its last writing."""
         self.attaches = 0
         self.stuck = False
         """The store refuses what the runner said; readiness says so."""
@@ -115,6 +120,8 @@ class Live:
                 self.stuck = False
                 if done:
                     self.head = done[-1].seq
+                    size = sum(len(row.body) for row in done) + sum(len(text.doc) for text in texts)
+                    self.logged += size
                 return list(done)
             except StoreFailed as error:
                 if not insist:
@@ -124,6 +131,10 @@ class Live:
                 self.stuck = True
                 await asyncio.sleep(RETRY_S)
         return []
+
+    @property
+    def full(self) -> bool:
+        return self.logged > LOG_MAX
 
     def now(self) -> str:
         return records.stamp(self.kit.clock.now())
@@ -211,4 +222,4 @@ class Live:
 
     def changed(self, **changes: Any) -> SessionRecord:
         """The record with changes; assign it after the commit."""
-        return msgspec.structs.replace(self.record, **changes)
+        return msgspec.structs.replace(self.record, log_bytes=self.logged, **changes)

@@ -44,6 +44,8 @@ class SessionRecord(Record, kw_only=True):
     total_cost: float = 0.0
     limits: dict[str, float] = {}
     """Those that are not as configured."""
+    log_bytes: int = 0
+    """As of the last writing of this record."""
 
 
 class Kept(Record, kw_only=True):
@@ -127,6 +129,8 @@ class QuestionRecord(Record, kw_only=True):
 
 class RuleRecord(Record, kw_only=True):
     id: str
+    owner: str = "local"
+    """Of the session in which it was remembered: nobody else's answers speak for a person."""
     scope: Literal["session", "project"]
     session_id: SessionId | None = None
     project: str | None = None

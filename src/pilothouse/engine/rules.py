@@ -37,14 +37,15 @@ class Rules:
     def add(self, rule: RuleRecord) -> None:
         self._all[rule.id] = rule
 
-    def all(self) -> list[RuleRecord]:
-        return sorted(self._all.values(), key=lambda r: r.id, reverse=True)
+    def all(self, owner: str) -> list[RuleRecord]:
+        return sorted((r for r in self._all.values() if r.owner == owner), key=lambda r: r.id, reverse=True)
 
     def make(self, session: SessionRecord, option: ev.Option, tool: str, by: str) -> RuleRecord:
         """A rule for an option that the person chose; not yet stored."""
         scoped = option.scope == "project"
         return RuleRecord(
             id=records.new_id(),
+            owner=session.owner,
             scope="project" if scoped else "session",
             session_id=None if scoped else session.id,
             project=project(session) if scoped else None,
@@ -61,11 +62,13 @@ class Rules:
         return [
             policy.Rule(policy.pattern(r.rule), r.outcome)
             for r in self._all.values()
-            if (r.session_id == session.id if r.scope == "session" else here is not None and r.project == here)
+            if r.owner == session.owner
+            and (r.session_id == session.id if r.scope == "session" else here is not None and r.project == here)
         ]
 
-    async def remove(self, rule_id: str) -> None:
-        if rule_id not in self._all:
+    async def remove(self, rule_id: str, owner: str) -> None:
+        found = self._all.get(rule_id)
+        if found is None or found.owner != owner:
             raise NotFound
         await self._store.commit(Delete("rule", rule_id))
         del self._all[rule_id]

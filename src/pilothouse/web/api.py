@@ -297,9 +297,9 @@ async def answer(call: Call) -> Response:
 
 
 async def list_rules(call: Call) -> Response:
-    return wire.Reply({"items": [views.rule(r) for r in call.platform.rules.all()], "next": None})
+    return wire.Reply({"items": [views.rule(r) for r in call.platform.rules.all(call.principal.account)], "next": None})
 
 
 async def remove_rule(call: Call) -> Response:
-    await call.platform.rules.remove(call.request.path_params["id"])
+    await call.platform.rules.remove(call.request.path_params["id"], call.principal.account)
     return Response(status_code=204)

@@ -40,6 +40,7 @@ def application(platform: Platform, guard: Guard, sockets: ASGIApp | None = None
         routes=[*routes.routes(platform, guard), *static.routes(guard), *doors],
         exception_handlers={HTTPException: _unknown, Exception: _broken},
     )
+    app.router.redirect_slashes = False  # an address is one or is none: nothing answers before the guard
     return _Everywhere(app, guard)
 
 

@@ -21,6 +21,7 @@ _HIDDEN = {
     "interruptedBy",
     "late",
     "mode",
+    "logBytes",
 }
 
 

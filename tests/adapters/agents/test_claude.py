@@ -330,7 +330,7 @@ async def test_models_are_switched(client: Client) -> None:
     assert "claude-haiku-4-5" in [update.get("model") for update in client.of("session_update")]
 
 
-async def test_notes_of_the_workspace_are_read_as_text_but_its_settings_are_not(
+async def test_c21_notes_of_the_workspace_are_read_as_text_but_its_settings_are_not(
     runner: Runner, workspace: Path
 ) -> None:
     (workspace / ".claude").mkdir()

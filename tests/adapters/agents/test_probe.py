@@ -17,12 +17,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISABLE_AUTOUPDATER", "1")
 
 
-async def test_this_version_asks() -> None:
+async def test_c18_this_version_asks() -> None:
     verdict = await probe()
     assert verdict.asks, verdict
 
 
-async def test_without_the_hook_the_probe_says_that_it_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_c18_without_the_hook_the_probe_says_that_it_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     async def no_opinion(*_: object) -> dict[str, object]:
         return {}
 

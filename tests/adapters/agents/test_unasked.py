@@ -15,7 +15,7 @@ from pilothouse.core.errors import Unavailable
 from tests.adapters.agents.demo import TURN_SECONDS, model, script
 
 
-async def test_the_session_refuses_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_c18_the_session_refuses_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def no_opinion(*_: object) -> dict[str, object]:
         return {}
 

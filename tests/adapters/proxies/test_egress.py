@@ -77,7 +77,7 @@ async def test_an_allowed_host_is_reached_at_the_checked_address() -> None:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "fd00:ec2::254", "100.64.0.1"])
-async def test_a_name_that_leads_inside_is_refused(address: str) -> None:
+async def test_c31_a_name_that_leads_inside_is_refused(address: str) -> None:
     async def lookup(host: str, _: int) -> list[str]:
         return ["93.184.216.34", address]
 

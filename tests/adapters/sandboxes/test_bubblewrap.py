@@ -92,7 +92,7 @@ async def test_the_bundled_agent_runs_inside(sandboxes: Bubblewrap, session: Ses
     assert said.endswith("(Claude Code)")
 
 
-async def test_sessions_do_not_see_each_other_nor_the_host(sandboxes: Bubblewrap, base: Path) -> None:
+async def test_c33_sessions_do_not_see_each_other_nor_the_host(sandboxes: Bubblewrap, base: Path) -> None:
     one, two = SessionId(str(uuid.uuid4())), SessionId(str(uuid.uuid4()))
     for session in (one, two):
         await sandboxes.open(SandboxSpec(session, "echo"))

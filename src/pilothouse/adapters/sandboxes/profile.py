@@ -54,7 +54,8 @@ def environment(home: str, tmp: str, workspace: str, model_port: int, egress_por
     egress = f"http://127.0.0.1:{egress_port}"
     nobody = "127.0.0.1,localhost,::1"
     return {
-        "PATH": f"{home}/.local/bin:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin",
+        # What the agent has installed for itself comes last: it adds programs, and stands for none of the system's.
+        "PATH": f"/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin:{home}/.local/bin",
         "HOME": home,
         "USER": "agent",
         "LOGNAME": "agent",
@@ -66,6 +67,7 @@ def environment(home: str, tmp: str, workspace: str, model_port: int, egress_por
         "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{model_port}",
         "ANTHROPIC_API_KEY": "session-placeholder",
         "CLAUDE_CONFIG_DIR": f"{home}/.claude",
+        "PILOTHOUSE_OWN_HOME": "1",
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         "DISABLE_AUTOUPDATER": "1",
         "DISABLE_TELEMETRY": "1",

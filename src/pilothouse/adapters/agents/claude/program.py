@@ -1,13 +1,12 @@
 """Starting Claude Code: the SDK's options, and nothing of the workspace's own settings.
 
-The workspace is not trusted to configure the program that works on it: no settings files, no MCP servers, no hooks of
-its own. Its CLAUDE.md is read as text and given to the model.
+Neither the workspace nor what an earlier job left in the home is trusted to configure the program that works there: no
+settings files, no MCP servers, no hooks (see `house`). The workspace's CLAUDE.md is given to the model, as text.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import uuid
 from collections import deque
@@ -16,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from pilothouse.adapters.agents.claude import house
 from pilothouse.adapters.agents.claude.diffs import read_text
 
 NOTES = "CLAUDE.md"
@@ -54,8 +54,7 @@ def notes(workspace: Path) -> str:
 
 def plans() -> Path:
     """Where the program keeps the plans it makes."""
-    home = os.environ.get("CLAUDE_CONFIG_DIR") or str(Path.home() / ".claude")
-    return Path(home) / "plans"
+    return house.directory() / "plans"
 
 
 class Program:
@@ -95,7 +94,8 @@ class Program:
         )
 
     async def start(self) -> None:
-        """Raises TimeoutError or an error of the SDK."""
+        """Raises TimeoutError, OSError or an error of the SDK."""
+        await asyncio.to_thread(house.clear)
         async with asyncio.timeout(START_SECONDS):
             await self._client.connect()
 
