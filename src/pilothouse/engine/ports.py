@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from pilothouse.core import events as ev
+from pilothouse.core.contacts import Reason
 from pilothouse.core.ids import JobId, SessionId
 from pilothouse.core.limits import State as LimitState
+from pilothouse.core.reach import Reach
 
 # --- store ---------------------------------------------------------------------------------------------------------
 
@@ -277,7 +279,7 @@ class Sandboxes(Protocol):
         ...
 
 
-# --- the model proxy -------------------------------------------------------------------------------------------------
+# --- the proxy -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,8 +323,38 @@ class ModelState:
     detail: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """A row of what a session contacted and was refused (`core.contacts`), as it is now. `n` names its last change and
+    grows with every change of any row of a `proxy_id`. Times in seconds since the epoch."""
+
+    proxy_id: str
+    n: int
+    session: SessionId
+    host: str
+    port: int
+    reason: Reason
+    count: int
+    first: float
+    last: float
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Connections of a session that wait for a person: to a domain that is not on its list."""
+
+    id: str
+    session: SessionId
+    host: str
+    port: int
+    hold_s: float
+    """So long they wait."""
+
+
 class ModelProxy(Protocol):
-    """The sessions' way to the model. It outlives the server."""
+    """The sessions' way to the model, and to whatever else they may reach. It outlives the server."""
 
     async def state(self) -> ModelState: ...
 
@@ -339,6 +371,26 @@ class ModelProxy(Protocol):
 
     def usage(self, marks: Sequence[tuple[str, int]]) -> AsyncIterator[UsageRecord]:
         """Records after the marks, then live ones, for as long as the proxy lives. Ends when it goes away."""
+        ...
+
+    async def reach(self, session: SessionId, reach: Reach) -> None:
+        """What the session reaches besides the model, from now on; until it is told, nothing. Harmless to repeat."""
+        ...
+
+    async def forget(self, session: SessionId) -> None:
+        """The session is deleted: its contacts go."""
+        ...
+
+    def contacts(self, marks: Sequence[tuple[str, int]]) -> AsyncIterator[list[Contact]]:
+        """Rows changed after the marks, then live changes, ascending. Ends when the proxy goes away."""
+        ...
+
+    def asking(self) -> AsyncIterator[list[Asking]]:
+        """All connections that wait for a person, at once and after every change. Ends when the proxy goes away."""
+        ...
+
+    async def answer(self, ask_id: str, allow: bool, message: str, *, remember: bool) -> None:
+        """`remember`: a denial stands for a while. Harmless when nobody waits any more."""
         ...
 
     async def close(self) -> None: ...

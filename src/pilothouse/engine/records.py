@@ -26,6 +26,15 @@ class Record(Struct, kw_only=True, omit_defaults=True, rename="camel"):
     """A document. Mutable: the engine owns it; readers get its JSON."""
 
 
+class Egress(Record, kw_only=True):
+    """What a session was given for its network. What it does not say is as configured."""
+
+    policy: str = ""
+    domains: list[str] | None = None
+    approved: list[str] = []
+    """Domains that people allowed for the session when they were asked."""
+
+
 class SessionRecord(Record, kw_only=True):
     id: SessionId
     owner: str
@@ -44,6 +53,7 @@ class SessionRecord(Record, kw_only=True):
     total_cost: float = 0.0
     limits: dict[str, float] = {}
     """Those that are not as configured."""
+    egress: Egress | None = None
 
 
 class Kept(Record, kw_only=True):
@@ -105,6 +115,8 @@ class ApprovalRecord(Record, kw_only=True):
     option_id: str | None = None
     message: str | None = None
     updated_input: Any = None
+    origin: Literal["runner", "proxy"] = "runner"
+    """Who asked and gets the answer."""
     runner_id: str = ""
     request_id: str = ""
     mode: str | None = None

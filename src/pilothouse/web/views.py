@@ -21,6 +21,8 @@ _HIDDEN = {
     "interruptedBy",
     "late",
     "mode",
+    "origin",
+    "egress",
 }
 
 
