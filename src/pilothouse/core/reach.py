@@ -7,8 +7,8 @@
 | `full` | every public address, on every port |
 
 A domain of a list is `host`, `*.suffix` (any name below, not the suffix itself) or an IP address, with `:port` behind
-it for another port than 443 and 80. Names are ASCII: one in another script is written in its `xn--` form, since two names
-that look the same are told apart only there.
+it for another port than 443 and 80. Names are ASCII: one in another script is written in its `xn--` form, since two
+names that look the same are told apart only there.
 
 Under every policy the address that a name leads to must be a public one (`public`), unless the configuration lists the
 very `host:port`.

@@ -77,6 +77,8 @@ class Contacts:
         if found:
             self._load()
         self._fd, self._size = -1, 0
+        self._torn = False
+        """The last line may lack its end."""
         self._anew()
 
     # --- counting ---
@@ -175,8 +177,12 @@ class Contacts:
 
     def _write(self, data: bytes | bytearray) -> None:
         """On a full disk the rows stay in memory, and go into the next file that is written whole."""
+        line = b"\n" + data if self._torn else data
+        self._torn = True
         with suppress(OSError):
-            self._size += os.write(self._fd, data)
+            written = os.write(self._fd, line)
+            self._size += written
+            self._torn = written < len(line)
         if self._size > max(SPOOL_MIN, SLACK * 200 * len(self._rows)):
             self._anew()
 
@@ -200,7 +206,7 @@ class Contacts:
         fresh.replace(self._path)
         if self._fd >= 0:
             os.close(self._fd)
-        self._fd, self._size = fd, written
+        self._fd, self._size, self._torn = fd, written, False
 
     def _load(self) -> None:
         """A line that is none was cut off when the proxy was killed; the next one says the row again."""

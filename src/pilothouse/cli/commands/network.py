@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 import click
@@ -13,7 +13,7 @@ import msgspec
 from pilothouse.cli import options, wire
 from pilothouse.cli.client import Client
 from pilothouse.cli.context import connected
-from pilothouse.cli.errors import Failure, NoServer
+from pilothouse.cli.errors import NoServer
 from pilothouse.cli.table import contacts
 from pilothouse.cli.terminal import Terminal
 
@@ -61,12 +61,10 @@ async def _follow(client: Client, terminal: Terminal, session: str, raw: bool, s
                         if fresh:
                             _show(terminal, msgspec.structs.replace(view, contacts=fresh), raw, first=False)
             except NoServer:
-                pass
+                terminal.notice("the server went away; waiting for it")
             await asyncio.sleep(AGAIN_S)
-            try:
+            with suppress(NoServer):
                 await client.find_again()
-            except Failure as failure:
-                terminal.notice(failure.message)
     except asyncio.CancelledError:
         pass  # Ctrl-C is how a follower leaves
     finally:
