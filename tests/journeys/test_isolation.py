@@ -37,7 +37,8 @@ done
 """
 EGRESS = r"""
 for line in 'CONNECT evil.example:443' 'CONNECT localhost:@SERVER@' 'CONNECT 127.0.0.1:@SERVER@' \
-            'CONNECT pypi.org:22' 'CONNECT 169.254.169.254:80' 'GET http://evil.example/' 'CONNECT pypi.org:443@x:443'; do
+            'CONNECT pypi.org:22' 'CONNECT 169.254.169.254:80' \
+            'GET http://evil.example/' 'CONNECT pypi.org:443@x:443'; do
   exec 7<>/dev/tcp/127.0.0.1/3128
   printf '%s HTTP/1.1\r\nHost: x\r\n\r\n' "$line" >&7
   echo "== $line: $(timeout 10 cat <&7 | tr -d '\r' | sed -n '1p;$p' | paste -sd' ')"

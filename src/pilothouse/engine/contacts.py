@@ -69,12 +69,14 @@ class NetworkIntake:
             await self._take(batch)
 
     async def _take(self, batch: list[Contact]) -> None:
+        last = batch[-1]
+        if last.n <= await self._kit.store.marked(f"contacts:{last.proxy_id}"):
+            return
         of: dict[SessionId, list[Contact]] = {}
         for contact in batch:
             of.setdefault(contact.session, []).append(contact)
         for sid, rows in of.items():
             await self._keep(sid, rows)
-        last = batch[-1]
         await self._kit.store.commit(
             Mark(f"contacts:{last.proxy_id}", last.n),
             Put("contacts", last.proxy_id, b"{}"),
