@@ -8,8 +8,8 @@
 | `not_found` | allowed | it might, but the name has no address |
 | `no_answer` | allowed | it might, but nothing answers there |
 | `off` | refused | the session's policy is `off` |
-| `not_listed` | refused | the domain is not on the list, and nobody was asked |
-| `denied` | refused | a person, or the time that was over, denied it |
+| `not_listed` | refused | the domain is not on the list, and nobody could be asked, or answered |
+| `denied` | refused | a person denied it |
 | `not_public` | refused | the name leads to an address that is not a public one |
 | `limit` | refused | too many connections at one time |
 | `malformed` | refused | it was no request for a host and port; such rows have no host |

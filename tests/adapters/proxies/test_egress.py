@@ -362,18 +362,19 @@ async def test_a_person_is_asked_once_for_all_who_wait(tmp_path: Path) -> None:
         while door.door._open < 2:
             await asyncio.sleep(0)
         (ask,) = await waiting(door)
-        door.asks.answer(ask, Answer(True), True)
+        door.asks.answer(ask, Answer(True))
         assert all(b"hello" in answer for answer in await asyncio.gather(*both))
         assert door.rows() == [(f"new.example:{far.port}", "approved", 2)]
         again = asyncio.create_task(say(door.port, words))  # approved once is not approved for ever
         (ask,) = await waiting(door)
-        door.asks.answer(ask, Answer(False, "no, because\r\nX-Evil: 1 – nö"), True)
+        door.asks.answer(ask, Answer(False, "no, because\r\nX-Evil: 1 – nö", True))
         answer = await again
         line = f"HTTP/1.1 403 Pilothouse: new.example:{far.port} is refused: no, because??X-Evil: 1 ? n?\r\n"
         assert answer.startswith(line.encode())
         assert "nö".encode() in answer
         assert b"no, because" in await say(door.port, words)  # remembered: nobody is asked
         assert not door.asks._sessions[door.door._session].open
+        assert door.rows()[-1] == (f"new.example:{far.port}", "denied", 2)
 
 
 async def test_what_a_program_says_while_it_waits_is_not_lost(tmp_path: Path) -> None:
@@ -382,7 +383,7 @@ async def test_what_a_program_says_while_it_waits_is_not_lost(tmp_path: Path) ->
         writer.write(connect(f"new.example:{far.port}") + b"early ")
         (ask,) = await waiting(door)
         writer.write(b"late")
-        door.asks.answer(ask, Answer(True), False)
+        door.asks.answer(ask, Answer(True))
         assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
         assert await reader.readexactly(10) == b"early late"
         writer.close()
@@ -400,6 +401,7 @@ async def test_nobody_is_asked_for_a_program_that_has_gone(tmp_path: Path) -> No
 async def test_silence_too_many_questions_and_a_new_policy_decide(tmp_path: Path) -> None:
     async with open_door(tmp_path, allow(ask_s=0.2)) as door:
         assert b"nobody answered in time" in await say(door.port, connect("a.example:443"))
+        assert door.rows() == [("a.example:443", "not_listed", 1)]
     async with far_end() as far, open_door(tmp_path, allow(ask_s=30)) as door:
         port = far.port
         words = [f"GET http://h{n}.example:{port}/ HTTP/1.1\r\nhost: x\r\n\r\n".encode() for n in range(4)]
@@ -418,7 +420,7 @@ async def test_what_was_approved_once_outlives_a_longer_list_but_not_the_end_of_
         reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
         writer.write(connect(f"new.example:{far.port}"))
         (ask,) = await waiting(door)
-        door.asks.answer(ask, Answer(True), False)
+        door.asks.answer(ask, Answer(True))
         await reader.readuntil(b"\r\n\r\n")
         door.change(allow("other.example", ask_s=30))
         writer.write(b"still")

@@ -27,6 +27,8 @@ DENIED_MAX = 200
 class Answer:
     allow: bool
     message: str = ""
+    denied: bool = False
+    """By a person: it stands for a while."""
 
 
 @dataclass(slots=True)
@@ -64,7 +66,7 @@ class Asks:
         mine = self._sessions.setdefault(session, _Session())
         denied = mine.denied.get(target)
         if denied is not None and self._now() < denied.until:
-            return Answer(False, denied.message)
+            return Answer(False, denied.message, True)
         found = mine.open.get(target)
         if found is None:
             if len(mine.open) >= OPEN_MAX:
@@ -84,12 +86,12 @@ class Asks:
                 del mine.open[target]
                 self._wake()
 
-    def answer(self, ask_id: str, answer: Answer, remember: bool) -> None:
+    def answer(self, ask_id: str, answer: Answer) -> None:
         for mine in self._sessions.values():
             for target, found in list(mine.open.items()):
                 if found.asking.id == ask_id:
                     self._settle(mine, target, answer)
-                    if remember and not answer.allow:
+                    if answer.denied:
                         self._remember(mine, target, answer.message)
 
     def settle(self, session: SessionId, rule: Callable[[Target], Answer | None]) -> None:

@@ -126,7 +126,8 @@ class Control:
 
     async def _answered(self, request: web.Request) -> web.Response:
         given = await _body(request, wire.Answer)
-        self._desk.asks.answer(given.id, Answer(given.allow, given.message), given.remember)
+        denied = given.remember and not given.allow
+        self._desk.asks.answer(given.id, Answer(given.allow, given.message, denied))
         return web.Response(status=204)
 
     async def _alive(self, request: web.Request) -> web.StreamResponse:

@@ -166,7 +166,8 @@ class EgressDoor:
             raise Refused(403, f"{target} is refused: it is not among the domains of this session", "not_listed")
         answer, early = await self._asked(target, reach.ask_s, reader)
         if not answer.allow:
-            raise Refused(403, f"{target} is refused: {answer.message or 'a person denied it'}", "denied")
+            reason: Reason = "denied" if answer.denied else "not_listed"
+            raise Refused(403, f"{target} is refused: {answer.message or 'a person denied it'}", reason)
         return "approved", early
 
     async def _asked(self, target: Target, hold_s: float, reader: asyncio.StreamReader) -> tuple[Answer, bytes]:
