@@ -42,7 +42,10 @@ BAD = [
     ("ANTHROPIC_BASE_URL", "ftp://x"), ("ANTHROPIC_BASE_URL", "api.example"),
     ("ANTHROPIC_BASE_URL", "https://user:pw@x"), ("PILOTHOUSE_TLS_CERT", "/x.pem"), ("PILOTHOUSE_TLS_KEY", "/x.pem"),
     ("PILOTHOUSE_TLS_CERT", "~nobody-of-this-name/x"), ("PILOTHOUSE_CONFIG", "/nowhere/at/all.toml"),
-    ("PILOTHOUSE_HOME", "~nobody-of-this-name"),
+    ("PILOTHOUSE_HOME", "~nobody-of-this-name"), ("PILOTHOUSE_EGRESS_DOMAINS", "*"),
+    ("PILOTHOUSE_EGRESS_DOMAINS", "https://pypi.org"), ("PILOTHOUSE_EGRESS_DOMAINS", "pypi.org,a b"),
+    ("PILOTHOUSE_EGRESS_ASK", "perhaps"), ("PILOTHOUSE_EGRESS_ALLOW_PRIVATE", "git.corp.example"),
+    ("PILOTHOUSE_EGRESS_ALLOW_PRIVATE", "*.corp.example:443"), ("PILOTHOUSE_EGRESS_ALLOW_PRIVATE", "10.0.0.0/8:443"),
 ]  # fmt: skip
 
 
