@@ -10,14 +10,13 @@ import msgspec
 
 from pilothouse.core import events as ev
 from pilothouse.core import limits, link
+from pilothouse.core.contacts import Contact
 from pilothouse.core.errors import Unavailable
 from pilothouse.core.ids import JobId, SessionId
 from pilothouse.core.limits import Caps, State
-from pilothouse.core.reach import Reach
+from pilothouse.core.reach import Asking, Reach
 from pilothouse.engine.ports import (
-    Asking,
     Budget,
-    Contact,
     Files,
     LimitHit,
     ModelState,

@@ -9,6 +9,7 @@ import pytest
 
 from pilothouse.core import reach
 from pilothouse.core.access import Principal, Scope
+from pilothouse.core.contacts import Contact
 from pilothouse.core.errors import BadRequest, Forbidden, NotFound
 from pilothouse.core.ids import SessionId
 from pilothouse.core.reach import Reach
@@ -16,7 +17,6 @@ from pilothouse.engine import allowance
 from pilothouse.engine.contacts import NetworkIntake
 from pilothouse.engine.kit import Limits
 from pilothouse.engine.network import Network
-from pilothouse.engine.ports import Contact
 from pilothouse.engine.records import Egress
 from pilothouse.engine.sessions import Session
 from tests.engine.conftest import Bench

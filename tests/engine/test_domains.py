@@ -11,10 +11,9 @@ from pilothouse.core import events as ev
 from pilothouse.core import link, reach
 from pilothouse.core.errors import BadRequest
 from pilothouse.core.ids import ApprovalId, SessionId
-from pilothouse.core.reach import Reach
+from pilothouse.core.reach import Asking, Reach
 from pilothouse.engine.contacts import NetworkIntake
 from pilothouse.engine.kit import Limits
-from pilothouse.engine.ports import Asking
 from pilothouse.engine.sessions import Session
 from tests.engine.conftest import Bench
 

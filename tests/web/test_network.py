@@ -13,9 +13,9 @@ import pytest
 
 from pilothouse.core import reach
 from pilothouse.core.access import Scope
+from pilothouse.core.contacts import Contact
 from pilothouse.core.reach import Reach
 from pilothouse.engine.contacts import NetworkIntake
-from pilothouse.engine.ports import Contact
 from tests.web.serving import Served, serving
 
 CONFIGURED = Reach("allow", reach.domains(["pypi.org", "*.crates.io"], "domains"), 120.0)

@@ -20,7 +20,10 @@ further hosts are counted together.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
+
+from pilothouse.core.ids import SessionId
 
 Reason = Literal[
     "listed", "full", "approved", "not_found", "no_answer",
@@ -30,6 +33,24 @@ Verdict = Literal["allowed", "refused"]
 HOSTS_MAX = 500
 """Rows of one session with a host: more is a scan, of which the beginning tells enough."""
 _ALLOWED: frozenset[Reason] = frozenset({"listed", "full", "approved", "not_found", "no_answer"})
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """A row of what a session contacted and was refused, as it is now. `n` names its last change and
+    grows with every change of any row of a `proxy_id`. Times in seconds since the epoch."""
+
+    proxy_id: str
+    n: int
+    session: SessionId
+    host: str
+    port: int
+    reason: Reason
+    count: int
+    first: float
+    last: float
+    bytes_in: int = 0
+    bytes_out: int = 0
 
 
 def verdict(reason: Reason) -> Verdict:

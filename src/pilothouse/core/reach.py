@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pilothouse.core.errors import BadRequest
+from pilothouse.core.ids import SessionId
 
 Policy = Literal["off", "allow", "full"]
 POLICIES: tuple[Policy, ...] = ("off", "allow", "full")
@@ -95,6 +96,18 @@ class Reach:
         if self.policy == "allow":
             return any(domain.matches(target) for domain in self.domains)
         return self.policy == "full"
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Connections of a session that wait for a person: to a domain that is not on its list."""
+
+    id: str
+    session: SessionId
+    host: str
+    port: int
+    hold_s: float
+    """So long they wait."""
 
 
 def beyond(wished: Reach, configured: Reach) -> str:

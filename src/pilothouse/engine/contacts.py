@@ -14,10 +14,12 @@ from dataclasses import dataclass
 
 import msgspec
 
+from pilothouse.core.contacts import Contact
 from pilothouse.core.errors import PilothouseError
 from pilothouse.core.ids import SessionId
+from pilothouse.core.reach import Asking
 from pilothouse.engine.kit import Kit
-from pilothouse.engine.ports import Asking, Contact, Mark, Put, StoreFailed
+from pilothouse.engine.ports import Mark, Put, StoreFailed
 from pilothouse.engine.sessions import Sessions
 
 AGAIN_S = 1.0

@@ -14,10 +14,11 @@ from pilothouse.core import events as ev
 from pilothouse.core.errors import BadRequest
 from pilothouse.core.ids import ApprovalId
 from pilothouse.core.options import DENY
+from pilothouse.core.reach import Asking
 from pilothouse.engine import records
 from pilothouse.engine.approvals import PENDING_MAX, Approvals
 from pilothouse.engine.live import Live
-from pilothouse.engine.ports import Asking, Op
+from pilothouse.engine.ports import Op
 from pilothouse.engine.records import ApprovalRecord
 
 REASON = "A program in the session wants to connect to a domain that is not on the session's list."

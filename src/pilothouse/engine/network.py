@@ -12,13 +12,12 @@ from dataclasses import replace
 
 import msgspec
 
-from pilothouse.core.contacts import Verdict, verdict
+from pilothouse.core.contacts import Contact, Verdict, verdict
 from pilothouse.core.errors import PilothouseError
 from pilothouse.core.ids import SessionId
 from pilothouse.engine import allowance, records
 from pilothouse.engine.kit import Kit
 from pilothouse.engine.live import whole
-from pilothouse.engine.ports import Contact
 from pilothouse.engine.records import Egress
 from pilothouse.engine.sessions import Session, Sessions
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from pilothouse.core import events as ev
-from pilothouse.core.contacts import Reason
+from pilothouse.core.contacts import Contact
 from pilothouse.core.ids import JobId, SessionId
 from pilothouse.core.limits import State as LimitState
-from pilothouse.core.reach import Reach
+from pilothouse.core.reach import Asking, Reach
 
 # --- store ---------------------------------------------------------------------------------------------------------
 
@@ -279,7 +279,7 @@ class Sandboxes(Protocol):
         ...
 
 
-# --- the proxy -------------------------------------------------------------------------------------------------
+# --- the proxy -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,36 +321,6 @@ class ModelState:
     """The default model's id."""
     ready: bool
     detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Contact:
-    """A row of what a session contacted and was refused (`core.contacts`), as it is now. `n` names its last change and
-    grows with every change of any row of a `proxy_id`. Times in seconds since the epoch."""
-
-    proxy_id: str
-    n: int
-    session: SessionId
-    host: str
-    port: int
-    reason: Reason
-    count: int
-    first: float
-    last: float
-    bytes_in: int = 0
-    bytes_out: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Asking:
-    """Connections of a session that wait for a person: to a domain that is not on its list."""
-
-    id: str
-    session: SessionId
-    host: str
-    port: int
-    hold_s: float
-    """So long they wait."""
 
 
 class ModelProxy(Protocol):

@@ -11,9 +11,8 @@ from pathlib import Path
 
 from pilothouse.adapters.proxies import contacts
 from pilothouse.adapters.proxies.contacts import Contacts
-from pilothouse.core.contacts import HOSTS_MAX
+from pilothouse.core.contacts import HOSTS_MAX, Contact
 from pilothouse.core.reach import Target
-from pilothouse.engine.ports import Contact
 from tests.adapters.proxies.house import new_session
 
 PYPI = Target("pypi.org", 443)

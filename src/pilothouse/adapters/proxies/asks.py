@@ -12,8 +12,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 
 from pilothouse.core.ids import SessionId
-from pilothouse.core.reach import Target
-from pilothouse.engine.ports import Asking
+from pilothouse.core.reach import Asking, Target
 
 OPEN_MAX = 3
 """Of one session at a time: a person can follow that; a scan gets no more."""

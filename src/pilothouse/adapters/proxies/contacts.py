@@ -21,10 +21,9 @@ from typing import TypeAlias
 
 import msgspec
 
-from pilothouse.core.contacts import HOSTS_MAX, Reason
+from pilothouse.core.contacts import HOSTS_MAX, Contact, Reason
 from pilothouse.core.ids import SessionId
 from pilothouse.core.reach import Target
-from pilothouse.engine.ports import Contact
 
 FLUSH_S = 0.5
 ROWS_MAX = 50_000

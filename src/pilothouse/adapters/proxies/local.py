@@ -18,10 +18,11 @@ import msgspec
 
 from pilothouse.adapters.proxies import wire
 from pilothouse.core import errors
+from pilothouse.core.contacts import Contact
 from pilothouse.core.errors import NotFound, PilothouseError, Unavailable
 from pilothouse.core.ids import JobId, SessionId
-from pilothouse.core.reach import Reach
-from pilothouse.engine.ports import Asking, Budget, Contact, ModelState, UsageRecord
+from pilothouse.core.reach import Asking, Reach
+from pilothouse.engine.ports import Budget, ModelState, UsageRecord
 from pilothouse.engine.upstream import EgressSettings, ModelSettings
 
 PATIENCE_S = 20.0
