@@ -66,10 +66,15 @@ async def network(program: Program, session: str) -> dict[str, Any]:
 
 
 async def until_counted(program: Program, session: str, host: str, reason: str, count: int = 1) -> dict[str, Any]:
+    """A contact, once it has been counted so often and its bytes too."""
     async with asyncio.timeout(30):
         while True:
             for contact in (await network(program, session))["contacts"]:
-                if (contact["host"], contact["reason"]) == (host, reason) and contact["count"] >= count:
+                if (
+                    (contact["host"], contact["reason"]) == (host, reason)
+                    and contact["count"] >= count
+                    and contact["bytesIn"]
+                ):
                     return dict(contact)
             await asyncio.sleep(0.1)
 

@@ -10,7 +10,7 @@
 | `off` | refused | the session's policy is `off` |
 | `not_listed` | refused | the domain is not on the list, and nobody could be asked, or answered |
 | `denied` | refused | a person denied it |
-| `not_public` | refused | the name leads to an address that is not a public one |
+| `not_public` | refused | the name leads to an address that is not a public one, or to this machine |
 | `limit` | refused | too many connections at one time |
 | `malformed` | refused | it was no request for a host and port; such rows have no host |
 

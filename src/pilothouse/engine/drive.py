@@ -170,6 +170,7 @@ class Drive:
 
         async def admit() -> None:
             if job.id in self._jobs.known:
+                await self._live.tell_reach()  # first: once it is served, what it may reach is known
                 await self.admit(job)
 
         await self._until_told(admit)

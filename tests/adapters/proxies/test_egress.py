@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pilothouse.adapters.proxies import egress
+from pilothouse.adapters.proxies import egress, outside
 from pilothouse.adapters.proxies.asks import Answer, Asks
 from pilothouse.adapters.proxies.contacts import Contacts
 from pilothouse.adapters.proxies.heads import HEAD_MAX
@@ -89,9 +89,9 @@ async def open_door(
             raise socket.gaierror(socket.EAI_NONAME, "no such name")
         return addresses or ["127.0.0.1"]
 
-    outside = Outside(private, lookup, reach.public if addresses is not None else lambda _: True)
+    way_out = Outside(private, lookup, None if addresses is not None else lambda _: True)
     contacts, asks = Contacts(tmp_path), Asks()
-    made = egress.EgressDoor(new_session(), lambda: found.reach, outside, contacts, asks, limits)
+    made = egress.EgressDoor(new_session(), lambda: found.reach, way_out, contacts, asks, limits)
     server = await asyncio.start_server(made.connected, "127.0.0.1", 0, limit=HEAD_MAX)
     found = Door(server.sockets[0].getsockname()[1], made, asks, contacts, lookups, rule)
     yield found
@@ -229,11 +229,37 @@ async def test_a_name_that_changes_its_address_gains_nothing(tmp_path: Path) -> 
         return next(answers)
 
     async with far_end() as far:
-        outside = Outside((), lookup, lambda address: checked.append(address) or True)  # type: ignore[func-returns-value]
-        _, writer = await outside.connect(reach.Target("rebind.example", far.port), 5)
+        made = Outside((), lookup, lambda address: checked.append(address) or True)  # type: ignore[func-returns-value]
+        _, writer = await made.connect(reach.Target("rebind.example", far.port), 5, asyncio.Semaphore(1))
         assert writer.get_extra_info("peername")[0] == "127.0.0.1"
         writer.close()
     assert checked == ["127.0.0.1"]
+
+
+async def test_this_machine_is_no_public_address_whatever_its_number() -> None:
+    assert outside.own("127.0.0.1")
+    assert not outside.own("93.184.216.34")
+    assert not outside.own("2606:2800:220::1")
+
+
+async def test_slow_names_of_a_session_take_no_more_than_their_turns() -> None:
+    looking, over = asyncio.Event(), asyncio.Event()
+    looks: list[str] = []
+
+    async def lookup(host: str, port: int) -> list[str]:
+        looks.append(host)
+        looking.set()
+        await over.wait()
+        return []
+
+    made, turn = Outside((), lookup), asyncio.Semaphore(1)
+    for n in range(2):
+        with pytest.raises(outside.Unreachable, match="does not answer"):
+            await made.connect(reach.Target(f"slow{n}.example", 443), 0.05, turn)
+    assert looks == ["slow0.example"], "who has given up keeps the turn as long as the look-up goes on"
+    over.set()
+    with pytest.raises(outside.Unreachable, match="no address"):
+        await made.connect(reach.Target("next.example", 443), 5, turn)
 
 
 async def test_no_name_and_no_answer_are_told_apart(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from pilothouse.adapters.proxies.asks import Answer, Asks
 from pilothouse.adapters.proxies.contacts import Contacts
 from pilothouse.adapters.proxies.forward import Cut, Forward
 from pilothouse.adapters.proxies.heads import HEAD_MAX, Asked
-from pilothouse.adapters.proxies.outside import Outside, Unreachable
+from pilothouse.adapters.proxies.outside import TURNS, Outside, Unreachable
 from pilothouse.adapters.proxies.tunnel import PIECE, join
 from pilothouse.core.contacts import Reason
 from pilothouse.core.ids import SessionId
@@ -92,6 +92,7 @@ class EgressDoor:
         self._asks = asks
         self._limits = limits or Limits()
         self._open = 0
+        self._turn = asyncio.Semaphore(TURNS)
         self._passing: set[_Passing] = set()
 
     def changed(self) -> None:
@@ -207,7 +208,7 @@ class EgressDoor:
         self._passing.add(passing)
         try:
             try:
-                far, far_out = await self._outside.connect(asked.target, self._limits.connect_s)
+                far, far_out = await self._outside.connect(asked.target, self._limits.connect_s, self._turn)
             except Unreachable as why:
                 raise Refused(why.status, str(why), why.reason) from None
             key = self._contacts.note(self._session, asked.target, reason)

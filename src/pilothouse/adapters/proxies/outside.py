@@ -12,8 +12,10 @@ from typing import TypeAlias
 from pilothouse.core import reach
 from pilothouse.core.contacts import Reason
 
-LOOKUPS_MAX = 8
+LOOKUPS_MAX = 16
 """Threads for look-ups, of all sessions. They have their own: names that take long must hold up nothing else."""
+TURNS = 3
+"""Look-ups of one session at one time: its slow names hold up only its own."""
 TRIED_MAX = 4
 """Addresses of one name that are tried."""
 ADDRESSES_MAX = 64
@@ -35,12 +37,12 @@ class Outside:
     """One per proxy."""
 
     def __init__(
-        self, private: tuple[str, ...] = (), lookup: Resolve | None = None, public: Callable[[str], bool] = reach.public
+        self, private: tuple[str, ...] = (), lookup: Resolve | None = None, public: Callable[[str], bool] | None = None
     ) -> None:
         self.private = private
         self._threads: ThreadPoolExecutor | None = None
         self._lookup = lookup or self._resolve
-        self._public = public
+        self._public = public or (lambda address: reach.public(address) and not own(address))
 
     @property
     def private(self) -> tuple[str, ...]:
@@ -51,11 +53,13 @@ class Outside:
         """`host:port` whose address need not be public. Raises BadTarget."""
         self._private = frozenset(reach.target(text) for text in listed)
 
-    async def connect(self, target: reach.Target, seconds: float) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Raises Unreachable."""
+    async def connect(
+        self, target: reach.Target, seconds: float, turn: asyncio.Semaphore
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """`turn`: for a look-up. Raises Unreachable."""
         try:
             async with asyncio.timeout(seconds):
-                addresses = await self._checked(target)
+                addresses = await self._checked(target, turn)
                 return await _first(addresses[:TRIED_MAX], target.port)
         except TimeoutError:
             raise Unreachable(504, "no_answer", f"{target} does not answer") from None
@@ -63,9 +67,17 @@ class Outside:
             why = "refuses the connection" if isinstance(error, ConnectionRefusedError) else "cannot be reached"
             raise Unreachable(504, "no_answer", f"{target} {why}") from None
 
-    async def _checked(self, target: reach.Target) -> list[str]:
+    async def _checked(self, target: reach.Target, turn: asyncio.Semaphore) -> list[str]:
+        def over(looked: asyncio.Future[list[str]]) -> None:
+            turn.release()
+            if not looked.cancelled():
+                looked.exception()  # nobody may be left to see it
+
+        await turn.acquire()
+        looking = asyncio.ensure_future(self._lookup(target.host, target.port))
+        looking.add_done_callback(over)
         try:
-            addresses = await self._lookup(target.host, target.port)
+            addresses = await asyncio.shield(looking)  # whoever gives up keeps the turn: the thread is busy still
         except (socket.gaierror, UnicodeError):
             addresses = []
         if not addresses:
@@ -85,6 +97,17 @@ class Outside:
     def close(self) -> None:
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def own(address: str) -> bool:
+    """Whether the address is one of this machine's: behind it is what no firewall keeps from its own processes."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.bind((address, 0))
+    except OSError:
+        return False
+    return True
 
 
 async def _first(addresses: list[str], port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
