@@ -59,6 +59,11 @@ async def always(program: Program, viewer: Viewer) -> None:
     await viewer.until("complete")
 
 
+async def asked_for_network(program: Program, viewer: Viewer) -> None:
+    """A connection waits; before it one was refused, and one has been made that has no address here."""
+    await viewer.until("approval_required", tool="network")
+
+
 async def deny(program: Program, viewer: Viewer) -> None:
     await viewer.until("approval_required")
     await finish(program, viewer, approved=False, message="Not in this folder: make one below build/ first.")
@@ -97,6 +102,24 @@ SCENES = {
             "say The helper has written both files.",
         ),
         finish,
+    ),
+    "connection": scene(
+        script(
+            "bash curl -sS -m 20 https://pypi.org/simple/ | head -c 200",
+            "bash curl -sS -m 90 https://downloads.example.org/tool.tar.gz | tar xz",
+            "say It is there.",
+        ),
+        asked_for_network,
+        allowedTools=["Bash"],
+    ),
+    "contacts": scene(
+        script(
+            "bash for host in pypi.org registry.npmjs.org tracker.example.net 169.254.169.254; do curl -sS -m 20 "
+            "https://$host/; done; curl -sS http://deb.debian.org/debian/ http://10.0.0.1/ -x $https_proxy",
+            "say That is what can be reached.",
+        ),
+        until("complete"),
+        permissionMode="acceptAll",
     ),
     "remembered": scene(script("bash python3 -V", "say It is there."), always),
     "failed": scene(script("say I begin.", "error 400"), until("complete")),
@@ -216,6 +239,16 @@ async def _deny_words(page: Page) -> None:
     await page.get_by_test_id("deny-with-message").click()
 
 
+async def _network(page: Page) -> None:
+    await page.get_by_test_id("network").click()
+    await expect(page.get_by_test_id("contact").first).to_be_visible()
+
+
+async def _policy(page: Page) -> None:
+    await _network(page)
+    await page.get_by_test_id("change-policy").click()
+
+
 async def _menu(page: Page) -> None:
     await page.get_by_test_id("session-menu").click()
 
@@ -234,6 +267,8 @@ DOINGS: tuple[tuple[str, str, Callable[[Page], Awaitable[None]]], ...] = (
     ("nested", "files", _files),
     ("done", "done-top", _top),
     ("done", "menu", _menu),
+    ("contacts", "network", _network),
+    ("contacts", "policy", _policy),
     ("done", "pictures", _pictures),
     ("long", "long-unfolded", _unfold),
     ("approval", "edit", _edit),

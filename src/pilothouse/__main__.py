@@ -31,6 +31,7 @@ Talking to a server:
   deny      deny a waiting tool call
   stop      stop sessions; workspace and conversation stay
   files     list or download a session's files
+  network   what a session may reach, has contacted and was refused
   ticket    print a fresh sign-in link
   keys      create, list and revoke API keys
 

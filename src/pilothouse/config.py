@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from pilothouse.adapters.sandboxes.layout import LayoutError, private
-from pilothouse.core import sizes
+from pilothouse.core import reach, sizes
+from pilothouse.core.errors import BadRequest
 from pilothouse.core.limits import GIB, KINDS, Caps
 
 PORT = 8420
@@ -170,9 +171,21 @@ class Config:
             "*.crates.io",
             "proxy.golang.org",
         ),
-        "Domains open under the policy `allow`; `*.` stands for any subdomain.",
+        "Domains open under the policy `allow`, on ports 443 and 80 or as `HOST:PORT`; `*.` stands for any subdomain.",
         key="egress.domains",
         env="PILOTHOUSE_EGRESS_DOMAINS",
+    )
+    egress_ask: bool = _setting(
+        True,
+        "Whether a person is asked about a domain that is not listed; else it is refused at once.",
+        key="egress.ask",
+        env="PILOTHOUSE_EGRESS_ASK",
+    )
+    egress_allow_private: tuple[str, ...] = _setting(
+        (),
+        "`HOST:PORT` that sessions may reach although its address is not a public one; it must be a listed domain too.",
+        key="egress.allow_private",
+        env="PILOTHOUSE_EGRESS_ALLOW_PRIVATE",
     )
 
     limits_memory: Size | None = _limit(
@@ -308,6 +321,13 @@ class Config:
             shm=self.limits_shm,
             run=self.limits_run,
         )
+
+    @property
+    def reach(self) -> reach.Reach:
+        """What a session reaches that says nothing of its own."""
+        policy = reach.policy(self.egress, "egress.policy")
+        hold = min(self.approval_timeout_s, reach.HOLD_S) if self.egress_ask else 0.0
+        return reach.Reach(policy, reach.domains(self.egress_domains, "egress.domains"), hold)
 
     @property
     def tls(self) -> bool:
@@ -494,6 +514,14 @@ def _check_names(config: Config) -> None:
     for scheme in config.git_schemes:
         if not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme) or scheme in NEVER_SCHEMES:
             raise ConfigError(f"sandbox.git_schemes: {scheme!r} reads this machine or runs programs, or is no scheme")
+    try:
+        reach.domains(config.egress_domains, "egress.domains")
+        for text in config.egress_allow_private:
+            reach.target(text)
+    except BadRequest as error:
+        raise ConfigError(error.message) from None
+    except reach.BadTarget as error:
+        raise ConfigError(f"egress.allow_private: {text!r}: {error}") from None
     if config.base_url and not re.match(r"https?://[^/\s@]+(/[^\s@]*)?\Z", config.base_url):
         raise ConfigError("model.base_url: expected http:// or https:// and a host, without credentials")
     if config.sandbox == "host" and config.behind_proxy:

@@ -22,6 +22,7 @@ from aiohttp import web
 
 from pilothouse.adapters.models.registry import connect
 from pilothouse.adapters.proxies import wire
+from pilothouse.adapters.proxies.contacts import Contacts
 from pilothouse.adapters.proxies.control import Control
 from pilothouse.adapters.proxies.desk import Desk
 from pilothouse.adapters.proxies.ledger import Ledger
@@ -35,7 +36,7 @@ DRAIN_S = 30.0
 
 
 async def serve(home: Path, runtime: Path) -> None:
-    desk = Desk(Ledger(home), from_holders(runtime), connect)
+    desk = Desk(Ledger(home), Contacts(home), from_holders(runtime), connect)
     control = Control(desk).application()
     runner = web.AppRunner(control, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
     await runner.setup()

@@ -45,6 +45,7 @@ from pilothouse.config import Config, ConfigError
 from pilothouse.core.errors import PilothouseError
 from pilothouse.core.ids import SessionId
 from pilothouse.engine.clock import SystemClock
+from pilothouse.engine.contacts import NetworkIntake
 from pilothouse.engine.identity import Identity
 from pilothouse.engine.kit import Kit, Limits, Note
 from pilothouse.engine.limits import LimitIntake
@@ -218,6 +219,7 @@ async def _platform(
         caps=settings.caps,
         fold_after_s=settings.fold_after_s,
         retention_events=settings.retention_events,
+        egress=settings.reach,
     )
     log = Log(store, clock)
     kit = Kit(store, log, sandboxes, models, clock, limits, note=_noter(note), serial=await _serial(store))
@@ -247,7 +249,7 @@ async def _platform(
     identity.on_revoke += [hub.revoked, platform.streams.revoked]
     await sessions.start()
     stack.push_async_callback(sessions.close)
-    for chore in (UsageIntake(kit, sessions), Upkeep(kit), LimitIntake(kit, sessions)):
+    for chore in (UsageIntake(kit, sessions), NetworkIntake(kit, sessions), Upkeep(kit), LimitIntake(kit, sessions)):
         chore.start()
         stack.push_async_callback(chore.close)
     if not probe.usable:
@@ -297,9 +299,7 @@ async def _connect_model(settings: Config, models: LocalProxy) -> ModelState:
         aws_profile=settings.aws_profile,
         aws_environment=dict(settings.aws_environment),
     )
-    domains = ("*",) if settings.egress == "full" else settings.egress_domains
-    policy = "off" if settings.egress == "off" else "allow"
-    return await models.configure(model, EgressSettings(policy, domains))
+    return await models.configure(model, EgressSettings(settings.egress_allow_private))
 
 
 async def _store(settings: Config) -> EventStore:

@@ -45,6 +45,9 @@ class FakeServer:
         self.on_decide: Callable[[dict[str, Any]], None] = lambda body: None
         self.on_interrupt: Callable[[], None] = lambda: None
         self.zip = b""
+        self.network: dict[str, Any] = {"policy": "allow", "domains": ["pypi.org"], "contacts": []}
+        self.streams: list[list[dict[str, Any]]] = []
+        """What each stream of the network says in turn before it ends; without any, it stays open."""
         self.refuse: web.Response | None = None
         self.url = ""
 
@@ -130,6 +133,9 @@ class FakeServer:
                 web.post("/api/sessions/{id}/jobs", self._submit),
                 web.get("/api/sessions/{id}/jobs", self._jobs),
                 web.post("/api/sessions/{id}/stop", self._nothing),
+                web.get("/api/sessions/{id}/network", self._network),
+                web.get("/api/sessions/{id}/network/stream", self._network_stream),
+                web.put("/api/sessions/{id}/egress", self._egress),
                 web.get("/api/sessions/{id}/files", self._files),
                 web.get("/api/sessions/{id}/files/content", self._content),
                 web.get("/api/sessions/{id}/files/zip", self._zip),
@@ -223,6 +229,23 @@ class FakeServer:
         if request.query["path"] != "src/a.py":
             return problem(404, "not_found", "no such file in the workspace")
         return web.Response(body=b"print()")
+
+    async def _network(self, request: web.Request) -> web.Response:
+        return web.json_response(self.network)
+
+    async def _egress(self, request: web.Request) -> web.Response:
+        self.network = {"domains": [], **self.network, **await request.json()}
+        return web.json_response(self.network)
+
+    async def _network_stream(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(b": pilothouse\n\n")
+        if not self.streams:
+            await asyncio.sleep(60)
+        for view in self.streams.pop(0):
+            await response.write(b"data: " + json.dumps(view).encode() + b"\n\n")
+        return response
 
     async def _files(self, request: web.Request) -> web.Response:
         if request.query.get("path", "") not in {"", "sub"}:

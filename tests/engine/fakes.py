@@ -10,9 +10,11 @@ import msgspec
 
 from pilothouse.core import events as ev
 from pilothouse.core import limits, link
+from pilothouse.core.contacts import Contact
 from pilothouse.core.errors import Unavailable
 from pilothouse.core.ids import JobId, SessionId
 from pilothouse.core.limits import Caps, State
+from pilothouse.core.reach import Asking, Reach
 from pilothouse.engine.ports import (
     Budget,
     Files,
@@ -231,6 +233,13 @@ class FakeModels:
     def __init__(self) -> None:
         self.admitted: list[tuple[SessionId, JobId | None, Budget]] = []
         self.totals: dict[JobId, UsageRecord] = {}
+        self.reaches: dict[SessionId, Reach] = {}
+        self.forgotten: list[SessionId] = []
+        self.marks: list[tuple[str, int]] = []
+        self.met: asyncio.Queue[list[Contact] | None] = asyncio.Queue()
+        self.asked: asyncio.Queue[list[Asking] | None] = asyncio.Queue()
+        self.answers: list[tuple[str, bool, str, bool]] = []
+        self.answered = asyncio.Event()
 
     async def state(self) -> ModelState:
         return ModelState("demo", True, "demo-1", True)
@@ -247,6 +256,26 @@ class FakeModels:
     async def usage(self, marks: Sequence[tuple[str, int]]) -> AsyncIterator[UsageRecord]:
         return
         yield
+
+    async def reach(self, session: SessionId, reach: Reach) -> None:
+        self.reaches[session] = reach
+
+    async def forget(self, session: SessionId) -> None:
+        self.forgotten.append(session)
+
+    async def contacts(self, marks: Sequence[tuple[str, int]]) -> AsyncIterator[list[Contact]]:
+        """What the test puts into `met`, as far as it was not taken; None ends it."""
+        self.marks = list(marks)
+        while (batch := await self.met.get()) is not None:
+            yield batch
+
+    async def asking(self) -> AsyncIterator[list[Asking]]:
+        while (asking := await self.asked.get()) is not None:
+            yield asking
+
+    async def answer(self, ask_id: str, allow: bool, message: str, *, remember: bool) -> None:
+        self.answers.append((ask_id, allow, message, remember))
+        self.answered.set()
 
     async def close(self) -> None:
         return

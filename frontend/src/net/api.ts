@@ -87,6 +87,24 @@ export interface FileEntry {
   size: number;
   mtime: string | number;
 }
+export type Policy = "off" | "allow" | "full";
+/** A host name here is the session's own word. */
+export interface Contact {
+  host: string;
+  port: number;
+  verdict: "allowed" | "refused";
+  reason: string;
+  count: number;
+  first: string;
+  last: string;
+  bytesIn: number;
+  bytesOut: number;
+}
+export interface Network {
+  policy: Policy;
+  domains: string[];
+  contacts: Contact[];
+}
 interface Page<T> {
   items: T[];
   next: string | null;
@@ -128,6 +146,9 @@ export const makeApi = (http: Http) => ({
     const path = url.replace(/^\/+/, "");
     return path.startsWith("api/") && !path.includes("..") ? http.url(path) : undefined;
   },
+  networkStreamUrl: (session: string) => http.url(`api/sessions/${id(session)}/network/stream`),
+  changeEgress: (session: string, body: { policy: Policy; domains?: string[] }) =>
+    http.send<Network>("PUT", `api/sessions/${id(session)}/egress`, body),
   keys: (signal?: AbortSignal) => http.get<Page<Key>>("api/keys", signal),
   createKey: (name: string, scopes: string[]) =>
     http.send<Key & { key: string }>("POST", "api/keys", { name, scopes }),

@@ -30,7 +30,7 @@ export class Http {
     return (await this.request("GET", path)).text();
   }
 
-  async send<T>(method: "POST" | "PATCH" | "DELETE", path: string, body?: unknown): Promise<T> {
+  async send<T>(method: "POST" | "PUT" | "PATCH" | "DELETE", path: string, body?: unknown): Promise<T> {
     const answer = await this.request(method, path, body);
     const text = await answer.text();
     return (text === "" ? undefined : JSON.parse(text)) as T;

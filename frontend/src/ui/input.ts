@@ -12,6 +12,14 @@ export function fieldsOf(input: unknown): Field[] {
   return Object.entries(input).map(([name, value]) => ({ name, text: asText(value) }));
 }
 
+/** What a connection is asked for by the proxy; nothing for any other tool, or for an input of another form. */
+export function connectionOf(tool: string, input: unknown): { host: string; port: number } | undefined {
+  if (tool !== "network" || typeof input !== "object" || input === null) return undefined;
+  const { host, port, ...rest } = input as Record<string, unknown>;
+  if (typeof host !== "string" || typeof port !== "number" || Object.keys(rest).length > 0) return undefined;
+  return { host, port };
+}
+
 const TELLING = ["command", "file_path", "path", "pattern", "query", "url", "description", "prompt"];
 
 /** The one line that tells most about a call. */

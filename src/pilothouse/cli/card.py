@@ -21,7 +21,7 @@ class Decision:
 
 def approval(item: wire.Approval, style: Style, edited: ev.Json = None) -> str:
     """The whole input, never cut: what is not shown here is not approved."""
-    lines = [style(f"┌ {text.exact(item.tool)} asks for approval", "yellow")]
+    lines = [style(f"┌ {_head(item)}", "yellow")]
     if item.reason:
         lines.append(f"reason: {text.exact(item.reason)}")
     lines.append(text.pretty(item.input))
@@ -36,6 +36,13 @@ def approval(item: wire.Approval, style: Style, edited: ev.Json = None) -> str:
         lines.append(style(f"denied by itself at {text.line(item.expires_at, 40)}", "dim"))
     lines.append(style(f"└ {text.line(item.approval_id, 60)}", "yellow"))
     return "\n".join(lines) + "\n"
+
+
+def _head(item: wire.Approval) -> str:
+    given = item.input
+    if item.tool == "network" and isinstance(given, dict) and set(given) == {"host", "port"}:
+        return f"Connect to {text.exact(str(given['host']))}, port {text.exact(str(given['port']))}"
+    return f"{text.exact(item.tool)} asks for approval"
 
 
 def _option(option: ev.Option) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -148,6 +148,31 @@ class Client:
                 yield answer.content.iter_chunked(64 * 1024)
         except CUT as error:
             raise NoServer(f"The server at {self.endpoint.url} broke off the download: {_why(error)}") from None
+
+    # --- network -----------------------------------------------------------------------------------------------
+
+    async def network(self, session: str) -> wire.Network:
+        return await self._ask(wire.Network, "GET", f"/api/sessions/{session}/network")
+
+    async def change_egress(self, session: str, wish: dict[str, Any]) -> wire.Network:
+        return await self._ask(wire.Network, "PUT", f"/api/sessions/{session}/egress", json=wish, repeat=True)
+
+    async def follow_network(self, session: str) -> AsyncGenerator[wire.Network, None]:
+        """All, then what changes; ends when the server goes. Raises NoServer, Refused."""
+        patient = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
+        try:
+            async with self._request("GET", f"/api/sessions/{session}/network/stream", timeout=patient) as answer:
+                await _check(answer, self.endpoint)
+                rest = b""
+                async for piece in answer.content.iter_any():
+                    *whole, rest = (rest + piece).split(b"\n\n")
+                    if len(rest) > ANSWER_MAX:
+                        raise Failure(f"The server's answer is longer than {ANSWER_MAX} bytes.")
+                    for event in whole:
+                        if event.startswith(b"data: "):
+                            yield _read(wire.Network, event[6:])
+        except CUT as error:
+            raise unreachable(self.endpoint, error) from None
 
     # --- access ------------------------------------------------------------------------------------------------
 

@@ -80,9 +80,13 @@ POSITIVE = _Positive()
 SIZE = _Size()
 
 
+POLICIES = ("off", "allow", "full")
+DOMAIN_HELP = "With the policy allow: only this domain, HOST or *.SUFFIX, instead of the configured ones. Repeatable."
+
 _FIELDS = {
     "agent": "--agent",
     "allowedTools": "--allowed-tools",
+    "egress": "--allow-domain",
     "maxCostUsd": "--max-cost",
     "limits.cpu": "--cpu",
     "limits.disk": "--disk",
@@ -139,6 +143,15 @@ def source(value: str | None) -> dict[str, str] | None:
     if not folder.is_dir():
         raise click.UsageError(f"--source: {value!r} is neither a URL nor a directory.")
     return {"dir": str(folder.resolve())}
+
+
+def egress(policy: str | None, domains: tuple[str, ...]) -> dict[str, Any] | None:
+    """What a session is to reach, as the wire has it; None when nothing was said."""
+    if policy is None and not domains:
+        return None
+    if domains and policy not in {None, "allow"}:
+        raise click.UsageError(f"--allow-domain goes with the policy allow, not with {policy}.")
+    return {"policy": policy or "allow", **({"domains": list(domains)} if domains else {})}
 
 
 def words(option: str, value: str | None) -> list[str] | None:

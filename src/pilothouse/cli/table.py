@@ -43,6 +43,36 @@ def approvals(items: list[wire.Approval]) -> str:
     return columns(lines)
 
 
+REASONS = {
+    "listed": "on the list",
+    "full": "full network",
+    "approved": "approved",
+    "not_found": "no such name",
+    "no_answer": "no answer",
+    "off": "no network",
+    "not_listed": "not on the list",
+    "denied": "denied",
+    "not_public": "not a public address",
+    "limit": "too many connections",
+    "malformed": "malformed request",
+}
+
+
+def contacts(view: wire.Network, *, head: bool) -> str:
+    """Host names come from whatever runs in the session."""
+    lines = [["", "HOST", "TIMES", "IN", "OUT", "LAST", "WHY"]] if head and view.contacts else []
+    for item in view.contacts:
+        host = f"{text.exact(item.host)}:{item.port}" if item.host else "(several)"
+        why = REASONS.get(item.reason, text.line(item.reason, TITLE))
+        sizes = [text.size(item.bytes_in), text.size(item.bytes_out)]
+        fields = [item.verdict, host, str(item.count), *sizes, item.last, why]
+        lines.append([text.line(field, 260) for field in fields])
+    if not head:
+        return columns(lines)
+    domains = ", ".join(text.exact(domain) for domain in view.domains)
+    return f"policy: {text.line(view.policy, TITLE)}{f' ({domains})' if domains else ''}\n" + columns(lines)
+
+
 def keys(items: list[wire.Key]) -> str:
     lines = [["ID", "NAME", "SCOPES", "CREATED", "LAST USED"]]
     for key in items:

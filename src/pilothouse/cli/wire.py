@@ -95,6 +95,24 @@ class Listing(_Answer, frozen=True, kw_only=True):
     entries: list[Entry]
 
 
+class Contact(_Answer, frozen=True, kw_only=True):
+    host: str
+    port: int
+    verdict: str
+    reason: str
+    count: int
+    first: str
+    last: str
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+
+class Network(_Answer, frozen=True, kw_only=True):
+    policy: str
+    domains: list[str]
+    contacts: list[Contact]
+
+
 class Key(_Answer, frozen=True, kw_only=True):
     id: str
     name: str | None = None

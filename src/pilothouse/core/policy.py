@@ -48,6 +48,10 @@ MODES: dict[str, Mode] = {
 }
 """Our names and the agents' own."""
 
+NETWORK_ASKED: frozenset[Mode] = frozenset({"acceptEdits", "manual"})
+"""Modes in which a person is asked about a domain that is not on the session's list. In `acceptAll` nobody is asked
+about anything; that speaks of tools, the list is another boundary, so it is refused there as well."""
+
 WORKSPACE = places.WORKSPACE
 PLAN_FILES = "/home/agent/.claude/plans"
 PATTERNS_MAX = 100

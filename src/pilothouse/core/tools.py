@@ -6,6 +6,7 @@ is assumed about it, and policy asks.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,7 +50,16 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
 }
 """Older names that callers still give in `allowedTools`."""
 
+NETWORK = "network"
+"""The tool of an approval that the proxy asks for: a connection to a domain. No agent's tool may be called so."""
+
 PATH_FIELDS = ("file_path", "notebook_path", "path")
+
+
+def reserved(tool: str) -> bool:
+    """Whether a tool's name is ours, or looks like it: other forms of the letters, or signs that are not seen."""
+    plain = unicodedata.normalize("NFKC", tool).casefold()
+    return "".join(c for c in plain if c.isalnum()) == NETWORK
 
 
 def kind(tool: str) -> ToolKind:

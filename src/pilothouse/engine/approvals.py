@@ -3,27 +3,29 @@
 An ask of the runner becomes a decision of the policy (answered at once) or an approval: a document and the event
 `approval_required` in one transaction. The answer is a transaction too (`approval_resolved`, the document, a
 remembered rule), and only then goes down the link. A runner that asks again after a reconnect gets the answer again.
+
+The proxy asks too, for a domain (`engine.domains`): the same approval, whose answer goes to the proxy.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
-from pilothouse.core import approval, link, places, policy
+from pilothouse.core import approval, link, places, policy, tools
 from pilothouse.core import events as ev
-from pilothouse.core.errors import AlreadyResolved, BadRequest, NotFound
+from pilothouse.core.errors import AlreadyResolved, BadRequest, NotFound, PilothouseError
 from pilothouse.core.ids import ApprovalId
 from pilothouse.core.options import options
 from pilothouse.core.said import shallow
-from pilothouse.engine import records
+from pilothouse.engine import allowance, records
 from pilothouse.engine.kit import worth_noting
 from pilothouse.engine.live import Live, whole
 from pilothouse.engine.ports import Op
-from pilothouse.engine.records import ApprovalRecord, JobRecord, RuleRecord
+from pilothouse.engine.records import ApprovalRecord, JobRecord, RuleRecord, SessionRecord
 from pilothouse.engine.rules import Rules
 
 PENDING_MAX = 50
@@ -35,14 +37,17 @@ NOTED = 1000
 ANSWERED_KEPT = 500
 """Answered ones remembered in memory, to answer a runner that asks again."""
 
+_Key: TypeAlias = tuple[str, str, str]
+"""Who asked (the kind first, so that no runner can name itself like a proxy) and its own word for the ask."""
+
 
 class Approvals:
     def __init__(self, live: Live, rules: Rules) -> None:
         self._live = live
         self._rules = rules
         self.pending: dict[ApprovalId, ApprovalRecord] = {}
-        self._by_request: dict[tuple[str, str], ApprovalRecord] = {}
-        self._answered: dict[tuple[str, str], link.PermissionAnswer] = {}
+        self._by_request: dict[_Key, ApprovalRecord] = {}
+        self._answered: dict[_Key, link.PermissionAnswer] = {}
         self._sizes: dict[ApprovalId, int] = {}
         self._decisions = 0
         self._timers: dict[ApprovalId, asyncio.Task[None]] = {}
@@ -54,7 +59,7 @@ class Approvals:
 
     def asked(self, runner: str, ask: link.PermissionAsk) -> tuple[list[ev.Event], list[Op], link.Command | None]:
         """Events and documents to commit, or the answer to send at once."""
-        key = (runner, ask.request_id)
+        key = ("runner", runner, ask.request_id)
         if key in self._answered:
             return [], [], self._answered[key]
         if key in self._by_request:
@@ -95,8 +100,24 @@ class Approvals:
             runner_id=runner,
             request_id=ask.request_id,
         )
+        events, ops = self.open(record)
+        return events, ops, None
+
+    def open(self, record: ApprovalRecord) -> tuple[list[ev.Event], list[Op]]:
+        """A new one, to be committed."""
         self._keep(record)
-        return [_required(record)], [records.put(record)], None
+        return [_required(record)], [records.put(record)]
+
+    def again(self, ask_id: str) -> bool:
+        """Whether this ask of the proxy's is known; one that has its answer gets it again."""
+        key = ("proxy", "", ask_id)
+        if key in self._answered:
+            self._live.background(self._tell_proxy(self._answered[key], remember=False))
+        return key in self._answered or key in self._by_request
+
+    def withdrawn(self, record: ApprovalRecord) -> tuple[list[ev.Event], list[Op]]:
+        """Nobody waits for it any more."""
+        return self._end(record, "cancel", "agent")
 
     def _note(self, tool: str, decision: policy.Decision) -> None:
         self._decisions += 1
@@ -107,6 +128,8 @@ class Approvals:
             )
 
     def _decide(self, ask: link.PermissionAsk) -> policy.Decision:
+        if tools.reserved(ask.tool):
+            return policy.Decision("deny", f"No tool may be called {tools.NETWORK}.")
         job = self.job()
         try:
             mode = policy.mode(job.permission_mode if job else self._live.record.permission_mode)
@@ -117,7 +140,7 @@ class Approvals:
         return policy.decide(ask.tool, seen, mode=mode, allowed=allowed, rules=self._rules.of(self._live.record))
 
     def cancelled(self, runner: str, request_id: str) -> tuple[list[ev.Event], list[Op]]:
-        record = self._by_request.get((runner, request_id))
+        record = self._by_request.get(("runner", runner, request_id))
         return self._end(record, "cancel", "agent") if record else ([], [])
 
     def cancel_all(self, by: str = "server") -> tuple[list[ev.Event], list[Op]]:
@@ -135,6 +158,8 @@ class Approvals:
             record, state=approval.step(record.state, step), resolved_at=self._live.now(), resolved_by=by
         )
         self._drop(ended)
+        if ended.origin == "proxy":
+            self._tell(ended)  # a connection that is refused is not refused too early
         return [_resolved(ended)], [records.put(ended)]
 
     # --- answers, from people ---
@@ -159,6 +184,8 @@ class Approvals:
             await self._in_time(record)
             approval.check_hash(input_hash, record.input_hash)
             option = _option(record, option_id, approved)
+            if updated_input is not None and record.origin == "proxy":
+                raise BadRequest("updatedInput: a connection is allowed as it was asked for, or not")
             if updated_input is not None and (not approved or not isinstance(updated_input, dict)):
                 raise BadRequest("updatedInput: an object, and only with an approval")
             if not shallow(updated_input):
@@ -180,7 +207,9 @@ class Approvals:
             ops: list[Op] = [records.put(decided)]
             if rule is not None:
                 ops.append(records.put(rule))
-            session, job = self._live.record, self.job()
+            session, job = self._allowed(decided, option), self.job()
+            if session is not self._live.record:
+                ops.append(records.put(session))
             if decided.mode is not None:
                 session = self._live.changed(permission_mode=decided.mode)
                 happened.append(ev.SessionUpdate(job_id=record.job_id, mode=decided.mode))
@@ -188,14 +217,41 @@ class Approvals:
                 if job is not None and job.id == record.job_id:
                     ops.append(records.put(records.copy(job, permission_mode=decided.mode)))
             await self._live.commit(happened, *ops)
+            widened = session.egress is not self._live.record.egress
             self._live.record = session
             if decided.mode is not None and job is not None and job.id == record.job_id:
                 job.permission_mode = decided.mode
             if rule is not None:
                 self._rules.add(rule)
             self._drop(decided)
-            self._live.send(self._answered[(decided.runner_id, decided.request_id)])
+            self._tell(decided)
+            if widened:
+                self._live.background(self._live.tell_reach())
+                self._live.kit.bells.ring(session.id)
             return decided
+
+    def _allowed(self, decided: ApprovalRecord, option: ev.Option | None) -> SessionRecord:
+        """The session's record, with the domain that a person allowed for it, if that is what was decided."""
+        if decided.origin != "proxy" or option is None or option.scope != "session":
+            return self._live.record
+        return self._live.changed(egress=allowance.added(self._live.record, decided.input))
+
+    def _tell(self, record: ApprovalRecord) -> None:
+        """The answer, to whoever asked."""
+        answer = self._answered[_key(record)]
+        if record.origin == "proxy":
+            self._live.background(self._tell_proxy(answer, remember=record.state == "denied"))
+        else:
+            self._live.send(answer)
+
+    async def _tell_proxy(self, answer: link.PermissionAnswer, *, remember: bool) -> None:
+        """One that is lost is not missed: the proxy goes on asking."""
+        try:
+            await self._live.kit.models.answer(
+                answer.request_id, answer.behavior == "allow", answer.message or "", remember=remember
+            )
+        except PilothouseError as error:
+            self._live.kit.note("proxy_away", session=self._live.record.id, why=error.message[:200])
 
     async def _in_time(self, record: ApprovalRecord) -> None:
         """An answer after the deadline is too late even if the timer has not run yet. Raises AlreadyResolved."""
@@ -235,7 +291,8 @@ class Approvals:
     async def _expire_now(self, record: ApprovalRecord) -> None:
         events, ops = self._end(record, "expire", "server")
         await self._live.commit(events, *ops, insist=True)
-        self._live.send(self._answered[(record.runner_id, record.request_id)])
+        if record.origin == "runner":
+            self._tell(record)
 
     def restore(self, found: Sequence[ApprovalRecord]) -> None:
         """After a restart of the server: the open ones wait on, the answered ones can be answered again."""
@@ -244,7 +301,7 @@ class Approvals:
             if record.state == "pending":
                 self._keep(record, not_before=grace)
             else:
-                self._remember((record.runner_id, record.request_id), _answer(record))
+                self._remember(_key(record), _answer(record))
 
     def close(self) -> None:
         for timer in self._timers.values():
@@ -254,7 +311,7 @@ class Approvals:
     def _keep(self, record: ApprovalRecord, not_before: float = 0.0) -> None:
         self.pending[record.approval_id] = record
         self._sizes[record.approval_id] = _size(record.input, record.diff)
-        self._by_request[(record.runner_id, record.request_id)] = record
+        self._by_request[_key(record)] = record
         if record.expires_at is not None:
             at = self._deadlines[record.approval_id] = max(records.seconds(record.expires_at), not_before)
             self._timers[record.approval_id] = asyncio.create_task(self._expire(record.approval_id, at), name="expiry")
@@ -264,14 +321,14 @@ class Approvals:
         self.pending.pop(record.approval_id, None)
         self._deadlines.pop(record.approval_id, None)
         self._sizes.pop(record.approval_id, None)
-        key = (record.runner_id, record.request_id)
+        key = _key(record)
         self._by_request.pop(key, None)
         timer = self._timers.pop(record.approval_id, None)
         if timer is not None and timer is not asyncio.current_task():
             timer.cancel()
         self._remember(key, _answer(record))
 
-    def _remember(self, key: tuple[str, str], answer: link.PermissionAnswer) -> None:
+    def _remember(self, key: _Key, answer: link.PermissionAnswer) -> None:
         self._answered[key] = answer
         while len(self._answered) > ANSWERED_KEPT:
             del self._answered[next(iter(self._answered))]
@@ -280,6 +337,10 @@ class Approvals:
 def _size(*parts: Any) -> int:
     """Bytes that an open approval holds."""
     return sum(len(msgspec.json.encode(part)) for part in parts)
+
+
+def _key(record: ApprovalRecord) -> _Key:
+    return (record.origin, record.runner_id, record.request_id)
 
 
 def _option(record: ApprovalRecord, option_id: str | None, approved: bool) -> ev.Option | None:

@@ -9,7 +9,7 @@ import asyncio
 import base64
 import contextlib
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
 from pilothouse.core import events as ev
@@ -152,6 +152,7 @@ class Drive:
                     live.record = record
                 return
             hello = await live.ready(self._owner, running=True)
+            live.background(self._until_told(live.tell_reach))
             for job in [j for j in self._jobs.known.values() if j.state == "running"]:
                 if job.runner_id != hello.runner_id:
                     text = "The runner ended while the server was away."
@@ -166,9 +167,18 @@ class Drive:
 
     async def _admit_again(self, job: JobRecord) -> None:
         """The proxy knows the job already; a new one must be told, as soon as there is one."""
-        while job.id in self._jobs.known:
-            try:
+
+        async def admit() -> None:
+            if job.id in self._jobs.known:
+                await self._live.tell_reach()  # first: once it is served, what it may reach is known
                 await self.admit(job)
+
+        await self._until_told(admit)
+
+    async def _until_told(self, tell: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await tell()
                 return
             except PilothouseError as error:
                 self._live.kit.note("proxy_away", session=self._live.record.id, why=error.message[:200])

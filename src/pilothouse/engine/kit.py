@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from pilothouse.core.limits import Caps
+from pilothouse.core.reach import Reach
+from pilothouse.engine.bells import Bells
 from pilothouse.engine.log import Log
 from pilothouse.engine.ports import Clock, EventStore, ModelProxy, Sandboxes
 
@@ -34,6 +36,8 @@ class Limits:
     """What a session may use of the machine, at most unless an administrator says otherwise."""
     fold_after_s: float = 86_400.0
     retention_events: int = 200_000
+    egress: Reach = Reach()
+    """What sessions reach that say nothing of their own."""
 
 
 class Note(Protocol):
@@ -61,5 +65,6 @@ class Kit:
     limits: Limits
     agents: tuple[str, ...] = ("claude", "echo")
     note: Note = silent
+    bells: Bells = field(default_factory=Bells)
     serial: int = 1
     """How many times a server has started on this store: what makes `fence` grow over restarts."""

@@ -21,7 +21,7 @@ from pilothouse.core import cut, link
 from pilothouse.core import events as ev
 from pilothouse.core.errors import NotFound, Unavailable
 from pilothouse.core.places import USUAL
-from pilothouse.engine import records
+from pilothouse.engine import allowance, records
 from pilothouse.engine.kit import Kit
 from pilothouse.engine.link import LinkLostError, RunnerLink
 from pilothouse.engine.ports import Mark, Op, Put, Row, SandboxSpec, SandboxState, StoreFailed, Wire
@@ -156,6 +156,7 @@ class Live:
                     if self.ending:
                         raise Unavailable(self.ending)
                     if not running:
+                        await self.tell_reach()  # before: a clone needs it
                         await self.kit.sandboxes.open(spec)
                         await self.kit.sandboxes.runner(self.record.id)
                     self.place = (await self.kit.sandboxes.state(self.record.id)).place
@@ -204,6 +205,10 @@ class Live:
             return
         except ValueError as error:
             self.kit.note("command_refused", session=self.record.id, command=command.id, error=str(error)[:200])
+
+    async def tell_reach(self) -> None:
+        """Tells the proxy what the session may reach. Raises Unavailable; a proxy that comes back is told then."""
+        await self.kit.models.reach(self.record.id, allowance.of(self.record, self.kit.limits.egress))
 
     async def state(self) -> SandboxState:
         return await self.kit.sandboxes.state(self.record.id)

@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from pilothouse.core import events as ev
+from pilothouse.core.contacts import Contact
 from pilothouse.core.ids import JobId, SessionId
 from pilothouse.core.limits import State as LimitState
 from pilothouse.core.places import USUAL, Place
+from pilothouse.core.reach import Asking, Reach
 
 # --- store ---------------------------------------------------------------------------------------------------------
 
@@ -281,7 +283,7 @@ class Sandboxes(Protocol):
         ...
 
 
-# --- the model proxy -------------------------------------------------------------------------------------------------
+# --- the proxy -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,7 +328,7 @@ class ModelState:
 
 
 class ModelProxy(Protocol):
-    """The sessions' way to the model. It outlives the server."""
+    """The sessions' way to the model, and to whatever else they may reach. It outlives the server."""
 
     async def state(self) -> ModelState: ...
 
@@ -343,6 +345,26 @@ class ModelProxy(Protocol):
 
     def usage(self, marks: Sequence[tuple[str, int]]) -> AsyncIterator[UsageRecord]:
         """Records after the marks, then live ones, for as long as the proxy lives. Ends when it goes away."""
+        ...
+
+    async def reach(self, session: SessionId, reach: Reach) -> None:
+        """What the session reaches besides the model, from now on; until it is told, nothing. Harmless to repeat."""
+        ...
+
+    async def forget(self, session: SessionId) -> None:
+        """The session is deleted: its contacts go."""
+        ...
+
+    def contacts(self, marks: Sequence[tuple[str, int]]) -> AsyncIterator[list[Contact]]:
+        """Rows changed after the marks, then live changes, ascending. Ends when the proxy goes away."""
+        ...
+
+    def asking(self) -> AsyncIterator[list[Asking]]:
+        """All connections that wait for a person, at once and after every change. Ends when the proxy goes away."""
+        ...
+
+    async def answer(self, ask_id: str, allow: bool, message: str, *, remember: bool) -> None:
+        """`remember`: a denial stands for a while. Harmless when nobody waits any more."""
         ...
 
     async def close(self) -> None: ...

@@ -26,6 +26,15 @@ class Record(Struct, kw_only=True, omit_defaults=True, rename="camel"):
     """A document. Mutable: the engine owns it; readers get its JSON."""
 
 
+class Egress(Record, kw_only=True):
+    """What a session was given for its network. What it does not say is as configured."""
+
+    policy: str = ""
+    domains: list[str] | None = None
+    approved: list[str] = []
+    """Domains that people allowed for the session when they were asked."""
+
+
 class SessionRecord(Record, kw_only=True):
     id: SessionId
     owner: str
@@ -46,6 +55,7 @@ class SessionRecord(Record, kw_only=True):
     """Those that are not as configured."""
     log_bytes: int = 0
     """As of the last writing of this record."""
+    egress: Egress | None = None
 
 
 class Kept(Record, kw_only=True):
@@ -107,6 +117,8 @@ class ApprovalRecord(Record, kw_only=True):
     option_id: str | None = None
     message: str | None = None
     updated_input: Any = None
+    origin: Literal["runner", "proxy"] = "runner"
+    """Who asked and gets the answer."""
     runner_id: str = ""
     request_id: str = ""
     mode: str | None = None

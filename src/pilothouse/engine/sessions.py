@@ -14,13 +14,14 @@ from pilothouse.core.errors import BadRequest, NotFound, PilothouseError, TooMan
 from pilothouse.core.ids import ApprovalId, JobId, QuestionId, SessionId, is_uuid
 from pilothouse.engine import records
 from pilothouse.engine.approvals import Approvals
+from pilothouse.engine.domains import Domains
 from pilothouse.engine.intake import Intake
 from pilothouse.engine.jobs import Jobs
 from pilothouse.engine.kit import Kit
 from pilothouse.engine.live import Live, whole
 from pilothouse.engine.ports import Delete, Op, Probe, Purge, Put, StoreFailed
 from pilothouse.engine.questions import Questions
-from pilothouse.engine.records import ApprovalRecord, JobRecord, QuestionRecord, SessionRecord
+from pilothouse.engine.records import ApprovalRecord, Egress, JobRecord, QuestionRecord, SessionRecord
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.spares import Spares
 
@@ -38,6 +39,7 @@ class Session:
     jobs: Jobs
     approvals: Approvals
     questions: Questions
+    domains: Domains
 
 
 class Sessions:
@@ -67,17 +69,18 @@ class Sessions:
         permission_mode: str | None = None,
         model: str | None = None,
         limits: Mapping[str, float] | None = None,
+        egress: Egress | None = None,
     ) -> Session:
         """Raises BadRequest, Unavailable. Nothing is started yet. The same `once` (a caller's own word for this very
         wish) gives the same session. `limits` have been checked."""
         if not once:
-            return await self._create(owner, agent, title, source, permission_mode, model, [], limits or {})
+            return await self._create(owner, agent, title, source, permission_mode, model, [], limits or {}, egress)
         key = f"new:{owner}:{once}"
         async with self._creating:
             known = await self.kit.store.get("resend", key)
             if known is not None:
                 return await self.get(known.decode(), owner)
-            return await self._create(owner, agent, title, source, permission_mode, model, [key], limits or {})
+            return await self._create(owner, agent, title, source, permission_mode, model, [key], limits or {}, egress)
 
     async def _create(
         self,
@@ -89,6 +92,7 @@ class Sessions:
         model: str | None,
         resends: list[str],
         limits: Mapping[str, float],
+        egress: Egress | None,
     ) -> Session:
         agent = self.kit.limits.agent if agent is None else agent
         if agent not in self.kit.agents:
@@ -118,6 +122,7 @@ class Sessions:
             permission_mode=mode,
             model=model,
             limits=dict(limits),
+            egress=egress,
         )
         session = self._make(record)
         ops = [Put("resend", key, record.id.encode(), record.id) for key in resends]
@@ -321,6 +326,7 @@ class Sessions:
             await self._close(session)
             with contextlib.suppress(PilothouseError):
                 await self.kit.models.drop(live.record.id)
+                await self.kit.models.forget(live.record.id)
             await self.kit.sandboxes.delete(live.record.id)
             await self.kit.log.append(live.record.id, [], Purge(live.record.id), Delete("session", live.record.id))
         except StoreFailed as error:
@@ -329,6 +335,7 @@ class Sessions:
             # Until here it is found, and refused: one that was loaded anew meanwhile would write to a purged log.
             self._here.pop(live.record.id, None)
         self.rules.forget(live.record)
+        self.kit.bells.ring(live.record.id)
 
     # --- life ---
 
@@ -418,7 +425,7 @@ class Sessions:
         questions = Questions(live)
         jobs = Jobs(live, approvals, questions, intake)
         intake.jobs, intake.approvals, intake.questions = jobs, approvals, questions
-        return Session(live, jobs, approvals, questions)
+        return Session(live, jobs, approvals, questions, Domains(live, approvals))
 
     async def _reap(self) -> None:
         """Stops sessions that nobody has used for `idle_s`."""
@@ -443,6 +450,10 @@ class Sessions:
     def stuck(self) -> list[SessionId]:
         """Sessions whose events the store does not take."""
         return [sid for sid, s in self._here.items() if s.live.stuck]
+
+    def asked_for_network(self) -> set[SessionId]:
+        """Sessions with an open approval that the proxy asked for."""
+        return {sid for sid, s in self._here.items() if any(r.origin == "proxy" for r in s.approvals.pending.values())}
 
     def working(self) -> int:
         return sum(1 for s in self._here.values() if s.jobs.busy)

@@ -32,12 +32,10 @@ class ModelSettings:
 
 @dataclass(frozen=True, slots=True)
 class EgressSettings:
-    """What sessions reach besides the model."""
+    """What holds for all sessions that reach more than the model."""
 
-    policy: str = "off"
-    """`off` or `allow`"""
-    domains: tuple[str, ...] = ()
-    """Exact names or `*.suffix`."""
+    allow_private: tuple[str, ...] = ()
+    """`host:port` whose address need not be a public one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from pilothouse.core.errors import BadRequest, NotFound
 from pilothouse.core.ids import ApprovalId, QuestionId
 from pilothouse.engine import records
 from pilothouse.engine.records import ApprovalRecord, QuestionRecord
-from pilothouse.web import views, wire
+from pilothouse.web import network, views, wire
 from pilothouse.web.call import Call
 from pilothouse.web.guard import COOKIE, cookie_of
 
@@ -134,6 +134,7 @@ class NewSession(wire.Body):
     permission_mode: str | None = None
     model: str | None = None
     limits: dict[str, float] | None = None
+    egress: network.Wish | None = None
 
 
 async def make_session(call: Call) -> Response:
@@ -148,6 +149,7 @@ async def make_session(call: Call) -> Response:
         permission_mode=given.permission_mode,
         model=given.model,
         limits=asked,
+        egress=network.wished(call, given.egress),
     )
     return wire.Reply(await views.session(call.platform.sessions, made.live.record), 201)
 

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from pilothouse.core.access import Scope
 from pilothouse.core.errors import PilothouseError, Unavailable
 from pilothouse.engine.ports import StoreFailed
-from pilothouse.web import api, wire, work
+from pilothouse.web import api, network, wire, work
 from pilothouse.web.call import Call, Handler, Platform
 from pilothouse.web.guard import Guard, Once, Policy
 
@@ -55,6 +55,9 @@ TABLE: tuple[Entry, ...] = (
     _own("POST", "/api/sessions/{id}/stop", "run", api.stop_session),
     _own("GET", "/api/sessions/{id}/limits", "read", api.session_limits),
     _own("GET", "/api/sessions/{id}/events", "read", work.session_events),
+    _own("GET", "/api/sessions/{id}/network", "read", network.get_network),
+    _own("GET", "/api/sessions/{id}/network/stream", "read", network.stream_network),
+    _own("PUT", "/api/sessions/{id}/egress", "run", network.put_egress),
     _own("GET", "/api/sessions/{id}/texts/{digest}", "read", api.text),
     _own("POST", "/api/sessions/{id}/jobs", "run", work.make_job),
     _own("GET", "/api/sessions/{id}/jobs", "read", work.list_jobs),

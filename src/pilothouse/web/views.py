@@ -22,6 +22,8 @@ _HIDDEN = {
     "late",
     "mode",
     "logBytes",
+    "origin",
+    "egress",
 }
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pilothouse.adapters.models.registry import connect
+from pilothouse.adapters.proxies.contacts import Contacts
 from pilothouse.adapters.proxies.desk import Desk
 from pilothouse.adapters.proxies.ledger import Ledger
 from pilothouse.adapters.proxies.listeners import Fetched
@@ -68,7 +69,7 @@ class Listeners:
 @asynccontextmanager
 async def desk(home: Path, limits: Limits | None = None) -> AsyncIterator[tuple[Desk, Listeners]]:
     listeners = Listeners()
-    made = Desk(Ledger(home), listeners.fetch, connect, limits)
+    made = Desk(Ledger(home), Contacts(home), listeners.fetch, connect, limits)
     try:
         yield made, listeners
     finally:

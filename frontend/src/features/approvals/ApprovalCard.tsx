@@ -2,7 +2,7 @@ import { Ban, Check, Clock, Hourglass } from "lucide-react";
 import { memo, useState } from "react";
 import { plain } from "../../protocol/reveal.ts";
 import type { ApprovalItem } from "../../protocol/view.ts";
-import { asText, summaryOf } from "../../ui/input.ts";
+import { asText, connectionOf, summaryOf } from "../../ui/input.ts";
 import { Exact, ExactBox } from "../../ui/Exact.tsx";
 import { UnstyledButton } from "@mantine/core";
 import { who } from "../../ui/words.ts";
@@ -23,6 +23,7 @@ function Resolved({ item, resolved }: { item: ApprovalItem; resolved: NonNullabl
   const [open, setOpen] = useState(false);
   const { event } = item;
   const how = HOW[resolved.outcome];
+  const connection = connectionOf(event.tool, event.input);
   const option = event.options.find((one) => one.id === resolved.optionId);
   return (
     <section className="card" data-state="done" data-testid="approval-card" data-approval={event.approvalId} data-outcome={resolved.outcome} aria-label={`Approval of ${event.tool}: ${how.words}`}>
@@ -34,7 +35,7 @@ function Resolved({ item, resolved }: { item: ApprovalItem; resolved: NonNullabl
           {option?.scope && option.scope !== "once" ? ` · remembered for the ${option.scope}` : ""}
         </span>
         <span className="what ellipsis">
-          {plain(event.tool)} {plain(summaryOf(event.input))}
+          {connection ? `Connect to ${plain(connection.host)}, port ${connection.port}` : `${plain(event.tool)} ${plain(summaryOf(event.input))}`}
         </span>
       </UnstyledButton>
       {resolved.message ? (

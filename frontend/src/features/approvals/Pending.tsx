@@ -6,7 +6,7 @@ import { plain } from "../../protocol/reveal.ts";
 import { HttpError, sayError } from "../../net/http.ts";
 import { DiffView } from "../../ui/DiffView.tsx";
 import { Exact, ExactBox } from "../../ui/Exact.tsx";
-import { asText, fieldsOf } from "../../ui/input.ts";
+import { asText, connectionOf, fieldsOf } from "../../ui/input.ts";
 import { Markdown } from "../../ui/Markdown.tsx";
 import { api } from "../../wiring.ts";
 import { Countdown } from "./Countdown.tsx";
@@ -51,6 +51,7 @@ export function Pending({ event }: { event: Asked }) {
 
   const fields = useMemo(() => fieldsOf(asked.input), [asked.input]);
   const plan = asked.tool === "ExitPlanMode" ? fields.find((one) => one.name === "plan")?.text : undefined;
+  const connection = connectionOf(asked.tool, asked.input);
   const long = plan === undefined && fields.some((one) => isLong(one.text));
   const armed = useArmed();
   const seen = armed && ready && (!long || unfolded);
@@ -102,12 +103,22 @@ export function Pending({ event }: { event: Asked }) {
       data-armed={armed}
       role="group"
       tabIndex={-1}
-      aria-label={`Approval needed: ${plain(event.tool)}`}
+      aria-label={`Approval needed: ${connection ? `connect to ${plain(connection.host)}, port ${connection.port}` : plain(event.tool)}`}
       aria-keyshortcuts="A D"
       onKeyDown={(key) => onCardKey(key, since.current, { approve, deny, showAll: () => unfold(true) })}
     >
       <div className="cardhead">
-        <h2>{plan === undefined ? <>Allow <Exact text={event.tool} />?</> : "Accept this plan?"}</h2>
+        <h2>
+          {connection ? (
+            <>
+              Connect to <Exact text={connection.host} />, port {connection.port}?
+            </>
+          ) : plan === undefined ? (
+            <>Allow <Exact text={event.tool} />?</>
+          ) : (
+            "Accept this plan?"
+          )}
+        </h2>
         <Group gap={8} ml="auto">
           {event.expiresAt ? <Countdown at={event.expiresAt} /> : null}
           <Badge color="orange" variant="light">
@@ -125,7 +136,7 @@ export function Pending({ event }: { event: Asked }) {
         {plan === undefined ? null : <Markdown text={plan} />}
         <div className="fields" data-testid="approval-input">
           {fields
-            .filter((one) => plan === undefined || one.name !== "plan")
+            .filter((one) => connection === undefined && (plan === undefined || one.name !== "plan"))
             .map((field) => (
               <div key={field.name} className="field">
                 <div className="label"><Exact text={field.name} /></div>
@@ -185,7 +196,7 @@ export function Pending({ event }: { event: Asked }) {
               <Button size="compact-sm" variant="subtle" color="gray" disabled={state.busy} onClick={() => setForm("deny")} data-testid="deny-with-message">
                 Deny with a message…
               </Button>
-              {plan === undefined && once ? (
+              {plan === undefined && connection === undefined && once ? (
                 <Button size="compact-sm" variant="subtle" color="gray" disabled={!seen || state.busy} onClick={() => setForm("edit")} data-testid="edit-input">
                   Edit the input…
                 </Button>

@@ -128,3 +128,15 @@ it("says who was faster", async () => {
   await wait(0);
   expect(screen.getByRole("alert").textContent).toContain("Already denied by bob.");
 });
+
+it("says in words what a connection is asked for, and nothing about it can be edited", async () => {
+  const card = show(asked({ tool: "network", input: { host: "example.org", port: 443 } }));
+  await wait(1000);
+  expect(card.querySelector("h2")?.textContent).toBe("Connect to example.org, port 443?");
+  expect(card.getAttribute("aria-label")).toBe("Approval needed: connect to example.org, port 443");
+  expect(screen.queryByTestId("edit-input")).toBeNull();
+  cleanup();
+  const other = show(asked({ tool: "Network", input: { host: "example.org", port: 443 } }));
+  expect(other.querySelector("h2")?.textContent).toBe("Allow Network?");
+  expect(screen.getByTestId("approval-input").textContent).toContain("example.org");
+});

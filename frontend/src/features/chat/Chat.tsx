@@ -1,6 +1,6 @@
 import { ActionIcon, Badge, Button, Group, Loader, Text, Tooltip } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
-import { FolderOpen, Users } from "lucide-react";
+import { FolderOpen, Globe, Users } from "lucide-react";
 import { lazy, Suspense, useCallback } from "react";
 import { useFollow, useSessions } from "../../model/hooks.ts";
 import type { Me } from "../../net/api.ts";
@@ -14,6 +14,7 @@ import { Usage } from "./Usage.tsx";
 import { useOutOfSight } from "./sight.ts";
 import { useAnnounced } from "./announce.ts";
 
+const NetworkPanel = lazy(async () => ({ default: (await import("../network/NetworkPanel.tsx")).NetworkPanel }));
 const Files = lazy(async () => ({ default: (await import("../files/Files.tsx")).Files }));
 
 export function Chat({ id, me, onGone }: { id: string; me: Me; onGone: () => void }) {
@@ -21,6 +22,7 @@ export function Chat({ id, me, onGone }: { id: string; me: Me; onGone: () => voi
   const sessions = useSessions();
   const session = sessions.data?.find((one) => one.id === id);
   const [filesOpen, files] = useDisclosure(false);
+  const [networkOpen, network] = useDisclosure(false);
   const announced = useAnnounced(live);
   const asked = [...(live?.view.pendingApprovals ?? []), ...(live?.view.pendingQuestions ?? [])];
   const unseen = useOutOfSight(asked.join(" "));
@@ -76,6 +78,11 @@ export function Chat({ id, me, onGone }: { id: string; me: Me; onGone: () => voi
               <FolderOpen size={18} />
             </ActionIcon>
           </Tooltip>
+          <Tooltip label="Network: what it may reach, and did">
+            <ActionIcon variant="subtle" color="gray" onClick={network.open} aria-label="Network" data-testid="network">
+              <Globe size={18} />
+            </ActionIcon>
+          </Tooltip>
           {session ? (
             <SessionMenu one={session} onGone={onGone}>
               <Usage live={live} session={session} />
@@ -108,6 +115,7 @@ export function Chat({ id, me, onGone }: { id: string; me: Me; onGone: () => voi
         <StatusLine live={live} session={session} />
       </div>
       <Suspense>{filesOpen ? <Files id={id} running={live?.running ?? false} onClose={files.close} /> : null}</Suspense>
+      <Suspense>{networkOpen ? <NetworkPanel id={id} onClose={network.close} /> : null}</Suspense>
     </section>
   );
 }

@@ -7,7 +7,7 @@ import os
 import secrets
 import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TypeVar
 
 import msgspec
@@ -15,7 +15,9 @@ from aiohttp import web
 
 import pilothouse
 from pilothouse.adapters.proxies import wire
+from pilothouse.adapters.proxies.asks import Answer
 from pilothouse.adapters.proxies.desk import Desk
+from pilothouse.core import reach
 from pilothouse.core.errors import BadRequest, Forbidden, NotFound, PilothouseError
 from pilothouse.core.ids import JobId, is_segment, is_uuid, session_id
 
@@ -37,6 +39,11 @@ class Control:
                 web.get("/state", self._state),
                 web.post("/admit", self._admit),
                 web.post("/drop", self._drop),
+                web.post("/reach", self._reach),
+                web.post("/forget", self._forget),
+                web.get("/contacts", self._contacts),
+                web.get("/asking", self._asking),
+                web.post("/answer", self._answered),
                 web.get("/spent", self._spent),
                 web.get("/usage", self._usage),
                 web.get("/alive", self._alive),
@@ -95,22 +102,33 @@ class Control:
         return _answer(record)
 
     async def _usage(self, request: web.Request) -> web.StreamResponse:
-        marks = dict(_mark(text) for text in request.query.getall("mark", []))
-        response = await _stream(request)
-        records = self._desk.ledger.follow(marks)
-        following = asyncio.ensure_future(anext(records))
-        try:
-            while True:
-                done, _ = await asyncio.wait({following}, timeout=wire.BEAT_S)
-                if not done:
-                    await response.write(b"\n")
-                    continue
-                await response.write(_encode(following.result()) + b"\n")
-                following = asyncio.ensure_future(anext(records))
-        finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
-            await records.aclose()
+        return await _follow(request, self._desk.ledger.follow(_marks(request)))
+
+    # --- what sessions reach besides the model ---
+
+    async def _reach(self, request: web.Request) -> web.Response:
+        asked = await _body(request, wire.Reach)
+        policy = reach.policy(asked.policy, "policy")
+        domains = reach.domains(asked.domains, "domains")
+        self._desk.reach(session_id(asked.session), reach.Reach(policy, domains, asked.ask_s))
+        return web.Response(status=204)
+
+    async def _forget(self, request: web.Request) -> web.Response:
+        asked = await _body(request, wire.Drop)
+        self._desk.contacts.forget(session_id(asked.session))
+        return web.Response(status=204)
+
+    async def _contacts(self, request: web.Request) -> web.StreamResponse:
+        return await _follow(request, self._desk.contacts.follow(_marks(request)))
+
+    async def _asking(self, request: web.Request) -> web.StreamResponse:
+        return await _follow(request, self._desk.asks.follow())
+
+    async def _answered(self, request: web.Request) -> web.Response:
+        given = await _body(request, wire.Answer)
+        denied = given.remember and not given.allow
+        self._desk.asks.answer(given.id, Answer(given.allow, given.message, denied))
+        return web.Response(status=204)
 
     async def _alive(self, request: web.Request) -> web.StreamResponse:
         response = await _stream(request)
@@ -122,6 +140,28 @@ class Control:
 def _check_job(job: JobId | None) -> None:
     if job is not None and not (is_uuid(job) or is_segment(job)):
         raise BadRequest("job id: expected a UUID or a channel segment")
+
+
+async def _follow(request: web.Request, records: AsyncGenerator[object, None]) -> web.StreamResponse:
+    """A line for each, an empty one when there has been none for long. It ends with its reader."""
+    response = await _stream(request)
+    following = asyncio.ensure_future(anext(records))
+    try:
+        while True:
+            done, _ = await asyncio.wait({following}, timeout=wire.BEAT_S)
+            if not done:
+                await response.write(b"\n")
+                continue
+            await response.write(_encode(following.result()) + b"\n")
+            following = asyncio.ensure_future(anext(records))
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await records.aclose()
+
+
+def _marks(request: web.Request) -> dict[str, int]:
+    return dict(_mark(text) for text in request.query.getall("mark", []))
 
 
 def _mark(text: str) -> tuple[str, int]:

@@ -7,15 +7,20 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 
 from aiohttp import web
 
 from pilothouse.adapters.proxies import egress
+from pilothouse.adapters.proxies.asks import Asks
+from pilothouse.adapters.proxies.contacts import Contacts
+from pilothouse.adapters.proxies.heads import HEAD_MAX
 from pilothouse.adapters.proxies.ledger import Ledger
 from pilothouse.adapters.proxies.listeners import Fetch
 from pilothouse.adapters.proxies.model import Limits, ModelDoor, Seat
+from pilothouse.adapters.proxies.outside import Outside
+from pilothouse.core.errors import BadRequest
 from pilothouse.core.ids import JobId, SessionId
+from pilothouse.core.reach import BadTarget, Reach
 from pilothouse.engine.ports import Budget
 from pilothouse.engine.upstream import EgressSettings, ModelSettings, Upstream
 
@@ -31,6 +36,7 @@ class _Place:
     life: str = ""
     servers: list[asyncio.Server] = field(default_factory=list)
     doors: list[web.Server] = field(default_factory=list)
+    egress: egress.EgressDoor | None = None
     tending: asyncio.Task[None] | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -39,17 +45,20 @@ class Desk:
     def __init__(
         self,
         ledger: Ledger,
+        contacts: Contacts,
         fetch: Fetch,
         connect: Callable[[ModelSettings], Upstream],
         limits: Limits | None = None,
-        make_egress: Callable[[Callable[[], EgressSettings]], egress.EgressDoor] = egress.EgressDoor,
+        outside: Outside | None = None,
     ) -> None:
         self.ledger = ledger
+        self.contacts = contacts
+        self.asks = Asks()
         self._fetch = fetch
         self._connect = connect
-        self._make_egress = make_egress
+        self._outside = outside or Outside()
         self._settings: ModelSettings | None = None
-        self._egress = EgressSettings()
+        self._reaches: dict[SessionId, Reach] = {}
         self._places: dict[SessionId, _Place] = {}
         self.upstream: Upstream | None = None
         self._retired: list[Upstream] = []
@@ -57,7 +66,10 @@ class Desk:
 
     async def configure(self, model: ModelSettings, reach: EgressSettings) -> None:
         """Calls under way go on with what they began with."""
-        self._egress = reach
+        try:
+            self._outside.private = reach.allow_private
+        except BadTarget as error:
+            raise BadRequest(f"allow_private: {error}") from None
         if model != self._settings or self.upstream is None:
             fresh = self._connect(model)
             if self.upstream is not None:
@@ -75,7 +87,16 @@ class Desk:
         if place.tending is None:
             place.tending = asyncio.create_task(self._tend(place), name=f"tend {session}")
 
+    def reach(self, session: SessionId, reach: Reach) -> None:
+        """Also of one that is not admitted yet. Connections that it refuses end."""
+        self._reaches[session] = reach
+        place = self._places.get(session)
+        if place is not None and place.egress is not None:
+            place.egress.changed()
+
     async def drop(self, session: SessionId) -> None:
+        self._reaches.pop(session, None)
+        self.asks.drop(session)
         place = self._places.pop(session, None)
         if place is None:
             return
@@ -108,8 +129,11 @@ class Desk:
             place.doors.append(door)
             place.servers.append(await loop.create_server(door, sock=sock))
         elif name == "egress":
-            connected = self._make_egress(partial(getattr, self, "_egress")).connected
-            place.servers.append(await asyncio.start_server(connected, sock=sock, limit=egress.HEAD_MAX))
+            session = place.seat.session
+            place.egress = egress.EgressDoor(
+                session, lambda: self._reaches.get(session, Reach()), self._outside, self.contacts, self.asks
+            )
+            place.servers.append(await asyncio.start_server(place.egress.connected, sock=sock, limit=HEAD_MAX))
         else:
             sock.close()
 
@@ -130,12 +154,17 @@ class Desk:
         for upstream in (*self._retired, self.upstream):
             if upstream is not None:
                 await upstream.close()
+        self._outside.close()
+        self.contacts.close()
         self.ledger.close()
 
 
 async def _shut(place: _Place) -> None:
     for server in place.servers:
         server.close()
+    if place.egress is not None:
+        place.egress.close()
+        place.egress = None
     for door in place.doors:
         await door.shutdown(0.1)
     place.servers.clear()

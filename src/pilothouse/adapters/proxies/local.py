@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ import msgspec
 
 from pilothouse.adapters.proxies import wire
 from pilothouse.core import errors
+from pilothouse.core.contacts import Contact
 from pilothouse.core.errors import NotFound, PilothouseError, Unavailable
 from pilothouse.core.ids import JobId, SessionId
+from pilothouse.core.reach import Asking, Reach
 from pilothouse.engine.ports import Budget, ModelState, UsageRecord
 from pilothouse.engine.upstream import EgressSettings, ModelSettings
 
@@ -31,6 +33,8 @@ _BASE = "http://proxy"
 
 _encode = msgspec.json.Encoder().encode
 _record = msgspec.json.Decoder(UsageRecord)
+_contacts = msgspec.json.Decoder(list[Contact])
+_asking = msgspec.json.Decoder(list[Asking])
 
 
 class LocalProxy:
@@ -40,6 +44,7 @@ class LocalProxy:
         self._http: aiohttp.ClientSession | None = None
         self._settings: wire.Configure | None = None
         self._admitted: dict[SessionId, wire.Admit] = {}
+        self._reaches: dict[SessionId, wire.Reach] = {}
         self._instance = ""
         self._lock = asyncio.Lock()
         self._watching: asyncio.Task[None] | None = None
@@ -63,6 +68,7 @@ class LocalProxy:
 
     async def drop(self, session: SessionId) -> None:
         self._admitted.pop(session, None)
+        self._reaches.pop(session, None)
         await self._ask("POST", "/drop", wire.Drop(session))
 
     async def spent(self, session: SessionId, job: JobId) -> UsageRecord | None:
@@ -73,16 +79,40 @@ class LocalProxy:
         return msgspec.convert(body, UsageRecord)
 
     async def usage(self, marks: Sequence[tuple[str, int]]) -> AsyncIterator[UsageRecord]:
+        async for line in self._lines("/usage", marks):
+            yield _record.decode(line)
+
+    async def reach(self, session: SessionId, reach: Reach) -> None:
+        said = wire.Reach(session, reach.policy, [str(domain) for domain in reach.domains], reach.ask_s)
+        self._reaches[session] = said
+        await self._ask("POST", "/reach", said)
+
+    async def forget(self, session: SessionId) -> None:
+        await self._ask("POST", "/forget", wire.Drop(session))
+
+    async def contacts(self, marks: Sequence[tuple[str, int]]) -> AsyncIterator[list[Contact]]:
+        async for line in self._lines("/contacts", marks):
+            yield _contacts.decode(line)
+
+    async def asking(self) -> AsyncIterator[list[Asking]]:
+        async for line in self._lines("/asking"):
+            yield _asking.decode(line)
+
+    async def answer(self, ask_id: str, allow: bool, message: str, *, remember: bool) -> None:
+        await self._ask("POST", "/answer", wire.Answer(ask_id, allow, message, remember))
+
+    async def _lines(self, path: str, marks: Sequence[tuple[str, int]] = ()) -> AsyncGenerator[bytes, None]:
+        """What a stream of the proxy's says, until it ends."""
         await self._ready()
         params = [("mark", f"{proxy_id}:{n}") for proxy_id, n in marks]
         timeout = aiohttp.ClientTimeout(total=None, sock_read=3 * wire.BEAT_S)
         with suppress(aiohttp.ClientError, OSError, TimeoutError):
-            async with self._session().get(_BASE + "/usage", params=params, timeout=timeout) as response:
+            async with self._session().get(_BASE + path, params=params, timeout=timeout) as response:
                 if response.status != 200:
                     raise _refusal(await response.read(), response.status)
-                async for line in response.content:
+                async for line in _whole(response.content):
                     if line.strip():
-                        yield _record.decode(line)
+                        yield line
 
     async def close(self) -> None:
         if self._watching is not None:
@@ -125,6 +155,8 @@ class LocalProxy:
             if hello.instance == self._instance or self._settings is None:
                 return True
             await self._once("POST", "/configure", self._settings)
+            for reach in list(self._reaches.values()):
+                await self._once("POST", "/reach", reach)
             for asked in list(self._admitted.values()):
                 await self._once("POST", "/admit", asked)
             self._instance = hello.instance
@@ -148,6 +180,19 @@ class LocalProxy:
             if response.status >= 400:
                 raise _refusal(answer, response.status)
             return json.loads(answer) if answer else None
+
+
+async def _whole(content: aiohttp.StreamReader) -> AsyncGenerator[bytes, None]:
+    """Lines of any length: a list of contacts is longer than what aiohttp takes for one."""
+    rest = bytearray()
+    async for piece in content.iter_any():
+        rest += piece
+        if b"\n" not in piece:
+            continue
+        *lines, last = rest.split(b"\n")
+        for line in lines:
+            yield bytes(line)
+        rest = bytearray(last)
 
 
 _KINDS = {kind.status: kind for kind in (errors.BadRequest, errors.Forbidden, errors.NotFound, errors.Unavailable)}

@@ -42,6 +42,8 @@ class Order:
 @click.option("--max-cost", type=options.POSITIVE, metavar="USD", help="End the job when it has cost this much.")
 @click.option("--timeout", type=options.POSITIVE, metavar="SECONDS", help="End the job after this time.")
 @click.option("--source", metavar="GIT_URL|DIR", help="What a new session's workspace starts from.")
+@click.option("--network", type=click.Choice(options.POLICIES), help="What a new session reaches.")
+@click.option("--allow-domain", "domains", multiple=True, metavar="DOMAIN", help=options.DOMAIN_HELP)
 @click.option("--title", help="The title of a new session.")
 @click.option("--memory", type=options.SIZE, metavar="SIZE", help="Memory of a new session, such as 2G.")
 @click.option("--disk", type=options.SIZE, metavar="SIZE", help="Disk of a new session, such as 5G.")
@@ -70,7 +72,8 @@ def _order(prompt: str, given: dict[str, Any]) -> Order:
     making = {name: given[name] for name in ("agent", "title", "source")}
     limits = {name: given[name] for name in ("memory", "disk", "cpu") if given[name] is not None}
     if given["session"]:
-        for name, value in (making | limits).items():
+        own = {"network": given["network"], "allow-domain": given["domains"] or None}
+        for name, value in (making | limits | own).items():
             if value is not None:
                 raise click.UsageError(f"--{name} is for a new session; it cannot go with --session.")
     if given["force"] and given["files"] is None:
@@ -78,6 +81,7 @@ def _order(prompt: str, given: dict[str, Any]) -> Order:
     making["source"] = options.source(given["source"])
     making["permissionMode"] = given["permission_mode"]
     making["limits"] = limits or None
+    making["egress"] = options.egress(given["network"], given["domains"])
     job = {
         "permissionMode": given["permission_mode"],
         "allowedTools": options.words("--allowed-tools", given["allowed_tools"]),

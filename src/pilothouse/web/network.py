@@ -1,0 +1,63 @@
+"""The HTTP API's handlers for what a session reaches and has contacted. See `protocol/http.md`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+import msgspec
+from starlette.responses import Response
+
+from pilothouse.core.errors import PilothouseError
+from pilothouse.engine import allowance
+from pilothouse.engine.network import Network, View
+from pilothouse.engine.records import Egress
+from pilothouse.web import wire
+from pilothouse.web.call import Call
+from pilothouse.web.streams import Streamed
+
+
+class Wish(wire.Body):
+    """Both left out: as configured."""
+
+    policy: str | None = None
+    domains: list[str] | None = None
+
+
+def wished(call: Call, wish: Wish | None) -> Egress | None:
+    """Raises BadRequest, Forbidden."""
+    if wish is None:
+        return None
+    return allowance.wished(wish.policy, wish.domains, call.platform.kit.limits.egress, call.principal)
+
+
+async def get_network(call: Call) -> Response:
+    return wire.Reply(await _network(call).view(await call.session()))
+
+
+async def put_egress(call: Call) -> Response:
+    session = await call.session()
+    egress = wished(call, await wire.body(call.request, Wish))
+    return wire.Reply(await _network(call).change(session, egress, call.principal.label))
+
+
+async def stream_network(call: Call) -> Response:
+    sid = (await call.session()).live.record.id
+    views = _network(call).follow(sid, call.principal.account)
+    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+    streams, credential = call.platform.streams, call.principal.credential
+    return Streamed(_sse(views), streams, credential, media_type="text/event-stream", headers=headers, endless=True)
+
+
+async def _sse(views: AsyncGenerator[View, None]) -> AsyncGenerator[bytes, None]:
+    yield b": pilothouse\n\n"
+    try:
+        async for view in views:
+            yield b"data: %b\n\n" % msgspec.json.encode(view)
+    except PilothouseError:
+        return  # the session is gone: asking again says so
+    finally:
+        await views.aclose()
+
+
+def _network(call: Call) -> Network:
+    return Network(call.platform.kit, call.platform.sessions)
