@@ -67,7 +67,17 @@ def taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Taken]:
     control.bind(str(tmp_path / "c"))
     control.listen()
     order = launch.Order(
-        SESSION, "bubblewrap", "echo", {}, profile.Place("", str(tmp_path), str(tmp_path)), running.command, "", None, "", "", (os.geteuid(),)
+        SESSION,
+        "bubblewrap",
+        "echo",
+        {},
+        profile.Place("", str(tmp_path), str(tmp_path)),
+        running.command,
+        "",
+        None,
+        "",
+        "",
+        (os.geteuid(),),
     )
     made = Holder(order, control, runner)
     made.start()
