@@ -36,6 +36,11 @@ _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?\Z|\[[0-9a-f:.]+\]\Z")
 _ORIGIN = re.compile(r"https?://([a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?\Z")
 
 
+_INHERITED = re.compile(
+    r"(PATH|HOME|USER|LOGNAME|LANG|LC_\w+|TZ|TMPDIR|SSL_CERT_(FILE|DIR)|VIRTUAL_ENV|LD_LIBRARY_PATH|(PYTHON|XDG_|PILOTHOUSE_)\w+)\Z"
+)
+
+
 class ConfigError(Exception):
     """A setting is wrong; the message names it."""
 
@@ -290,6 +295,8 @@ class Config:
     editor: str = _setting("", "Editor in which the command line lets an input be changed.", env="EDITOR")
     no_color: str = _setting("", "Anything here turns the command line's colours off.", env="NO_COLOR")
 
+    inherited: Mapping[str, str] = field(default_factory=dict, metadata={"derived": True, "secret": True})
+    """What keeper and proxy, who outlive the server, have of its environment: no credential is among it."""
     aws_environment: Mapping[str, str] = field(default_factory=dict, metadata={"derived": True, "secret": True})
     """AWS_* of the environment, for the proxy's credential chain."""
 
@@ -361,6 +368,7 @@ def load(
     values.setdefault("runtime", _default_runtime(home, env))
     values["runtime"] = Path(values["runtime"]).absolute()
     values["aws_environment"] = {k: v for k, v in env.items() if k.startswith("AWS_")}
+    values["inherited"] = {k: v for k, v in env.items() if _INHERITED.match(k) and k != "PILOTHOUSE_API_KEY"}
     config = Config(**values)
     _check(config)
     if make:

@@ -126,19 +126,19 @@ def _tls(settings: Config) -> ssl.SSLContext | None:
     return context
 
 
-def _leave_root(settings: Config) -> Start | None:
-    """Becomes the server's own user, if root. How the keeper is started from then on; None: as any child.
+def _leave_root(settings: Config) -> Start:
+    """Becomes the server's own user, if root. How the keeper is started from then on.
 
     The sandbox `host` isolates nothing: there a server without root would only promise too much."""
     if settings.keeper == "attach":
         return client.wait_for_unit
     server = _owner(settings)
     if server is None:
-        return None
+        return _keeper_start(settings)
     layout = Layout(settings.home, settings.runtime)
     try:
         share(settings.home, settings.runtime, server)
-        start = starter(layout, [*KEEPER, "--user", server.word])
+        start = starter(layout, [*KEEPER, "--user", server.word], settings.inherited)
         become(server, (settings.home, settings.runtime, *own_parts()))
     except (LayoutError, OSError) as error:
         raise CannotStartError(f"Cannot give up root: {error}") from None
@@ -156,7 +156,7 @@ def _owner(settings: Config) -> Owner | None:
 
 
 async def _serve(
-    settings: Config, listening: socket.socket, tls: ssl.SSLContext | None, start: Start | None, lock: Any
+    settings: Config, listening: socket.socket, tls: ssl.SSLContext | None, start: Start, lock: Any
 ) -> int:
     _logging(settings)
     note = structlog.get_logger("pilothouse")
@@ -197,7 +197,7 @@ async def _until_signal(server: uvicorn.Server, listening: socket.socket, away: 
 
 
 async def _platform(
-    settings: Config, store: EventStore, stack: contextlib.AsyncExitStack, note: Any, start: Start | None
+    settings: Config, store: EventStore, stack: contextlib.AsyncExitStack, note: Any, start: Start
 ) -> tuple[Platform, Hub, Guard]:
     clock = SystemClock()
     models = LocalProxy(settings.runtime)
@@ -268,7 +268,7 @@ def _not_ready(sessions: Sessions) -> list[str]:
     return reasons
 
 
-async def _sandboxes(settings: Config, models: LocalProxy, start: Start | None) -> Bubblewrap | Host:
+async def _sandboxes(settings: Config, models: LocalProxy, start: Start) -> Bubblewrap | Host:
     async def admit(session: SessionId) -> None:
         await models.admit(session, None, Budget())
 
@@ -509,12 +509,13 @@ async def _escape(settings: Config) -> int:
     return 1 if report.unexpected else 0
 
 
-def _keeper_start(settings: Config) -> Start | None:
+def _keeper_start(settings: Config) -> Start:
     """For a tool that stays who it is: root starts the keeper that the server would have started."""
     if settings.keeper == "attach":
         return client.wait_for_unit
     server = _owner(settings)
-    return functools.partial(client.start, argv=[*KEEPER, "--user", server.word]) if server else None
+    argv = [*KEEPER, "--user", server.word] if server else KEEPER
+    return functools.partial(client.start, argv=argv, env=settings.inherited)
 
 
 async def _doctor(settings: Config) -> int:

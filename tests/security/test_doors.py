@@ -22,6 +22,10 @@ import pytest_asyncio
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from pilothouse.adapters.stores.memory import MemoryStore
+from pilothouse.core.access import SCOPES
+from pilothouse.engine.clock import SystemClock
+from pilothouse.engine.identity import Identity
 from pilothouse.web.guard import COOKIE
 from pilothouse.web.routes import TABLE, Entry
 from tests.journeys.program import Program, begin, installation
@@ -195,9 +199,11 @@ async def test_c06_no_two_installations_share_a_secret(program: Program) -> None
     from pilothouse import config
 
     assert all(not f.default for f in config.settings() if f.metadata["secret"])
-    async with installation(demo=False) as (other, _):
-        assert other.key.split("_")[1:] != program.key.split("_")[1:]
-        async with httpx.AsyncClient(base_url=program.url, headers={"x-api-key": other.key}) as http:
+    elsewhere = Identity(MemoryStore(), SystemClock())
+    _, key = await elsewhere.create("this machine", SCOPES)
+    cookie = await elsewhere.redeem((await elsewhere.ticket())[0])
+    for headers in ({"x-api-key": key}, {"cookie": f"{COOKIE}={cookie}"}):
+        async with httpx.AsyncClient(base_url=program.url, headers=headers) as http:
             assert (await http.get("/api/me")).status_code == 401
 
 

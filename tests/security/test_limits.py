@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import tomllib
 from pathlib import Path
@@ -21,9 +22,15 @@ ROOT = Path(__file__).parents[2]
 SOURCES = sorted(Path(pilothouse.__file__).parent.rglob("*.py"))
 
 
-def calls(tree: ast.AST) -> list[tuple[str, ast.Call]]:
+@functools.cache
+def tree(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(ast.parse(path.read_text())))
+
+
+@functools.cache
+def calls(path: Path) -> list[tuple[str, ast.Call]]:
     """Every call by the dotted name it is written with."""
-    return [(ast.unparse(node.func), node) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return [(ast.unparse(node.func), node) for node in tree(path) if isinstance(node, ast.Call)]
 
 
 SHELLS = {"os.system", "os.popen", "eval", "exec", "subprocess.getoutput", "subprocess.getstatusoutput"}
@@ -32,7 +39,7 @@ SHELLS = {"os.system", "os.popen", "eval", "exec", "subprocess.getoutput", "subp
 def test_c07_no_command_is_made_as_a_text() -> None:
     """Argument lists only: nothing of ours has a shell read it."""
     for path in SOURCES:
-        for name, call in calls(ast.parse(path.read_text())):
+        for name, call in calls(path):
             assert name not in SHELLS, (path, call.lineno)
             assert not name.endswith("subprocess_shell"), (path, call.lineno)
             assert "shell" not in [word.arg for word in call.keywords], (path, call.lineno)
@@ -62,10 +69,10 @@ def test_c26_what_is_written_on_the_host_goes_to_no_shared_place() -> None:
     """No fixed name in a directory that others write to; the library picks the names of temporary files."""
     inside = Path(pilothouse.__file__).parent / "adapters" / "sandboxes" / "escape"  # what runs in a session
     for path in (p for p in SOURCES if inside not in p.parents):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in tree(path):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("/tmp/"):
                 raise AssertionError((path, node.lineno))
-        for name, call in calls(ast.parse(path.read_text())):
+        for name, call in calls(path):
             assert name.rpartition(".")[2] not in {"mktemp", "tempnam"}, (path, call.lineno)
 
 

@@ -10,7 +10,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +102,9 @@ def wait_for_unit(found: layout.Layout) -> None:
     raise Unavailable("the keeper does not run: systemctl status pilothouse-keeper")
 
 
-def start(found: layout.Layout, argv: Sequence[str]) -> None:
-    """`argv` is the keeper's command without directories. Under a lock of its own, so that two servers do not race; the
-    keeper's own lock settles it in any case. Raises Unavailable."""
+def start(found: layout.Layout, argv: Sequence[str], env: Mapping[str, str] | None = None) -> None:
+    """`argv` is the keeper's command without directories, `env` all that it shall inherit. Under a lock of its own, so
+    that two servers do not race; the keeper's own lock settles it in any case. Raises Unavailable."""
     where = ["--home", str(found.home), "--runtime", str(found.runtime), "--detach"]
     lock = _own(found.runtime / "start.lock", os.O_RDWR)
     log = _own(found.log, os.O_WRONLY | os.O_APPEND)
@@ -115,6 +115,7 @@ def start(found: layout.Layout, argv: Sequence[str]) -> None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=log,
+            env=env,
             start_new_session=True,
             timeout=START_MAX_S,
             check=False,

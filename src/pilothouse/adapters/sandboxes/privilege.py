@@ -12,7 +12,7 @@ import signal
 import socket
 import stat
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from pilothouse.adapters.sandboxes import client, kernel
@@ -30,13 +30,13 @@ _ROUNDS = 8
 # --- starting the keeper without root ---
 
 
-def starter(layout: Layout, argv: list[str]) -> Callable[[Layout], None]:
+def starter(layout: Layout, argv: list[str], env: Mapping[str, str] | None = None) -> Callable[[Layout], None]:
     """Leaves a child that starts the keeper, as root, whenever it is asked; it ends with this process."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if os.fork() == 0:
         try:
             ours.close()
-            _serve(theirs, layout, argv)
+            _serve(theirs, layout, argv, env)
         finally:
             os._exit(0)
     theirs.close()
@@ -50,7 +50,7 @@ def starter(layout: Layout, argv: list[str]) -> Callable[[Layout], None]:
     return start
 
 
-def _serve(asked: socket.socket, layout: Layout, argv: list[str]) -> None:
+def _serve(asked: socket.socket, layout: Layout, argv: list[str], env: Mapping[str, str] | None) -> None:
     os.setsid()
     for first, last in ((3, asked.fileno()), (asked.fileno() + 1, _FDS_MAX)):
         os.closerange(first, last)  # the server's port and lock, which must be free as soon as it is gone
@@ -59,7 +59,7 @@ def _serve(asked: socket.socket, layout: Layout, argv: list[str]) -> None:
     while asked.recv(16) == b"start":
         said = "ok"
         try:
-            client.start(layout, argv)
+            client.start(layout, argv, env)
         except Unavailable as error:
             said = error.message
         asked.send(said.encode()[:_ANSWER_MAX])
