@@ -40,8 +40,8 @@ def devices(session: str) -> list[str]:
 
 
 def within(pid: int, mark: str) -> bool:
-    """Whether a process is in a session whose folder's path has `mark` in it: its `/workspace` comes from there, or from
-    a disk that lies there."""
+    """Whether a process is in a session whose folder's path has `mark` in it: its `/workspace` comes from there, or
+    from a disk that lies there."""
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines():
             _, _, device, root, target, *_ = line.split()

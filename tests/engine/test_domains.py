@@ -76,7 +76,7 @@ async def test_it_is_an_approval_of_the_running_job_and_the_answer_goes_back(
     assert await answers(bench) == [("a1", True, "", False)]
     assert bench.models.reaches[session.live.record.id] == CONFIGURED, "once is once"
     assert not [c for c in runner.commands if isinstance(c, link.PermissionAnswer)]
-    assert not bench.sessions.rules.all()
+    assert not bench.sessions.rules.all("local")
 
 
 async def test_allowed_for_the_session_it_is_on_its_list_from_then_on(bench: Bench, intake: NetworkIntake) -> None:
@@ -95,7 +95,7 @@ async def test_allowed_for_the_session_it_is_on_its_list_from_then_on(bench: Ben
     again = await bench.sessions.get(sid, "local")
     await again.live.tell_reach()
     assert bench.models.reaches[sid].allows(reach.target("example.org:443"))
-    assert not bench.sessions.rules.all()
+    assert not bench.sessions.rules.all("local")
 
 
 async def test_a_denial_is_told_in_the_persons_words_and_remembered(bench: Bench, intake: NetworkIntake) -> None:
