@@ -106,8 +106,9 @@ def proxies(program: Program) -> list[int]:
 async def test_a_session_reaches_what_it_may_and_people_see_it() -> None:
     async with far_end() as port:
         private = ",".join(f"{address}:{port}" for address in (LISTED, SECOND, THIRD))
-        env = {"PILOTHOUSE_EGRESS_DOMAINS": f"{LISTED}:{port}", "PILOTHOUSE_EGRESS_ALLOW_PRIVATE": private}
-        async with installation(**env) as (program, _):
+        async with installation(
+            PILOTHOUSE_EGRESS_DOMAINS=f"{LISTED}:{port}", PILOTHOUSE_EGRESS_ALLOW_PRIVATE=private
+        ) as (program, _):
             session, _, viewer = await begin(
                 program,
                 f"demo: bash {CURL} http://{LISTED}:{port}/; {CURL} -p http://{LISTED}:{port}/\ndemo: say over",
