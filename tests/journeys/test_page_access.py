@@ -43,7 +43,8 @@ SCRIPT = (
     "demo: say Some **text** with [a link](https://example.org), `code` and\\n\\n```python\\ndef f(): return 'x'"
     "  # why\\n```\\n\\n| a | b |\\n|---|---|\\n| 1 | 2 |\n"
     "demo: write site/one.py import os  # why\\nprint('hello', 1)\ndemo: edit site/one.py hello => goodbye\n"
-    "demo: bash rm -rf nothing\ndemo: bash python3 site/one.py\ndemo: ask Which colour? | Red | Blue\n"
+    "demo: bash rm -rf nothing\ndemo: bash python3 site/one.py; curl -s https://example.org/\n"
+    "demo: ask Which colour? | Red | Blue\n"
     "demo: say the very end"
 )
 
@@ -63,6 +64,10 @@ async def tour(page: Page, url: str, look: Callable[[str], Awaitable[None]]) -> 
     await look("deny with a message")
     await card.get_by_test_id("deny-send").click()
     await card.filter(has_text="site/one.py").get_by_test_id("approve").click(timeout=WAIT)
+    connection = card.filter(has_text="Connect to example.org, port 443?")
+    await expect(connection).to_be_visible(timeout=WAIT)
+    await look("connection")
+    await connection.get_by_test_id("deny").click()
     await expect(page.get_by_test_id("question-submit")).to_be_visible(timeout=WAIT)
     await look("question")
     await page.get_by_test_id("question-card").get_by_text("Blue", exact=True).click()
@@ -84,6 +89,12 @@ async def tour(page: Page, url: str, look: Callable[[str], Awaitable[None]]) -> 
     await page.get_by_test_id("files").click()
     await page.get_by_test_id("folder-row").first.click()
     await look("files")
+    await page.keyboard.press("Escape")
+    await page.get_by_test_id("network").click()
+    await expect(page.get_by_test_id("contact").first).to_be_visible(timeout=WAIT)
+    await look("network")
+    await page.get_by_test_id("change-policy").click()
+    await look("policy of the network")
     await page.keyboard.press("Escape")
     await page.goto(f"{url}/#/settings")
     await look("settings")
@@ -183,6 +194,19 @@ async def test_a_first_day_by_keyboard_alone(running: tuple[Program, Demo]) -> N
         assert (await waiting.value).suggested_filename == "one.txt"
         await press("Escape")
         await expect(page.get_by_test_id("files-panel")).to_have_count(0)
+
+        # The network: open, change the policy, close.
+        await tab_to(page, page.get_by_test_id("network"))
+        await press("Enter")
+        await tab_to(page, page.get_by_test_id("change-policy"))
+        await press("Enter")
+        await tab_to(page, page.locator('[data-testid="policy"] input:checked'))
+        await press("ArrowLeft")
+        await tab_to(page, page.get_by_test_id("save-policy"))
+        await press("Enter")
+        await expect(page.get_by_test_id("network-policy")).to_have_attribute("data-policy", "off")
+        await press("Escape")
+        await expect(page.get_by_test_id("network-panel")).to_have_count(0)
 
         # Rename and delete.
         await tab_to(page, page.get_by_test_id("session-menu"))
