@@ -51,6 +51,8 @@ SCRIPT = (
 async def tour(page: Page, url: str, look: Callable[[str], Awaitable[None]]) -> None:
     """Through every view of somebody who is signed in."""
     await look("new session")
+    await page.get_by_test_id("advanced").click()
+    await look("limits of a new session")
     await prompt(page, SCRIPT)
     card = page.locator('[data-testid="approval-card"][data-armed="true"]')
     await expect(card).to_be_visible(timeout=WAIT)
@@ -84,6 +86,10 @@ async def tour(page: Page, url: str, look: Callable[[str], Awaitable[None]]) -> 
     await page.get_by_test_id("files").click()
     await page.get_by_test_id("folder-row").first.click()
     await look("files")
+    await page.keyboard.press("Escape")
+    await page.get_by_test_id("limits").click()
+    await expect(page.get_by_test_id("limit").first).to_be_visible()
+    await look("limits")
     await page.keyboard.press("Escape")
     await page.goto(f"{url}/#/settings")
     await look("settings")
