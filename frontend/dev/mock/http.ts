@@ -2,7 +2,7 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { runJob } from "./script.ts";
-import { describe, ME, now } from "./world.ts";
+import { describe, ISOLATION, ME, now } from "./world.ts";
 import type { Json, World } from "./world.ts";
 
 const REDUCED =
@@ -17,8 +17,8 @@ const USED: Record<keyof typeof LIMITS, [share: number | undefined, enforced: st
 
 const SERVER: Json = {
   version: "0.1.0-mock",
-  isolation: process.env.MOCK_ISOLATION ?? "namespaces",
-  isolationSummary: process.env.MOCK_ISOLATION === "reduced" ? REDUCED : process.env.MOCK_ISOLATION ? "Sessions run as plain processes of this machine: only for trying things out." : "bubblewrap: own file system, processes and network per session.",
+  isolation: ISOLATION,
+  isolationSummary: ISOLATION === "reduced" ? REDUCED : ISOLATION === "none" ? "Sessions run as plain processes of this machine: only for trying things out." : "bubblewrap: own file system, processes and network per session.",
   isolationFindings: ["User namespaces are available.", "No hardware virtualisation on this host."],
   provider: "demo",
   demo: true,
@@ -125,7 +125,7 @@ function route(world: World, method: string, url: URL, body: Json): Answer {
   if (method === "DELETE") return world.sessions.delete(id), [204];
   if (method === "PATCH") {
     session.title = String(body.title ?? session.title);
-    world.append(session, { type: "session", agent: session.agent, isolation: "namespaces", title: session.title });
+    world.append(session, { type: "session", agent: session.agent, isolation: ISOLATION, title: session.title });
   }
   return [200, describe(world, session)];
 }

@@ -53,6 +53,7 @@ const row = async (name: string) => (await screen.findAllByTestId("limit")).find
 it.each<[Partial<Limit>, string]>([
   [{}, "1.2 of 4 GiB"],
   [{ used: 310 * 2 ** 20 }, "310 MiB of 4 GiB"],
+  [{ used: 178.6 * 2 ** 20 }, "179 MiB of 4 GiB"],
   [{ used: 0 }, "0 B of 4 GiB"],
   [{ max: 0.5 * GIB, used: 512 * 2 ** 20 }, "512 of 512 MiB"],
   [{ used: null }, "up to 4 GiB"],
@@ -71,7 +72,7 @@ it("says each way a limit is held, and a new one by its name", () => {
   expect(enforcedWords("watchdog")).toMatch(/^Watched/);
   expect(enforcedWords("none")).toBe("Not enforced");
   expect(enforcedWords("vm")).toBe("vm");
-  expect(hitsWords(limit({ hits: 1 }))).toBe("Reached 1 time");
+  expect(hitsWords(limit({ hits: 1 }))).toBe("Reached once");
   expect(hitsWords(limit({ name: "cpu", hits: 1204 }))).toBe("Held back 1,204 times");
 });
 

@@ -1,6 +1,5 @@
 /** How limits are said and read. Names and codes are those of `protocol/http.md`; sizes are powers of 1024 everywhere. */
 import type { Limit } from "../../net/api.ts";
-import { plural } from "../../ui/words.ts";
 
 interface Words {
   label: string;
@@ -8,11 +7,11 @@ interface Words {
   hint?: string;
 }
 const NAMES: Readonly<Record<string, Words>> = {
-  memory: { label: "Memory", hint: "/tmp, /dev/shm and /run count" },
-  processes: { label: "Processes", hint: "threads count" },
+  memory: { label: "Memory", hint: "with /tmp, /dev/shm" },
+  processes: { label: "Processes", hint: "with threads" },
   cpu: { label: "Processors" },
   disk: { label: "Disk", hint: "workspace and home" },
-  files: { label: "Files on its disk", hint: "directories count" },
+  files: { label: "Files on its disk", hint: "with directories" },
   tmp: { label: "Temporary files", hint: "/tmp" },
   shm: { label: "Shared memory", hint: "/dev/shm" },
   run: { label: "Sockets and pid files", hint: "/run" },
@@ -31,14 +30,14 @@ export const enforcedWords = (how: string): string => ENFORCED[how] ?? how;
 
 export function hitsWords({ name, hits }: Limit): string {
   if (hits < 1) return "";
-  return `${name === "cpu" ? "Held back" : "Reached"} ${plural(hits, "time").replace(/^\d+/, hits.toLocaleString("en"))}`;
+  return `${name === "cpu" ? "Held back" : "Reached"} ${hits === 1 ? "once" : `${hits.toLocaleString("en")} times`}`;
 }
 
 const UNITS: [string, number][] = [["TiB", 2 ** 40], ["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 2 ** 10]];
 const UNIT_OF = /^(\d{1,15}(?:\.\d{1,6})?)\s*([kmgt]?)(?:i?b)?$/i;
 
-/** One digit after the point, none where it is 0. */
-const short = (n: number): string => n.toLocaleString("en", { maximumFractionDigits: 1 });
+/** One digit after the point, where it says something. */
+const short = (n: number): string => n.toLocaleString("en", { maximumFractionDigits: n < 100 ? 1 : 0 });
 
 export function size(n: number): string {
   const [unit, one] = UNITS.find(([, least]) => n >= least) ?? ["B", 1];
