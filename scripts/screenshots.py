@@ -89,15 +89,6 @@ SCENES = {
     "plan": scene("Make a plan first", until("approval_required"), permissionMode="plan"),
     "long": scene(script(f"bash <<END\n{LONG}\nEND"), until("approval_required")),
     "denied": scene(script("bash rm -rf dist", "say Understood: nothing was removed."), deny),
-    "nested": scene(
-        script(
-            "todo Look around | Write the page | Check it",
-            "agent <<END\ndemo: write site/css/page.css body { margin: 0 }\n"
-            "demo: write site/index.html <!doctype html>\ndemo: read site/index.html\nEND",
-            "say The helper has written both files.",
-        ),
-        finish,
-    ),
     "limit": scene(
         script(
             "bash head -c 90M /dev/zero > notes.bin; python3 -c 'x = b\"a\" * 2_000_000_000'; sleep 1",
@@ -106,6 +97,15 @@ SCENES = {
         until("complete"),
         permissionMode="acceptAll",
         limits={"memory": 1 << 30, "disk": 100 << 20},
+    ),
+    "nested": scene(
+        script(
+            "todo Look around | Write the page | Check it",
+            "agent <<END\ndemo: write site/css/page.css body { margin: 0 }\n"
+            "demo: write site/index.html <!doctype html>\ndemo: read site/index.html\nEND",
+            "say The helper has written both files.",
+        ),
+        finish,
     ),
     "remembered": scene(script("bash python3 -V", "say It is there."), always),
     "failed": scene(script("say I begin.", "error 400"), until("complete")),
