@@ -94,6 +94,15 @@ SCENES = {
     "plan": scene("Make a plan first", until("approval_required"), permissionMode="plan"),
     "long": scene(script(f"bash <<END\n{LONG}\nEND"), until("approval_required")),
     "denied": scene(script("bash rm -rf dist", "say Understood: nothing was removed."), deny),
+    "limit": scene(
+        script(
+            "bash head -c 90M /dev/zero > notes.bin; python3 -c 'x = b\"a\" * 2_000_000_000'; sleep 1",
+            "say That took more memory than there is. I will read the file in pieces.",
+        ),
+        until("complete"),
+        permissionMode="acceptAll",
+        limits={"memory": 1 << 30, "disk": 100 << 20},
+    ),
     "nested": scene(
         script(
             "todo Look around | Write the page | Check it",
@@ -194,6 +203,9 @@ async def _views(program: Program, context: BrowserContext, camera: Camera, sess
         await stranger.close()
     page, _ = await sign_in(context, program)
     await camera.shot(page, "new")
+    if camera.wants("advanced"):
+        await _advanced(page)
+        await camera.shot(page, "advanced")
     for name, session in sessions.items():
         await page.goto(f"{program.url}/#/s/{session}")
         await expect(page.get_by_test_id("prompt").first).to_be_attached()
@@ -211,6 +223,20 @@ async def _views(program: Program, context: BrowserContext, camera: Camera, sess
     if camera.wants("drawer") and await menu.is_visible():
         await menu.click()
         await camera.shot(page, "drawer")
+
+
+async def _advanced(page: Page) -> None:
+    """With a limit that the server refuses."""
+    await page.get_by_test_id("advanced").click()
+    await page.get_by_test_id("limit-memory").fill("1M")
+    await page.get_by_test_id("composer").fill("Write a small program and run it")
+    await page.get_by_test_id("send").click()
+    await expect(page.get_by_test_id("limit-memory")).to_have_attribute("aria-invalid", "true")
+
+
+async def _limits(page: Page) -> None:
+    await page.get_by_test_id("limits").click()
+    await expect(page.get_by_test_id("limit").first).to_be_visible()
 
 
 async def _files(page: Page) -> None:
@@ -266,6 +292,7 @@ async def _pictures(page: Page) -> None:
 DOINGS: tuple[tuple[str, str, Callable[[Page], Awaitable[None]]], ...] = (
     ("nested", "files", _files),
     ("done", "done-top", _top),
+    ("limit", "limits", _limits),
     ("done", "menu", _menu),
     ("contacts", "network", _network),
     ("contacts", "policy", _policy),

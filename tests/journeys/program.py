@@ -267,7 +267,8 @@ class Viewer:
 async def begin(program: Program, prompt: str, **options: Any) -> tuple[str, dict[str, Any], Viewer]:
     """A session with one job in it: session id, the job, a viewer."""
     async with program.http() as http:
-        made = await http.post("/api/sessions", json={"agent": options.pop("agent", "claude")})
+        wishes = {"agent": options.pop("agent", "claude"), "limits": options.pop("limits", None)}
+        made = await http.post("/api/sessions", json=wishes)
         assert made.status_code == 201, made.text
         session = made.json()["id"]
         viewer = Viewer(program, session)

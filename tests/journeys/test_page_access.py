@@ -52,6 +52,8 @@ SCRIPT = (
 async def tour(page: Page, url: str, look: Callable[[str], Awaitable[None]]) -> None:
     """Through every view of somebody who is signed in."""
     await look("new session")
+    await page.get_by_test_id("advanced").click()
+    await look("limits of a new session")
     await prompt(page, SCRIPT)
     card = page.locator('[data-testid="approval-card"][data-armed="true"]')
     await expect(card).to_be_visible(timeout=WAIT)
@@ -95,6 +97,10 @@ async def tour(page: Page, url: str, look: Callable[[str], Awaitable[None]]) -> 
     await look("network")
     await page.get_by_test_id("change-policy").click()
     await look("policy of the network")
+    await page.keyboard.press("Escape")
+    await page.get_by_test_id("limits").click()
+    await expect(page.get_by_test_id("limit").first).to_be_visible()
+    await look("limits")
     await page.keyboard.press("Escape")
     await page.goto(f"{url}/#/settings")
     await look("settings")

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from pilothouse.core.access import SCOPES
+from pilothouse.core.limits import Caps
 from pilothouse.web import static
 from pilothouse.web.guard import COOKIE, LOOPBACK, Trust
 from pilothouse.web.routes import TABLE, Entry
@@ -158,6 +159,7 @@ async def test_a_ticket_signs_in_once(served: Served) -> None:
         client.cookies.set(COOKIE, cookie.split("=", 1)[1].split(";")[0])
         me = (await client.get("/api/me")).json()
         assert me["principal"]["kind"] == "person"
+        assert me["server"]["limits"] == Caps().values()
         out = await client.post("/api/signout", headers={"origin": served.url, "x-csrf-token": me["csrf"]})
         assert out.status_code == 204
         assert (await client.get("/api/me")).status_code == 401

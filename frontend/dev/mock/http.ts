@@ -2,13 +2,23 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { runJob } from "./script.ts";
-import { describe, ME, now } from "./world.ts";
+import { describe, ISOLATION, ME, now } from "./world.ts";
 import type { Json, World } from "./world.ts";
+
+const REDUCED =
+  "Sessions run with REDUCED isolation: This container or kernel does not let ordinary users make namespaces. Sessions have no network besides the model, " +
+  "share the host's paths, users and process limits, and can connect to unix sockets that this host leaves open to everybody. Mend it: sysctl -w kernel.unprivileged_userns_clone=1";
+const GIB = 2 ** 30;
+const LIMITS = { memory: 4 * GIB, processes: 512, cpu: 2, disk: 10 * GIB, files: 500_000, tmp: GIB / 4, shm: GIB / 16, run: GIB / 64 };
+const USED: Record<keyof typeof LIMITS, [share: number | undefined, enforced: string, hits: number, unit?: string]> = {
+  memory: [0.97, "cgroup", 2], processes: [0.07, "rlimit", 0, "count"], cpu: [undefined, "cgroup", 1204, "cores"], disk: [0.84, "image", 0],
+  files: [0.0042, "none", 0, "count"], tmp: [0.2, "tmpfs", 0], shm: [0, "tmpfs", 0], run: [0.001, "watchdog", 0],
+};
 
 const SERVER: Json = {
   version: "0.1.0-mock",
-  isolation: process.env.MOCK_ISOLATION ?? "namespaces",
-  isolationSummary: process.env.MOCK_ISOLATION ? "Sessions run as plain processes of this machine: only for trying things out." : "bubblewrap: own file system, processes and network per session.",
+  isolation: ISOLATION,
+  isolationSummary: ISOLATION === "reduced" ? REDUCED : ISOLATION === "none" ? "Sessions run as plain processes of this machine: only for trying things out." : "bubblewrap: own file system, processes and network per session.",
   isolationFindings: ["User namespaces are available.", "No hardware virtualisation on this host."],
   provider: "demo",
   demo: true,
@@ -22,6 +32,7 @@ const SERVER: Json = {
   permissionModes: ["acceptEdits", "manual", "acceptAll", "plan", "dontAsk"],
   promptMax: 1_048_576,
   approvalTimeoutS: 300,
+  limits: LIMITS,
 };
 const TREE: Record<string, [string, string, number][]> = {
   "": [["src", "directory", 0], ["tests", "directory", 0], ["README.md", "file", 812], ["latest", "link", 0], ["primes.py", "file", 431]],
@@ -79,6 +90,8 @@ function route(world: World, method: string, url: URL, body: Json): Answer {
   if (kind === "approvals" || kind === "questions") return decide(world, method, id ?? "", body);
   if (kind !== "sessions") throw new Refusal(404, "not_found", "No such thing.");
   if (!id) {
+    const { memory = GIB } = (body.limits ?? {}) as { memory?: number };
+    if (memory < GIB / 16) throw new Refusal(400, "bad_request", `limits.memory: from 64 MiB to 64 TiB, not ${memory} B`);
     if (method === "POST") return [201, describe(world, world.create(body))];
     const items = [...world.sessions.values()].map((one) => describe(world, one)).reverse();
     return [200, { items, next: null }];
@@ -86,6 +99,14 @@ function route(world: World, method: string, url: URL, body: Json): Answer {
   const session = world.sessions.get(id);
   if (!session) throw new Refusal(404, "not_found", "No such session.");
   if (part === "texts") return [200, world.texts.get(tail ?? "") ?? "", "text/plain"];
+  if (part === "limits") {
+    const names = Object.keys(LIMITS) as (keyof typeof LIMITS)[];
+    const row = (name: keyof typeof LIMITS): Json => {
+      const [share, enforced, hits, unit = "bytes"] = USED[name];
+      return { name, unit, max: LIMITS[name], used: share === undefined || session.stopped ? null : Math.round(share * LIMITS[name]), enforced, hits };
+    };
+    return [200, { limits: names.map(row) }];
+  }
   if (part === "files") {
     const path = url.searchParams.get("path") ?? "";
     if (tail) return [200, `content of ${path}\n`, "application/octet-stream"];
@@ -104,7 +125,7 @@ function route(world: World, method: string, url: URL, body: Json): Answer {
   if (method === "DELETE") return world.sessions.delete(id), [204];
   if (method === "PATCH") {
     session.title = String(body.title ?? session.title);
-    world.append(session, { type: "session", agent: session.agent, isolation: "namespaces", title: session.title });
+    world.append(session, { type: "session", agent: session.agent, isolation: ISOLATION, title: session.title });
   }
   return [200, describe(world, session)];
 }

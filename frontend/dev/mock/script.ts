@@ -97,6 +97,7 @@ function choose(prompt: string): Act {
   if (/\bplan\b/.test(prompt)) return plan;
   if (/\bhuge\b/.test(prompt)) return huge;
   if (/\bfail\b/.test(prompt)) return fail;
+  if (/\bmemory\b/.test(prompt)) return greedy;
   if (/\bhello\b/.test(prompt)) return async (scene) => stream(scene, "Hello! This is the scripted stand-in.");
   return program;
 }
@@ -187,6 +188,11 @@ const fail: Act = async (scene) => {
   scene.say({ type: "error", code: "model_unauthorized", message: "The model refused the credential (401)." });
   await sleep(50);
   throw new Error("The model could not be reached: its credential was refused.");
+};
+
+const greedy: Act = async (scene) => {
+  scene.say({ type: "error", code: "limit_memory", message: "The session reached its memory limit of 4 GiB: the kernel ended a process in it." });
+  await stream(scene, "I will try it with less.");
 };
 
 /** 5,000 events as fast as they go. */

@@ -34,6 +34,7 @@ export interface Ask {
 
 export const now = (): string => new Date().toISOString();
 export const ME = "you";
+export const ISOLATION = process.env.MOCK_ISOLATION ?? "namespaces";
 
 export class World {
   signedIn = true;
@@ -61,7 +62,7 @@ export class World {
       stopped: false,
     };
     this.sessions.set(session.id, session);
-    this.append(session, { type: "session", agent: session.agent, isolation: "namespaces", title: session.title, ...(session.source ? { source: session.source } : {}) });
+    this.append(session, { type: "session", agent: session.agent, isolation: ISOLATION, title: session.title, ...(session.source ? { source: session.source } : {}) });
     return session;
   }
 
@@ -107,7 +108,7 @@ export const describe = (world: World, one: MockSession): Json => ({
   id: one.id,
   title: one.title,
   agent: one.agent,
-  isolation: "namespaces",
+  isolation: ISOLATION,
   source: one.source,
   createdAt: one.createdAt,
   lastActiveAt: one.lastActiveAt,

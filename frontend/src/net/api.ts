@@ -19,6 +19,8 @@ export interface Me {
     permissionModes: string[];
     promptMax: number;
     approvalTimeoutS: number;
+    /** What a session may use that asks for nothing else. */
+    limits?: Readonly<Record<string, number>>;
   };
 }
 
@@ -46,6 +48,16 @@ export interface NewSession {
   source?: { git: string } | { dir: string };
   permissionMode?: string;
   model?: string;
+  limits?: Readonly<Record<string, number>>;
+}
+
+export interface Limit {
+  name: string;
+  unit: "bytes" | "count" | "cores";
+  max: number | null;
+  used: number | null;
+  enforced: "cgroup" | "image" | "watchdog" | "rlimit" | "tmpfs" | "none";
+  hits: number;
 }
 
 export interface NewJob {
@@ -119,6 +131,8 @@ export const makeApi = (http: Http) => ({
   sessions: (cursor: string | undefined, signal?: AbortSignal) =>
     http.get<Page<Session>>(`api/sessions?limit=200${cursor ? `&cursor=${id(cursor)}` : ""}`, signal),
   session: (session: string) => http.get<Session>(`api/sessions/${id(session)}`),
+  limits: (session: string, signal?: AbortSignal) =>
+    http.get<{ limits: Limit[] }>(`api/sessions/${id(session)}/limits`, signal),
   createSession: (body: NewSession) => http.send<Session>("POST", "api/sessions", body),
   changeSession: (session: string, body: { title?: string; permissionMode?: string }) =>
     http.send<Session>("PATCH", `api/sessions/${id(session)}`, body),

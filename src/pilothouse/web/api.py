@@ -83,6 +83,7 @@ async def me(call: Call) -> Response:
                 "defaultPermissionMode": settings.permission_mode,
                 "promptMax": settings.prompt_max,
                 "approvalTimeoutS": settings.approval_timeout_s,
+                "limits": settings.caps.values(),
             },
         }
     )

@@ -6,6 +6,8 @@ import { useFollow, useSessions } from "../../model/hooks.ts";
 import type { Me } from "../../net/api.ts";
 import { plain } from "../../protocol/reveal.ts";
 import { plural } from "../../ui/words.ts";
+import { Limits } from "../limits/Limits.tsx";
+import { IsolationBadge } from "../sessions/Isolation.tsx";
 import { SessionMenu } from "../sessions/SessionMenu.tsx";
 import { Composer } from "./Composer.tsx";
 import { Log } from "./Log.tsx";
@@ -45,7 +47,6 @@ export function Chat({ id, me, onGone }: { id: string; me: Me; onGone: () => voi
 
   const view = live?.view;
   const title = plain(view?.title ?? session?.title ?? "") || "Untitled session";
-  const weak = view?.isolation === "none" || view?.isolation === "reduced";
   const viewers = live?.viewers ?? 0;
   return (
     <section className="chat" aria-label="Conversation">
@@ -58,11 +59,7 @@ export function Chat({ id, me, onGone }: { id: string; me: Me; onGone: () => voi
             demo
           </Badge>
         ) : null}
-        {weak ? (
-          <Badge color="orange" variant="light" size="sm" data-testid="isolation-label">
-            {view.isolation === "none" ? "no isolation" : "reduced isolation"}
-          </Badge>
-        ) : null}
+        <IsolationBadge isolation={view?.isolation ?? session?.isolation} />
         <Group ml="auto" gap={6} wrap="nowrap">
           {viewers > 1 ? (
             <Tooltip label={`${plural(viewers, "viewer")} here`}>
@@ -73,6 +70,7 @@ export function Chat({ id, me, onGone }: { id: string; me: Me; onGone: () => voi
               </Group>
             </Tooltip>
           ) : null}
+          <Limits id={id} session={session} />
           <Tooltip label="Files of the workspace">
             <ActionIcon variant="subtle" color="gray" onClick={files.open} aria-label="Files" data-testid="files">
               <FolderOpen size={18} />

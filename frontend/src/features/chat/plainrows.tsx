@@ -1,12 +1,13 @@
 /** Rows without a life of their own. */
 import { Alert, Anchor } from "@mantine/core";
-import { Ban, Circle, CircleAlert, CircleCheck, CircleDot, CircleX, Download, Megaphone, RotateCw, Wallet } from "lucide-react";
+import { Ban, Circle, CircleAlert, CircleCheck, CircleDot, CircleX, Download, Gauge, Megaphone, RotateCw, Wallet } from "lucide-react";
 import type { EventOf, PlanEntry } from "../../protocol/events.ts";
 import { plain } from "../../protocol/reveal.ts";
 import type { NoticeItem } from "../../protocol/view.ts";
 import { asText } from "../../ui/input.ts";
 import { ExactBox } from "../../ui/Exact.tsx";
 import { bytes, cost, duration, plural, sayReason, who } from "../../ui/words.ts";
+import { reachedWords } from "../limits/words.ts";
 import { api } from "../../wiring.ts";
 
 const PLAN_ICONS = { pending: Circle, in_progress: CircleDot, completed: CircleCheck };
@@ -73,6 +74,13 @@ export function Custom({ event }: { event: EventOf<"custom"> }) {
 }
 
 export function ErrorRow({ event }: { event: EventOf<"error"> }) {
+  const reached = reachedWords(event.code);
+  if (reached)
+    return (
+      <Alert color="orange" variant="light" className="limit" icon={<Gauge />} title={reached} data-testid="error-event" data-code={event.code}>
+        {event.message}
+      </Alert>
+    );
   return (
     <Alert color="red" variant="light" icon={<CircleAlert />} data-testid="error-event" data-code={event.code}>
       {event.message}

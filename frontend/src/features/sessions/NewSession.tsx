@@ -5,6 +5,8 @@ import { useEffect, useRef, useState } from "react";
 import { go } from "../../model/route.ts";
 import type { Me, NewSession as Body } from "../../net/api.ts";
 import { sayError } from "../../net/http.ts";
+import { LimitFields } from "../limits/LimitFields.tsx";
+import { faultsOf, NOTHING, refusedField, wished } from "../limits/words.ts";
 import { PictureButton, PictureStrip } from "../chat/PictureField.tsx";
 import { usePictures } from "../chat/pictures.ts";
 import { modeWords } from "../../ui/words.ts";
@@ -44,16 +46,21 @@ export function NewSession({ me }: { me: Me }) {
   const [kind, setKind] = useState<SourceKind>("empty");
   const [where, setWhere] = useState("");
   const [tried, setTried] = useState(false);
+  const [limits, setLimits] = useState(NOTHING);
+  const [advanced, setAdvanced] = useState(false);
   const fault = sourceFault(kind, where.trim());
   const tooLong = new TextEncoder().encode(prompt).length > promptMax;
 
   const making = useMutation({
-    mutationFn: () => {
+    mutationFn: (asked: typeof limits) => {
       const body: Body = { agent, permissionMode: mode, title: titleOf(prompt) };
       if (kind === "git") body.source = { git: where.trim() };
       if (kind === "dir") body.source = { dir: where.trim() };
+      const some = wished(asked);
+      if (some) body.limits = some;
       return api.createSession(body);
     },
+    onError: (error) => refusedField(sayError(error)) && setAdvanced(true),
     onSuccess: (session) => {
       void queries.invalidateQueries({ queryKey: ["sessions"] });
       client.prompt(session.id, prompt, { pictures: pictures.take() });
@@ -61,9 +68,16 @@ export function NewSession({ me }: { me: Me }) {
     },
   });
   const ready = prompt.trim() !== "" && !tooLong && !making.isPending;
+  // A refusal stands at its field until that field is changed.
+  const refused = making.error ? refusedField(sayError(making.error)) : undefined;
+  const stale = refused && making.variables?.[refused.name] !== limits[refused.name];
+  const typos = faultsOf(limits);
+  const faults = { ...(refused && !stale ? { [refused.name]: refused.fault } : {}), ...(tried ? typos : {}) };
   const start = (): void => {
     setTried(true);
-    if (ready && fault === undefined) making.mutate();
+    if (!ready || fault !== undefined) return;
+    if (Object.keys(typos).length > 0) setAdvanced(true);
+    else making.mutate(limits);
   };
 
   return (
@@ -109,7 +123,7 @@ export function NewSession({ me }: { me: Me }) {
             </Group>
           </Paper>
         </form>
-        {making.error ? (
+        {making.error && !refused ? (
           <Alert color="red" variant="light" role="alert">
             {sayError(making.error)}
           </Alert>
@@ -130,6 +144,7 @@ export function NewSession({ me }: { me: Me }) {
             <TextInput size="xs" flex={1} miw={240} aria-label={kind === "git" ? "Git URL" : "Directory on the server"} placeholder={kind === "git" ? "https://github.com/owner/project.git" : "/home/you/project"} leftSection={<FolderGit2 size={14} />} value={where} onChange={(event) => setWhere(event.currentTarget.value)} error={tried ? fault : undefined} data-testid="source" />
           )}
         </Group>
+        <LimitFields typed={limits} faults={faults} defaults={me.server.limits} open={advanced} onOpen={setAdvanced} onChange={setLimits} />
         <Text fz="xs" c="dimmed" ta="center">
           {modeWords(mode).hint} <span className="wide-only"><Kbd size="xs">Enter</Kbd> starts, <Kbd size="xs">Shift Enter</Kbd> is a new line.</span>
         </Text>

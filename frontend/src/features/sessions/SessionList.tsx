@@ -9,6 +9,7 @@ import { plain } from "../../protocol/reveal.ts";
 import { Connection } from "../../ui/Connection.tsx";
 import { Mark } from "../../ui/Mark.tsx";
 import { ago, cost } from "../../ui/words.ts";
+import { IsolationMark } from "./Isolation.tsx";
 import { matches } from "./search.ts";
 import { SessionMenu } from "./SessionMenu.tsx";
 
@@ -123,6 +124,7 @@ function Line({ one }: { one: Session }) {
       <span>{one.running ? "Working" : one.state === "lost" ? "Lost" : ago(one.lastActiveAt)}</span>
       <span aria-hidden="true">·</span>
       <span className="ellipsis">{one.agent}</span>
+      <IsolationMark isolation={one.isolation} />
       {one.totalCost > 0 ? (
         <>
           <span aria-hidden="true">·</span>

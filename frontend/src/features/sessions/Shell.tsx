@@ -9,11 +9,11 @@ import { Chat } from "../chat/Chat.tsx";
 import { Settings } from "../settings/Settings.tsx";
 import { Connection, ConnectionBanner } from "../../ui/Connection.tsx";
 import { Mark } from "../../ui/Mark.tsx";
+import { IsolationBanner } from "./IsolationBanner.tsx";
 import { NewSession } from "./NewSession.tsx";
 import { SessionList } from "./SessionList.tsx";
 import { useTitle } from "./title.ts";
 
-const WEAK = new Set(["none", "reduced"]);
 const NOTICE_MS = 6_000;
 
 export function Shell({ me }: { me: Me }) {
@@ -21,7 +21,7 @@ export function Shell({ me }: { me: Me }) {
   const [open, drawer] = useDisclosure(false);
   const sessions = useSessions();
   useTitle(sessions.data ?? [], route);
-  const { isolation, isolationSummary, demo } = me.server;
+  const { demo } = me.server;
   const { close } = drawer;
   const here = hrefOf(route);
   useEffect(() => close(), [here, close]);
@@ -62,11 +62,7 @@ export function Shell({ me }: { me: Me }) {
       <AppShell.Main id="content" tabIndex={-1} className="main">
         <div className="banners">
           <ConnectionBanner />
-          {WEAK.has(isolation) ? (
-            <div className="banner" data-tone="warn" role="note" data-testid="isolation-banner">
-              <strong>{isolation === "none" ? "No isolation." : "Reduced isolation."}</strong> {isolationSummary}
-            </div>
-          ) : null}
+          <IsolationBanner server={me.server} />
           {demo ? (
             <div className="banner" data-tone="demo" role="note" data-testid="demo-banner">
               <strong>Demo model.</strong> A scripted stand-in answers, not a real model. Connect one to get real work done.
