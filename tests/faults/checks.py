@@ -20,6 +20,7 @@ from tests.faults.viewers import Viewer, digest, fetch
 from tests.faults.work import Worked
 
 PATIENCE_S = 40.0
+CENT = 0.01
 Excused = Callable[[str, float, float, bool], bool]
 Event = dict[str, Any]
 
@@ -30,9 +31,9 @@ async def session(house: House, figures: Figures, worked: Worked, excused: Excus
     events: list[Event] = [json.loads(body) for body in bodies]
     figures.events += len(events)
     ran = await _ran(house, worked.id)
-    look = _Look(figures, worked, events)
+    look = Look(figures, worked, events)
     look.log(_file(house, worked.id), bodies)
-    await asyncio.gather(*(_witness(figures, viewer, bodies) for viewer in worked.viewers))
+    await asyncio.gather(*(witness(figures, viewer, bodies) for viewer in worked.viewers))
     for job in worked.jobs:
         look.job(job, excused)
     look.approvals()
@@ -52,11 +53,9 @@ async def _log(house: House, session: str) -> list[bytes]:
 
 
 def _file(house: House, session: str) -> list[bytes]:
-    """The same from the file, past our own code."""
+    """The same from the file."""
     sql = "select body from events join logs using (log) where session = ? order by seq"
-    uri = f"file:{house.home}/log.sqlite?mode=ro"
-    with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=20)) as db:
-        return [bytes(body) for (body,) in db.execute(sql, (session,))]
+    return [bytes(body) for (body,) in _select(house, sql, session)]
 
 
 async def _ran(house: House, session: str) -> Counter[int]:
@@ -73,7 +72,7 @@ async def _ran(house: House, session: str) -> Counter[int]:
     raise AssertionError(f"{session}: its files cannot be read")
 
 
-async def _witness(figures: Figures, viewer: Viewer, bodies: list[bytes]) -> None:
+async def witness(figures: Figures, viewer: Viewer, bodies: list[bytes]) -> None:
     if not await viewer.reaches(len(bodies), PATIENCE_S):
         figures.breach("never whole", f"{viewer.name} of {viewer.session}: {len(viewer.seen)} of {len(bodies)}")
     figures.witnessed += len(viewer.seen)
@@ -84,7 +83,7 @@ async def _witness(figures: Figures, viewer: Viewer, bodies: list[bytes]) -> Non
         figures.breach("differs", f"{viewer.name} of {viewer.session}: {len(viewer.seen)} events of {len(bodies)}")
 
 
-class _Look:
+class Look:
     """At one session's log."""
 
     def __init__(self, figures: Figures, worked: Worked, events: list[Event]) -> None:
@@ -114,12 +113,14 @@ class _Look:
                 self._breach("complete", f"job {job.n} {job.id}: {dict(kinds)}, last {last}")
             return
         done = mine[-1]
-        if done["outcome"] != "succeeded" and not (done.get("reason") and done["result"]):
+        if done["outcome"] != "succeeded" and not done.get("reason"):
+            self._breach("no reason", f"job {job.n}: {done}")
+        if done["outcome"] == "failed" and not done["result"]:
             self._breach("no reason", f"job {job.n}: {done}")
         if job.interrupted:
             return
         if done["outcome"] != "succeeded":
-            if not excused(self._worked.id, job.began, job.ended, job.begun):
+            if done.get("reason") == "bug" or not excused(self._worked.id, job.began, job.ended, job.begun):
                 self._breach(
                     "no cause", f"job {job.n} {job.id}: {done['outcome']} {done.get('reason')} {done['result']}"
                 )
@@ -177,20 +178,35 @@ def _shown(events: list[Event]) -> str:
 
 
 async def ledger(house: House, figures: Figures) -> None:
-    """Every call that the proxy metered is in the server's ledger, once."""
-    spool = Counter[str]()
+    """Every call that the proxy metered is in the ledger, once; no job was charged more than its calls cost."""
+    spool: dict[str, dict[str, Any]] = {}
     for path in (house.home / "proxy").glob("usage-*.ndjson"):
         for line in path.read_text().splitlines():
             record = json.loads(line)
-            spool[f"{path.stem.removeprefix('usage-')}:{record['n']:012d}"] += 1
-    figures.calls = spool.total()
-    taken: set[str] = set()
+            key = f"{path.stem.removeprefix('usage-')}:{record['n']:012d}"
+            if key in spool:
+                figures.breach("usage", f"metered twice: {record}")
+            spool[key] = record
+    figures.calls = len(spool)
+    taken: dict[str, bytes] = {}
     for _ in range(100):
-        uri = f"file:{house.home}/log.sqlite?mode=ro"
-        with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=20)) as db:
-            taken = {id for (id,) in db.execute("select id from docs where kind = 'usage'")}
-        if taken == set(spool):
+        taken = dict(_select(house, "select id, doc from docs where kind = 'usage'"))
+        if taken.keys() == spool.keys():
             break
         await asyncio.sleep(0.1)
-    if taken != set(spool) or any(n != 1 for n in spool.values()):
-        figures.breach("usage", f"metered {spool.total()}, in the ledger {len(taken)}")
+    if {key: json.loads(doc) for key, doc in taken.items()} != spool:
+        figures.breach("usage", f"metered {len(spool)}, in the ledger {len(taken)}, or they differ")
+    cost: Counter[str] = Counter()
+    for record in spool.values():
+        cost[record["job"] or ""] += record["cost_usd"]
+    for job, doc in _select(house, "select id, doc from docs where kind = 'job'"):
+        charged = json.loads(doc).get("totalCost", 0.0)
+        if charged > cost[job] + CENT / 1000:
+            figures.breach("usage", f"job {job} was charged {charged}, its calls cost {cost[job]}")
+
+
+def _select(house: House, sql: str, *values: str) -> list[Any]:
+    """From the store's file, past our own code."""
+    uri = f"file:{house.home}/log.sqlite?mode=ro"
+    with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=20)) as db:
+        return db.execute(sql, values).fetchall()

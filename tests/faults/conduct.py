@@ -27,7 +27,9 @@ WHOLE_S = 40.0
 AFTER_S = 4.0
 """A job may still fail of a fault that ended this long ago (a proxy's restart is paused for longer)."""
 AFTER: dict[str, float] = {"kill-proxy": 40.0, "kill-all": 40.0, "disk-full": 15.0, "clock-jump": 30.0}
-FLIGHT = 3
+TRIES, TRY_S = 6, 0.4
+"""A fault that finds nobody to hit (the keeper is just dead, the agent is not started yet) looks again."""
+FLIGHT = 4
 """Faults under way at one time."""
 JOBS = 20
 """Of one session; then it is checked to the last byte and another one takes its place."""
@@ -156,12 +158,17 @@ class Conductor:
                 await asyncio.wait({task}, timeout=0.3)
                 waiting.done.set()
             hit = await task
+            for _ in range(TRIES):
+                if hit:
+                    break
+                await asyncio.sleep(TRY_S)
+                hit = await self._inject(fault, target, dice)
         finally:
             if waiting is not None:
                 waiting.done.set()
                 self._waiting.remove(waiting)
         at = fault.point if waiting is not None and waiting.found.done() else "any"
-        if fault.kind.name.endswith(("-server", "-all")) and not fault.kind.name.startswith("hang"):
+        if fault.kind.returns:
             down = time.monotonic()
             back = await self._house.back()
             harm.ended = time.monotonic()
@@ -172,9 +179,8 @@ class Conductor:
         (self._figures.injected if hit else self._figures.missed)[fault.kind.name] += 1
         if hit:
             self._figures.points[at] += 1
-        self._options.say(
-            f"{began:8.2f}-{time.monotonic() - self._began:.2f} {fault.line()} of={target.name} at={at} hit={hit} {after}"
-        )
+        done = time.monotonic() - self._began
+        self._options.say(f"{began:8.2f}-{done:.2f} {fault.line()} of={target.name} at={at} hit={hit} {after}")
 
     async def _target(self, fault: Fault, dice: random.Random) -> tuple[Worked, Waiting | None]:
         seats = [w for _, w in sorted(self._seats.items()) if _may_hit(fault.kind, w)]
@@ -241,7 +247,7 @@ class Conductor:
         return f"viewers={len(viewers)} whole_after={longest:.2f}"
 
     async def _recovered(self) -> str:
-        began = time.monotonic()
+        began, downs, up = time.monotonic(), self._house.downs, self._house.up
         heads = await self._heads()
         viewers = [v for v in self._watching() if v.session in heads]
         done = await asyncio.gather(*(v.reaches(heads[v.session], WHOLE_S) for v in viewers))
@@ -249,7 +255,8 @@ class Conductor:
             if not good and viewer.session in {w.id for w in self._seats.values()}:
                 self._never(viewer, heads[viewer.session])
         took = time.monotonic() - began
-        self._figures.recovered.append(took)
+        if up and downs == self._house.downs:  # else it was the server's absence that was waited for
+            self._figures.recovered.append(took)
         return f"whole_after={took:.2f}"
 
     def _never(self, viewer: Viewer, head: int) -> None:

@@ -76,6 +76,9 @@ class Figures:
     def kept(self) -> bool:
         return not self.breaches
 
+    def late(self) -> str:
+        return f"{sum(t > SOON_S for t in self.whole)} of {len(self.whole)}"
+
     def table(self) -> str:
         found = Counter(kind for kind, _ in self.breaches)
         rows = [
@@ -98,7 +101,7 @@ class Figures:
             *((text, f"**{found[kind]}**") for kind, text in BREACHES.items()),
             ("returns of the server", f"{self.returns}"),
             ("from its return until a viewer is whole", _times(self.whole)),
-            ("viewers later than one second", f"{sum(t > SOON_S for t in self.whole)} of {len(self.whole)}"),
+            ("viewers later than one second", self.late()),
             ("the same for viewers that read slowly", _times(self.whole_slow)),
             ("from the end of any other fault until all viewers are whole", _times(self.recovered)),
         ]

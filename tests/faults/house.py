@@ -45,7 +45,7 @@ class House:
     def __init__(self, place: Path, disk: bool) -> None:
         self.place = place
         self.home = place / "ph"
-        self.run = place / "run"
+        self.run = self.home / "run"
         self.disk = disk
         """Whether the home is on a file system of its own."""
         self.clock = place / "clock"
@@ -54,8 +54,10 @@ class House:
         self.demo = Demo(place)
         self.where = Where(0, 0, "")
         self.program: Program
-        self.up = asyncio.Event()
-        """Set while the server serves, as far as the harness knows."""
+        self.up = False
+        """The server serves, as far as the harness knows."""
+        self.downs = 0
+        """How often it was ended."""
 
     async def start(self) -> None:
         await self.demo.start()
@@ -63,7 +65,6 @@ class House:
             self.place,
             ANTHROPIC_BASE_URL=self.demo.url,
             ANTHROPIC_API_KEY=CANARY,
-            PILOTHOUSE_RUNTIME=str(self.run),
             PILOTHOUSE_TEST_CLOCK=str(self.clock),
             **SETTINGS,
         )
@@ -84,13 +85,23 @@ class House:
             return pid if processes.alive(pid) else None
         return None
 
-    async def back(self) -> float:
-        """Starts the server and waits until it answers. Answers when that was."""
+    async def _spawn(self) -> asyncio.subprocess.Process:
         with self.program.log.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 *self._command(), env=self.program.env, stdout=log, stderr=log, stdin=asyncio.subprocess.DEVNULL
             )
         self.program.process = process
+        return process
+
+    async def try_to_start(self, seconds: float) -> None:
+        """A start that is killed after a while."""
+        await self._spawn()
+        await asyncio.sleep(seconds)
+        await self.end(signal.SIGKILL)
+
+    async def back(self) -> float:
+        """Starts the server and waits until it answers. Answers when that was."""
+        process = await self._spawn()
         deadline = time.monotonic() + READY_S
         async with httpx.AsyncClient(timeout=2, verify=False) as http:
             while time.monotonic() < deadline and process.returncode is None:
@@ -98,7 +109,7 @@ class House:
                     if self.server() is not None:
                         self.program.url = json.loads((self.home / "server.json").read_text())["url"]
                         if (await http.get(self.program.url + "/healthz")).status_code == 200:
-                            self.up.set()
+                            self.up = True
                             return time.monotonic()
                 await asyncio.sleep(0.01)
         raise ServerGone(self.program.log.read_text(errors="replace")[-2000:])
@@ -108,11 +119,11 @@ class House:
 
     async def end(self, number: signal.Signals) -> None:
         """Ends the server and waits until whoever was started has ended too."""
-        self.up.clear()
+        self.up = False
+        self.downs += 1
         pid, process = self.server(), self.program.process
         assert process is not None
-        if pid is not None:
-            processes.send(pid, number)
+        processes.send(process.pid if pid is None else pid, number)
         try:
             async with asyncio.timeout(END_S):
                 await process.wait()
@@ -220,7 +231,7 @@ async def house(place: Path, sessions: list[str], leftovers: list[str], keep: Pa
     finally:
         leftovers += await made.stop(sessions)
         if keep is not None:
-            shutil.copytree(place, keep, dirs_exist_ok=True, symlinks=True, ignore=shutil.ignore_patterns("run"))
+            shutil.copytree(place, keep / place.name, symlinks=True, ignore=shutil.ignore_patterns("run"))
         if disk:
             done = subprocess.run(["umount", str(place / "ph")], capture_output=True, text=True, check=False)
             if done.returncode:

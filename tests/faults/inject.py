@@ -18,6 +18,8 @@ from tests.faults.work import Worked
 
 DOWN_S = 0.8
 """How long the server stays away, at most."""
+START_S = (0.2, 3.0)
+"""A server that is killed while it starts has got so far: importing, opening the store, taking up sessions."""
 KEPT_FREE = 4096
 LOCK_TRIES_S = 2.0
 
@@ -36,8 +38,11 @@ class Injector:
 
     async def __call__(self, fault: Fault, target: Worked, dice: random.Random) -> int:
         verb, _, what = fault.kind.name.partition("-")
-        if verb in {"kill", "term"} and what in {"server", "all"}:
-            return await self._end_server(what, signal.SIGTERM if verb == "term" else signal.SIGKILL, dice)
+        if fault.kind.returns:
+            return await self._end_server(fault.kind.name, target, dice)
+        if what == "hosts":
+            pids = [self._house.keeper(), self._house.proxy()]
+            return sum(self._signal(pid, signal.SIGKILL) for pid in pids)
         if verb == "kill":
             return int(self._signal(self._who(what, target), signal.SIGKILL))
         if verb == "hang":
@@ -57,13 +62,18 @@ class Injector:
     def _signal(self, pid: int | None, number: int) -> bool:
         return pid is not None and processes.send(pid, number)
 
-    async def _end_server(self, what: str, number: signal.Signals, dice: random.Random) -> int:
-        """It comes back after a while; whoever called measures the rest."""
-        others = [self._house.keeper(), self._house.proxy()] if what == "all" else []
+    async def _end_server(self, name: str, target: Worked, dice: random.Random) -> int:
+        """It is gone for a while. Whoever called starts it and measures the rest."""
+        house = self._house
+        others = [house.keeper(), house.proxy()] if name == "kill-all" else []
         for pid in others:
             self._signal(pid, signal.SIGKILL)
-        await self._house.end(number)
+        await house.end(signal.SIGTERM if name == "term-server" else signal.SIGKILL)
+        if name == "kill-away":
+            self._signal(self._who(dice.choice(("runner", "holder", "sandbox")), target), signal.SIGKILL)
         await asyncio.sleep(dice.choice((0.0, dice.uniform(0, DOWN_S))))
+        if name == "kill-twice":
+            await house.try_to_start(dice.uniform(*START_S))
         return 1
 
     async def _hang(self, pid: int | None, seconds: float) -> int:

@@ -31,14 +31,21 @@ class Kind:
     """Not together with another one of these: they need the server, or its disk, to themselves."""
     longest: float = 0.0
     """Seconds that it lasts, at most."""
+    returns: bool = False
+    """The server goes and comes back."""
 
 
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind("kill-server", "none", weight=5, alone=True),
-        Kind("term-server", "none", weight=2, alone=True),
-        Kind("kill-all", "unstarted", alone=True),  # server, keeper and proxy at once
+        Kind("kill-server", "none", weight=5, alone=True, returns=True),
+        Kind("term-server", "none", weight=2, alone=True, returns=True),
+        Kind("kill-all", "unstarted", alone=True, returns=True),  # server, keeper and proxy at once
+        Kind("kill-twice", "none", alone=True, returns=True),  # again while it is only starting
+        Kind(
+            "kill-away", "session", weight=2, alone=True, returns=True
+        ),  # the runner or the holder dies while no server is there
+        Kind("kill-hosts", "unstarted"),  # keeper and proxy: who would start the proxy again is dead too
         Kind("kill-proxy", "unstarted", weight=2),
         Kind("kill-keeper", "unstarted", weight=2),
         Kind("kill-holder", "session", weight=2),

@@ -21,6 +21,8 @@ class _Pair:
     open: asyncio.Event = field(default_factory=asyncio.Event)
     torn: random.Random | None = None
     delay: float = 0.0
+    ended: list[asyncio.StreamWriter] = field(default_factory=list)
+    """Directions that were closed before their time."""
 
 
 class Relay:
@@ -80,6 +82,8 @@ class Relay:
             if pair.delay:
                 await asyncio.sleep(pair.delay)
             for piece in _torn(data, pair.torn):
+                if writer.transport.is_closing() or writer in pair.ended:
+                    return
                 writer.write(piece)
                 await writer.drain()
                 if pair.torn is not None:
@@ -107,8 +111,10 @@ class Relay:
         """One direction ends, the other goes on."""
         pairs = self._some(dice)
         for pair in pairs:
+            writer = dice.choice((pair.client, pair.server))
+            pair.ended.append(writer)
             with contextlib.suppress(OSError):
-                dice.choice((pair.client, pair.server)).write_eof()
+                writer.write_eof()
         return len(pairs)
 
     async def stall(self, dice: random.Random, seconds: float) -> int:

@@ -184,9 +184,9 @@ class Viewer:
 
     async def _poll(self) -> None:
         async with client(self.where.url(self.relayed), self.where.headers, httpx.Timeout(5)) as http:
-            self.connects += 1
             while True:
                 page = await fetch(http, self.session, len(self.seen), self.epoch)
+                self.connects += not self._connected
                 self._told(page.epoch, page.gap)
                 for event in page.events:
                     body = bytes(event)
