@@ -25,8 +25,10 @@ Excused = Callable[[str, float, float, bool], bool]
 Event = dict[str, Any]
 
 
-async def session(house: House, figures: Figures, worked: Worked, excused: Excused) -> None:
-    """Everything about one session, at its end. The server must be up."""
+async def session(
+    house: House, figures: Figures, worked: Worked, excused: Excused, disk_was_full: bool = False
+) -> None:
+    """Everything about one session, at its end. The server must be up. `disk_was_full`: while it worked."""
     bodies = await _log(house, worked.id)
     events: list[Event] = [json.loads(body) for body in bodies]
     figures.events += len(events)
@@ -37,7 +39,7 @@ async def session(house: House, figures: Figures, worked: Worked, excused: Excus
     for job in worked.jobs:
         look.job(job, excused)
     look.approvals()
-    look.commands(ran)
+    look.commands(ran, disk_was_full)
 
 
 async def _log(house: House, session: str) -> list[bytes]:
@@ -134,7 +136,15 @@ class Look:
         if asked != ended or any(n != 1 for n in asked.values()):
             self._breach("approval", f"asked and not resolved once: {(asked - ended) + (ended - asked)}")
 
-    def commands(self, ran: Counter[int]) -> None:
+    def _not_run(self, job: Job, number: int, disk_was_full: bool) -> None:
+        """A session's disk is an image that takes the host's space only when the kernel writes it out: what was on its
+        way while the host's disk was full is lost, though the command had been told that it is written."""
+        if disk_was_full:
+            self._figures.lost_on_disk += 1
+        else:
+            self._breach("not run", f"job {job.n}: command {number}")
+
+    def commands(self, ran: Counter[int], disk_was_full: bool = False) -> None:
         self._figures.commands_run += ran.total()
         calls: dict[str, int] = {}
         outcomes: dict[int, str] = {}
@@ -158,7 +168,7 @@ class Look:
                 if ran[number] and plan in {"deny", "never"}:
                     self._breach("ran unallowed", f"job {job.n}: {number} was to be {plan}")
                 if number in good and not ran[number]:
-                    self._breach("not run", f"job {job.n}: command {number}")
+                    self._not_run(job, number, disk_was_full)
                 said = job.answered.get(number, set())
                 if len(said) > 1 or (said and outcomes.get(number) not in said):
                     self._breach("approval", f"job {job.n}: {number}: told {said}, the log has {outcomes.get(number)}")

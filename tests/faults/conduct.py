@@ -106,7 +106,7 @@ class Conductor:
             try:
                 await worked.work(JOBS, lambda: self._over)
                 async with self._alone:  # the server stays up while it is asked
-                    await checks.session(self._house, self._figures, worked, self._excused)
+                    await checks.session(self._house, self._figures, worked, self._excused, self._disk_was_full(worked))
             finally:
                 del self._seats[f"{n}"]
                 await worked.close()
@@ -210,6 +210,10 @@ class Conductor:
                 case "unstarted" if not begun:
                     return True
         return False
+
+    def _disk_was_full(self, worked: Worked) -> bool:
+        began = worked.jobs[0].began if worked.jobs else 0.0
+        return any(harm.kind.name == "disk-full" and harm.ended > began for harm in self._harms)
 
     # --- after a fault
 

@@ -49,6 +49,7 @@ class Figures:
     plans: Counter[str] = field(default_factory=Counter)
     sessions: Counter[str] = field(default_factory=Counter)
     commands_run: int = 0
+    lost_on_disk: int = 0
     approvals: int = 0
     events: int = 0
     witnessed: int = 0
@@ -93,6 +94,7 @@ class Figures:
             ("jobs", f"{self.outcomes.total()}: " + ", ".join(f"{k} {n}" for k, n in sorted(self.outcomes.items()))),
             ("commands", f"{self.plans.total()}: " + ", ".join(f"{k} {n}" for k, n in sorted(self.plans.items()))),
             ("commands that ran", f"{self.commands_run}"),
+            ("of them, lines in the workspace that the full disk lost", f"{self.lost_on_disk}"),
             ("approvals", f"{self.approvals}"),
             ("events in the logs", f"{self.events}"),
             ("events received by viewers, each compared", f"{self.witnessed}"),

@@ -231,9 +231,19 @@ async def house(place: Path, sessions: list[str], leftovers: list[str], keep: Pa
     finally:
         leftovers += await made.stop(sessions)
         if keep is not None:
-            shutil.copytree(place, keep / place.name, symlinks=True, ignore=shutil.ignore_patterns("run"))
+            shutil.copytree(place, keep / place.name, symlinks=True, ignore=shutil.ignore_patterns("run", "*.img"))
         if disk:
-            done = subprocess.run(["umount", str(place / "ph")], capture_output=True, text=True, check=False)
-            if done.returncode:
-                leftovers.append(f"umount: {done.stderr.strip()}")
-                subprocess.run(["umount", "-l", str(place / "ph")], check=False)
+            leftovers += await _umount(str(place / "ph"))
+
+
+async def _umount(path: str) -> list[str]:
+    """What keeps it busy must be gone soon: the last mount of a session's disk ends a little after its last process."""
+    deadline = time.monotonic() + GRACE_S
+    while True:
+        done = subprocess.run(["umount", path], capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return []
+        if time.monotonic() > deadline:
+            subprocess.run(["umount", "-l", path], check=False)
+            return [f"mount: {done.stderr.strip()}"]
+        await asyncio.sleep(0.2)

@@ -113,14 +113,12 @@ class Injector:
         pid = self._house.server()
         if pid is None:
             return 0
-        before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-        limit = dice.choice((0, KEPT_FREE))
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (limit, before[1]))
+        if not processes.limit_files(pid, dice.choice((0, KEPT_FREE))):
+            return 0
         try:
             await asyncio.sleep(fault.lasts)
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+            processes.limit_files(pid, resource.RLIM_INFINITY)
         return 1
 
     async def _store_locked(self, fault: Fault, target: Worked, dice: random.Random) -> int:
