@@ -111,17 +111,21 @@ class KeptSandboxes:
     # --- the keeper
 
     async def _keeper(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Asked again if it dies under the request: every verb is harmless to repeat. Raises Unavailable."""
+        with contextlib.suppress(client.Away, OSError):
+            return await self._asked(message)
+        try:
+            return await self._asked(message)
+        except (client.Away, OSError) as error:
+            raise Unavailable(f"the keeper went away: {error}") from None
+
+    async def _asked(self, message: dict[str, Any]) -> dict[str, Any]:
         await client.ensure_keeper(self._layout.home, self._layout.runtime, self._start)
         if not self._presence.here:
+            hello = await client.ask(self._layout.keeper, {"verb": "hello", "proto": client.PROTO})
+            self._root = hello.get("root") is True
             await self._presence.open(self._layout.keeper)
-            self._root = (await self._said({"verb": "hello", "proto": client.PROTO})).get("root") is True
-        return await self._said(message)
-
-    async def _said(self, message: dict[str, Any]) -> dict[str, Any]:
-        try:
-            return await client.ask(self._layout.keeper, message)
-        except client.Away as error:
-            raise Unavailable(str(error)) from None
+        return await client.ask(self._layout.keeper, message)
 
     async def open(self, spec: SandboxSpec) -> SandboxState:
         await self._usable()
