@@ -29,7 +29,7 @@ AFTER_S = 4.0
 AFTER: dict[str, float] = {"kill-proxy": 40.0, "kill-all": 40.0, "disk-full": 15.0, "clock-jump": 30.0}
 TRIES, TRY_S = 6, 0.4
 """A fault that finds nobody to hit (the keeper is just dead, the agent is not started yet) looks again."""
-FLIGHT = 4
+FLIGHT = 6
 """Faults under way at one time."""
 JOBS = 20
 """Of one session; then it is checked to the last byte and another one takes its place."""

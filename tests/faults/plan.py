@@ -38,8 +38,8 @@ class Kind:
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind("kill-server", "none", weight=5, alone=True, returns=True),
-        Kind("term-server", "none", weight=2, alone=True, returns=True),
+        Kind("kill-server", "none", weight=3, alone=True, returns=True),
+        Kind("term-server", "none", alone=True, returns=True),
         Kind("kill-all", "unstarted", alone=True, returns=True),  # server, keeper and proxy at once
         Kind("kill-twice", "none", alone=True, returns=True),  # again while it is only starting
         Kind(
@@ -50,8 +50,8 @@ KINDS: dict[str, Kind] = {
         Kind("kill-keeper", "unstarted", weight=2),
         Kind("kill-holder", "session", weight=2),
         Kind("kill-sandbox", "session"),
-        Kind("kill-runner", "session", weight=3),
-        Kind("kill-cli", "session", weight=3),
+        Kind("kill-runner", "session", weight=2),
+        Kind("kill-cli", "session", weight=2),
         Kind("hang-server", "none", alone=True, longest=3.0),
         Kind("hang-proxy", "none", longest=3.0),
         Kind("hang-keeper", "none", longest=3.0),
