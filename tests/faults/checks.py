@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from tests.faults import script
+from tests.faults import processes, script
 from tests.faults.figures import Figures
 from tests.faults.house import House
 from tests.faults.script import Job
@@ -40,6 +40,18 @@ async def session(
         look.job(job, excused)
     look.approvals()
     look.commands(ran, disk_was_full)
+
+
+async def stopped(house: House, figures: Figures, worked: Worked) -> None:
+    """Of a session that is stopped nothing goes on."""
+    inside = house.inside(worked.id)
+    await worked.insist("POST", f"/api/sessions/{worked.id}/stop", {})
+    deadline = asyncio.get_running_loop().time() + PATIENCE_S
+    while left := [pid for pid in inside if processes.alive(pid)]:
+        if asyncio.get_running_loop().time() > deadline:
+            figures.breach("left", f"{worked.name} {worked.id}: {[inside[pid][:80] for pid in left]} after its stop")
+            return
+        await asyncio.sleep(0.1)
 
 
 async def _log(house: House, session: str) -> list[bytes]:

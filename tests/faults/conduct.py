@@ -107,6 +107,7 @@ class Conductor:
                 await worked.work(JOBS, lambda: self._over)
                 async with self._alone:  # the server stays up while it is asked
                     await checks.session(self._house, self._figures, worked, self._excused, self._disk_was_full(worked))
+                    await checks.stopped(self._house, self._figures, worked)
             finally:
                 del self._seats[f"{n}"]
                 await worked.close()

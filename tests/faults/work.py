@@ -54,7 +54,7 @@ class Worked:
     _calls: dict[str, int] = field(default_factory=dict)
 
     async def open(self) -> None:
-        self.id = (await self._insist("POST", "/api/sessions", {"agent": self.agent, "title": self.name}))["id"]
+        self.id = (await self.insist("POST", "/api/sessions", {"agent": self.agent, "title": self.name}))["id"]
         self.figures.sessions[self.agent] += 1
         self.viewers = crowd(self.id, self.house.where, self.figures.breach, self._heard)
         self.figures.viewers += len(self.viewers)
@@ -84,7 +84,7 @@ class Worked:
         self._ended.clear()
         job.began = time.monotonic()
         body = {"prompt": job.prompt, "clientMessageId": f"job-{job.n}", **job.options}
-        made = await self._insist("POST", f"/api/sessions/{self.id}/jobs", body)
+        made = await self.insist("POST", f"/api/sessions/{self.id}/jobs", body)
         job.id = made["id"]
         self._point("start")
         try:
@@ -99,7 +99,7 @@ class Worked:
             await self.house.release(hold)
         self.current = None
 
-    async def _insist(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    async def insist(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """As a careful client does: again with the same idempotent wish, until there is an answer."""
         end = time.monotonic() + ACCEPT_S
         said = ""
@@ -108,7 +108,7 @@ class Worked:
                 async with self.house.http() as http:
                     answer = await http.request(method, path, json=body)
                     if answer.status_code < 400:
-                        found: dict[str, Any] = answer.json()
+                        found: dict[str, Any] = answer.json() if answer.content else {}
                         return found
                     said = answer.text[:300]
                     if answer.status_code not in {429, 500, 503}:
