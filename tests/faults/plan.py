@@ -38,7 +38,7 @@ class Kind:
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind("kill-server", "none", weight=3, alone=True, returns=True),
+        Kind("kill-server", "none", weight=2, alone=True, returns=True),
         Kind("term-server", "none", alone=True, returns=True),
         Kind("kill-all", "unstarted", alone=True, returns=True),  # server, keeper and proxy at once
         Kind("kill-twice", "none", alone=True, returns=True),  # again while it is only starting
@@ -50,8 +50,8 @@ KINDS: dict[str, Kind] = {
         Kind("kill-keeper", "unstarted", weight=2),
         Kind("kill-holder", "session", weight=2),
         Kind("kill-sandbox", "session"),
-        Kind("kill-runner", "session", weight=2),
-        Kind("kill-cli", "session", weight=2),
+        Kind("kill-runner", "session", weight=3),
+        Kind("kill-cli", "session", weight=3),
         Kind("hang-server", "none", alone=True, longest=3.0),
         Kind("hang-proxy", "none", longest=3.0),
         Kind("hang-keeper", "none", longest=3.0),
@@ -61,14 +61,14 @@ KINDS: dict[str, Kind] = {
         Kind("disk-full", "all", root=True, alone=True, longest=2.0),
         Kind("store-fails", "none", alone=True, longest=2.0),
         Kind("store-locked", "none", alone=True, longest=7.0),
-        Kind("net-cut", "none", weight=2, aims=False),
-        Kind("net-half", "none", aims=False),
-        Kind("net-stall", "none", aims=False, longest=2.0),
-        Kind("net-dribble", "none", aims=False, longest=2.0),
-        Kind("net-delay", "none", aims=False, longest=2.0),
-        Kind("link-cut", "none", weight=2, root=True),
-        Kind("model-cut", "none", root=True),
-        Kind("clock-jump", "all", aims=False, longest=1.0),
+        Kind("net-cut", "none", weight=3, aims=False),
+        Kind("net-half", "none", weight=2, aims=False),
+        Kind("net-stall", "none", weight=2, aims=False, longest=2.0),
+        Kind("net-dribble", "none", weight=2, aims=False, longest=2.0),
+        Kind("net-delay", "none", weight=2, aims=False, longest=2.0),
+        Kind("link-cut", "none", weight=3, root=True),
+        Kind("model-cut", "none", weight=2, root=True),
+        Kind("clock-jump", "all", weight=2, aims=False, longest=1.0),
     )
 }
 JUMPS = (90.0, 7200.0, 86_400.0, -30.0, -3600.0, -86_400.0)

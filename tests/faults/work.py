@@ -52,6 +52,7 @@ class Worked:
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _reached: set[tuple[int, Point]] = field(default_factory=set)
     _calls: dict[str, int] = field(default_factory=dict)
+    _completes: dict[str, Event] = field(default_factory=dict)
 
     async def open(self) -> None:
         self.id = (await self.insist("POST", "/api/sessions", {"agent": self.agent, "title": self.name}))["id"]
@@ -87,6 +88,8 @@ class Worked:
         made = await self.insist("POST", f"/api/sessions/{self.id}/jobs", body)
         job.id = made["id"]
         self._point("start")
+        if (done := self._completes.get(job.id)) is not None:  # it ended before its acceptance was answered
+            self._complete(job, done)
         try:
             async with asyncio.timeout(JOB_S):
                 await self._ended.wait()
@@ -127,6 +130,8 @@ class Worked:
             self._later(self._answer(event))
         if kind == "tool_use" and (number := script.number_of(event["input"])) is not None:
             self._calls[event["toolId"]] = number
+        if kind == "complete":
+            self._completes[event["jobId"]] = event
         if job is None or event.get("jobId") not in {job.id, None}:
             return
         if kind == "job_started":
@@ -138,8 +143,11 @@ class Worked:
         elif kind == "tool_result" and self._calls.get(event["toolId"]) == max(job.plans):
             self._point("end", job.holds[1:])
         elif kind == "complete" and event.get("jobId") == job.id:
-            job.outcome, job.result, job.reason = event["outcome"], event["result"], event.get("reason")
-            self._ended.set()
+            self._complete(job, event)
+
+    def _complete(self, job: Job, event: Event) -> None:
+        job.outcome, job.result, job.reason = event["outcome"], event["result"], event.get("reason")
+        self._ended.set()
 
     def _point(self, point: Point, holds: tuple[str, ...] = ()) -> None:
         """Once per job and point. Whoever waits at a hold of the script goes on when the fault has been."""
