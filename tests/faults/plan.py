@@ -42,9 +42,7 @@ KINDS: dict[str, Kind] = {
         Kind("term-server", "none", alone=True, returns=True),
         Kind("kill-all", "unstarted", alone=True, returns=True),  # server, keeper and proxy at once
         Kind("kill-twice", "none", alone=True, returns=True),  # again while it is only starting
-        Kind(
-            "kill-away", "session", weight=2, alone=True, returns=True
-        ),  # the runner or the holder dies while no server is there
+        Kind("kill-away", "session", alone=True, returns=True),  # a runner or holder dies while no server is there
         Kind("kill-hosts", "unstarted"),  # keeper and proxy: who would start the proxy again is dead too
         Kind("kill-proxy", "unstarted", weight=2),
         Kind("kill-keeper", "unstarted", weight=2),
