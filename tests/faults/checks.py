@@ -79,7 +79,7 @@ async def _ran(house: House, session: str) -> Counter[int]:
             async with house.http(30) as http:
                 answer = await http.get(f"/api/sessions/{session}/files/content", params={"path": script.RAN})
                 if answer.status_code == 200:
-                    return Counter(int(line) for line in answer.text.split())
+                    return Counter(script.lines(answer.text))
                 if answer.status_code == 404:
                     return Counter()
         await asyncio.sleep(0.2)

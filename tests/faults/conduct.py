@@ -29,7 +29,7 @@ AFTER_S = 4.0
 AFTER: dict[str, float] = {"kill-proxy": 40.0, "kill-all": 40.0, "disk-full": 15.0, "clock-jump": 30.0}
 TRIES, TRY_S = 6, 0.4
 """A fault that finds nobody to hit (the keeper is just dead, the agent is not started yet) looks again."""
-FLIGHT = 6
+FLIGHT = 8
 """Faults under way at one time."""
 JOBS = 20
 """Of one session; then it is checked to the last byte and another one takes its place."""
@@ -108,6 +108,8 @@ class Conductor:
                 async with self._alone:  # the server stays up while it is asked
                     await checks.session(self._house, self._figures, worked, self._excused, self._disk_was_full(worked))
                     await checks.stopped(self._house, self._figures, worked)
+            except Exception as error:
+                self._figures.breach("broken", f"{worked.name} {worked.id}: not checked to its end: {error!r}")
             finally:
                 del self._seats[f"{n}"]
                 await worked.close()

@@ -16,7 +16,9 @@ at once, from two sides; leave it open and interrupt the job."""
 RAN = "ran.txt"
 LATE_S = (0.8, 2.5)
 NEVER_S = 1.0
-COMMAND = re.compile(r"echo (\d+) >> ran\.txt")
+WIDTH = 6
+"""Digits of a number in the file: a line that a full disk has left a part of is none."""
+COMMAND = re.compile(rf"echo (\d{{{WIDTH}}}) >> ran\.txt")
 
 
 @dataclass
@@ -47,7 +49,7 @@ class Job:
 
 
 def command(number: int) -> str:
-    return f"echo {number} >> {RAN}"
+    return f"echo {number:0{WIDTH}} >> {RAN}"
 
 
 def make(n: int, agent: str, dice: random.Random, first: int) -> Job:
@@ -91,3 +93,8 @@ def number_of(tool_input: object) -> int | None:
     text = tool_input.get("command") if isinstance(tool_input, dict) else None
     found = COMMAND.search(text) if isinstance(text, str) else None
     return int(found.group(1)) if found else None
+
+
+def lines(text: str) -> list[int]:
+    """The numbers in the file. Bytes that were lost on a full disk read as NUL."""
+    return [int(line) for line in text.replace("\0", "\n").split() if len(line) == WIDTH and line.isdecimal()]

@@ -93,7 +93,7 @@ async def test_bytes_that_differ_are_noticed() -> None:
 async def _at(worked: Worked, point: plan.Point) -> None: ...
 
 
-COMMAND = {"command": "echo 7 >> ran.txt"}
+COMMAND = {"command": script.command(7)}
 GOOD: list[dict[str, Any]] = [
     {"type": "chat", "jobId": "j", "clientMessageId": "job-1"},
     {"type": "job_started", "jobId": "j"},
