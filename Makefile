@@ -8,6 +8,7 @@ PYTHON ?= python3
 # Further arguments: make run ARGS="--port 9000", make test PYTEST_ARGS="tests/core -x"
 ARGS ?=
 PYTEST_ARGS ?=
+FAULTS ?= 60
 BENCH ?= $(wildcard bench/*.py)
 
 comma := ,
@@ -23,7 +24,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export NO_PROXY := $(if $(NO_PROXY),$(NO_PROXY)$(comma))127.0.0.1,localhost,::1
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-page test-python check bench wheel lock clean \
+.PHONY: help setup run test test-page test-python check bench faults wheel lock clean \
 	check-style check-types check-imports check-page check-hosts
 
 help: ## shows this list
@@ -42,6 +43,9 @@ test: setup $(STAMPS)/system ## front end tests, then pytest (PYTEST_ARGS="tests
 bench: setup ## runs the benchmarks (BENCH=bench/one.py)
 	@test -n "$(BENCH)" || { echo "bench: no benchmark in bench/" >&2; exit 1; }
 	@set -e; for file in $(BENCH); do echo "== $$file"; $(BIN)/python "$$file"; done
+
+faults: setup $(STAMPS)/system ## kills, hangs and breaks the real programs, and checks the promises (FAULTS=1000 ARGS="--seed 7")
+	@$(BIN)/python -m tests.faults --count $(FAULTS) $(ARGS)
 
 wheel: $(STAMPS)/dev $(PAGE) ## builds wheel and sdist with the front end in them into dist/
 	@$(BIN)/python -m build --no-isolation --outdir dist

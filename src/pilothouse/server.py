@@ -437,7 +437,8 @@ def _logging(settings: Config) -> None:
 
 def _noter(logger: Any) -> Note:
     def note(what: str, /, **fields: object) -> None:
-        logger.info(what, **fields)
+        with contextlib.suppress(OSError):  # a log on a full disk must not end what is being noted
+            logger.info(what, **fields)
 
     return note
 

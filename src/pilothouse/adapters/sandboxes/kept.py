@@ -17,6 +17,7 @@ from pilothouse.adapters.sandboxes import client, readers, sources, wire
 from pilothouse.adapters.sandboxes.files import WorkspaceFiles
 from pilothouse.adapters.sandboxes.layout import Layout
 from pilothouse.adapters.sandboxes.notes import Notes
+from pilothouse.adapters.sandboxes.presence import Presence
 from pilothouse.adapters.sandboxes.watching import Watching
 from pilothouse.core import limits
 from pilothouse.core.errors import BadRequest, Unavailable
@@ -75,7 +76,7 @@ class KeptSandboxes:
         self.admit = admit
         self.level: dict[str, Any] = {"sandbox": self.sandbox}
         """How sandboxes are opened, as the keeper is told."""
-        self._presence: asyncio.StreamWriter | None = None
+        self._presence = Presence(lambda: self._keeper({"verb": "status"}))
         self._root = False
         self._caps = caps or Caps()
         self._image = image
@@ -110,17 +111,21 @@ class KeptSandboxes:
     # --- the keeper
 
     async def _keeper(self, message: dict[str, Any]) -> dict[str, Any]:
-        await client.ensure_keeper(self._layout.home, self._layout.runtime, self._start)
-        if self._presence is None or self._presence.is_closing():
-            _, self._presence = await asyncio.open_unix_connection(self._layout.keeper)
-            self._root = (await self._said({"verb": "hello", "proto": client.PROTO})).get("root") is True
-        return await self._said(message)
-
-    async def _said(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Asked again if it dies under the request: every verb is harmless to repeat. Raises Unavailable."""
+        with contextlib.suppress(client.Away, OSError):
+            return await self._asked(message)
         try:
-            return await client.ask(self._layout.keeper, message)
-        except client.Away as error:
-            raise Unavailable(str(error)) from None
+            return await self._asked(message)
+        except (client.Away, OSError) as error:
+            raise Unavailable(f"the keeper went away: {error}") from None
+
+    async def _asked(self, message: dict[str, Any]) -> dict[str, Any]:
+        await client.ensure_keeper(self._layout.home, self._layout.runtime, self._start)
+        if not self._presence.here:
+            hello = await client.ask(self._layout.keeper, {"verb": "hello", "proto": client.PROTO})
+            self._root = hello.get("root") is True
+            await self._presence.open(self._layout.keeper)
+        return await client.ask(self._layout.keeper, message)
 
     async def open(self, spec: SandboxSpec) -> SandboxState:
         await self._usable()
@@ -287,9 +292,7 @@ class KeptSandboxes:
     async def close(self) -> None:
         self._readers.close()
         await self._watching.close()
-        if self._presence is not None:
-            self._presence.close()
-            self._presence = None
+        await self._presence.close()
 
 
 def _state(session: SessionId, said: dict[str, Any]) -> SandboxState:

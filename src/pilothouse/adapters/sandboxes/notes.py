@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 from pilothouse.adapters.sandboxes.layout import Layout
+from pilothouse.core.errors import Unavailable
 from pilothouse.core.events import Source
 from pilothouse.core.ids import SessionId
 
@@ -29,12 +30,18 @@ class Notes:
         return None
 
     def write(self, session: SessionId, source: Source) -> None:
+        """Once: a session that is opened again needs no room on the disk for it. Raises Unavailable."""
         path = self._layout.source(session)
-        path.parent.mkdir(mode=0o700, exist_ok=True)
+        if path.exists() and self.read(session) == source:
+            return
         fresh = path.with_suffix(".new")
-        fresh.write_text(json.dumps({"git": source.git, "dir": source.dir}))
-        fresh.chmod(0o600)
-        fresh.replace(path)
+        try:
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            fresh.write_text(json.dumps({"git": source.git, "dir": source.dir}))
+            fresh.chmod(0o600)
+            fresh.replace(path)
+        except OSError as error:
+            raise Unavailable(f"The session cannot be noted down: {error.strerror}.") from error
 
     def remove(self, session: SessionId) -> None:
         self._layout.source(session).unlink(missing_ok=True)
