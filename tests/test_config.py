@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pilothouse import config, server
+from pilothouse import bootstrap, config, server
 from pilothouse.config import ConfigError, load, shown
 from pilothouse.core.limits import GIB
 
@@ -140,11 +140,11 @@ def test_home_is_for_its_user_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "127.0.0.2", "example.com", "0"])
 def test_c02_other_machines_are_let_in_by_tls_or_a_proxy_only(tmp_path: Path, host: str) -> None:
     with pytest.raises(ConfigError, match=r"server\.host"):
-        server._may_bind(read(tmp_path, PILOTHOUSE_HOST=host))
-    server._may_bind(read(tmp_path, PILOTHOUSE_HOST=host, PILOTHOUSE_BEHIND_PROXY="1"))
-    server._may_bind(read(tmp_path, PILOTHOUSE_HOST=host, PILOTHOUSE_TLS_CERT="/c", PILOTHOUSE_TLS_KEY="/k"))
+        bootstrap.may_bind(read(tmp_path, PILOTHOUSE_HOST=host))
+    bootstrap.may_bind(read(tmp_path, PILOTHOUSE_HOST=host, PILOTHOUSE_BEHIND_PROXY="1"))
+    bootstrap.may_bind(read(tmp_path, PILOTHOUSE_HOST=host, PILOTHOUSE_TLS_CERT="/c", PILOTHOUSE_TLS_KEY="/k"))
     with pytest.raises(ConfigError, match="isolates nothing"):
-        server._may_bind(
+        bootstrap.may_bind(
             read(tmp_path, PILOTHOUSE_HOST=host, PILOTHOUSE_TLS_CERT="/c", PILOTHOUSE_TLS_KEY="/k",
                  PILOTHOUSE_SANDBOX="host")
         )  # fmt: skip
@@ -161,7 +161,7 @@ def test_certificates_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     for name in (bad, tmp_path / "missing.pem"):
         made = read(tmp_path, PILOTHOUSE_TLS_CERT=str(name), PILOTHOUSE_TLS_KEY=str(name))
         with pytest.raises(ConfigError, match=r"tls_cert.*pem"):
-            server._tls(made)
+            bootstrap.tls(made)
 
 
 def test_private_files_are_private_from_their_first_byte(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pilothouse import __version__
 
 PROGRAMS = {"keeper": "keeper", "proxy": "proxy", "runner": "runner", "serve": "server"}
 """Word on the command line -> module with `main(argv) -> int`."""
-SERVER_TOOLS = {"config": "print_config", "doctor": "doctor"}
+TOOLS = {"config": "print_config", "doctor": "doctor"}
 """These look at this machine rather than at a server's wire, so they live beside the server."""
 
 HELP = """\
@@ -53,8 +53,8 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if word in PROGRAMS:
         return int(import_module(f"pilothouse.{PROGRAMS[word]}").main(args[1:]))
-    if word in SERVER_TOOLS:
-        tool = getattr(import_module("pilothouse.server"), SERVER_TOOLS[word])
+    if word in TOOLS:
+        tool = getattr(import_module("pilothouse.tools"), TOOLS[word])
         return int(tool(args[1:]))
     return _command_line(args)
 

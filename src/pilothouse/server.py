@@ -10,8 +10,6 @@ import argparse
 import asyncio
 import contextlib
 import dataclasses
-import fcntl
-import functools
 import json
 import logging
 import os
@@ -29,18 +27,12 @@ import uvloop
 
 from pilothouse import __version__, config
 from pilothouse.adapters.proxies.local import LocalProxy
-from pilothouse.adapters.sandboxes import client
 from pilothouse.adapters.sandboxes.bubblewrap import Bubblewrap
 from pilothouse.adapters.sandboxes.client import Start
-from pilothouse.adapters.sandboxes.escape.examine import examine
-from pilothouse.adapters.sandboxes.escape.planted import CannotPlant
 from pilothouse.adapters.sandboxes.host import Host
-from pilothouse.adapters.sandboxes.kept import KEEPER
-from pilothouse.adapters.sandboxes.layout import Layout, LayoutError
-from pilothouse.adapters.sandboxes.owner import Owner, chosen, share
-from pilothouse.adapters.sandboxes.privilege import become, own_parts, starter
 from pilothouse.adapters.stores.memory import MemoryStore
 from pilothouse.adapters.stores.sqlite import SqliteStore
+from pilothouse.bootstrap import LOOPBACK_BINDS, CannotStartError, leave_root, listen, may_bind, only_one, tls
 from pilothouse.config import Config, ConfigError
 from pilothouse.core.errors import PilothouseError
 from pilothouse.core.ids import SessionId
@@ -65,7 +57,6 @@ from pilothouse.web.socket import Door
 from pilothouse.web.socket import Limits as SocketLimits
 from pilothouse.web.switch import hot_options
 
-LOOPBACK_BINDS = {"127.0.0.1", "::1", "localhost"}
 DRAIN_S = 5
 """Requests in flight at SIGTERM get this long."""
 
@@ -80,79 +71,18 @@ def main(argv: list[str]) -> int:
     options = vars(parser.parse_args(argv))
     try:
         settings = config.load(overrides=options)
-        _may_bind(settings)
-        tls = _tls(settings)
-        lock = _only_one(settings)
-        listening = _listen(settings)
-        start = _leave_root(settings)
-        return uvloop.run(_serve(settings, listening, tls, start, lock))
+        may_bind(settings)
+        context = tls(settings)
+        lock = only_one(settings)
+        listening = listen(settings)
+        start = leave_root(settings)
+        return uvloop.run(_serve(settings, listening, context, start, lock))
     except (ConfigError, CannotStartError) as error:
         sys.stderr.write(f"pilothouse: {error}\n")
         return 2 if isinstance(error, ConfigError) else 1
     except (StoreFailed, PilothouseError) as error:
         sys.stderr.write(f"pilothouse: cannot start: {error}\n")
         return 1
-
-
-class CannotStartError(Exception):
-    """The server cannot start; the message says why and what to do."""
-
-
-def _may_bind(settings: Config) -> None:
-    if settings.host in LOOPBACK_BINDS:
-        return
-    if settings.sandbox == "host":
-        raise ConfigError("sandbox.kind: host isolates nothing and is for loopback only; listen on 127.0.0.1")
-    if not settings.tls and not settings.behind_proxy:
-        raise ConfigError(
-            f"server.host: {settings.host} is reachable from other machines; give server.tls_cert and server.tls_key, "
-            "or say --behind-proxy when a TLS proxy stands in front"
-        )
-
-
-def _tls(settings: Config) -> ssl.SSLContext | None:
-    """Read before root is given up. Raises ConfigError naming the file, before anything is started."""
-    if settings.tls_cert is None or settings.tls_key is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")  # of TLS 1.2; the default lets older ones in
-    try:
-        context.load_cert_chain(settings.tls_cert, settings.tls_key, lambda: b"")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
-        raise ConfigError(
-            f"server.tls_cert, server.tls_key: {settings.tls_cert} and {settings.tls_key} cannot be used: {reason}"
-        ) from None
-    return context
-
-
-def _leave_root(settings: Config) -> Start:
-    """Becomes the server's own user, if root. How the keeper is started from then on.
-
-    The sandbox `host` isolates nothing: there a server without root would only promise too much."""
-    if settings.keeper == "attach":
-        return client.wait_for_unit
-    server = _owner(settings)
-    if server is None:
-        return _keeper_start(settings)
-    layout = Layout(settings.home, settings.runtime)
-    try:
-        share(settings.home, settings.runtime, server)
-        start = starter(layout, [*KEEPER, "--user", server.word], settings.inherited)
-        become(server, (settings.home, settings.runtime, *own_parts()))
-    except (LayoutError, OSError) as error:
-        raise CannotStartError(f"Cannot give up root: {error}") from None
-    return start
-
-
-def _owner(settings: Config) -> Owner | None:
-    """Whom the server is to become. Raises ConfigError."""
-    if settings.sandbox == "host":
-        return None
-    try:
-        return chosen(settings.user, settings.home, settings.runtime)
-    except LayoutError as error:
-        raise ConfigError(str(error)) from None
 
 
 async def _serve(
@@ -202,10 +132,10 @@ async def _platform(
     clock = SystemClock()
     models = LocalProxy(settings.runtime)
     stack.push_async_callback(models.close)
-    sandboxes = await _sandboxes(settings, models, start)
+    sandboxes = await open_sandboxes(settings, models, start)
     stack.push_async_callback(sandboxes.close)
     probe = await sandboxes.probe()
-    await _connect_model(settings, models)
+    await connect_model(settings, models)
     limits = Limits(
         approval_timeout_s=settings.approval_timeout_s,
         job_timeout_s=settings.job_timeout_s,
@@ -268,7 +198,7 @@ def _not_ready(sessions: Sessions) -> list[str]:
     return reasons
 
 
-async def _sandboxes(settings: Config, models: LocalProxy, start: Start) -> Bubblewrap | Host:
+async def open_sandboxes(settings: Config, models: LocalProxy, start: Start) -> Bubblewrap | Host:
     async def admit(session: SessionId) -> None:
         await models.admit(session, None, Budget())
 
@@ -287,7 +217,7 @@ async def _sandboxes(settings: Config, models: LocalProxy, start: Start) -> Bubb
     return made
 
 
-async def _connect_model(settings: Config, models: LocalProxy) -> ModelState:
+async def connect_model(settings: Config, models: LocalProxy) -> ModelState:
     """Tells the proxy where the model is. It keeps the credential in memory only."""
     model = ModelSettings(
         provider=settings.provider,
@@ -384,35 +314,6 @@ DEMO_LINE = (
 )
 
 
-def _only_one(settings: Config) -> Any:
-    lock = (settings.home / "server.lock").open("a")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        running = ""
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            found = json.loads(settings.server_file.read_text())
-            running = f" at {found['url']} (process {found['pid']})"
-        raise CannotStartError(f"A server runs on {settings.home} already{running}.") from None
-    return lock
-
-
-def _listen(settings: Config) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((settings.host, settings.port))
-    except (OSError, UnicodeError) as error:
-        raise CannotStartError(
-            f"Cannot listen on {settings.host} port {settings.port}: {getattr(error, 'strerror', error)}. "
-            "Another program may have it: choose another with --port."
-        ) from None
-    listening.listen(1024)
-    listening.setblocking(False)
-    return listening
-
-
 def _with_port(settings: Config, listening: socket.socket) -> Config:
     return dataclasses.replace(settings, port=int(listening.getsockname()[1]))
 
@@ -444,102 +345,3 @@ def _noter(logger: Any) -> Note:
 
 
 # --- tools beside the server ---
-
-
-def print_config(argv: list[str]) -> int:
-    """`pilothouse config`: every setting as it is in force, secrets masked."""
-    parser = argparse.ArgumentParser(prog="pilothouse config", description="Print the configuration in force.")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args(argv)
-    try:
-        found = config.shown(config.load(make=False))
-    except ConfigError as error:
-        sys.stderr.write(f"pilothouse: {error}\n")
-        return 2
-    if options.json:
-        return _print([json.dumps(found, indent=2)])
-    keys = {f.name: f.metadata["key"] or f.metadata["env"] for f in config.settings()}
-    width = max(map(len, keys.values()))
-    lines = []
-    for name, value in found.items():
-        shown = ", ".join(value) if isinstance(value, list) else "" if value is None else value
-        lines.append(f"{keys[name]:{width}}  {shown}")
-    return _print(lines)
-
-
-def _print(lines: list[str]) -> int:
-    try:
-        sys.stdout.write("\n".join(lines) + "\n")
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader has seen enough
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  so that the interpreter's own flush is quiet
-    return 0
-
-
-def doctor(argv: list[str]) -> int:
-    """`pilothouse doctor`: what isolation and which model this machine gives. 0 when sessions can run."""
-    parser = argparse.ArgumentParser(prog="pilothouse doctor", description="Say what this machine gives.")
-    parser.add_argument("--escape", action="store_true", help="attack a real session from inside and say what held")
-    options = parser.parse_args(argv)
-    try:
-        settings = config.load()
-    except ConfigError as error:
-        sys.stderr.write(f"pilothouse: {error}\n")
-        return 2
-    return asyncio.run(_escape(settings) if options.escape else _doctor(settings))
-
-
-async def _escape(settings: Config) -> int:
-    """0 when nothing failed but what may in this profile."""
-    models = LocalProxy(settings.runtime)
-    sandboxes = await _sandboxes(settings, models, _keeper_start(settings))
-    try:
-        if not isinstance(sandboxes, Bubblewrap):
-            sys.stderr.write("pilothouse: the sandbox is `host`: there is nothing to escape from\n")
-            return 1
-        probe = await sandboxes.probe()
-        sys.stdout.write(f"Isolation: {probe.isolation}. {probe.summary}\n")
-        report = await examine(sandboxes, settings.home, settings.runtime, isolation=probe.isolation)
-    except (PilothouseError, CannotPlant, OSError) as error:
-        sys.stderr.write(f"pilothouse: the escape suite could not run: {error}\n")
-        return 1
-    finally:
-        await models.close()
-        await sandboxes.close()
-    _print(report.lines())
-    return 1 if report.unexpected else 0
-
-
-def _keeper_start(settings: Config) -> Start:
-    """For a tool that stays who it is: root starts the keeper that the server would have started."""
-    if settings.keeper == "attach":
-        return client.wait_for_unit
-    server = _owner(settings)
-    argv = [*KEEPER, "--user", server.word] if server else KEEPER
-    return functools.partial(client.start, argv=argv, env=settings.inherited)
-
-
-async def _doctor(settings: Config) -> int:
-    models = LocalProxy(settings.runtime)
-    sandboxes = await _sandboxes(settings, models, _keeper_start(settings))
-    try:
-        probe = await sandboxes.probe()
-        sys.stdout.write(f"Isolation: {probe.isolation}. {probe.summary}\n")
-        for finding in probe.findings:
-            sys.stdout.write(f"  - {finding}\n")
-        model = await _connect_model(settings, models)
-        if model.demo:
-            sys.stdout.write(f"Model: {DEMO_HELP}\n")
-        else:
-            ready = "ready" if model.ready else f"not ready: {model.detail}"
-            sys.stdout.write(f"Model: {model.provider}, {model.model}, {ready}\n")
-    finally:
-        await models.close()
-        await sandboxes.close()
-    return 0 if probe.usable else 1
-
-
-DEMO_HELP = """DEMO, a scripted stand-in, since no credential was found. To connect a real one, set and restart:
-  - ANTHROPIC_API_KEY=...                          (Anthropic)
-  - ANTHROPIC_AUTH_TOKEN=... ANTHROPIC_BASE_URL=...  (a compatible endpoint)
-  - PILOTHOUSE_MODEL_PROVIDER=bedrock AWS_REGION=...  (Amazon Bedrock, the usual AWS credential chain)"""

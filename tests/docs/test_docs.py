@@ -53,7 +53,7 @@ def test_commands_and_options(page: str) -> None:
             if name in GLOBAL:
                 continue
             command: click.Command | None = CLI.get(name)
-            assert command is not None or name in {*program.PROGRAMS, *program.SERVER_TOOLS}, words
+            assert command is not None or name in {*program.PROGRAMS, *program.TOOLS}, words
             if isinstance(command, click.Group) and rest:
                 assert rest[0] in command.commands, words
                 command = command.commands[rest[0]]
@@ -65,7 +65,7 @@ def test_commands_and_options(page: str) -> None:
 
 def test_every_command_is_in_the_readme_or_its_own_help() -> None:
     named = set(re.findall(r"^  ([a-z]+)  ", program.HELP, re.MULTILINE))
-    assert {*CLI, *program.SERVER_TOOLS, "serve"} == named
+    assert {*CLI, *program.TOOLS, "serve"} == named
 
 
 @pytest.mark.parametrize("page", pages())

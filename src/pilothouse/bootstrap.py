@@ -1,0 +1,120 @@
+"""What a server does before it serves, as whoever started it: checks, lock, port, key, and giving up root."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import json
+import socket
+import ssl
+from typing import Any
+
+from pilothouse.adapters.sandboxes import client
+from pilothouse.adapters.sandboxes.client import Start
+from pilothouse.adapters.sandboxes.kept import KEEPER
+from pilothouse.adapters.sandboxes.layout import Layout, LayoutError
+from pilothouse.adapters.sandboxes.owner import Owner, chosen, share
+from pilothouse.adapters.sandboxes.privilege import become, own_parts, starter
+from pilothouse.config import Config, ConfigError
+
+LOOPBACK_BINDS = {"127.0.0.1", "::1", "localhost"}
+
+
+class CannotStartError(Exception):
+    """The server cannot start; the message says why and what to do."""
+
+
+def may_bind(settings: Config) -> None:
+    if settings.host in LOOPBACK_BINDS:
+        return
+    if settings.sandbox == "host":
+        raise ConfigError("sandbox.kind: host isolates nothing and is for loopback only; listen on 127.0.0.1")
+    if not settings.tls and not settings.behind_proxy:
+        raise ConfigError(
+            f"server.host: {settings.host} is reachable from other machines; give server.tls_cert and server.tls_key, "
+            "or say --behind-proxy when a TLS proxy stands in front"
+        )
+
+
+def tls(settings: Config) -> ssl.SSLContext | None:
+    """Read before root is given up. Raises ConfigError naming the file, before anything is started."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")  # of TLS 1.2; the default lets older ones in
+    try:
+        context.load_cert_chain(settings.tls_cert, settings.tls_key, lambda: b"")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        raise ConfigError(
+            f"server.tls_cert, server.tls_key: {settings.tls_cert} and {settings.tls_key} cannot be used: {reason}"
+        ) from None
+    return context
+
+
+def leave_root(settings: Config) -> Start:
+    """Becomes the server's own user, if root. How the keeper is started from then on.
+
+    The sandbox `host` isolates nothing: there a server without root would only promise too much."""
+    if settings.keeper == "attach":
+        return client.wait_for_unit
+    server = _owner(settings)
+    if server is None:
+        return keeper_start(settings)
+    layout = Layout(settings.home, settings.runtime)
+    try:
+        share(settings.home, settings.runtime, server)
+        start = starter(layout, [*KEEPER, "--user", server.word], settings.inherited)
+        become(server, (settings.home, settings.runtime, *own_parts()))
+    except (LayoutError, OSError) as error:
+        raise CannotStartError(f"Cannot give up root: {error}") from None
+    return start
+
+
+def _owner(settings: Config) -> Owner | None:
+    """Whom the server is to become. Raises ConfigError."""
+    if settings.sandbox == "host":
+        return None
+    try:
+        return chosen(settings.user, settings.home, settings.runtime)
+    except LayoutError as error:
+        raise ConfigError(str(error)) from None
+
+
+def keeper_start(settings: Config) -> Start:
+    """For a tool that stays who it is: root starts the keeper that the server would have started."""
+    if settings.keeper == "attach":
+        return client.wait_for_unit
+    server = _owner(settings)
+    argv = [*KEEPER, "--user", server.word] if server else KEEPER
+    return functools.partial(client.start, argv=argv, env=settings.inherited)
+
+
+def only_one(settings: Config) -> Any:
+    lock = (settings.home / "server.lock").open("a")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        running = ""
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            found = json.loads(settings.server_file.read_text())
+            running = f" at {found['url']} (process {found['pid']})"
+        raise CannotStartError(f"A server runs on {settings.home} already{running}.") from None
+    return lock
+
+
+def listen(settings: Config) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((settings.host, settings.port))
+    except (OSError, UnicodeError) as error:
+        raise CannotStartError(
+            f"Cannot listen on {settings.host} port {settings.port}: {getattr(error, 'strerror', error)}. "
+            "Another program may have it: choose another with --port."
+        ) from None
+    listening.listen(1024)
+    listening.setblocking(False)
+    return listening
