@@ -145,6 +145,8 @@ class Conductor:
         except ServerGone as gone:
             self._figures.breach("server", f"{fault.line()}: {gone}")
             raise
+        except Exception as error:
+            self._figures.breach("broken", f"{fault.line()}: the harness itself: {error!r}")
         finally:
             flight.release()
 
