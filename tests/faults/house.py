@@ -156,7 +156,7 @@ class House:
     # --- disk and clock
 
     def fill(self) -> bool:
-        """The disk is as large as what is on it: nothing more goes in. Programs write meanwhile, so again if need be."""
+        """The disk is as large as what is on it: nothing more goes in. Programs write meanwhile, hence tries."""
         for _ in range(FILL_TRIES):
             stat = os.statvfs(self.home)
             used = (stat.f_blocks - stat.f_bfree) * stat.f_frsize
