@@ -25,6 +25,7 @@ from tests.journeys.program import CANARY, Demo, Program
 DISK_MIB = 2048
 """The tmpfs that the home is on. Only what is written takes memory."""
 FULL_SLACK = 64 * 1024
+FILL_TRIES = 20
 READY_S = 40.0
 GRACE_S = 15.0
 """Everything has ended this long after it was told to."""
@@ -154,11 +155,15 @@ class House:
 
     # --- disk and clock
 
-    def fill(self) -> None:
-        """The disk is as large as what is on it: nothing more goes in."""
-        stat = os.statvfs(self.home)
-        used = (stat.f_blocks - stat.f_bfree) * stat.f_frsize
-        _mount("-o", f"remount,size={used + FULL_SLACK}", str(self.home))
+    def fill(self) -> bool:
+        """The disk is as large as what is on it: nothing more goes in. Programs write meanwhile, hence tries."""
+        for _ in range(FILL_TRIES):
+            stat = os.statvfs(self.home)
+            used = (stat.f_blocks - stat.f_bfree) * stat.f_frsize
+            with contextlib.suppress(subprocess.CalledProcessError):
+                _mount("-o", f"remount,size={used + FULL_SLACK}", str(self.home))
+                return True
+        return False
 
     def empty(self) -> None:
         _mount("-o", f"remount,size={DISK_MIB}m", str(self.home))

@@ -101,7 +101,8 @@ class Injector:
                 return await relay.late(dice, seconds)
 
     async def _disk_full(self, fault: Fault, target: Worked, dice: random.Random) -> int:
-        self._house.fill()
+        if not self._house.fill():
+            return 0
         try:
             await asyncio.sleep(fault.lasts)
         finally:
