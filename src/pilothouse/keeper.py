@@ -48,6 +48,8 @@ IDLE_S = 60.0
 """Without sessions and without a server it goes."""
 ANSWER_S = 3.0
 """How long a holder may take to answer before it counts as wedged."""
+BACKLOG = 128
+"""Requests that wait while a disk is made: the kernel refuses one more at once, and its session would fail."""
 ENV_MAX = 100
 _AGENT = re.compile(r"[a-z0-9][a-z0-9:._-]{0,63}\Z")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}\Z")
@@ -145,7 +147,7 @@ class Keeper:
         path.chmod(0o600)
         if self._owner:
             os.chown(path, *self._owner, follow_symlinks=False)
-        sock.listen(16)
+        sock.listen(BACKLOG)
         return sock
 
     def _allowed(self) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import stat
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from pilothouse.core.errors import Unavailable
 from pilothouse.core.ids import SessionId
 from pilothouse.engine.ports import SandboxSpec
 from tests import disks
+from tests.adapters.sandboxes.test_bubblewrap import keeper_pid
 
 HELLO = b'{"verb":"hello","proto":1}\n'
 
@@ -103,6 +105,16 @@ async def test_directories_and_sockets_are_private(sandboxes: Bubblewrap, base: 
     assert stat.S_IMODE((disks.own(base / "h", base / "r", session) / "workspace").stat().st_mode) == 0o700
     for name in ("keeper.sock", f"{session}.ctl", f"{session}.run"):
         assert stat.S_IMODE((base / "r" / name).stat().st_mode) == 0o600
+
+
+async def test_many_wait_for_a_keeper_that_is_busy(sandboxes: Bubblewrap, base: Path) -> None:
+    """A disk is made in between; the sessions of a whole team may be asked for meanwhile."""
+    keeper = await keeper_pid(base)
+    os.kill(keeper, signal.SIGSTOP)
+    asked = [asyncio.create_task(sandboxes._keeper({"verb": "status"})) for _ in range(40)]
+    await asyncio.sleep(0.5)
+    os.kill(keeper, signal.SIGCONT)
+    assert all(answer["ok"] for answer in await asyncio.gather(*asked))
 
 
 async def test_one_keeper_however_many_start_it(sandboxes: Bubblewrap, base: Path) -> None:
