@@ -16,11 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from pilothouse.adapters.sandboxes import client
+from pilothouse.adapters.sandboxes import client, landlock
 from pilothouse.adapters.sandboxes.bubblewrap import Bubblewrap
 from pilothouse.adapters.sandboxes.escape import profiles, suite
 from pilothouse.adapters.sandboxes.escape.attempt import BLOCKED, OPEN
 from pilothouse.adapters.sandboxes.escape.examine import examine
+from tests.adapters.sandboxes import lesser_host
 from tests.journeys.plain import as_user
 from tests.journeys.program import Program
 
@@ -115,6 +116,21 @@ async def test_an_ordinary_user() -> None:
         return
     async with place(UID, SMALL) as program:
         check(await escape(program), "unprivileged", DISK | MEMORY)
+
+
+@root
+@pytest.mark.skipif(landlock.abi() < 2, reason="needs a kernel with Landlock")
+async def test_reduced() -> None:
+    """Without namespaces much is shut even for the session itself, so that nothing can be tried there."""
+    async with place(env=SMALL | {"PILOTHOUSE_ALLOW_REDUCED": "true"}) as program:
+        program.prefix = [sys.executable, lesser_host.__file__, "no-userns"]
+        said = await escape(program)
+    assert "profile: reduced\n" in said.text, said.text
+    assert len(said.verdicts) >= 84, said.text
+    assert said.having("open") <= {"s.unix", "s.abstract"}, said.text
+    held = ("fs.", "k.", "id.", "t.")
+    assert {v.split(".")[0] + "." for v in said.having("not applicable") - {"k.kcore"}}.isdisjoint(held), said.text
+    assert said.status == 0, said.text
 
 
 QUICK = tuple(group for group in suite.GROUPS if group != suite.LIMITS)
