@@ -6,8 +6,11 @@ import contextlib
 import fcntl
 import functools
 import json
+import os
 import socket
 import ssl
+import stat
+from pathlib import Path
 from typing import Any
 
 from pilothouse.adapters.sandboxes import client
@@ -91,8 +94,22 @@ def keeper_start(settings: Config) -> Start:
     return functools.partial(client.start, argv=argv, env=settings.inherited)
 
 
+def _lock(path: Path) -> Any:
+    """Maybe opened by root, where the server's user may have laid anything."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        fd = os.open(path, flags, 0o600)
+    except OSError as error:
+        raise CannotStartError(f"{path} cannot be used: {error.strerror}") from None
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+        os.close(fd)
+        raise CannotStartError(f"{path} is not a file of the server's; remove it")
+    return os.fdopen(fd, "w")
+
+
 def only_one(settings: Config) -> Any:
-    lock = (settings.home / "server.lock").open("a")
+    lock = _lock(settings.home / "server.lock")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

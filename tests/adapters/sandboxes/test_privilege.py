@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import functools
 import json
 import os
@@ -15,8 +17,13 @@ from pathlib import Path
 
 import pytest
 
+from pilothouse import bootstrap, config
 from pilothouse.adapters.sandboxes import client, owner
 from pilothouse.adapters.sandboxes.layout import Layout, LayoutError, make, shared
+from pilothouse.adapters.sandboxes.notes import Notes
+from pilothouse.core.errors import Unavailable
+from pilothouse.core.events import Source
+from pilothouse.core.ids import SessionId
 from tests.adapters.sandboxes.conftest import KEEPER, processes, until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has root to give up")
@@ -264,4 +271,108 @@ async def test_a_session_of_a_server_without_root(layout: Layout, base: Path) ->
     told = _child(code, layout.home, layout.runtime)
     assert told["opened"] == {"ok": True, "started": True}
     assert (told["id"], told["alive"], told["again"]) == ("1000\n", True, True)
+    await until(lambda: not processes(str(base)))
+
+
+# --- what a server's user that has been taken over could lay there ---
+
+
+def test_a_tree_that_is_the_servers_is_never_walked_by_root(layout: Layout, base: Path) -> None:
+    victim = base / "etc"
+    victim.mkdir()
+    (victim / "shadow").write_text("root's")
+    assert _as_server(functools.partial((layout.home / "proxy").symlink_to, victim)) == "ok"
+    assert _as_server(functools.partial((layout.home / "sources").mkdir, 0o700)) == "ok"
+    assert _as_server(functools.partial((layout.home / "sources" / "in").symlink_to, victim)) == "ok"
+    owner.share(layout.home, layout.runtime, SERVER)
+    assert victim.stat().st_uid == (victim / "shadow").stat().st_uid == 0
+
+
+def test_root_takes_no_settings_from_the_server(layout: Layout) -> None:
+    laid = layout.home / "pilothouse.toml"
+    assert _as_server(functools.partial(laid.write_text, '[server]\nuser = "root"\n')) == "ok"
+    env = {"PILOTHOUSE_HOME": str(layout.home), "PILOTHOUSE_RUNTIME": str(layout.runtime)}
+    with pytest.raises(config.ConfigError, match="root takes no settings"):
+        config.load(env)
+
+
+@pytest.mark.parametrize("name", ["symlink_to", "hardlink_to"])
+def test_the_lock_is_opened_through_nothing(layout: Layout, base: Path, name: str) -> None:
+    victim = base / "victim"
+    victim.write_text("")
+    getattr(layout.home / "server.lock", name)(victim)
+    env = {"PILOTHOUSE_HOME": str(layout.home), "PILOTHOUSE_RUNTIME": str(layout.runtime)}
+    with pytest.raises(bootstrap.CannotStartError, match=r"server\.lock"):
+        bootstrap.only_one(config.load(env))
+
+
+def test_a_note_is_written_through_nothing(layout: Layout, base: Path) -> None:
+    victim, session = base / "victim", SessionId(str(uuid.uuid4()))
+    victim.write_text("root's")
+    assert _as_server(functools.partial((layout.home / "sources").mkdir, 0o700)) == "ok"
+    assert _as_server(functools.partial((layout.home / "sources" / f"{session}.new").symlink_to, victim)) == "ok"
+    Notes(layout).write(session, Source(git="https://example.org/x"))
+    assert victim.read_text() == "root's"
+    assert Notes(layout).read(session) == Source(git="https://example.org/x")
+    (layout.home / "sources").rename(layout.home / "old")
+    (layout.home / "sources").symlink_to(base)
+    with pytest.raises(Unavailable):
+        Notes(layout).write(SessionId(str(uuid.uuid4())), Source(git="https://example.org/y"))
+
+
+async def test_what_the_keeper_refuses_its_server(layout: Layout, base: Path) -> None:
+    """`host` would be root; a NUL would put options into the sandbox's arguments; the slow are not waited for."""
+    client.start(layout, [*KEEPER, "--user", SERVER.word])
+    session = str(uuid.uuid4())
+    ask = {"verb": "open", "session": session, "sandbox": "bubblewrap", "agent": "echo", "env": {}}
+    with pytest.raises(Unavailable, match="would run it as root"):
+        await client.ask(layout.keeper, ask | {"sandbox": "host"})
+    with pytest.raises(Unavailable, match="absolute path"):
+        await client.ask(layout.keeper, ask | {"dir": "/tmp\0/workspace\0--share-net"})
+    with socket.socket(socket.AF_UNIX) as forged:
+        forged.bind(str(layout.control(session)))
+        forged.listen(1)
+        task = asyncio.create_task(client.ask(layout.keeper, ask))
+        forged.setblocking(False)
+        talking, _ = await asyncio.get_running_loop().sock_accept(forged)
+        with talking:
+            while not task.done():
+                with contextlib.suppress(OSError):
+                    await asyncio.get_running_loop().sock_sendall(talking, b" ")
+                await asyncio.sleep(0.2)
+    with pytest.raises(Unavailable, match="does not answer"):
+        await task
+    await client.ask(layout.keeper, {"verb": "stop_all"})
+    await until(lambda: not processes(str(base)))
+
+
+def test_nothing_is_imported_from_where_somebody_stands(base: Path) -> None:
+    """A repository, or /tmp, with a module of our name."""
+    (base / "pilothouse").mkdir()
+    (base / "pilothouse" / "__init__.py").write_text(f"open({str(base / 'ran')!r}, 'w')\n")
+    code = f"""
+        import json, os, sys
+        sys.path = [p for p in sys.path if p]
+        from pathlib import Path
+        from pilothouse.adapters.sandboxes import client, kept
+        from pilothouse.adapters.sandboxes.layout import make
+        os.chdir({str(base)!r})
+        found = make(Path({str(base / "h2")!r}), Path({str(base / "r2")!r}))
+        client.start(found, [*kept.KEEPER, "--no-proxy"])
+        print(json.dumps({{"up": found.keeper.exists()}}))
+    """
+    assert _child(code)["up"] is True
+    assert not (base / "ran").exists()
+
+
+async def test_a_session_that_was_half_made_does_not_run_as_root(layout: Layout, base: Path) -> None:
+    session = str(uuid.uuid4())
+    own = layout.session(session)
+    for path in (own, own / "home", own / "workspace"):
+        path.mkdir()
+    client.start(layout, [*KEEPER, "--user", SERVER.word])
+    ask = {"verb": "open", "session": session, "sandbox": "bubblewrap", "agent": "echo", "env": {}}
+    assert (await client.ask(layout.keeper, ask))["started"] is True
+    assert (own / "home").stat().st_uid == (own / "workspace").stat().st_uid >= 60_001
+    await client.ask(layout.keeper, {"verb": "stop_all"})
     await until(lambda: not processes(str(base)))

@@ -99,10 +99,13 @@ class EgressDoor:
         """The policy is another one: connections that it would refuse end, those that wait are decided."""
         reach = self._reach()
         for passing in list(self._passing):
-            kept = reach.allows(passing.target) or (passing.once and reach.policy == "allow")
-            if not kept:
+            if not self._kept(passing):
                 passing.task.cancel()
         self._asks.settle(self._session, lambda target: _decided(reach, target))
+
+    def _kept(self, passing: _Passing) -> bool:
+        reach = self._reach()
+        return reach.allows(passing.target) or (passing.once and reach.policy == "allow")
 
     def close(self) -> None:
         for passing in list(self._passing):
@@ -207,6 +210,8 @@ class EgressDoor:
         passing = _Passing(asked.target, reason == "approved", task)
         self._passing.add(passing)
         try:
+            if not self._kept(passing):  # it was changed after the answer, when there was nothing to end yet
+                raise Refused(403, f"{asked.target} is refused: the session's policy was changed", "not_listed")
             try:
                 far, far_out = await self._outside.connect(asked.target, self._limits.connect_s, self._turn)
             except Unreachable as why:

@@ -14,6 +14,7 @@ import json
 import os
 import socket
 import struct
+import time
 from typing import Any
 
 LINE_MAX = 64 * 1024
@@ -95,9 +96,15 @@ class Lines:
             os.close(fd)
 
 
-def wait(lines: Lines) -> dict[str, Any]:
-    """Blocks for one message (with the socket's own time-out). Raises Broken at the end."""
+def wait(lines: Lines, until: float | None = None) -> dict[str, Any]:
+    """Blocks for one message, with the socket's own time-out or, so that who sends little by little gains nothing, to
+    a moment of the monotonic clock. Raises Broken at the end, TimeoutError."""
     while True:
+        if until is not None:
+            left = until - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            lines.sock.settimeout(left)
         message = lines.next()
         if message is not None:
             return message
@@ -106,7 +113,16 @@ def wait(lines: Lines) -> dict[str, Any]:
         lines.feed()
 
 
+def _peer(sock: socket.socket) -> tuple[int, int]:
+    pid, uid, _ = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII")))
+    return int(pid), int(uid)
+
+
 def peer_uid(sock: socket.socket) -> int:
     """The uid of whoever connected, as the kernel knows it."""
-    _, uid, _ = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII")))
-    return int(uid)
+    return _peer(sock)[1]
+
+
+def peer_pid(sock: socket.socket) -> int:
+    """Who listens, or has connected."""
+    return _peer(sock)[0]

@@ -397,6 +397,8 @@ def hold(order: launch.Order, report: int) -> int:
         signal.signal(number, signal.SIG_IGN)
     try:
         control, runner = _bind(order.control, order.owner), _bind(order.runner, order.owner)
+        if order.uid == 0:
+            raise launch.LaunchFailed("no session runs as root")
         if order.uid is not None:
             _drop(order.uid)
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)

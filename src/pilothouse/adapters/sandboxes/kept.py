@@ -35,7 +35,7 @@ CLONE_DEPTH = 50
 _FIRST_HUMAN_UID = 1000
 _WORDS_MAX = 2000
 
-KEEPER = (sys.executable, "-m", "pilothouse", "keeper")
+KEEPER = (sys.executable, "-P", "-m", "pilothouse", "keeper")
 Admit = Callable[[SessionId], Awaitable[None]]
 
 

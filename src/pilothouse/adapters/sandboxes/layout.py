@@ -2,7 +2,7 @@
 
 <home>/keeper.log                  what keeper, holders and proxy write to standard error
 <home>/server-uid                  whom a server that was started as root becomes
-<home>/next-uid                    the number of the next session's uid (root without /var/lib/pilothouse only)
+<home>/sessions/next-uid           the number of the next session's uid (root without /var/lib only)
 <home>/sources/<uuid>.json         where the workspace came from; the server's
 <home>/sessions/                   0711
 <home>/sessions/<uuid>/            0711, the keeper's; 0710 and the session's group where it has a uid of its own
@@ -26,8 +26,8 @@ from pathlib import Path
 
 from pilothouse.core.ids import is_uuid
 
-MACHINE = Path("/var/lib/pilothouse")
-"""What all homes of this machine share: two of them must not give one uid to two sessions."""
+MACHINE = Path("/var/lib/pilothouse-uids")
+"""Root's alone. What all homes of this machine share: two of them must not give one uid to two sessions."""
 SOCKET_PATH_MAX = 107
 """`sockaddr_un` has 108 bytes with the end mark."""
 FIRST_UIDS = (1_879_500_000, 60_001)
@@ -145,6 +145,14 @@ def written(path: Path, text: str) -> None:
     fresh.replace(path)
 
 
+def read_own(path: Path) -> str:
+    """A short file that we have written; "" for one that somebody else has laid there. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(fd) as file:
+        status = os.fstat(fd)
+        return file.read(100) if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() else ""
+
+
 def _mapped(uid: int) -> bool:
     """Whether the user namespace that we are in has this number."""
     lines = Path("/proc/self/uid_map").read_text().splitlines()
@@ -158,13 +166,16 @@ def next_uid(layout: Layout, machine: Path = MACHINE) -> int:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError:  # a read-only system: then at least none of this home
-        directory = layout.home
+        directory = layout.sessions
+    status = directory.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise LayoutError(f"{directory}: others may write there; it must be root's alone")
     path = directory / "next-uid"
     lock = os.open(directory / "next-uid.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
-            uid = int(path.read_text())
+            uid = int(read_own(path))
         except FileNotFoundError:
             uid = 0
         except ValueError:
@@ -174,9 +185,7 @@ def next_uid(layout: Layout, machine: Path = MACHINE) -> int:
             uid += 1
         if not _mapped(uid):
             raise LayoutError(f"no uid is left for a further session: root may not use {uid} here; see {path}")
-        fresh = path.with_suffix(".new")
-        fresh.write_text(f"{uid + 1}\n")
-        fresh.replace(path)
+        written(path, f"{uid + 1}\n")
     finally:
         os.close(lock)
     return uid

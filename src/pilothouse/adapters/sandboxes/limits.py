@@ -67,9 +67,10 @@ class Limits:
             trees.make(where, None)
             return os.geteuid()
         try:
-            uid = (where / "home").lstat().st_uid
+            uid = (where / "home").lstat().st_uid  # root's: whoever made it came to no end
         except FileNotFoundError:
-            uid = next_uid(self._layout)
+            uid = 0
+        uid = uid or next_uid(self._layout)
         trees.make(where, uid)
         return uid
 

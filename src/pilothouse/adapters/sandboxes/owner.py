@@ -16,7 +16,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from pilothouse.adapters.sandboxes.layout import Layout, LayoutError, next_uid, private, written
+from pilothouse.adapters.sandboxes.layout import Layout, LayoutError, next_uid, private, read_own, written
 
 USER = "pilothouse"
 KEEP_ROOT = "root"
@@ -69,10 +69,9 @@ def _numbered(layout: Layout) -> int:
     """The number that this installation was given once. Only root can have written it."""
     path = layout.home / "server-uid"
     with contextlib.suppress(FileNotFoundError, ValueError):
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with os.fdopen(fd) as file:
-            if os.fstat(fd).st_uid == 0:
-                return int(file.read(20))
+        text = read_own(path)
+        if text:
+            return int(text)
     uid = next_uid(layout)
     written(path, f"{uid}\n")
     return uid
@@ -86,8 +85,7 @@ def share(home: Path, runtime: Path, found: Owner) -> None:
     for name in _OURS:
         _hand_over(home / name, found)
     for name in _OUR_TREES:
-        for path in (home / name, *(home / name).rglob("*")):
-            _hand_over(path, found)
+        _hand_over_tree(home / name, found)
 
 
 def _share(path: Path, found: Owner) -> None:
@@ -101,6 +99,17 @@ def _share(path: Path, found: Owner) -> None:
         os.fchmod(fd, 0o1770)
     finally:
         os.close(fd)
+
+
+def _hand_over_tree(top: Path, found: Owner) -> None:
+    """Only one that is root's: in what is the server's, any name may lead anywhere. It is given last, so that until
+    then nobody else can put a name into it."""
+    with contextlib.suppress(FileNotFoundError):
+        status = top.lstat()
+        if stat.S_ISDIR(status.st_mode) and status.st_uid == 0 and not status.st_mode & 0o022:
+            for path in top.iterdir():
+                _hand_over(path, found)
+            _hand_over(top, found)
 
 
 def _hand_over(path: Path, found: Owner) -> None:

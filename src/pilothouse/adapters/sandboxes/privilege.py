@@ -52,6 +52,7 @@ def starter(layout: Layout, argv: list[str], env: Mapping[str, str] | None = Non
 
 def _serve(asked: socket.socket, layout: Layout, argv: list[str], env: Mapping[str, str] | None) -> None:
     os.setsid()
+    os.chdir("/")
     for first, last in ((3, asked.fileno()), (asked.fileno() + 1, _FDS_MAX)):
         os.closerange(first, last)  # the server's port and lock, which must be free as soon as it is gone
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

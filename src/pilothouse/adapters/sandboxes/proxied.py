@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pilothouse.adapters.sandboxes.layout import Layout, written
+from pilothouse.adapters.sandboxes.layout import Layout, read_own, written
 
 FIRST_PAUSE_S = 0.5
 PAUSE_MAX_S = 30.0
@@ -55,7 +55,7 @@ class Proxy:
     def _start(self, now: float) -> None:
         places = ["--home", str(self._layout.home), "--runtime", str(self._layout.runtime)]
         child = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "pilothouse", "proxy", *places, *self._user],
+            [sys.executable, "-P", "-m", "pilothouse", "proxy", *places, *self._user],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             start_new_session=True,
@@ -66,9 +66,7 @@ class Proxy:
 
     def _read(self) -> str:
         """What a keeper wrote down; somebody else's file could have us end any process."""
-        fd = os.open(self._note, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with os.fdopen(fd) as file:
-            return file.read(100) if os.fstat(fd).st_uid == os.geteuid() else ""
+        return read_own(self._note)
 
     def stop(self) -> None:
         if self.pid is not None and _started(self.pid) == self._mark:

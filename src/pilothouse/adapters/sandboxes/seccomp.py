@@ -79,7 +79,7 @@ _X86_64 = {
     "fanotify_init": 300, "clone": 56, "ioctl": 16, "socket": 41, "personality": 135, "ptrace": 101,
     "process_vm_readv": 310, "process_vm_writev": 311, "shmget": 29, "shmat": 30, "shmctl": 31, "semget": 64,
     "semop": 65, "semctl": 66, "semtimedop": 220, "msgget": 68, "msgsnd": 69, "msgrcv": 70, "msgctl": 71,
-    "mq_open": 240, "mq_unlink": 241, "prlimit64": 302, "socketpair": 53,
+    "mq_open": 240, "mq_unlink": 241, "inotify_add_watch": 254, "prlimit64": 302, "socketpair": 53,
 }  # fmt: skip
 
 _AARCH64 = {
@@ -92,7 +92,7 @@ _AARCH64 = {
     "nfsservctl": 42, "vhangup": 58, "fanotify_init": 262, "clone": 220, "ioctl": 29, "socket": 198, "personality": 92,
     "ptrace": 117, "process_vm_readv": 270, "process_vm_writev": 271, "shmget": 194, "shmat": 196, "shmctl": 195,
     "semget": 190, "semop": 193, "semctl": 191, "semtimedop": 192, "msgget": 186, "msgsnd": 189, "msgrcv": 188,
-    "msgctl": 187, "mq_open": 180, "mq_unlink": 181, "prlimit64": 261, "socketpair": 199,
+    "msgctl": 187, "mq_open": 180, "mq_unlink": 181, "inotify_add_watch": 27, "prlimit64": 261, "socketpair": 199,
 }  # fmt: skip
 
 MACHINES = {
@@ -109,8 +109,10 @@ _CHECKED = ("clone", "ioctl", "socket", "socketpair", "personality", "prlimit64"
 _ALONE = (
     "ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd", "shmget", "shmat", "shmctl", "semget", "semop",
     "semctl", "semtimedop", "msgget", "msgsnd", "msgrcv", "msgctl", "mq_open", "mq_unlink",
+    "inotify_add_watch",
 )  # fmt: skip
-"""Denied where there is no namespace that would keep them in; elsewhere they are normal work."""
+"""Denied where there is no namespace that would keep them in; elsewhere they are normal work. A watch tells the names
+of what others make and open, which no Landlock rule keeps."""
 
 _CLONE_NEW = 0x7E020080
 """NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET and NEWTIME."""

@@ -30,8 +30,8 @@ def make(own: Path, uid: int | None) -> None:
         path = own / name
         with contextlib.suppress(FileExistsError):
             path.mkdir(mode=0o700)
-            if uid is not None:
-                os.chown(path, uid, uid, follow_symlinks=False)
+        if uid is not None and path.lstat().st_uid != uid:
+            os.chown(path, uid, uid, follow_symlinks=False)
 
 
 def alone(own: Path, uid: int) -> None:
