@@ -279,3 +279,50 @@ def test_a_disk_that_nobody_uses_is_unmounted(base: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "refused: [Errno 1] the session's disk is an image" in done.stdout
     assert "not made: " in done.stdout
+
+
+_BROKEN = """
+import os, sys
+from pathlib import Path
+from pilothouse.adapters.sandboxes import disks, kernel, layout
+from pilothouse.core.limits import Caps
+
+kernel.unshare(kernel.CLONE_NEWNS)
+kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
+base, one = Path(sys.argv[1]), "11111111-2222-4333-8444-555555555555"
+made = layout.make(base / "h", base / "r")
+before, after = disks.Disks(made, base / "m"), disks.Disks(made, base / "n")
+before.new(one, Caps(disk=64 << 20))
+where = before.ready(one, 0.0)
+with (where / "file").open("w") as file:
+    file.write("kept")
+    file.flush()
+    os.fsync(file)  # what is only on its way to the disk is lost
+device = next(line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(where) in line).split()[-2]
+Path("/sys/fs/ext4", Path(device).name, "trigger_fs_error").write_text("a test")
+for _ in range(2):
+    assert (after.ready(one, 0.0) / "file").read_text() == "kept", "a keeper that comes later can read it"
+try:
+    (where / "more").write_text("")
+    raise SystemExit("it takes more")
+except OSError as error:
+    print(error)
+try:
+    with (after.ready(one, 0.0) / "file").open():
+        after.mend(one)
+    raise SystemExit("it was taken from who reads")
+except OSError as error:
+    print(error)
+before.drop(one)
+after.mend(one)
+(after.ready(one, 0.0) / "more").write_text("again")
+assert (after.ready(one, 0.0) / "file").read_text() == "kept"
+after.drop(one)
+"""
+
+
+def test_a_disk_that_met_an_error_can_be_read_and_is_mounted_anew(base: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", _BROKEN, str(base)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Read-only file system" in done.stdout
+    assert "busy" in done.stdout

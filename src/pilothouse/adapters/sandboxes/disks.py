@@ -116,9 +116,18 @@ class Disks:
         target = self._mounts / session
         if session not in self._used:
             mount(self._image(session), target)
-            target.chmod(0o711)
+            self._used[session] = now
+            _passable(target)
         self._used[session] = now
         return target
+
+    def mend(self, session: str) -> None:
+        """A disk that met an error (the host's own was full) takes nothing more until it is mounted anew. Called before
+        its sandbox opens. Raises OSError when somebody reads there still."""
+        if session in self._used and not _passable(self._at(session)):
+            kernel.umount(str(self._at(session)), detach=False)
+            del self._used[session]
+            self._at(session).rmdir()
 
     def tend(self, now: float, alive: Callable[[str], bool]) -> None:
         for session, used in list(self._used.items()):
@@ -154,6 +163,17 @@ class Disks:
                 self._seen.add(number)
                 _clear(space, self._mounts)
             os.close(space)
+
+
+def _passable(disk: Path) -> bool:
+    """Makes its root one that the session can pass. False: it takes no change, but what is on it can be read."""
+    try:
+        disk.chmod(0o711)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        return False
+    return True
 
 
 def _clear(space: int, mounts: Path) -> None:

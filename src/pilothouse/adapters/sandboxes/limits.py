@@ -62,6 +62,7 @@ class Limits:
         """Its directories, made if they are new; the uid whose they are. Raises OSError."""
         if image and not self._disks.missing and not self._layout.session(session).exists():
             self._disks.new(session, found)
+        self._disks.mend(session)
         where = self.workspace_ready(session)
         if os.geteuid() != 0:
             trees.make(where, None)
