@@ -74,16 +74,18 @@ def _file(house: House, session: str) -> list[bytes]:
 
 async def _ran(house: House, session: str) -> Counter[int]:
     """How often each command ran."""
+    said = ""
     for _ in range(100):
         with contextlib.suppress(OSError, httpx.HTTPError):
             async with house.http(30) as http:
                 answer = await http.get(f"/api/sessions/{session}/files/content", params={"path": script.RAN})
+                said = answer.text[:300]
                 if answer.status_code == 200:
                     return Counter(script.lines(answer.text))
                 if answer.status_code == 404:
                     return Counter()
         await asyncio.sleep(0.2)
-    raise AssertionError(f"{session}: its files cannot be read")
+    raise AssertionError(f"{session}: its files cannot be read: {said}")
 
 
 async def witness(figures: Figures, viewer: Viewer, bodies: list[bytes]) -> None:

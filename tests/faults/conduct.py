@@ -111,7 +111,7 @@ class Conductor:
                     await checks.session(self._house, self._figures, worked, self._excused, self._disk_was_full(worked))
                     await checks.stopped(self._house, self._figures, worked)
             except Exception as error:
-                self._figures.breach("broken", f"{worked.name} {worked.id}: not checked to its end: {error!r}")
+                self._figures.breach("unchecked", f"{worked.name} {worked.id}: {error!r}")
             finally:
                 del self._seats[f"{n}"]
                 await worked.close()
@@ -148,7 +148,7 @@ class Conductor:
             self._figures.breach("server", f"{fault.line()}: {gone}")
             raise
         except Exception as error:
-            self._figures.breach("broken", f"{fault.line()}: the harness itself: {error!r}")
+            self._figures.breach("unchecked", f"{fault.line()}: {error!r}")
         finally:
             flight.release()
 

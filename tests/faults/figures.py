@@ -30,6 +30,7 @@ BREACHES: dict[str, str] = {
     "usage": "usage records lost or counted twice",
     "never whole": "viewers that did not become whole",
     "left": "processes or mounts left at the end",
+    "unchecked": "sessions that could not be checked to their end",
     "server": "times that the server did not come back",
 }
 

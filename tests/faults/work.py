@@ -215,4 +215,4 @@ class Worked:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self.figures.breach("broken", f"{self.name}: the harness itself: {error!r}")
+            self.figures.breach("unchecked", f"{self.name} {self.id}: {error!r}")
