@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import signal
@@ -73,3 +74,35 @@ def test_a_disk_that_takes_nothing_loses_no_record_once_it_does(tmp_path: Path) 
     again = Ledger(tmp_path).spent(session, job)
     assert again is not None
     assert (again.input_tokens, again.n) == (3, 3)
+
+
+async def test_a_number_that_was_followed_is_not_given_again(tmp_path: Path) -> None:
+    """Killed while the disk was full: the spool lacks a record that the server has taken by its number."""
+    session = new_session()
+    first = Ledger(tmp_path)
+    first.write(session, None, "m", 200, Tokens(1), PRICE)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    (path,) = tmp_path.iterdir()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 5, hard))
+    try:
+        first.write(session, None, "m", 200, Tokens(2), PRICE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    taken = []
+    async for record in first.follow({}):
+        taken.append((record.proxy_id, record.n, record.input_tokens))
+        if len(taken) == 2:
+            break
+    os.close(first._fd)  # killed
+    again = Ledger(tmp_path)
+    again.write(session, None, "m", 200, Tokens(3), PRICE)
+    marks = {first.proxy_id: 2}
+    async with asyncio.timeout(10):
+        async for record in again.follow(marks):
+            taken.append((record.proxy_id, record.n, record.input_tokens))
+            break
+    assert [tokens for _, _, tokens in taken] == [1, 2, 3]
+    assert len({(proxy, n) for proxy, n, _ in taken}) == 3
+    again.close()

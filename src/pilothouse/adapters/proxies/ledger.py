@@ -3,7 +3,9 @@
 Spool `<home>/proxy/usage-<proxyId>.ndjson`: one `UsageRecord` a line, `n` from 1 without holes. The id is in the name,
 so that it lives as long as the numbers do. A last line without its end (the proxy was killed while it wrote) is cut off
 when the spool is opened. While the disk is full, records are kept and counted in memory and written as soon as it takes
-them. A spool with a line that is no record is read up to it and never written again. A spool over SPOOL_MAX is followed
+them; meanwhile the spool is marked as one that lacks some (nobody may write it): whoever follows has their numbers, so a
+proxy that finds the mark does not give them again, but begins another spool. A spool with a line that is no record is
+read up to it and never written again. A spool over SPOOL_MAX is followed
 by a new one at the next start; the old ones stay, because the budgets of sessions are counted from them too.
 """
 
@@ -27,6 +29,8 @@ SPOOL_MAX = 64 * 1024 * 1024
 """About 200 000 calls; reading it takes a second at start."""
 _PREFIX, _SUFFIX = "usage-", ".ndjson"
 
+_WHOLE, _LACKING = 0o600, 0o400
+
 _encode = msgspec.json.Encoder().encode
 _record = msgspec.json.Decoder(UsageRecord)
 
@@ -47,9 +51,10 @@ class Ledger:
         self._grown = asyncio.Event()
         self._broken: set[Path] = set()
         self._unwritten = bytearray()
+        self._lacking = False
         newest: Path | None = None
         for path in sorted(home.glob(f"{_PREFIX}*{_SUFFIX}"), key=lambda p: p.stat().st_mtime):
-            if not self._load(path):
+            if not self._load(path) or _lacks(path):
                 self._broken.add(path)
             newest = path
         if newest is None or newest in self._broken or newest.stat().st_size > SPOOL_MAX:
@@ -62,7 +67,7 @@ class Ledger:
         """Whether all of it could be read."""
         data = path.read_bytes()
         whole = data.rfind(b"\n") + 1
-        if whole < len(data):
+        if whole < len(data) and not _lacks(path):
             os.truncate(path, whole)
         records = self._records.setdefault(_id(path), [])
         for line in data[:whole].splitlines():
@@ -110,10 +115,18 @@ class Ledger:
         with suppress(OSError):
             while self._unwritten:
                 del self._unwritten[: os.write(self._fd, self._unwritten)]
+        self._mark(bool(self._unwritten))
         self._mine.append(record)
         self._sum(record)
         grown, self._grown = self._grown, asyncio.Event()
         grown.set()
+
+    def _mark(self, lacking: bool) -> None:
+        """In the file's mode, which needs no room on the disk."""
+        if lacking != self._lacking:
+            with suppress(OSError):
+                os.fchmod(self._fd, _LACKING if lacking else _WHOLE)
+                self._lacking = lacking
 
     def spent(self, session: SessionId, job: JobId) -> UsageRecord | None:
         account = self._accounts.get(session)
@@ -156,6 +169,10 @@ class Ledger:
 
 def _id(path: Path) -> str:
     return path.name.removeprefix(_PREFIX).removesuffix(_SUFFIX)
+
+
+def _lacks(path: Path) -> bool:
+    return not path.stat().st_mode & (_WHOLE & ~_LACKING)
 
 
 def _tokens(record: UsageRecord) -> int:
