@@ -201,8 +201,8 @@ def _shown(events: list[Event]) -> str:
     return "\n".join(text.values())
 
 
-async def ledger(house: House, figures: Figures) -> None:
-    """Every call that the proxy metered is in the ledger, once; no job was charged more than its calls cost."""
+async def usage(house: House, figures: Figures) -> None:
+    """Every call that was metered is in the ledger, once, as metered; no job was charged more than its calls cost."""
     spool: dict[str, dict[str, Any]] = {}
     for path in (house.home / "proxy").glob("usage-*.ndjson"):
         for line in path.read_text().splitlines():
@@ -215,13 +215,16 @@ async def ledger(house: House, figures: Figures) -> None:
     taken: dict[str, bytes] = {}
     for _ in range(100):
         taken = dict(_select(house, "select id, doc from docs where kind = 'usage'"))
-        if taken.keys() == spool.keys():
+        if taken.keys() >= spool.keys():
             break
         await asyncio.sleep(0.1)
-    if {key: json.loads(doc) for key, doc in taken.items()} != spool:
-        figures.breach("usage", f"metered {len(spool)}, in the ledger {len(taken)}, or they differ")
+    ledger = {key: json.loads(doc) for key, doc in taken.items()}
+    wrong = [key for key, record in spool.items() if ledger.get(key) != record]
+    unknown = len(ledger.keys() - spool.keys())  # only a proxy that dies while the disk is full leaves such
+    if wrong or (unknown and not figures.injected["disk-full"]):
+        figures.breach("usage", f"metered {len(spool)}, in the ledger {len(taken)}; not as metered: {wrong}")
     cost: Counter[str] = Counter()
-    for record in spool.values():
+    for record in (ledger | spool).values():
         cost[record["job"] or ""] += record["cost_usd"]
     for job, doc in _select(house, "select id, doc from docs where kind = 'job'"):
         charged = json.loads(doc).get("totalCost", 0.0)

@@ -91,7 +91,7 @@ class Conductor:
             self._over = True
         await asyncio.gather(*workers)
         await asyncio.sleep(2)  # the last usage records
-        await checks.ledger(self._house, self._figures)
+        await checks.usage(self._house, self._figures)
 
     # --- sessions
 
