@@ -468,8 +468,8 @@ async def test_c32_looking_changes_nothing(program: Program, session: str) -> No
     async with httpx.AsyncClient(base_url=program.url, headers=override, timeout=20) as http:
         for entry in TABLE:
             if entry.method == "GET":
-                answer = await http.get(address(entry, session) + query)
-                assert answer.status_code < 500, entry
+                async with http.stream("GET", address(entry, session) + query) as answer:  # some have no end
+                    assert answer.status_code < 500, entry
         assert (await http.get("/" + query)).status_code == 200
     assert await state() == before
 

@@ -37,7 +37,8 @@ NUMBERS = {
     "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "pidfd_getfd": (438, 438), "shmget": (29, 194),
     "shmat": (30, 196), "shmctl": (31, 195), "semget": (64, 190), "semop": (65, 193), "semctl": (66, 191),
     "semtimedop": (220, 192), "msgget": (68, 186), "msgsnd": (69, 189), "msgrcv": (70, 188), "msgctl": (71, 187),
-    "mq_open": (240, 180), "mq_unlink": (241, 181), "inotify_add_watch": (254, 27), "prlimit64": (302, 261), "connect": (42, 203), "kill": (62, 129),
+    "mq_open": (240, 180), "mq_unlink": (241, 181), "inotify_add_watch": (254, 27),
+    "prlimit64": (302, 261), "connect": (42, 203), "kill": (62, 129),
 }  # fmt: skip
 COLUMN = {"x86_64": 0, "aarch64": 1}
 

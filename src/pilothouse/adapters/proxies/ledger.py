@@ -3,8 +3,8 @@
 Spool `<home>/proxy/usage-<proxyId>.ndjson`: one `UsageRecord` a line, `n` from 1 without holes. The id is in the name,
 so that it lives as long as the numbers do. A last line without its end (the proxy was killed while it wrote) is cut off
 when the spool is opened. While the disk is full, records are kept and counted in memory and written as soon as it takes
-them; meanwhile the spool is marked as one that lacks some (nobody may write it): whoever follows has their numbers, so a
-proxy that finds the mark does not give them again, but begins another spool. A spool with a line that is no record is
+them; meanwhile the spool is marked as one that lacks some (nobody may write it): whoever follows has their numbers, so
+a proxy that finds the mark does not give them again, but begins another spool. A spool with a line that is no record is
 read up to it and never written again. A spool over SPOOL_MAX is followed
 by a new one at the next start; the old ones stay, because the budgets of sessions are counted from them too.
 """
