@@ -135,6 +135,7 @@ async def test_no_view_has_a_serious_fault(
 
 
 async def tab_to(page: Page, target: Locator, key: str = "Tab", limit: int = 80) -> None:
+    await expect(target.first).to_be_attached(timeout=WAIT)  # a panel comes a moment after its button
     for _ in range(limit):
         if await target.count() and await target.first.evaluate("(e) => e === document.activeElement"):
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ def test_a_full_disk_is_said_in_words_and_stops_only_what_is_new(
     def full(*_: object, **__: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(os, "rename", full)
     notes.write(SESSION, GIT)
     with pytest.raises(Unavailable, match="No space left"):
         notes.write(SESSION, Source())

@@ -23,7 +23,8 @@ class Presence:
     def __init__(self, again: Callable[[], Awaitable[object]]) -> None:
         self._again = again
         self._writer: asyncio.StreamWriter | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        """One for each connection that was; those of ended ones may still be trying to have a keeper again."""
 
     @property
     def here(self) -> bool:
@@ -36,13 +37,15 @@ class Presence:
             writer.close()
             return
         self._writer = writer
-        self._task = asyncio.create_task(self._mind(reader, writer), name="presence")
+        task = asyncio.create_task(self._mind(reader, writer), name="presence")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        task, self._task = self._task, None
-        if task is not None:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._writer is not None:
             self._writer.close()
             self._writer = None
