@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pilothouse.core.errors import BadRequest, Forbidden
+from pilothouse.core.ids import SessionId
 
 Scope = Literal["read", "run", "approve", "admin"]
 SCOPES: tuple[Scope, ...] = ("read", "run", "approve", "admin")
@@ -13,16 +14,30 @@ DEFAULT_SCOPES: tuple[Scope, ...] = ("read", "run", "approve")
 """Of a key that is made without naming any."""
 
 
+Role = Literal["viewer", "operator", "approver", "admin"]
+ROLES: tuple[Role, ...] = ("viewer", "operator", "approver", "admin")
+"""Of a member in its organisation."""
+ORGANISATION = "default"
+"""There from the first schema on; who names no other belongs to it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """A caller. `credential` names what it showed (not the secret), so that revoking it can end its sockets."""
 
-    kind: Literal["person", "key"]
+    kind: Literal["person", "key", "link"]
     id: str
     name: str
     account: str
     scopes: frozenset[str]
     credential: str
+    organisation: str = ORGANISATION
+    role: Role = "admin"
+    """Of the account, when it was asked. A key may do what its scopes and the role of its account both allow."""
+    expires_at: float | None = None
+    """Seconds since 1970 at which the credential ends by itself, and its sockets with it."""
+    session: SessionId | None = None
+    """Of a share link: the one session that it opens."""
 
     @property
     def label(self) -> str:

@@ -13,11 +13,9 @@ from msgspec import Struct
 
 from pilothouse.core import approval, job
 from pilothouse.core import events as ev
+from pilothouse.core.access import ORGANISATION
 from pilothouse.core.ids import ApprovalId, JobId, QuestionId, SessionId
 from pilothouse.engine.ports import Put
-
-ORGANISATION = "default"
-"""The one organisation there is, from the first schema on."""
 
 SessionState = Literal["new", "active", "idle", "stopped", "lost"]
 
