@@ -41,13 +41,13 @@ def _say(text: str) -> None:
 def write(page: Path, figures: Figures) -> None:
     text = page.read_text()
     made = re.sub(f"{BEGIN}.*?{END}", lambda _: f"{BEGIN}\n{figures.table()}\n{END}", text, count=1, flags=re.DOTALL)
-    if made == text and BEGIN not in text:
-        raise SystemExit(f"{page}: no {BEGIN} … {END} in it")
     page.write_text(made)
 
 
 def main() -> int:
     given = _arguments()
+    if given.report and BEGIN not in given.report.read_text():  # before the run, not after it
+        raise SystemExit(f"{given.report}: no {BEGIN} … {END} in it")
     kinds = [KINDS[name] for name in given.only or KINDS]
     options = conduct.Options(given.seed, given.count, kinds, given.claude, given.echo, given.pace, _say)
     place = Path(tempfile.mkdtemp(prefix="ph-faults-", dir="/tmp"))
