@@ -1,0 +1,103 @@
+"""The newest output of a shell in a fixed piece of memory, every byte by its absolute offset: how many came before it
+since the shell began. The offset is the only name that a byte has.
+
+    oldest          head
+      |  kept bytes  |          head - oldest <= capacity
+      +--------------+
+    the byte at offset n is at n % capacity
+
+Nothing is allocated or moved per byte: whoever reads the shell reads into `room()` and then says `took(n)`. The memory
+is given from outside; a holder gives some that the server can see as well.
+"""
+
+from __future__ import annotations
+
+from pilothouse.core.seam import Seams
+
+
+class Gone(Exception):
+    """The offset lies before the oldest byte that is kept."""
+
+    def __init__(self, asked: int, oldest: int) -> None:
+        super().__init__(f"offset {asked} is not kept any more; the oldest is {oldest}")
+        self.oldest = oldest
+
+
+class Ahead(Exception):
+    """The offset lies after the newest byte."""
+
+    def __init__(self, asked: int, head: int) -> None:
+        super().__init__(f"offset {asked} has not been written yet; the newest is {head}")
+        self.head = head
+
+
+class Window:
+    """The reading side: bytes of some memory by offset. `head` is moved by who knows it."""
+
+    __slots__ = ("_view", "capacity", "head", "start")
+
+    def __init__(self, memory: bytearray | memoryview, head: int = 0, start: int = 0) -> None:
+        """`start`: the first offset that was ever written into this memory."""
+        self._view = memoryview(memory)
+        self.capacity = len(self._view)
+        self.head = head
+        self.start = start
+
+    @property
+    def oldest(self) -> int:
+        return max(self.start, self.head - self.capacity)
+
+    def read(self, offset: int, limit: int, prefix: bytes = b"") -> bytes:
+        """At most `limit` bytes from the offset on, after `prefix`, in one copy. Raises Gone, Ahead."""
+        if offset < self.oldest:
+            raise Gone(offset, self.oldest)
+        if offset > self.head:
+            raise Ahead(offset, self.head)
+        at, length = offset % self.capacity, min(limit, self.head - offset)
+        first = self._view[at : at + length]
+        if len(first) == length:
+            return b"".join((prefix, first)) if prefix else bytes(first)
+        return b"".join((prefix, first, self._view[: length - len(first)]))
+
+    def release(self) -> None:
+        """Lets go of the memory, so that it can be unmapped."""
+        self._view.release()
+
+
+class Scrollback(Window):
+    """The writing side, which also knows where a replay may begin."""
+
+    __slots__ = ("_seams",)
+
+    def __init__(self, memory: bytearray | memoryview, head: int = 0, start: int = 0) -> None:
+        super().__init__(memory, head, start)
+        self._seams = Seams(head)
+
+    def room(self, limit: int) -> list[memoryview]:
+        """Where the next bytes go, at most `limit` and a whole ring of them: for `readv`."""
+        at, limit = self.head % self.capacity, min(limit, self.capacity)
+        first = self._view[at : at + limit]
+        rest = limit - len(first)
+        return [first, self._view[:rest]] if rest else [first]
+
+    def took(self, count: int) -> None:
+        """So many bytes have been written into the room."""
+        before, self.head = self.head, self.head + count
+        self._seams.feed(self.read(before, count))
+        self._seams.forget(self.oldest)
+
+    def append(self, data: bytes) -> None:
+        for at in range(0, len(data), self.capacity):
+            piece, done = memoryview(data)[at : at + self.capacity], 0
+            for room in self.room(len(piece)):
+                room[:] = piece[done : done + len(room)]
+                done += len(room)
+            self.took(len(piece))
+
+    def seam(self, offset: int) -> int | None:
+        """The first place at or after the offset, and kept, where a terminal may begin. None: in the middle of
+        something long whose end has not come."""
+        return self._seams.after(max(offset, self.oldest))
+
+    def seams(self) -> list[int]:
+        return self._seams.places()
