@@ -73,9 +73,10 @@ class Scrollback(Window):
         super().__init__(memory, head, start)
         self._seams = Seams(head)
 
-    def room(self, limit: int) -> list[memoryview]:
-        """Where the next bytes go, at most `limit` and a whole ring of them: for `readv`."""
-        at, limit = self.head % self.capacity, min(limit, self.capacity)
+    def room(self, limit: int, skip: int = 0) -> list[memoryview]:
+        """Where the next bytes go, at most `limit`, for `readv`; after `skip` bytes that `took` has not been told of.
+        Both together are at most the capacity."""
+        at, limit = (self.head + skip) % self.capacity, min(limit, self.capacity - skip)
         first = self._view[at : at + limit]
         rest = limit - len(first)
         return [first, self._view[:rest]] if rest else [first]
@@ -98,6 +99,11 @@ class Scrollback(Window):
         """The first place at or after the offset, and kept, where a terminal may begin. None: in the middle of
         something long whose end has not come."""
         return self._seams.after(max(offset, self.oldest))
+
+    @property
+    def latest(self) -> int | None:
+        """The newest seam."""
+        return self._seams.latest
 
     def seams(self) -> list[int]:
         return self._seams.places()

@@ -53,6 +53,10 @@ class Seams:
         """The beginning of a sequence that has not ended."""
         self._carry = b""
 
+    @property
+    def latest(self) -> int | None:
+        return self._places[-1] if self._places else None
+
     def feed(self, data: bytes) -> None:
         if not data:
             return

@@ -24,6 +24,11 @@ SCROLLBACK_MIN = 256 * 1024
 """What a plain client of the Shell API is replayed; less could not serve it."""
 SCROLLBACK_MAX = 64 * 1024 * 1024
 """Ten shells of it are what a small session's memory can bear."""
+WINDOW = 256 * 1024
+"""How far a shell is read ahead of what its slowest typist has been given: some rounds of reading, one under way and
+others granted. A shell's memory is this much larger than its scrollback, so that what may be overwritten is never what
+is kept."""
+MEMORY_MAX = SCROLLBACK_MAX + WINDOW
 REPLAY = 256 * 1024
 """The newest output that a plain client of the Shell API gets when it comes back; the Shell API's figure."""
 

@@ -1,0 +1,472 @@
+"""The holder's shells: reads every PTY into memory that outlives the server, serves whichever server comes (the wire:
+`core.shellwire`). Standard library only, one thread, on the holder's own selector, whose data are calls.
+
+Mounted like this:
+
+    holding = Holding(selector, listening_socket, allowed_uids, start, kill)
+    ...                                   # each round: selector.select(min(pause, holding.pause())); holding.tick()
+    start(order)                          # is called: make a PTY, start `order.argv` on its other side, then say
+    holding.opened(order.id, master_fd)   #   that it runs (at once or later; the descriptor becomes ours), or
+    holding.failed(order.id, message)     #   why not
+    kill(id, signal_number)               # is called: for the whole process group of that shell
+    holding.exited(id, Exit(...))         # when its first process has ended
+    holding.close()                       # with the session
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import selectors
+import signal
+import socket
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pilothouse.adapters.shells import memory, pty
+from pilothouse.core import shellwire as wire
+from pilothouse.core.errors import BadRequest
+from pilothouse.core.scrollback import Scrollback
+from pilothouse.core.shell import (
+    MEMORY_MAX,
+    SCROLLBACK_MIN,
+    SHELLS_MAX,
+    Exit,
+    ShellId,
+    Size,
+    shell_id,
+    size,
+)
+
+KILL_S = 3.0
+"""From a hang-up to a kill, for a shell that does not listen."""
+LINGER_S = 0.5
+"""A shell has ended, but something still has its PTY open: so long its last output is waited for."""
+TYPED_S = 0.02
+"""TYPED goes with the next output, or after this: an echo comes sooner, and a password has none."""
+_READ = 256 * 1024
+_ENV_MAX = 200
+_EVERYTHING = 1 << 62
+
+
+@dataclass(frozen=True)
+class Order:
+    """A shell that is wanted."""
+
+    id: ShellId
+    argv: list[str]
+    env: dict[str, str]
+    cwd: str
+    size: Size
+    scrollback: int
+
+
+@dataclass(eq=False)
+class Held:
+    """One shell."""
+
+    id: ShellId
+    slot: int
+    line: pty.Pty
+    memory: memory.Memory
+    size: Size
+    started: float
+    grant: int = 0
+    typed_in: bool = False
+    held_until: float = 0.0
+    """No server: its output waits till then."""
+    kill_at: float = 0.0
+    exit: Exit | None = None
+    end_at: float = 0.0
+    """Its process has ended: what has not come by then does not come."""
+    ended: bool = False
+    events: int = 0
+    said: int = -1
+    """The head that the server knows."""
+
+    @property
+    def limit(self) -> int:
+        return self.grant - self.line.kept.head
+
+    @property
+    def times(self) -> tuple[float, ...]:
+        """Output that nobody reads on for is not lost, it waits, and its end with it."""
+        return (self.held_until, self.kill_at, self.end_at if self.limit > 0 else 0.0)
+
+
+class Holding:
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        listening: socket.socket,
+        allowed_uids: tuple[int, ...],
+        start: Callable[[Order], None],
+        kill: Callable[[ShellId, int], None],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._selector = selector
+        self._listening = listening
+        self._allowed = allowed_uids
+        self._start = start
+        self._kill = kill
+        self._now = now
+        self._shells: dict[int, Held] = {}
+        self._slots = 0
+        self._orders: dict[ShellId, Order] = {}
+        self._server: socket.socket | None = None
+        self._records = wire.Records()
+        self._out: list[tuple[bytes, int]] = []
+        """What the server's socket has not taken: record and descriptor, or -1."""
+        self._writing = False
+        self._greeted = False
+        self._typed_at = 0.0
+        listening.setblocking(False)
+        selector.register(listening, selectors.EVENT_READ, self._accept)
+
+    # --- what the holder calls
+
+    def opened(self, id: ShellId, master: int) -> None:
+        """The shell runs; `master` is ours now."""
+        order = self._orders.pop(id)
+        fd = memory.make(id, order.scrollback)
+        shared = memory.Memory(fd, order.scrollback)
+        line = pty.Pty(master, Scrollback(shared.output))
+        pty.resize(master, order.size)
+        self._slots += 1
+        held = Held(id, self._slots, line, shared, order.size, time.time())
+        self._shells[held.slot] = held
+        self._describe(held)
+        if self._server is None:
+            held.grant = _EVERYTHING
+        self._poll(held)
+
+    def failed(self, id: ShellId, message: str) -> None:
+        self._orders.pop(id, None)
+        self._tell(wire.say(wire.FAILED, {"id": id, "message": message[:1000]}))
+
+    def exited(self, id: ShellId, exit: Exit) -> None:
+        """Its first process has ended; its last output may still have to be read."""
+        for held in self._shells.values():
+            if held.id == id and held.exit is None:
+                held.exit = exit
+                held.kill_at = 0.0
+                held.end_at = self._now() + LINGER_S
+                self._finish(held)
+
+    def pause(self) -> float | None:
+        """When `tick` wants to be called next, in seconds from now."""
+        times = [t for held in self._shells.values() for t in held.times if t]
+        times += [self._typed_at] if self._typed_at else []
+        return max(0.0, min(times) - self._now()) if times else None
+
+    def tick(self) -> None:
+        now = self._now()
+        if self._typed_at and now >= self._typed_at:
+            self._typed_at = 0.0
+            for held in self._shells.values():
+                self._say_typed(held)
+        for held in list(self._shells.values()):
+            if held.held_until and now >= held.held_until:
+                held.held_until, held.grant = 0.0, _EVERYTHING
+                self._poll(held)
+            if held.kill_at and now >= held.kill_at:
+                held.kill_at = 0.0
+                self._kill(held.id, signal.SIGKILL)
+            if held.end_at and now >= held.end_at and held.limit > 0:
+                held.end_at = now + LINGER_S
+                if not held.line.read(min(pty.PASS, held.limit)):
+                    held.line.eof = True
+                self._finish(held)
+
+    @property
+    def shells(self) -> int:
+        """How many run."""
+        return sum(not held.ended for held in self._shells.values())
+
+    def close(self) -> None:
+        """All of them; what still runs is hung up on."""
+        self._hang_up()
+        self._selector.unregister(self._listening)
+        self._listening.close()
+        for slot in list(self._shells):
+            self._drop(slot)
+
+    # --- the server
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._listening.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        _, uid, _ = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII")))
+        if uid not in self._allowed:
+            sock.close()
+            return
+        self._hang_up()
+        sock.setblocking(False)
+        self._server, self._records, self._greeted = sock, wire.Records(), False
+        self._selector.register(sock, selectors.EVENT_READ, self._heard)
+
+    def _hang_up(self) -> None:
+        """The server has gone, or another has come."""
+        if self._server is None:
+            return
+        self._selector.unregister(self._server)
+        self._server.close()
+        self._server = None
+        self._out.clear()
+        self._writing = False
+        for held in self._shells.values():
+            if held.typed_in:
+                held.held_until = self._now() + wire.HOLD_S
+            else:
+                held.grant = _EVERYTHING
+            self._poll(held)
+
+    def _heard(self) -> None:
+        if self._writing:
+            self._flush()
+        sock = self._server
+        if sock is None:
+            return
+        try:
+            data = sock.recv(_READ)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._hang_up()
+            return
+        try:
+            for record in self._records.feed(data):
+                self._obey(record)
+        except (wire.Broken, BadRequest, KeyError, TypeError, ValueError):
+            self._hang_up()
+
+    def _obey(self, record: wire.Record) -> None:
+        if record.kind == wire.HELLO:
+            self._greet(wire.said(record.payload))
+        elif not self._greeted:
+            raise wire.Broken("say hello first")
+        elif record.kind == wire.START:
+            self._order(wire.said(record.payload))
+        else:
+            held = self._shells.get(record.slot)
+            if held is not None:
+                self._act(held, record)
+
+    def _act(self, held: Held, record: wire.Record) -> None:
+        if record.kind == wire.GRANT:
+            held.grant, held.typed_in = record.offset, bool(record.flags & wire.TYPED_IN)
+            held.held_until = 0.0
+            self._poll(held)
+        elif record.kind == wire.INPUT:
+            self._type(held, record)
+        elif record.kind == wire.RESIZE:
+            held.size = size(*wire.as_pair(record.payload))
+            if not held.ended:
+                pty.resize(held.line.fd, held.size)
+        elif record.kind == wire.SIGNAL:
+            self._signal(held, record.flags)
+        elif record.kind == wire.FORGET:
+            if held.ended:
+                self._drop(held.slot)
+        else:
+            raise wire.Broken(f"record {record.kind}")
+
+    def _greet(self, hello: dict[str, object]) -> None:
+        if hello.get("proto") != wire.PROTO:
+            raise wire.Broken("protocol")
+        self._greeted = True
+        self._tell(wire.say(wire.WELCOME, {"proto": wire.PROTO, "shells": len(self._shells)}))
+        for held in self._shells.values():
+            held.held_until, held.grant = 0.0, held.line.kept.head  # from here on the server says how far
+            self._poll(held)
+            self._describe(held)
+
+    def _describe(self, held: Held) -> None:
+        kept = held.line.kept
+        body = {
+            "id": held.id,
+            "started": held.started,
+            "cols": held.size.cols,
+            "rows": held.size.rows,
+            "capacity": kept.capacity,
+            "oldest": kept.oldest,
+            "seams": kept.seams(),
+            "typists": {f"{who:x}": n for who, n in held.line.typing.counts.items()},
+        }
+        if held.ended and held.exit:
+            body["ended"] = [held.exit.code, held.exit.signal]
+        self._tell(wire.say(wire.SHELL, body, held.slot, kept.head), held.memory.fd)
+
+    def _order(self, asked: dict[str, object]) -> None:
+        id = shell_id(asked.get("id"))
+        try:
+            if id in self._orders or any(held.id == id for held in self._shells.values()):
+                raise BadRequest("there is such a shell")
+            if self.shells + len(self._orders) >= SHELLS_MAX or len(self._shells) >= 2 * SHELLS_MAX:
+                raise BadRequest(f"a session has at most {SHELLS_MAX} shells")
+            order = _checked(id, asked)
+        except BadRequest as error:
+            self.failed(id, error.message)
+            return
+        self._orders[id] = order
+        self._start(order)
+
+    # --- a shell
+
+    def _type(self, held: Held, record: wire.Record) -> None:
+        typist, data = wire.typed(record.payload)
+        typing = held.line.typing
+        if held.ended:
+            return
+        if typing.backlog + len(data) > wire.BACKLOG_MAX:
+            raise wire.Broken("more input than was waited for")
+        typing.take(typist, record.offset, data)
+        self._write(held)
+
+    def _write(self, held: Held) -> None:
+        try:
+            held.line.typing.write(held.line.fd)
+        except OSError:  # it has ended; its end comes by itself
+            held.line.typing.clear()
+        if held.line.typing.touched and not self._typed_at:
+            self._typed_at = self._now() + TYPED_S
+        self._poll(held)
+
+    def _signal(self, held: Held, number: int) -> None:
+        if held.ended or held.exit is not None:
+            return
+        self._kill(held.id, number)
+        if number == signal.SIGHUP:
+            held.kill_at = self._now() + KILL_S
+
+    def _poll(self, held: Held) -> None:
+        """What its PTY is watched for now."""
+        wanted = 0
+        if not held.ended and not held.line.eof:
+            wanted |= selectors.EVENT_READ if held.limit > 0 else 0
+            wanted |= selectors.EVENT_WRITE if held.line.typing.backlog else 0
+        if wanted == held.events:
+            return
+        if not wanted:
+            self._selector.unregister(held.line.fd)
+        elif not held.events:
+            self._selector.register(held.line.fd, wanted, lambda: self._ready(held))
+        else:
+            self._selector.modify(held.line.fd, wanted, lambda: self._ready(held))
+        held.events = wanted
+
+    def _ready(self, held: Held) -> None:
+        if held.line.typing.backlog:
+            self._write(held)
+        if held.limit > 0:
+            self._read(held)
+
+    def _read(self, held: Held) -> None:
+        if held.line.read(min(pty.PASS, held.limit)):
+            self._say_output(held)
+        if held.line.eof:
+            self._finish(held)
+        elif held.limit <= 0:
+            self._poll(held)
+
+    def _finish(self, held: Held) -> None:
+        """Over only when its process has ended and everything it wrote has been read."""
+        if held.ended or not held.line.eof:
+            return
+        if held.exit is None:
+            self._poll(held)  # the process is not seen to be gone yet
+            return
+        held.ended = True
+        held.end_at = held.kill_at = held.held_until = 0.0
+        self._poll(held)
+        held.line.close()
+        self._say_output(held)
+        body = wire.exited(held.exit.code & 0xFFFFFFFF, held.exit.signal)
+        self._tell(wire.record(wire.ENDED, held.slot, 0, held.line.kept.head, body))
+
+    def _drop(self, slot: int) -> None:
+        held = self._shells.pop(slot)
+        if held.events:
+            self._selector.unregister(held.line.fd)
+        held.line.close()
+        held.line.kept.release()
+        held.memory.close()
+        os.close(held.memory.fd)
+
+    # --- what the server is told
+
+    def _say_output(self, held: Held) -> None:
+        """Its head; a server that does not read is told the last one when it does."""
+        self._say_typed(held)
+        if self._writing or self._server is None:
+            return
+        kept = held.line.kept
+        seam = kept.latest
+        payload = b"" if seam is None else wire.number(seam)
+        held.said = kept.head
+        self._tell(wire.record(wire.OUTPUT, held.slot, 0, kept.head, payload))
+
+    def _say_typed(self, held: Held) -> None:
+        typing = held.line.typing
+        for typist in typing.touched:
+            body = wire.taken(typist, typing.backlog)
+            self._tell(wire.record(wire.TYPED, held.slot, 0, typing.counts.get(typist, 0), body))
+        typing.touched.clear()
+
+    def _tell(self, record: bytes, fd: int = -1) -> None:
+        if self._server is None:
+            return
+        self._out.append((record, fd))
+        if not self._writing:
+            self._flush()
+
+    def _flush(self) -> None:
+        sock = self._server
+        while sock is not None and self._out:
+            record, fd = self._out[0]
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))] if fd >= 0 else []
+            try:
+                sent = sock.sendmsg([record], rights)
+            except BlockingIOError:
+                self._watch(writing=True)
+                return
+            except OSError:
+                return  # its end is heard as well
+            if sent < len(record):
+                self._out[0] = (record[sent:], -1)
+            else:
+                self._out.pop(0)
+        if self._writing:
+            self._watch(writing=False)
+            for held in self._shells.values():
+                if not held.ended and held.said < held.line.kept.head:
+                    self._say_output(held)
+
+    def _watch(self, *, writing: bool) -> None:
+        if self._server is not None and writing != self._writing:
+            self._writing = writing
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if writing else 0)
+            self._selector.modify(self._server, events, self._heard)
+
+
+def _checked(id: ShellId, asked: dict[str, object]) -> Order:
+    argv, env, cwd, kept = asked.get("argv"), asked.get("env"), asked.get("cwd"), asked.get("scrollback")
+    if not isinstance(argv, list) or not argv or not all(_text(word) for word in argv):
+        raise BadRequest("argv: expected a list of texts")
+    if not isinstance(env, dict) or len(env) > _ENV_MAX or not all(_text(value) for value in env.values()):
+        raise BadRequest("env: expected an object of texts")
+    if not isinstance(cwd, str) or "\0" in cwd:
+        raise BadRequest("cwd: expected a path, or nothing")
+    if isinstance(kept, bool) or not isinstance(kept, int) or not SCROLLBACK_MIN <= kept <= MEMORY_MAX:
+        raise BadRequest(f"scrollback: expected {SCROLLBACK_MIN} to {MEMORY_MAX} bytes")
+    return Order(id, argv, env, cwd, size(asked.get("cols"), asked.get("rows")), kept)
+
+
+def _text(value: object) -> bool:
+    return isinstance(value, str) and "\0" not in value

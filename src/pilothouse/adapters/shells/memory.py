@@ -1,0 +1,59 @@
+"""The piece of memory that holder and server share: a page for what the server notes, then the output (see
+`core.shellwire`). A memfd that can be neither shrunk nor grown, so that neither side can make the other stumble; pages
+cost nothing until something is written on them."""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+
+from pilothouse.core import shellwire
+
+_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+
+
+class Unfit(Exception):
+    """What the other side handed over is not such a piece of memory."""
+
+
+class Memory:
+    __slots__ = ("_all", "_map", "_seen", "fd", "output")
+
+    def __init__(self, fd: int, capacity: int) -> None:
+        """`fd` stays the caller's. Raises Unfit, OSError."""
+        size = shellwire.PAGE + capacity
+        try:
+            sealed = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+        except OSError as error:
+            raise Unfit(f"no memfd: {error}") from None
+        if os.fstat(fd).st_size != size or sealed & _SEALS != _SEALS:
+            raise Unfit("not of the size that was said, or not sealed")
+        self.fd = fd
+        self._map = mmap.mmap(fd, size)
+        self._all = memoryview(self._map)
+        self._seen = self._all[:8].cast("Q")
+        self.output = self._all[shellwire.PAGE :]
+
+    @property
+    def seen(self) -> int:
+        """How much of the output the viewers have seen; a number of the server's."""
+        return self._seen[0]
+
+    @seen.setter
+    def seen(self, offset: int) -> None:
+        self._seen[0] = offset
+
+    def close(self) -> None:
+        """Once nobody reads `output` any more."""
+        for view in (self._seen, self.output, self._all):
+            view.release()
+        self._map.close()
+
+
+def make(name: str, capacity: int) -> int:
+    """A fresh one, as a descriptor."""
+    fd = os.memfd_create(f"shell {name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, shellwire.PAGE + capacity)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+    return fd

@@ -1,0 +1,112 @@
+"""The master side of one PTY with its scrollback: reads as much as is there, writes as much as goes. No loop of its
+own: whoever owns it says when it can be read or written. Standard library only."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+import termios
+from collections import OrderedDict, deque
+
+from pilothouse.core.scrollback import Scrollback
+from pilothouse.core.shell import Size
+
+PASS = 64 * 1024
+"""Read in one go: about what the kernel holds for a PTY, 16 reads of 4 KB. Fewer passes mean fewer wake-ups, longer
+ones let the others wait."""
+TYPISTS_MAX = 32
+"""Remembered per shell; the one that has not typed for longest is forgotten first."""
+
+
+def resize(fd: int, size: Size) -> None:
+    """The foreground processes hear of it (SIGWINCH) if it is another one."""
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", size.rows, size.cols, 0, 0))
+
+
+class Typing:
+    """What has been typed into one shell, and how much of it came from whom."""
+
+    __slots__ = ("_waiting", "backlog", "counts", "touched")
+
+    def __init__(self) -> None:
+        self.counts: OrderedDict[int, int] = OrderedDict()
+        """Bytes per typist, those that wait included."""
+        self.touched: set[int] = set()
+        """Typists who may want to know how things stand."""
+        self._waiting: deque[tuple[int, bytes]] = deque()
+        self.backlog = 0
+        """Bytes that the shell has not taken yet."""
+
+    def take(self, typist: int, offset: int, data: bytes) -> None:
+        """What is known already is dropped, as is what would leave a gap."""
+        self.touched.add(typist)
+        known = self.counts.get(typist, 0)
+        fresh = data[known - offset :] if offset <= known else b""
+        if not fresh:
+            return
+        self.counts[typist] = known + len(fresh)
+        self.counts.move_to_end(typist)
+        if len(self.counts) > TYPISTS_MAX:
+            self.counts.popitem(last=False)
+        self._waiting.append((typist, fresh))
+        self.backlog += len(fresh)
+
+    def write(self, fd: int) -> None:
+        """As much as goes. Raises OSError when the shell is gone."""
+        while self._waiting:
+            typist, data = self._waiting[0]
+            try:
+                count = os.write(fd, data)
+            except BlockingIOError:
+                return
+            self.touched.add(typist)
+            self.backlog -= count
+            if count == len(data):
+                self._waiting.popleft()
+            else:
+                self._waiting[0] = (typist, data[count:])
+
+    def clear(self) -> None:
+        """The shell takes nothing any more."""
+        self._waiting.clear()
+        self.backlog = 0
+
+
+class Pty:
+    __slots__ = ("eof", "fd", "kept", "typing")
+
+    def __init__(self, fd: int, kept: Scrollback) -> None:
+        """`fd` is the master; it becomes ours."""
+        os.set_blocking(fd, False)
+        self.fd = fd
+        self.kept = kept
+        self.typing = Typing()
+        self.eof = False
+        """Nobody has the other side open any more, and everything has been read."""
+
+    def read(self, limit: int) -> int:
+        """Until it is empty or `limit` bytes have come. How many they were."""
+        total, limit = 0, min(limit, self.kept.capacity)
+        while total < limit:
+            try:
+                count = os.readv(self.fd, self.kept.room(limit - total, total))
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                count = 0
+            if count == 0:
+                self.eof = True
+                break
+            total += count
+        if total:
+            self.kept.took(total)
+        return total
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
