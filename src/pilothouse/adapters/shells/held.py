@@ -140,6 +140,9 @@ class HeldShell:
                 self.ended = Exit(*wire.as_exited(record.payload))
             elif record.payload:
                 self._seams.note(min(wire.as_number(record.payload), record.offset))
+
+    def changed(self) -> None:
+        """Everything that arrived with it has been taken."""
         self._changed()
 
     def lost(self) -> None:
@@ -270,11 +273,18 @@ class Line:
         if not data:
             self._end()
             return
+        changed: dict[int, HeldShell] = {}
         try:
             for record in self._records.feed(data):
                 self._take(record)
+                shell = self.shells.get(record.slot)
+                if shell is not None:
+                    changed[record.slot] = shell
         except (wire.Broken, Unfit, BadRequest, KeyError, TypeError, ValueError, OSError):
             self._end()
+            return
+        for shell in changed.values():
+            shell.changed()
 
     def _take(self, record: wire.Record) -> None:
         if record.kind == wire.WELCOME:

@@ -166,7 +166,8 @@ class Holding:
         if self._typed_at and now >= self._typed_at:
             self._typed_at = 0.0
             for held in self._shells.values():
-                self._say_typed(held)
+                if held.line.typing.touched:
+                    self._tell(self._typed(held))
         for held in list(self._shells.values()):
             if held.held_until and now >= held.held_until:
                 held.held_until, held.grant = 0.0, _EVERYTHING
@@ -403,21 +404,22 @@ class Holding:
 
     def _say_output(self, held: Held) -> None:
         """Its head; a server that does not read is told the last one when it does."""
-        self._say_typed(held)
         if self._writing or self._server is None:
             return
         kept = held.line.kept
         seam = kept.latest
         payload = b"" if seam is None else wire.number(seam)
         held.said = kept.head
-        self._tell(wire.record(wire.OUTPUT, held.slot, 0, kept.head, payload))
+        self._tell(self._typed(held) + wire.record(wire.OUTPUT, held.slot, 0, kept.head, payload))
 
-    def _say_typed(self, held: Held) -> None:
-        typing = held.line.typing
+    def _typed(self, held: Held) -> bytes:
+        """TYPED for those who may want to know."""
+        typing, said = held.line.typing, b""
         for typist in typing.touched:
             body = wire.taken(typist, typing.backlog)
-            self._tell(wire.record(wire.TYPED, held.slot, 0, typing.counts.get(typist, 0), body))
+            said += wire.record(wire.TYPED, held.slot, 0, typing.counts.get(typist, 0), body)
         typing.touched.clear()
+        return said
 
     def _tell(self, record: bytes, fd: int = -1) -> None:
         if self._server is None:

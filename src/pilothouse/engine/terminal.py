@@ -1,0 +1,238 @@
+"""One shell and its viewers. The shell's bytes are where they are; every viewer only has a place in them.
+
+How far the shell is read depends on those who type: at most WINDOW beyond the one who is furthest behind, so who types
+and falls behind slows the shell. Who only watches slows nobody; if what it needs next is gone, it goes on near the end
+and is told how much it missed. When nobody types the shell is read as it writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+
+from pilothouse.core import control, frames
+from pilothouse.core.audience import Audience, Outcome, Viewer, ViewerId
+from pilothouse.core.errors import BadRequest
+from pilothouse.core.shell import REPLAY, WINDOW, Size
+from pilothouse.engine.shells import Shell
+from pilothouse.engine.turns import HOT, PAUSE_S, SLICE, Turns
+from pilothouse.engine.viewing import TYPED_STEP, Sink, Viewing
+
+GRANT_STEP = 64 * 1024
+"""A shell is not told for less how far it may be read: a message for every keystroke would be two for every echo."""
+REDRAW_S = 0.05
+"""Between the two sizes that make a program draw its screen anew: it has noticed the first by then."""
+
+
+class Terminal:
+    def __init__(self, shell: Shell, turns: Turns, ahead: int, over: Callable[[Terminal], None]) -> None:
+        """`over`: is called when the shell has ended and every viewer has been told."""
+        self.shell = shell
+        self.turns = turns
+        self.ahead = ahead
+        self.active_at = turns.now
+        """When something was last written or typed, or somebody was there."""
+        self._over = over
+        self._audience = Audience(shell.size)
+        self._viewings: dict[ViewerId, Viewing] = {}
+        self._granted = shell.head
+        self._typed_in = False
+        self._burst = 0
+        self._more = False
+        """There was more than its last turn could send."""
+        self._closing = False
+        """It is to end, and nobody wants to know how."""
+        self._frames: dict[int, bytes] = {}
+        self._news: asyncio.Event | None = None
+        shell.listen(self._changed)
+        self._grant(at_least=0)
+
+    @property
+    def viewers(self) -> tuple[Viewer, ...]:
+        return self._audience.viewers
+
+    # --- coming and going
+
+    def attach(self, viewer: Viewer, sink: Sink, typist: int, *, new: bool, after: int | None) -> Viewing:
+        """Raises BadRequest (after), TooMany, Conflict."""
+        head = self.shell.head
+        if after is not None and after > head:
+            raise BadRequest(f"after: this shell has written {head} bytes only")
+        outcome = self._audience.join(viewer)
+        for id in outcome.kicked:
+            self._viewings.pop(id).end(frames.TAKEN, "another connection took this shell")
+        viewing = self._viewings[viewer.id] = Viewing(self, viewer, sink, typist)
+        asked, start = self._start(viewer, after)
+        dropped = max(0, start - asked) if start is not None and (viewer.plain or after is not None) else 0
+        viewing.place(asked, start, dropped, again=not new)
+        self._follow(outcome)
+        viewing.tell(control.sized(self._audience.size))
+        self._grant(at_least=0)
+        if start and after != start and viewer.role == "type":
+            self._redraw()
+        self.wake()
+        self.active_at = self.turns.now
+        return viewing
+
+    def _start(self, viewer: Viewer, after: int | None) -> tuple[int, int | None]:
+        """What it wants to have first, and what it gets first."""
+        shell = self.shell
+        if after is not None and after >= shell.oldest:
+            return after, after
+        if viewer.plain:
+            return shell.seen, shell.seam(max(shell.oldest, shell.head - REPLAY))
+        return after or 0, shell.seam(shell.oldest)
+
+    def left(self, viewing: Viewing) -> None:
+        if self._viewings.get(viewing.id) is viewing:
+            del self._viewings[viewing.id]
+            self.active_at = self.turns.now
+            self._follow(self._audience.leave(viewing.id))
+            self._grant(at_least=0)
+            self._end()
+
+    def go_away(self, code: int, reason: str) -> None:
+        """All viewers are let go; the shell goes on."""
+        for viewing in list(self._viewings.values()):
+            viewing.end(code, reason)
+            self.left(viewing)
+
+    # --- what viewers ask for
+
+    def may_type(self, viewing: Viewing) -> bool:
+        if self._audience.types(viewing.id):
+            return True
+        viewing.refuse("typing", "you watch this shell: what you type does not reach it")
+        return False
+
+    def typed(self) -> None:
+        self.active_at = self.turns.now
+        self.turns.typed()
+
+    def resize(self, viewing: Viewing, size: Size) -> None:
+        self._follow(self._audience.resize(viewing.id, size))
+
+    def ask(self, viewing: Viewing, asked: control.Asked) -> None:
+        """Raises Forbidden, NotFound."""
+        if isinstance(asked, control.Become):
+            outcome = self._audience.role(viewing.id, asked.role)
+        elif isinstance(asked, control.Take):
+            outcome = self._audience.take(viewing.id)
+        elif isinstance(asked, control.Give):
+            outcome = self._audience.give(viewing.id, ViewerId(asked.to))
+        else:
+            return
+        self._follow(outcome)
+        self._grant(at_least=0)
+
+    def close(self, viewing: Viewing) -> None:
+        """The viewer wants the shell to end, for good."""
+        if not self.may_type(viewing):
+            return
+        self._closing = True
+        viewing.end(frames.NORMAL, "closed", frames.CLOSING)
+        self.left(viewing)
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """A shell that does not listen is killed after a while."""
+        if self.shell.ended is None:
+            self.shell.signal(signal.SIGHUP)
+
+    def _follow(self, outcome: Outcome) -> None:
+        if outcome.size is not None:
+            self.shell.resize(outcome.size)
+        for viewing in self._viewings.values():
+            if outcome.size is not None:
+                viewing.tell(control.sized(outcome.size))
+            if outcome.seen:
+                viewing.tell(control.presence(viewing.id, self._audience.viewers))
+
+    def _redraw(self) -> None:
+        """The viewer has only the end of what was written: a program that fills the screen shall draw it anew."""
+        size = self._audience.size
+        self.shell.resize(Size(size.cols, size.rows - 1 if size.rows > 1 else 2))
+        asyncio.get_running_loop().call_later(REDRAW_S, self._drawn)
+
+    def _drawn(self) -> None:
+        self.shell.resize(self._audience.size)
+
+    # --- the output
+
+    def frame(self, offset: int, limit: int) -> bytes:
+        """A STDOUT frame from there on; made once for all viewers who stand there. Raises Gone."""
+        limit = min(limit, frames.CHUNK)
+        if len(self._viewings) == 1:
+            return self.shell.read(offset, limit, b"\x01")
+        found = self._frames.get(offset)
+        if found is None:
+            found = self._frames[offset] = self.shell.read(offset, limit, b"\x01")
+        return found
+
+    def wake(self) -> None:
+        """A viewer can take more."""
+        self.turns.add(self)
+
+    async def news(self) -> None:
+        """Until the shell has said something."""
+        if self._news is None:
+            self._news = asyncio.Event()
+        await self._news.wait()
+
+    def turn(self, limit: int) -> bool:
+        more = False
+        for viewing in list(self._viewings.values()):
+            more = viewing.push(limit) or more
+        self._frames.clear()
+        self._grant(at_least=GRANT_STEP)
+        self._end()
+        self._more = more
+        return more
+
+    def _changed(self) -> None:
+        now = self.turns.now
+        if now - self.active_at > PAUSE_S and not self._more:
+            self._burst = 0
+        self.active_at = now
+        if self._news is not None:
+            self._news.set()
+            self._news = None
+        for viewing in self._viewings.values():
+            viewing.tell_typed(TYPED_STEP)
+        if self._burst > HOT:
+            self.turns.add(self)
+        else:
+            before = self._place()
+            if self.turn(SLICE):
+                self.turns.add(self)
+            self._burst += self._place() - before
+
+    def _place(self) -> int:
+        return sum(viewing.cursor or 0 for viewing in self._viewings.values())
+
+    def _grant(self, *, at_least: int) -> None:
+        """How far the shell may be read."""
+        typed_in, base = False, self.shell.head
+        for viewing in self._viewings.values():
+            if self._audience.types(viewing.id):
+                typed_in = True
+                if viewing.cursor is not None:
+                    base = min(base, viewing.cursor)
+        upto = base + WINDOW
+        if typed_in != self._typed_in or upto - self._granted > at_least:
+            self._typed_in, self._granted = typed_in, max(upto, self._granted)
+            self.shell.grant(self._granted, typed_in=typed_in)
+
+    def _end(self) -> None:
+        """Who has seen everything of a shell that has ended is told how, and goes."""
+        ended = self.shell.ended
+        if ended is None:
+            return
+        told = self._closing or bool(self._viewings)
+        for viewing in [v for v in self._viewings.values() if v.done()]:
+            del self._viewings[viewing.id]
+            self._audience.leave(viewing.id)
+            viewing.end(frames.NORMAL, "", frames.ended(ended))
+        if told and not self._viewings:
+            self._over(self)

@@ -1,0 +1,167 @@
+"""All terminals: opened, found again after a restart, watched, ended.
+
+A shell lives as long as it wants, within bounds: it ends when nobody has looked at it and nothing was written or typed
+for `idle_s`, and at the latest after `life_s`. An ended one that nobody looked at is kept for `ended_s`, so that its
+last words and its exit status can be fetched. What time has to do with it happens in `tend`, which the server calls
+every few seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pilothouse.core import frames
+from pilothouse.core.audience import Viewer
+from pilothouse.core.errors import Conflict, NotFound, TooMany
+from pilothouse.core.ids import SessionId
+from pilothouse.core.shell import SHELLS_MAX, ShellId
+from pilothouse.engine.ports import Clock
+from pilothouse.engine.shells import Shell, Shells, ShellSpec
+from pilothouse.engine.terminal import Terminal
+from pilothouse.engine.turns import Turns
+from pilothouse.engine.viewing import Sink, Viewing
+
+
+@dataclass(frozen=True, slots=True)
+class TerminalLimits:
+    idle_s: float = 4 * 3600.0
+    """Half a working day that nobody came back to it."""
+    life_s: float = 8 * 3600.0
+    """As long as a session of AgentCore may live."""
+    ended_s: float = 300.0
+    """For the page to be reloaded, or a script to come back."""
+    ahead: int = 1024 * 1024
+    """Bytes that a viewer has not taken yet, above which it is sent no more; where its socket's `writable` waits."""
+
+
+class Terminals:
+    def __init__(self, shells: Shells, clock: Clock, limits: TerminalLimits | None = None) -> None:
+        self._shells = shells
+        self._clock = clock
+        self._limits = limits or TerminalLimits()
+        self._turns = Turns()
+        self._sessions: dict[SessionId, dict[ShellId, Terminal]] = {}
+        self._locks: defaultdict[SessionId, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._ended: dict[tuple[SessionId, ShellId], float] = {}
+        """Since when it is known that a shell has ended and nobody looks at it."""
+        self._idle: dict[tuple[SessionId, ShellId], tuple[float, float]] = {}
+        """Since when nothing has happened, and the terminal's own word for that moment."""
+        self._forgetting: set[asyncio.Task[None]] = set()
+
+    async def open(self, spec: ShellSpec) -> tuple[Terminal, bool]:
+        """The shell of this id, started if there is none; whether it is new. Two who ask at the same instant get the
+        same one. Raises TooMany, Conflict, Unavailable, BadRequest."""
+        async with self._locks[spec.session]:
+            terminals = await self._known(spec.session)
+            found = terminals.get(spec.id)
+            if found is not None:
+                return found, False
+            if sum(t.shell.ended is None for t in terminals.values()) >= SHELLS_MAX:
+                raise TooMany(f"a session has at most {SHELLS_MAX} shells", code="too_many_shells")
+            shell = await self._shells.start(spec)
+            return self._take(spec.session, shell), True
+
+    async def find(self, session: SessionId, id: ShellId) -> Terminal:
+        """Raises NotFound, Unavailable."""
+        async with self._locks[session]:
+            found = (await self._known(session)).get(id)
+        if found is None:
+            raise NotFound("shell: this session has none of this id")
+        return found
+
+    async def list(self, session: SessionId) -> Sequence[Terminal]:
+        """Raises Unavailable."""
+        async with self._locks[session]:
+            return list((await self._known(session)).values())
+
+    def attach(
+        self,
+        terminal: Terminal,
+        viewer: Viewer,
+        sink: Sink,
+        *,
+        new: bool,
+        after: int | None = None,
+        typist: int | None = None,
+    ) -> Viewing:
+        """`new`: as `open` said. `after`: how much of the output the viewer has. `typist`: who it was when it typed
+        before, so that it is told what has been typed. Raises BadRequest, TooMany, Conflict."""
+        return terminal.attach(viewer, sink, secrets.randbits(64) if typist is None else typist, new=new, after=after)
+
+    async def end(self, session: SessionId, id: ShellId) -> None:
+        """Raises NotFound, Unavailable."""
+        (await self.find(session, id)).hang_up()
+
+    async def tend(self) -> None:
+        """What is due by now."""
+        now = self._clock.now()
+        for session, terminals in list(self._sessions.items()):
+            for id, terminal in list(terminals.items()):
+                key = (session, id)
+                if terminal.shell.ended is not None:
+                    if not terminal.viewers and now - self._ended.setdefault(key, now) >= self._limits.ended_s:
+                        await self._forget(session, terminal)
+                elif now - terminal.shell.started >= self._limits.life_s or self._unused(key, terminal, now):
+                    terminal.hang_up()
+
+    async def drop(self, session: SessionId) -> None:
+        """The session is stopped or deleted, and its shells with it."""
+        for terminal in list(self._sessions.pop(session, {}).values()):
+            terminal.go_away(frames.AWAY, "the session has ended")
+            await self._shells.forget(session, terminal.shell.id)
+        self._locks.pop(session, None)
+
+    async def close(self) -> None:
+        """The server goes; the shells go on."""
+        for terminals in self._sessions.values():
+            for terminal in terminals.values():
+                terminal.go_away(frames.AWAY, "the server restarts")
+        for task in list(self._forgetting):
+            await task
+        await self._shells.close()
+
+    # ---
+
+    async def _known(self, session: SessionId) -> dict[ShellId, Terminal]:
+        """Those of a former server among them."""
+        terminals = self._sessions.get(session)
+        if terminals is None:
+            found = await self._shells.find(session)
+            terminals = self._sessions.setdefault(session, {})
+            for shell in found:
+                self._take(session, shell)
+        return terminals
+
+    def _take(self, session: SessionId, shell: Shell) -> Terminal:
+        if shell.id in self._sessions[session]:
+            raise Conflict("shell: there is one of this id")
+
+        def over(terminal: Terminal) -> None:
+            task = asyncio.create_task(self._forget(session, terminal))
+            self._forgetting.add(task)
+            task.add_done_callback(self._forgetting.discard)
+
+        terminal = self._sessions[session][shell.id] = Terminal(shell, self._turns, self._limits.ahead, over)
+        return terminal
+
+    async def _forget(self, session: SessionId, terminal: Terminal) -> None:
+        async with self._locks[session]:
+            terminals = self._sessions.get(session, {})
+            id = terminal.shell.id
+            if terminals.get(id) is terminal and not terminal.viewers:
+                del terminals[id]
+                self._ended.pop((session, id), None)
+                self._idle.pop((session, id), None)
+                await self._shells.forget(session, id)
+
+    def _unused(self, key: tuple[SessionId, ShellId], terminal: Terminal, now: float) -> bool:
+        """By the clock: what counts is that nothing happened since we first looked."""
+        since, word = self._idle.get(key, (now, -1.0))
+        if terminal.viewers or word != terminal.active_at:
+            self._idle[key] = (now, terminal.active_at)
+            return False
+        return now - since >= self._limits.idle_s

@@ -1,0 +1,258 @@
+"""One viewer's connection to a terminal: where it stands in the output, what it sends, what it is told."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from pilothouse.core import control, frames
+from pilothouse.core.audience import Viewer, ViewerId
+from pilothouse.core.errors import PilothouseError
+from pilothouse.core.frames import Fault, Frame
+from pilothouse.core.scrollback import Gone
+from pilothouse.core.shell import REPLAY, Size
+from pilothouse.engine.shells import Shell
+from pilothouse.engine.turns import Turns
+
+INPUT_AHEAD = 256 * 1024
+"""Input that a shell has not read yet, above which a viewer's next message waits."""
+STUCK_S = 30.0
+"""So long a shell may read nothing of its input before the viewer who waits is let go."""
+TYPED_STEP = 4096
+"""A viewer keeps what it has typed until it is told that the shell has it: not worth a frame for every key."""
+AGAIN_S = 0.01
+"""When a sink says that it can take more and cannot."""
+
+
+class Sink(Protocol):
+    """The way to a viewer: a WebSocket, or a list in a test. Sends never wait, and do nothing once it is closed."""
+
+    def send_binary(self, data: bytes) -> None: ...
+
+    def buffered(self) -> int:
+        """Bytes that the other side has not taken yet."""
+        ...
+
+    async def writable(self) -> bool:
+        """Waits while too much is buffered. False when it is closed."""
+        ...
+
+    def close(self, code: int = 1000, reason: str = "") -> None: ...
+
+
+class Watched(Protocol):
+    """What a viewing needs of its terminal."""
+
+    shell: Shell
+    turns: Turns
+    ahead: int
+
+    def frame(self, offset: int, limit: int) -> bytes: ...
+    def wake(self) -> None: ...
+    async def news(self) -> None: ...
+    def typed(self) -> None: ...
+    def may_type(self, viewing: Viewing) -> bool: ...
+    def resize(self, viewing: Viewing, size: Size) -> None: ...
+    def ask(self, viewing: Viewing, asked: control.Asked) -> None: ...
+    def close(self, viewing: Viewing) -> None: ...
+    def left(self, viewing: Viewing) -> None: ...
+
+
+class Viewing:
+    """Made by `Terminals.attach`. The door hands every message to `receive` and calls `leave` at the end."""
+
+    def __init__(self, terminal: Watched, viewer: Viewer, sink: Sink, typist: int) -> None:
+        self.terminal = terminal
+        self.id: ViewerId = viewer.id
+        self.plain = viewer.plain
+        self.cursor: int | None = None
+        """The next byte to send. None: at the next seam, none of which is known yet."""
+        self.over = False
+        """It has left, or was told to."""
+        self._sink = sink
+        self._typist = typist
+        self._typed = terminal.shell.typed(typist)
+        self._told = self._typed
+        self._wants = 0
+        """What it has not been sent begins here, while the cursor is None."""
+        self._incoming = frames.Incoming(control=not viewer.plain)
+        self._paused = False
+        self._waiting: asyncio.Task[None] | None = None
+        self._until = 0.0
+
+    # --- the door's side
+
+    async def receive(self, message: bytes, *, text: bool = False) -> None:
+        """One message of the viewer's. What it may not send is answered, or ends the connection."""
+        if self.over:
+            return
+        found = self._incoming.take(message, self.terminal.turns.now, text=text)
+        if isinstance(found, frames.Control):
+            asked = control.decode(found.payload)
+            if isinstance(asked, Fault):
+                self._fault(self._incoming.judge(asked))
+            else:
+                self._control(asked)
+        elif isinstance(found, frames.Stdin):
+            if self.terminal.may_type(self):
+                self._type(found.data)
+                if self.terminal.shell.backlog > INPUT_AHEAD:
+                    await self._room()
+        else:
+            self._frame(found)
+
+    def leave(self) -> None:
+        """Its connection has ended. The shell goes on."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+        if not self.over:
+            self.over = True
+            self.terminal.left(self)
+
+    # --- the terminal's side
+
+    def place(self, asked: int, start: int | None, dropped: int, *, again: bool) -> None:
+        """From where on it is sent the output, and what it is told before. `asked`: what it wants to be sent first,
+        should no place be known where it can begin."""
+        self.cursor, self._wants = start, asked
+        if start is not None:
+            self._status(start, dropped, again=again)
+
+    def tell(self, frame: bytes) -> None:
+        """Something beside the output; a plain client knows none of it."""
+        if not self.plain:
+            self._sink.send_binary(frame)
+
+    def refuse(self, what: str, message: str) -> None:
+        if self.plain:
+            self._sink.send_binary(frames.stderr(message))
+        else:
+            self._sink.send_binary(control.refused(what, message))
+
+    def push(self, limit: int) -> bool:
+        """Sends about `limit` bytes; whether there is more that it could take now."""
+        if self._paused or self._waiting is not None or not self._placed():
+            return False
+        shell, sink, ahead = self.terminal.shell, self._sink, self.terminal.ahead
+        cursor, head = self.cursor or 0, shell.head
+        end = min(head, cursor + limit)
+        try:
+            while cursor < end:
+                if sink.buffered() > ahead:
+                    self._wait()
+                    break
+                frame = self.terminal.frame(cursor, limit)
+                sink.send_binary(frame)
+                cursor += len(frame) - 1
+        except Gone:
+            self.cursor = cursor
+            self._fallen_behind()
+            return True
+        self.cursor = cursor
+        if self.plain:
+            shell.note_seen(cursor)
+        return cursor < head and self._waiting is None
+
+    def tell_typed(self, at_least: int) -> None:
+        """How much of its input the shell has, if so much has come since it was last told."""
+        typed = self.terminal.shell.typed(self._typist)
+        if typed - self._told >= at_least:
+            self._told = typed
+            self.tell(control.typed(typed))
+
+    def done(self) -> bool:
+        """Whether it has been sent everything there is."""
+        return self.cursor is None or self.cursor >= self.terminal.shell.head
+
+    def end(self, code: int, reason: str, *last: bytes) -> None:
+        """The terminal's word that it is over."""
+        if not self.over:
+            self.over = True
+            for frame in last:
+                self._sink.send_binary(frame)
+            self._sink.close(code, reason)
+
+    # ---
+
+    def _frame(self, found: Frame | Fault) -> None:
+        if isinstance(found, Fault):
+            self._fault(found)
+        elif isinstance(found, frames.Resize):
+            self.terminal.resize(self, found.size)
+        elif isinstance(found, frames.Heartbeat):
+            self.tell_typed(1)
+            self._sink.send_binary(frames.heartbeat(found.payload))
+        elif isinstance(found, frames.Close):
+            self.terminal.close(self)
+
+    def _fault(self, fault: Frame | Fault) -> None:
+        if not isinstance(fault, Fault):
+            return
+        if fault.fatal:
+            self.end(fault.close, fault.message)
+            self.terminal.left(self)
+        elif fault.name != "text":
+            self.refuse(fault.name, fault.message)
+
+    def _control(self, asked: control.Asked) -> None:
+        if isinstance(asked, control.Pause):
+            self._paused = True
+        elif isinstance(asked, control.Resume):
+            self._paused = False
+            self.terminal.wake()
+        else:
+            try:
+                self.terminal.ask(self, asked)
+            except PilothouseError as error:
+                self.refuse("typing", error.message)
+
+    def _type(self, data: bytes) -> None:
+        if data:
+            self.terminal.shell.write(self._typist, self._typed, data)
+            self._typed += len(data)
+            self.terminal.typed()
+
+    async def _room(self) -> None:
+        """Waits until the shell has read some of its input. Reading from the viewer stops meanwhile."""
+        shell, backlog = self.terminal.shell, self.terminal.shell.backlog
+        while shell.backlog > INPUT_AHEAD and not self.over and shell.ended is None:
+            try:
+                async with asyncio.timeout(STUCK_S):
+                    await self.terminal.news()
+            except TimeoutError:
+                if shell.backlog >= backlog:
+                    self.end(frames.POLICY, "the shell does not read its input")
+                    self.terminal.left(self)
+            backlog = shell.backlog
+
+    def _status(self, start: int, dropped: int, *, again: bool) -> None:
+        shell = self.terminal.shell
+        ours: dict[str, int | str] = {} if self.plain else {"offset": start, "live": shell.head, "typed": self._typed}
+        self._sink.send_binary(frames.attached(shell.id, reconnected=again, dropped=dropped, **ours))
+
+    def _placed(self) -> bool:
+        """Whether it is known where it goes on."""
+        if self.cursor is None:
+            self.cursor = self.terminal.shell.seam(self._wants)
+            if self.cursor is not None:
+                self._status(self.cursor, self.cursor - self._wants, again=True)
+        return self.cursor is not None
+
+    def _fallen_behind(self) -> None:
+        """What comes next for it is not kept any more: on near the end, and it is told what it misses."""
+        shell, missed = self.terminal.shell, self.cursor or 0
+        start = shell.seam(max(shell.oldest, shell.head - REPLAY))
+        self.place(missed, start, (start or 0) - missed, again=True)
+
+    def _wait(self) -> None:
+        self._waiting = asyncio.create_task(self._writable())
+
+    async def _writable(self) -> None:
+        going = await self._sink.writable()
+        while going and self._sink.buffered() > self.terminal.ahead:
+            await asyncio.sleep(AGAIN_S)
+            going = await self._sink.writable()
+        self._waiting = None
+        if going:
+            self.terminal.wake()
