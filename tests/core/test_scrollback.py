@@ -159,3 +159,13 @@ def test_seams_are_few() -> None:
     assert seams.after(50_000) == 50_000
     seams.forget(45_000)
     assert min(seams.places()) >= 45_000
+
+
+@given(outputs(), st.integers(0, 300))
+def test_the_seam_found_is_the_first_in_plain_text(pieces: list[bytes], asked: int) -> None:
+    """However large the pieces were in which it was read."""
+    kept, text = Scrollback(bytearray(4096)), b"plain text, " * 40
+    for piece in (text, b"\x1b[0m" + b"".join(pieces).replace(b"\x1b", b"") + text):
+        kept.append(piece)
+    at = kept.seam(asked)
+    assert at is not None and asked <= at <= max(asked, len(text)) + 4 + 512

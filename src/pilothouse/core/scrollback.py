@@ -14,6 +14,9 @@ from __future__ import annotations
 
 from pilothouse.core.seam import Seams
 
+_STEP = 512
+"""A seam is looked for in steps of so many bytes: no replay is shorter for more than that."""
+
 
 class Gone(Exception):
     """The offset lies before the oldest byte that is kept."""
@@ -98,7 +101,7 @@ class Scrollback(Window):
     def seam(self, offset: int) -> int | None:
         """The first place at or after the offset, and kept, where a terminal may begin. None: in the middle of
         something long whose end has not come."""
-        return self._seams.after(max(offset, self.oldest))
+        return begin(self, self._seams, offset, self.oldest)
 
     @property
     def latest(self) -> int | None:
@@ -107,3 +110,17 @@ class Scrollback(Window):
 
     def seams(self) -> list[int]:
         return self._seams.places()
+
+
+def begin(window: Window, seams: Seams, offset: int, oldest: int) -> int | None:
+    """The first place at or after `offset` and `oldest` where a terminal may begin. The seams that are remembered lie
+    apart; from the one before, the bytes themselves are looked at."""
+    offset = max(offset, oldest)
+    known, before = seams.after(offset), seams.before(offset)
+    if known == offset or before is None or before < oldest:
+        return known
+    probe, end = Seams(before), window.head if known is None else known
+    probe.feed(window.read(before, offset - before))
+    while (found := probe.after(offset)) is None and probe.end < end:
+        probe.feed(window.read(probe.end, min(_STEP, end - probe.end)))
+    return known if found is None else found

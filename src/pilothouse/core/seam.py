@@ -17,7 +17,7 @@ What a terminal might take for the inside of a sequence counts as inside. Such a
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 
 GRAIN = 4096
@@ -77,6 +77,11 @@ class Seams:
         """The first seam at or after the offset, if one is known."""
         at = bisect_left(self._places, offset)
         return self._places[at] if at < len(self._places) else None
+
+    def before(self, offset: int) -> int | None:
+        """The last one known at or before the offset."""
+        at = bisect_right(self._places, offset)
+        return self._places[at - 1] if at else None
 
     def forget(self, before: int) -> None:
         """Those that are not kept any more."""

@@ -11,7 +11,8 @@ import signal
 import socket
 import sys
 
-from pilothouse.adapters.shells.holding import Holding, Order
+from pilothouse.adapters.shells.holding import Holding
+from pilothouse.adapters.shells.order import Order
 from pilothouse.adapters.shells.spawn import spawn
 from pilothouse.core.shell import Exit, ShellId
 

@@ -20,7 +20,7 @@ from pilothouse.adapters.shells.memory import Memory, Unfit
 from pilothouse.core import shellwire as wire
 from pilothouse.core.errors import BadRequest, Conflict, PilothouseError, TooMany, Unavailable
 from pilothouse.core.ids import SessionId
-from pilothouse.core.scrollback import Gone, Window
+from pilothouse.core.scrollback import Gone, Window, begin
 from pilothouse.core.seam import Seams
 from pilothouse.core.shell import (
     LOST,
@@ -95,7 +95,7 @@ class HeldShell:
         return self._window.read(offset, limit, prefix)
 
     def seam(self, offset: int) -> int | None:
-        return self._seams.after(max(offset, self.oldest))
+        return begin(self._window, self._seams, offset, self.oldest)
 
     def grant(self, upto: int, *, typed_in: bool) -> None:
         if self.ended is None:

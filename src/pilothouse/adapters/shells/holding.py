@@ -15,7 +15,6 @@ Mounted like this:
 
 from __future__ import annotations
 
-import array
 import os
 import selectors
 import signal
@@ -26,19 +25,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pilothouse.adapters.shells import memory, pty
+from pilothouse.adapters.shells.order import Order, checked
+from pilothouse.adapters.shells.outlet import Outlet
 from pilothouse.core import shellwire as wire
 from pilothouse.core.errors import BadRequest
 from pilothouse.core.scrollback import Scrollback
-from pilothouse.core.shell import (
-    MEMORY_MAX,
-    SCROLLBACK_MIN,
-    SHELLS_MAX,
-    Exit,
-    ShellId,
-    Size,
-    shell_id,
-    size,
-)
+from pilothouse.core.shell import SHELLS_MAX, Exit, ShellId, Size, shell_id, size
 
 KILL_S = 3.0
 """From a hang-up to a kill, for a shell that does not listen."""
@@ -47,20 +39,7 @@ LINGER_S = 0.5
 TYPED_S = 0.02
 """TYPED goes with the next output, or after this: an echo comes sooner, and a password has none."""
 _READ = 256 * 1024
-_ENV_MAX = 200
 _EVERYTHING = 1 << 62
-
-
-@dataclass(frozen=True)
-class Order:
-    """A shell that is wanted."""
-
-    id: ShellId
-    argv: list[str]
-    env: dict[str, str]
-    cwd: str
-    size: Size
-    scrollback: int
 
 
 @dataclass(eq=False)
@@ -115,11 +94,8 @@ class Holding:
         self._shells: dict[int, Held] = {}
         self._slots = 0
         self._orders: dict[ShellId, Order] = {}
-        self._server: socket.socket | None = None
+        self.outlet = Outlet(selector, self._heard, self._catch_up)
         self._records = wire.Records()
-        self._out: list[tuple[bytes, int]] = []
-        """What the server's socket has not taken: record and descriptor, or -1."""
-        self._writing = False
         self._greeted = False
         self._typed_at = 0.0
         listening.setblocking(False)
@@ -138,7 +114,7 @@ class Holding:
         held = Held(id, self._slots, line, shared, order.size, time.time())
         self._shells[held.slot] = held
         self._describe(held)
-        if self._server is None:
+        if self.outlet.sock is None:
             held.grant = _EVERYTHING
         self._poll(held)
 
@@ -168,7 +144,7 @@ class Holding:
             for held in self._shells.values():
                 if held.line.typing.touched:
                     self._tell(self._typed(held))
-        for held in list(self._shells.values()):
+        for held in self._shells.values():
             if held.held_until and now >= held.held_until:
                 held.held_until, held.grant = 0.0, _EVERYTHING
                 self._poll(held)
@@ -206,19 +182,15 @@ class Holding:
             sock.close()
             return
         self._hang_up()
-        sock.setblocking(False)
-        self._server, self._records, self._greeted = sock, wire.Records(), False
-        self._selector.register(sock, selectors.EVENT_READ, self._heard)
+        self.outlet.open(sock)
+        self._records = wire.Records()
 
     def _hang_up(self) -> None:
         """The server has gone, or another has come."""
-        if self._server is None:
+        if self.outlet.sock is None:
             return
-        self._selector.unregister(self._server)
-        self._server.close()
-        self._server = None
-        self._out.clear()
-        self._writing = False
+        self.outlet.close()
+        self._greeted = False
         for held in self._shells.values():
             if held.typed_in:
                 held.held_until = self._now() + wire.HOLD_S
@@ -227,9 +199,7 @@ class Holding:
             self._poll(held)
 
     def _heard(self) -> None:
-        if self._writing:
-            self._flush()
-        sock = self._server
+        sock = self.outlet.sock
         if sock is None:
             return
         try:
@@ -311,7 +281,7 @@ class Holding:
                 raise BadRequest("there is such a shell")
             if self.shells + len(self._orders) >= SHELLS_MAX or len(self._shells) >= 2 * SHELLS_MAX:
                 raise BadRequest(f"a session has at most {SHELLS_MAX} shells")
-            order = _checked(id, asked)
+            order = checked(id, asked)
         except BadRequest as error:
             self.failed(id, error.message)
             return
@@ -404,7 +374,7 @@ class Holding:
 
     def _say_output(self, held: Held) -> None:
         """Its head; a server that does not read is told the last one when it does."""
-        if self._writing or self._server is None:
+        if self.outlet.stuck or not self._greeted:
             return
         kept = held.line.kept
         seam = kept.latest
@@ -422,53 +392,10 @@ class Holding:
         return said
 
     def _tell(self, record: bytes, fd: int = -1) -> None:
-        if self._server is None:
-            return
-        self._out.append((record, fd))
-        if not self._writing:
-            self._flush()
+        if self._greeted:  # who comes is told how things stand then
+            self.outlet.tell(record, fd)
 
-    def _flush(self) -> None:
-        sock = self._server
-        while sock is not None and self._out:
-            record, fd = self._out[0]
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))] if fd >= 0 else []
-            try:
-                sent = sock.sendmsg([record], rights)
-            except BlockingIOError:
-                self._watch(writing=True)
-                return
-            except OSError:
-                return  # its end is heard as well
-            if sent < len(record):
-                self._out[0] = (record[sent:], -1)
-            else:
-                self._out.pop(0)
-        if self._writing:
-            self._watch(writing=False)
-            for held in self._shells.values():
-                if not held.ended and held.said < held.line.kept.head:
-                    self._say_output(held)
-
-    def _watch(self, *, writing: bool) -> None:
-        if self._server is not None and writing != self._writing:
-            self._writing = writing
-            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if writing else 0)
-            self._selector.modify(self._server, events, self._heard)
-
-
-def _checked(id: ShellId, asked: dict[str, object]) -> Order:
-    argv, env, cwd, kept = asked.get("argv"), asked.get("env"), asked.get("cwd"), asked.get("scrollback")
-    if not isinstance(argv, list) or not argv or not all(_text(word) for word in argv):
-        raise BadRequest("argv: expected a list of texts")
-    if not isinstance(env, dict) or len(env) > _ENV_MAX or not all(_text(value) for value in env.values()):
-        raise BadRequest("env: expected an object of texts")
-    if not isinstance(cwd, str) or "\0" in cwd:
-        raise BadRequest("cwd: expected a path, or nothing")
-    if isinstance(kept, bool) or not isinstance(kept, int) or not SCROLLBACK_MIN <= kept <= MEMORY_MAX:
-        raise BadRequest(f"scrollback: expected {SCROLLBACK_MIN} to {MEMORY_MAX} bytes")
-    return Order(id, argv, env, cwd, size(asked.get("cols"), asked.get("rows")), kept)
-
-
-def _text(value: object) -> bool:
-    return isinstance(value, str) and "\0" not in value
+    def _catch_up(self) -> None:
+        for held in self._shells.values():
+            if not held.ended and held.said < held.line.kept.head:
+                self._say_output(held)

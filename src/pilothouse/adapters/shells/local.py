@@ -14,7 +14,7 @@ from pilothouse.adapters.shells import pty
 from pilothouse.adapters.shells.spawn import spawn
 from pilothouse.core.errors import Conflict, TooMany, Unavailable
 from pilothouse.core.ids import SessionId
-from pilothouse.core.scrollback import Scrollback
+from pilothouse.core.scrollback import Gone, Scrollback
 from pilothouse.core.shell import SHELLS_MAX, WINDOW, Exit, ShellId, Size
 from pilothouse.engine.shells import Shell, ShellSpec
 
@@ -56,6 +56,8 @@ class LocalShell:
         return self._pty.typing.backlog
 
     def read(self, offset: int, limit: int, prefix: bytes = b"") -> bytes:
+        if offset < self.oldest:
+            raise Gone(offset, self.oldest)
         return self._kept.read(offset, limit, prefix)
 
     def seam(self, offset: int) -> int | None:

@@ -1,0 +1,308 @@
+"""A holder's shells with the clock in hand: what happens while there is no server, and what a broken server cannot do.
+The programs are the test itself, on the other side of real PTYs."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import socket
+import tty
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pilothouse.adapters.shells.holding import Holding
+from pilothouse.adapters.shells.memory import Memory
+from pilothouse.adapters.shells.order import Order
+from pilothouse.core import shellwire as wire
+from pilothouse.core.scrollback import Window
+from pilothouse.core.shell import SCROLLBACK_MIN, Exit, ShellId
+
+START = {"id": "s", "argv": ["sh"], "env": {}, "cwd": "", "cols": 80, "rows": 24, "scrollback": SCROLLBACK_MIN}
+
+
+class Room:
+    """A holder with its selector turned by hand."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.seconds = 1000.0
+        self.selector = selectors.DefaultSelector()
+        listening = socket.socket(socket.AF_UNIX)
+        listening.bind(path)
+        listening.listen(8)
+        self.slaves: dict[str, int] = {}
+        self.masters: dict[str, int] = {}
+        self.kills: list[tuple[str, int]] = []
+        self.holding = Holding(
+            self.selector,
+            listening,
+            (os.getuid(),),
+            self.start,
+            lambda shell, number: self.kills.append((shell, number)),
+            lambda: self.seconds,
+        )
+
+    def start(self, order: Order) -> None:
+        master, slave = os.openpty()
+        tty.setraw(slave)
+        os.set_blocking(slave, False)
+        self.slaves[order.id] = slave
+        self.holding.opened(order.id, master)
+
+    def turn(self) -> None:
+        while found := self.selector.select(0.005):
+            for key, _ in found:
+                if self.selector.get_map().get(key.fd) is key:
+                    key.data()
+        self.holding.tick()
+
+    def says(self, data: bytes) -> int:
+        """The program writes; how much of it went."""
+        done = 0
+        while done < len(data):
+            try:
+                done += os.write(self.slaves["s"], data[done : done + 4096])
+            except BlockingIOError:
+                before = self.head
+                self.turn()
+                if self.head == before:
+                    break
+        self.turn()
+        return done
+
+    @property
+    def head(self) -> int:
+        (held,) = self.holding._shells.values()
+        return held.line.kept.head
+
+    def server(self) -> Server:
+        return Server(self)
+
+
+class Server:
+    def __init__(self, room: Room, *, greet: bool = True) -> None:
+        self.room = room
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        self.sock.connect(room.path)
+        self.sock.setblocking(False)
+        self.records = wire.Records()
+        self.got: list[wire.Record] = []
+        self.fds: list[int] = []
+        if greet:
+            self.say(wire.say(wire.HELLO, {"proto": 1}))
+
+    def say(self, *records: bytes) -> list[wire.Record]:
+        """What came back, and since the last time."""
+        for record in records:
+            self.sock.send(record)
+        self.room.turn()
+        new: list[wire.Record] = []
+        while True:
+            try:
+                data, fds, _, _ = socket.recv_fds(self.sock, 65_536, 8)
+            except (BlockingIOError, ConnectionResetError):
+                break
+            self.fds += fds
+            if not data:
+                break
+            new += self.records.feed(data)
+        self.got += new
+        return new
+
+    def hung_up(self) -> bool:
+        self.room.turn()
+        self.sock.setblocking(False)
+        try:
+            while self.sock.recv(65_536):
+                pass
+        except BlockingIOError:
+            return False
+        except ConnectionResetError:
+            return True
+        return True
+
+    def close(self) -> None:
+        self.sock.close()
+        for fd in self.fds:
+            os.close(fd)
+        self.fds.clear()
+        self.room.turn()
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Iterator[Room]:
+    room = Room(os.path.relpath(tmp_path / "s"))
+    yield room
+    room.holding.close()
+    room.selector.close()
+    for fd in room.slaves.values():
+        os.close(fd)
+
+
+def grant(upto: int, typed_in: bool = True) -> bytes:
+    return wire.record(wire.GRANT, 1, wire.TYPED_IN if typed_in else 0, upto)
+
+
+def test_a_shell_that_was_typed_in_waits_a_minute_for_a_new_server(room: Room) -> None:
+    server = room.server()
+    server.say(wire.say(wire.START, START), grant(100_000))
+    assert room.says(b"x" * 50_000) == 50_000
+    server.close()
+    room.says(b"y" * 400_000)
+    assert room.head == 100_000, "read to its grant, no further"
+    room.seconds += wire.HOLD_S - 1
+    room.turn()
+    assert room.head == 100_000
+    assert room.holding.pause() == 1.0
+    room.seconds += 1
+    room.turn()
+    assert room.says(b"z" * 2_000_000) == 2_000_000
+    assert room.head > 2_000_000
+
+
+def test_a_shell_in_which_nobody_typed_does_not_wait(room: Room) -> None:
+    server = room.server()
+    server.say(wire.say(wire.START, START), grant(10, typed_in=False))
+    server.close()
+    assert room.says(b"x" * 1_000_000) == 1_000_000
+    assert room.head == 1_000_000
+
+
+def test_a_new_server_finds_what_there_is_where_it_was(room: Room) -> None:
+    server = room.server()
+    server.say(wire.say(wire.START, START), grant(1_000_000))
+    room.says(b"0123456789")
+    server.say(wire.record(wire.INPUT, 1, 0, 0, wire.number(7) + b"typed"))
+    memory = Memory(server.fds[0], SCROLLBACK_MIN)
+    memory.seen = 6
+    memory.close()
+    server.close()
+    again = room.server()
+    welcome, shell = again.got
+    assert wire.said(welcome.payload) == {"proto": 1, "shells": 1}
+    body = wire.said(shell.payload)
+    assert (shell.offset, body["id"], body["oldest"], body["typists"]) == (10, "s", 0, {"7": 5})
+    memory = Memory(again.fds[0], body["capacity"])
+    window = Window(memory.output, shell.offset)
+    assert (memory.seen, window.read(0, 100)) == (6, b"0123456789")
+    window.release()
+    memory.close()
+    assert os.read(room.slaves["s"], 100) == b"typed"
+    room.says(b"abc")
+    assert room.head == 10, "what it may overwrite is for the server to say"
+    again.say(grant(100))
+    assert room.head == 13
+    again.close()
+
+
+def test_the_end_of_a_shell_comes_after_its_last_byte(room: Room) -> None:
+    server = room.server()
+    server.say(wire.say(wire.START, START), grant(20_000))
+    room.says(b"x" * 30_000)
+    os.close(room.slaves.pop("s"))
+    room.holding.exited(ShellId("s"), Exit(3))
+    assert not [r for r in server.say() if r.kind == wire.ENDED]
+    got = server.say(grant(50_000))
+    assert (got[-1].kind, got[-1].offset, wire.as_exited(got[-1].payload)) == (wire.ENDED, 30_000, (3, 0))
+    server.close()
+
+
+def test_something_else_that_holds_the_terminal_open_does_not_hold_up_the_end(room: Room) -> None:
+    server = room.server()
+    server.say(wire.say(wire.START, START), grant(20_000))
+    room.says(b"bye")
+    room.holding.exited(ShellId("s"), Exit(0, 9))
+    assert not [r for r in server.say() if r.kind == wire.ENDED]
+    room.seconds += 1
+    got = server.say()
+    assert (got[-1].kind, got[-1].offset, wire.as_exited(got[-1].payload)) == (wire.ENDED, 3, (0, 9))
+    server.close()
+
+
+def test_a_kill_comes_after_the_hang_up_and_not_after_the_end(room: Room) -> None:
+    server = room.server()
+    server.say(wire.say(wire.START, START), wire.record(wire.SIGNAL, 1, signal.SIGHUP))
+    assert room.kills == [("s", signal.SIGHUP)]
+    room.seconds += 4
+    room.turn()
+    assert room.kills == [("s", signal.SIGHUP), ("s", signal.SIGKILL)]
+    server.say(wire.record(wire.SIGNAL, 1, signal.SIGHUP))
+    room.holding.exited(ShellId("s"), Exit(0, 9))
+    room.seconds += 4
+    room.turn()
+    assert len(room.kills) == 3
+    server.close()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"argv": []}, "argv"),
+        ({"argv": "sh"}, "argv"),
+        ({"argv": ["sh\0"]}, "argv"),
+        ({"env": {"A": 1}}, "env"),
+        ({"env": None}, "env"),
+        ({"cwd": None}, "cwd"),
+        ({"cols": 0}, "width"),
+        ({"rows": 1001}, "height"),
+        ({"scrollback": 1}, "scrollback"),
+        ({"scrollback": 1 << 40}, "scrollback"),
+    ],
+)
+def test_an_order_that_cannot_be_carried_out_is_answered(room: Room, wrong: dict[str, object], says: str) -> None:
+    server = room.server()
+    (answer,) = server.say(wire.say(wire.START, START | wrong))
+    assert answer.kind == wire.FAILED
+    assert says in wire.said(answer.payload)["message"]
+    assert room.slaves == {}
+    server.close()
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        b"\xff" * 64,
+        wire.say(wire.HELLO, {"proto": 2}),
+        wire.say(wire.START, START | {"id": "../x"}),
+        wire.record(wire.START, 0, 0, 0, b"[]"),
+        wire.record(0x70, 1),
+        wire.record(wire.RESIZE, 1, 0, 0, b"x"),
+        wire.record(wire.RESIZE, 1, 0, 0, wire.pair(0, 24)),
+        wire.record(wire.INPUT, 1, 0, 0, b""),
+    ],
+)
+def test_a_server_that_talks_nonsense_is_hung_up_on_and_its_shell_goes_on(room: Room, nonsense: bytes) -> None:
+    server = room.server()
+    server.say(wire.say(wire.START, START), grant(100))
+    server.say(nonsense)
+    assert server.hung_up()
+    server.close()
+    again = room.server()
+    assert [r.kind for r in again.got] == [wire.WELCOME, wire.SHELL]
+    again.close()
+
+
+def test_nothing_is_said_before_hello(room: Room) -> None:
+    server = Server(room, greet=False)
+    server.say(wire.say(wire.START, START))
+    assert server.hung_up() and room.slaves == {}
+    server.close()
+
+
+def test_a_server_that_does_not_read_costs_nothing_and_is_told_when_it_does(room: Room) -> None:
+    server = room.server()
+    server.say(wire.say(wire.START, START), grant(1 << 40, typed_in=False))
+    for n in range(1, 3_000):  # each of them a record of its own, more than its socket holds
+        os.write(room.slaves["s"], b"x" * 10)
+        while room.head < n * 10:
+            for key, _ in room.selector.select(0.1):
+                key.data()
+    assert room.holding.outlet.waiting <= 2
+    got = [*server.say(), *server.say()]
+    assert [r for r in got if r.kind == wire.OUTPUT][-1].offset == room.head
+    assert len(got) < 2_900
+    server.close()
