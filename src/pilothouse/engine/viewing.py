@@ -83,23 +83,35 @@ class Viewing:
     # --- the door's side
 
     async def receive(self, message: bytes, *, text: bool = False) -> None:
-        """One message of the viewer's. What it may not send is answered, or ends the connection."""
+        """One message of the viewer's. What it may not send is answered, or ends the connection. Returns when the next
+        one may come."""
+        if not self.take(message, text=text):
+            await self.room()
+
+    def take(self, message: bytes, *, text: bool = False) -> bool:
+        """The same without waiting: whether the next message may come, or must wait for `room`."""
         if self.over:
-            return
+            return True
         found = self._incoming.take(message, self.terminal.turns.now, text=text)
-        if isinstance(found, frames.Control):
-            asked = control.decode(found.payload)
-            if isinstance(asked, Fault):
-                self._fault(self._incoming.judge(asked))
-            else:
-                self._control(asked)
-        elif isinstance(found, frames.Stdin):
+        if isinstance(found, frames.Stdin):
             if self.terminal.may_type(self):
                 self._type(found.data)
-                if self.terminal.shell.backlog > INPUT_AHEAD:
-                    await self._room()
-        else:
-            self._frame(found)
+            return self.terminal.shell.backlog <= INPUT_AHEAD
+        self._frame(found)
+        return True
+
+    async def room(self) -> None:
+        """Waits until the shell has read some of its input; a viewer whose shell reads nothing is let go."""
+        shell, backlog = self.terminal.shell, self.terminal.shell.backlog
+        while shell.backlog > INPUT_AHEAD and not self.over and shell.ended is None:
+            try:
+                async with asyncio.timeout(STUCK_S):
+                    await self.terminal.news()
+            except TimeoutError:
+                if shell.backlog >= backlog:
+                    self.end(frames.POLICY, "the shell does not read its input")
+                    self.terminal.left(self)
+            backlog = shell.backlog
 
     def leave(self) -> None:
         """Its connection has ended. The shell goes on."""
@@ -178,6 +190,12 @@ class Viewing:
     def _frame(self, found: Frame | Fault) -> None:
         if isinstance(found, Fault):
             self._fault(found)
+        elif isinstance(found, frames.Control):
+            asked = control.decode(found.payload)
+            if isinstance(asked, Fault):
+                self._fault(self._incoming.judge(asked))
+            else:
+                self._control(asked)
         elif isinstance(found, frames.Resize):
             self.terminal.resize(self, found.size)
         elif isinstance(found, frames.Heartbeat):
@@ -212,19 +230,6 @@ class Viewing:
             self.terminal.shell.write(self._typist, self._typed, data)
             self._typed += len(data)
             self.terminal.typed()
-
-    async def _room(self) -> None:
-        """Waits until the shell has read some of its input. Reading from the viewer stops meanwhile."""
-        shell, backlog = self.terminal.shell, self.terminal.shell.backlog
-        while shell.backlog > INPUT_AHEAD and not self.over and shell.ended is None:
-            try:
-                async with asyncio.timeout(STUCK_S):
-                    await self.terminal.news()
-            except TimeoutError:
-                if shell.backlog >= backlog:
-                    self.end(frames.POLICY, "the shell does not read its input")
-                    self.terminal.left(self)
-            backlog = shell.backlog
 
     def _status(self, start: int, dropped: int, *, again: bool) -> None:
         shell = self.terminal.shell

@@ -61,16 +61,16 @@ class Room:
 
     def says(self, data: bytes) -> int:
         """The program writes; how much of it went."""
-        done = 0
-        while done < len(data):
+        done = idle = 0
+        while done < len(data) and idle < 10:
             try:
                 done += os.write(self.slaves["s"], data[done : done + 4096])
             except BlockingIOError:
                 before = self.head
                 self.turn()
-                if self.head == before:
-                    break
-        self.turn()
+                idle = 0 if self.head > before else idle + 1
+        for _ in range(5):
+            self.turn()
         return done
 
     @property

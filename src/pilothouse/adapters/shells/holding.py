@@ -38,7 +38,8 @@ LINGER_S = 0.5
 """A shell has ended, but something still has its PTY open: so long its last output is waited for."""
 TYPED_S = 0.02
 """TYPED goes with the next output, or after this: an echo comes sooner, and a password has none."""
-_READ = 256 * 1024
+_READ = 64 * 1024
+"""More would be mapped and unmapped for every keystroke."""
 _EVERYTHING = 1 << 62
 
 
@@ -389,6 +390,8 @@ class Holding:
             body = wire.taken(typist, typing.backlog)
             said += wire.record(wire.TYPED, held.slot, 0, typing.counts.get(typist, 0), body)
         typing.touched.clear()
+        if self._typed_at and not any(other.line.typing.touched for other in self._shells.values()):
+            self._typed_at = 0.0
         return said
 
     def _tell(self, record: bytes, fd: int = -1) -> None:

@@ -3,7 +3,6 @@ asked for. Nothing is lost when a server goes: the next one is told how things s
 
 from __future__ import annotations
 
-import array
 import selectors
 import socket
 from collections.abc import Callable
@@ -55,9 +54,8 @@ class Outlet:
         sock = self.sock
         while sock is not None and self._out:
             record, fd = self._out[0]
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))] if fd >= 0 else []
             try:
-                sent = sock.sendmsg([record], rights)
+                sent = sock.send(record) if fd < 0 else socket.send_fds(sock, [record], [fd])
             except BlockingIOError:
                 self._watch(stuck=True)
                 return False

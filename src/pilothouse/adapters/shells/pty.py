@@ -16,6 +16,8 @@ from pilothouse.core.shell import Size
 PASS = 64 * 1024
 """Read in one go: about what the kernel holds for a PTY, 16 reads of 4 KB. Fewer passes mean fewer wake-ups, longer
 ones let the others wait."""
+SHORT = 64
+"""A read that gave less is an echo, and there is no more: asking again would cost every one of them a call."""
 TYPISTS_MAX = 32
 """Remembered per shell; the one that has not typed for longest is forgotten first."""
 
@@ -102,6 +104,8 @@ class Pty:
                 self.eof = True
                 break
             total += count
+            if count < SHORT:
+                break
         if total:
             self.kept.took(total)
         return total
