@@ -178,6 +178,9 @@ def as_pair(payload: bytes) -> tuple[int, int]:
 
 
 def exited(code: int, signal: int) -> bytes:
+    """Raises Broken."""
+    if not (0 <= code < 1 << 32 and 0 <= signal < 1 << 32):
+        raise Broken("a code or a signal that cannot be")
     return _EXIT.pack(code, signal)
 
 

@@ -126,10 +126,12 @@ class Viewing:
 
     def place(self, asked: int, start: int | None, dropped: int, *, again: bool) -> None:
         """From where on it is sent the output, and what it is told before. `asked`: what it wants to be sent first,
-        should no place be known where it can begin."""
+        should no place be known yet where it can begin: it is told of that one when it comes."""
         self.cursor, self._wants = start, asked
         if start is not None:
             self._status(start, dropped, again=again)
+        else:
+            self._sink.send_binary(frames.attached(self.terminal.shell.id, reconnected=again))
 
     def tell(self, frame: bytes) -> None:
         """Something beside the output; a plain client knows none of it."""
@@ -248,7 +250,9 @@ class Viewing:
         """What comes next for it is not kept any more: on near the end, and it is told what it misses."""
         shell, missed = self.terminal.shell, self.cursor or 0
         start = shell.seam(max(shell.oldest, shell.head - REPLAY))
-        self.place(missed, start, (start or 0) - missed, again=True)
+        self.cursor, self._wants = start, missed
+        if start is not None:
+            self._status(start, start - missed, again=True)
 
     def _wait(self) -> None:
         self._waiting = asyncio.create_task(self._writable())

@@ -39,6 +39,12 @@ from pilothouse.engine.shells import Shell, ShellSpec
 Dial = Callable[[SessionId], Awaitable[socket.socket]]
 """A connected unix stream socket to the holder's shells. Raises Unavailable."""
 
+OUT_MAX = 4 * 1024 * 1024
+"""What a holder has not read: several times the input that the engine sends ahead. It then counts as gone."""
+TYPISTS_MAX = 64
+"""Remembered per shell, as a holder does."""
+LATEST = 1e11
+"""A moment that no shell was started after: the year 5138."""
 GREETING_S = 10.0
 """A holder answers at once; a machine under load gets a generous factor."""
 START_S = 20.0
@@ -61,12 +67,19 @@ class HeldShell:
         self.id = shell_id(body["id"])
         self.slot = record.slot
         self.started = float(body["started"])
+        if not 0 <= self.started <= LATEST:
+            raise wire.Broken("started")
         self.size = size(body["cols"], body["rows"])
         self.ended: Exit | None = None
-        self.backlog = 0
         if "ended" in body:
-            self.ended = Exit(*(int(n) for n in body["ended"]))
-        self._typists = {int(who, 16): int(n) for who, n in body["typists"].items()}
+            code, number = body["ended"]
+            self.ended = Exit(*wire.as_exited(wire.exited(int(code), int(number))))
+        self._taken = {int(who, 16): int(n) for who, n in dict(body["typists"]).items()}
+        """What the holder has, per typist."""
+        self._sent: dict[int, int] = {}
+        """What it was sent, where that is more."""
+        self._unread = 0
+        """What it has and the shell has not read."""
         self._line = line
         self._memory = Memory(fd, capacity)
         self._window = Window(self._memory.output, record.offset)
@@ -89,6 +102,10 @@ class HeldShell:
     def seen(self) -> int:
         return self._memory.seen
 
+    @property
+    def backlog(self) -> int:
+        return self._unread + sum(sent - self._taken.get(who, 0) for who, sent in self._sent.items())
+
     def read(self, offset: int, limit: int, prefix: bytes = b"") -> bytes:
         if offset < self.oldest:
             raise Gone(offset, self.oldest)
@@ -109,11 +126,11 @@ class HeldShell:
 
     def write(self, typist: int, offset: int, data: bytes) -> None:
         if self.ended is None:
-            self.backlog += len(data)
+            self._sent[typist] = max(self._sent.get(typist, 0), offset + len(data))
             self._line.send(wire.record(wire.INPUT, self.slot, 0, offset, wire.number(typist) + data))
 
     def typed(self, typist: int) -> int:
-        return self._typists.get(typist, 0)
+        return self._taken.get(typist, 0)
 
     def resize(self, size: Size) -> None:
         self.size = size
@@ -130,16 +147,24 @@ class HeldShell:
     def take(self, record: wire.Record) -> None:
         """Raises wire.Broken."""
         if record.kind == wire.TYPED:
-            typist, self.backlog = wire.as_taken(record.payload)
-            self._typists[typist] = record.offset
+            typist, self._unread = wire.as_taken(record.payload)
+            self._note(typist, record.offset)
         else:
             if not self.head <= record.offset <= self._granted:
                 raise wire.Broken("a head that cannot be")
-            self._window.head = record.offset
             if record.kind == wire.ENDED:
                 self.ended = Exit(*wire.as_exited(record.payload))
             elif record.payload:
                 self._seams.note(min(wire.as_number(record.payload), record.offset))
+            self._window.head = record.offset
+
+    def _note(self, typist: int, taken: int) -> None:
+        self._taken.pop(typist, None)
+        self._taken[typist] = taken
+        if taken >= self._sent.get(typist, 0):
+            self._sent.pop(typist, None)
+        if len(self._taken) > TYPISTS_MAX:
+            del self._taken[next(iter(self._taken))]
 
     def changed(self) -> None:
         """Everything that arrived with it has been taken."""
@@ -223,6 +248,8 @@ class Line:
             record = record[sent:]
             self._loop.add_writer(self._sock.fileno(), self._write)
         self._out += record
+        if len(self._out) > OUT_MAX:
+            self._loop.call_soon(self._end)
 
     def forget(self, shell: HeldShell) -> None:
         self.send(wire.record(wire.FORGET, shell.slot))
@@ -270,7 +297,7 @@ class Line:
                 got = array.array("i")
                 got.frombytes(body[: len(body) - len(body) % got.itemsize])
                 self._fds.extend(got)
-        if not data:
+        if not data or len(self._fds) > _FDS_MAX:
             self._end()
             return
         changed: dict[int, HeldShell] = {}
@@ -315,12 +342,16 @@ class Line:
             shell = HeldShell(self, record, fd)
         finally:
             os.close(fd)
+        if any(other.id == shell.id for other in self.shells.values()):
+            raise wire.Broken("a shell of that id is known")
         self.shells[shell.slot] = shell
         waiting = self._starting.pop(shell.id, None)
         if waiting is not None and not waiting.done():
             waiting.set_result(shell)
 
     def _end(self) -> None:
+        if self.closed:
+            return
         self.close()
         self._gone()
         for shell in list(self.shells.values()):

@@ -1,0 +1,204 @@
+"""A holder that says what cannot be: it counts as gone, its shells as ended, and nothing else happens."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+
+from pilothouse.adapters.shells import memory
+from pilothouse.adapters.shells.held import OUT_MAX, HeldShells
+from pilothouse.core import shellwire as wire
+from pilothouse.core.errors import Unavailable
+from pilothouse.core.ids import SessionId
+from pilothouse.core.shell import LOST, MEMORY_MAX, SCROLLBACK_MIN, WINDOW
+
+SESSION = SessionId("8f14e45f-ceea-467f-a9d5-0123456789ab")
+SHELL = {
+    "id": "s",
+    "started": 1.0,
+    "cols": 80,
+    "rows": 24,
+    "capacity": SCROLLBACK_MIN,
+    "oldest": 0,
+    "seams": [0],
+    "typists": {"7": 3},
+}
+
+
+class Liar:
+    """The holder's end of the wire, in the hands of the test."""
+
+    def __init__(self) -> None:
+        self.sock, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.setblocking(False)
+        self.held = HeldShells(self.dial)
+
+    async def dial(self, session: SessionId) -> socket.socket:
+        return self.theirs
+
+    def say(self, data: bytes, *fds: int) -> None:
+        socket.send_fds(self.sock, [data], list(fds))
+
+    def shell(self, fd: int | None = None, capacity: int = SCROLLBACK_MIN, head: int = 0, **more: object) -> None:
+        """One that is there already, told with `fd` or a piece of memory that is in order."""
+        mine = memory.make("t", capacity) if fd is None else fd
+        self.say(wire.say(wire.SHELL, SHELL | {"capacity": capacity} | more, 1, head), mine)
+        os.close(mine)
+
+
+@pytest.fixture
+async def liar() -> AsyncIterator[Liar]:
+    liar = Liar()
+    before = len(os.listdir("/proc/self/fd"))
+    yield liar
+    await liar.held.close()
+    assert len(os.listdir("/proc/self/fd")) <= before, "descriptors are left over"
+    liar.sock.close()
+
+
+def greet(shells: int = 1) -> bytes:
+    return wire.say(wire.WELCOME, {"proto": 1, "shells": shells})
+
+
+async def test_an_honest_one(liar: Liar) -> None:
+    liar.say(greet())
+    liar.shell(head=5)
+    (shell,) = await liar.held.find(SESSION)
+    assert (shell.head, shell.oldest, shell.typed(7), shell.ended) == (5, 0, 3, None)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"capacity": SCROLLBACK_MIN - 4096},
+        {"capacity": MEMORY_MAX + 4096},
+        {"oldest": 6},
+        {"oldest": -1_000_000},
+        {"id": "../x"},
+        {"id": 7},
+        {"started": float("nan")},
+        {"started": "x"},
+        {"cols": 0},
+        {"seams": None},
+        {"seams": ["x"]},
+        {"typists": [1]},
+        {"typists": {"zz": 1}},
+        {"ended": [1]},
+        {"ended": [-1, 0]},
+        {"ended": [1 << 40, 0]},
+    ],
+)
+async def test_a_shell_that_cannot_be(liar: Liar, more: dict[str, object]) -> None:
+    liar.say(greet())
+    capacity = more.pop("capacity", SCROLLBACK_MIN)
+    assert isinstance(capacity, int)
+    liar.shell(None, capacity, 5, **more)
+    with pytest.raises(Unavailable):
+        await liar.held.find(SESSION)
+
+
+@pytest.mark.parametrize("kind", ["file", "short", "unsealed", "none"])
+async def test_memory_that_cannot_be_relied_on(liar: Liar, kind: str) -> None:
+    if kind == "file":
+        fd = os.open("/dev/zero", os.O_RDWR)
+    elif kind == "short":
+        fd = memory.make("t", SCROLLBACK_MIN - 4096)
+    else:
+        fd = os.memfd_create("t", os.MFD_ALLOW_SEALING)
+        os.ftruncate(fd, wire.PAGE + SCROLLBACK_MIN)
+    liar.say(greet())
+    if kind == "none":
+        os.close(fd)
+        liar.say(wire.say(wire.SHELL, SHELL, 1))
+    else:
+        liar.shell(fd)
+    with pytest.raises(Unavailable):
+        await liar.held.find(SESSION)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"\xff" * 64,
+        wire.record(wire.OUTPUT, 1, 0, WINDOW + 1),
+        wire.record(wire.OUTPUT, 1, 0, 4),
+        wire.record(wire.OUTPUT, 1, 0, 2**64 - 1),
+        wire.record(wire.OUTPUT, 1, 0, 6, b"seam"),
+        wire.record(wire.TYPED, 1, 0, 6, b"x"),
+        wire.record(wire.ENDED, 1, 0, 6, b"x"),
+        wire.record(wire.GRANT, 1),
+        wire.record(wire.WELCOME, 0, 0, 0, b"{}"),
+        wire.record(wire.FAILED, 0, 0, 0, b"{}"),
+        wire.record(wire.SHELL, 2, 0, 0, b"{}"),
+    ],
+)
+async def test_what_cannot_be_said_of_a_shell(liar: Liar, said: bytes) -> None:
+    liar.say(greet())
+    liar.shell(head=5)
+    (shell,) = await liar.held.find(SESSION)
+    news = asyncio.Event()
+    shell.listen(news.set)
+    shell.grant(WINDOW, typed_in=True)
+    liar.say(said)
+    async with asyncio.timeout(5):
+        await news.wait()
+    assert (shell.ended, shell.head) == (LOST, 5)
+
+
+async def test_two_shells_of_one_id(liar: Liar) -> None:
+    liar.say(greet(2))
+    liar.shell()
+    fd = memory.make("t", SCROLLBACK_MIN)
+    liar.say(wire.say(wire.SHELL, SHELL, 2), fd)
+    os.close(fd)
+    with pytest.raises(Unavailable):
+        await liar.held.find(SESSION)
+
+
+async def test_descriptors_that_nobody_asked_for_do_not_pile_up(liar: Liar) -> None:
+    liar.say(greet())
+    liar.shell()
+    (shell,) = await liar.held.find(SESSION)
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(40):
+        try:
+            liar.say(wire.record(wire.OUTPUT, 9), *([liar.sock.fileno()] * 16))
+        except OSError:
+            break
+        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        while shell.ended is None:
+            await asyncio.sleep(0.01)
+    assert len(os.listdir("/proc/self/fd")) <= before < most
+
+
+async def test_one_that_reads_nothing_costs_no_more_than_its_bound(liar: Liar) -> None:
+    liar.say(greet())
+    liar.shell()
+    (shell,) = await liar.held.find(SESSION)
+    data, sent = bytes(65_536), 0
+    async with asyncio.timeout(5):
+        while shell.ended is None:
+            shell.write(1, sent, data)
+            sent += len(data)
+            assert sent <= 2 * OUT_MAX
+            await asyncio.sleep(0)
+    assert shell.ended == LOST
+
+
+async def test_one_that_says_that_everything_was_read_does_not_change_what_was_sent(liar: Liar) -> None:
+    liar.say(greet())
+    liar.shell()
+    (shell,) = await liar.held.find(SESSION)
+    shell.write(1, 0, bytes(1000))
+    liar.say(wire.record(wire.TYPED, 1, 0, 400, wire.taken(1, 50)))
+    async with asyncio.timeout(5):
+        while shell.backlog == 1000:
+            await asyncio.sleep(0.01)
+    assert (shell.backlog, shell.typed(1)) == (650, 400)
