@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from pilothouse.adapters.shells import memory
-from pilothouse.adapters.shells.held import OUT_MAX, HeldShells
+from pilothouse.adapters.shells.held import HeldShells
+from pilothouse.adapters.shells.line import OUT_MAX
 from pilothouse.core import shellwire as wire
 from pilothouse.core.errors import Unavailable
 from pilothouse.core.ids import SessionId

@@ -3,18 +3,32 @@ is lost, doubled or changed. Compared byte by byte with what the program itself 
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from pilothouse.adapters.shells.held import HeldShells
+from pilothouse.core.audience import Viewer, ViewerId
+from pilothouse.core.ids import SessionId
+from pilothouse.core.shell import REPLAY, ShellId
+from pilothouse.engine.clock import SystemClock
+from pilothouse.engine.shells import ShellSpec
+from pilothouse.engine.terminal import Terminal
+from pilothouse.engine.terminals import Terminals
+from pilothouse.engine.viewing import Viewing
 from tests.adapters.shells.conftest import ROOT
 
+SESSION = SessionId("8f14e45f-ceea-467f-a9d5-0123456789ab")
 LINES = 1_200_000
 """Some 9 MB: several times what is kept, and long enough to be killed in."""
+SIZE = sum(len(str(n)) + 1 for n in range(1, LINES + 1))
 KILLS = 8
 
 
@@ -54,3 +68,67 @@ def test_no_byte_is_lost_or_doubled_however_often_the_server_is_killed(holder: s
     assert set(said[1:-1]) == {b"found\n"}
     assert said[-1] == b"ended %d\n" % written.stat().st_size
     assert got.read_bytes() == written.read_bytes()
+
+
+class Client:
+    """A plain client of the Shell API: it knows nothing of offsets, only what it is told."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+
+    @property
+    def output(self) -> bytes:
+        return b"".join(frame[1:] for frame in self.sent if frame[0] == 1)
+
+    @property
+    def dropped(self) -> int:
+        first = next(frame for frame in self.sent if frame[0] == 3)
+        return int(json.loads(first[1:])["metadata"].get("bytesDropped", 0))
+
+    def send_binary(self, data: bytes) -> None:
+        self.sent.append(data)
+
+    def buffered(self) -> int:
+        return 0
+
+    async def writable(self) -> bool:
+        return True
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        pass
+
+
+async def test_what_a_client_is_told_it_missed_is_exact(holder: str, tmp_path: Path) -> None:
+    """It leaves, its server goes, the shell writes on for times what is kept; the next server knows where it was."""
+    written = tmp_path / "written"
+    words = ("/bin/sh", "-c", f"stty -opost; seq 1 {LINES} | tee {written}")
+
+    async def open_it() -> tuple[HeldShells, Terminal, Viewing, Client]:
+        shells, client = HeldShells(dial), Client()
+        terminals = Terminals(shells, SystemClock())
+        terminal, new = await terminals.open(ShellSpec(SESSION, ShellId("plain"), words, dict(os.environ)))
+        viewer = Viewer(ViewerId("v"), "v", "type", may_type=True, plain=True)
+        return shells, terminal, terminals.attach(terminal, viewer, client, new=new), client
+
+    async def dial(session: SessionId) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX)
+        sock.connect(holder)
+        return sock
+
+    shells, _, viewing, before = await open_it()
+    async with asyncio.timeout(30):
+        while len(before.output) < 500_000:
+            await asyncio.sleep(0.001)
+        viewing.leave()
+        await shells.close()
+        while not written.exists() or written.stat().st_size < SIZE:
+            await asyncio.sleep(0.01)
+        shells, terminal, _, after = await open_it()
+        while terminal.shell.ended is None or len(after.sent) < 2:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+    whole, got = written.read_bytes(), len(before.output)
+    assert before.output == whole[:got]
+    assert after.output == whole[got + after.dropped :]
+    assert 0 < len(after.output) <= REPLAY + 4096, "what came while it attached is not a replay"
+    await shells.close()

@@ -22,15 +22,15 @@ import socket
 import struct
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from pilothouse.adapters.shells import memory, pty
 from pilothouse.adapters.shells.order import Order, checked
 from pilothouse.adapters.shells.outlet import Outlet
+from pilothouse.adapters.shells.shell import Held
 from pilothouse.core import shellwire as wire
 from pilothouse.core.errors import BadRequest
 from pilothouse.core.scrollback import Scrollback
-from pilothouse.core.shell import SHELLS_MAX, Exit, ShellId, Size, shell_id, size
+from pilothouse.core.shell import SHELLS_MAX, Exit, ShellId, shell_id, size
 
 KILL_S = 3.0
 """From a hang-up to a kill, for a shell that does not listen."""
@@ -41,39 +41,6 @@ TYPED_S = 0.02
 _READ = 64 * 1024
 """More would be mapped and unmapped for every keystroke."""
 _EVERYTHING = 1 << 62
-
-
-@dataclass(eq=False)
-class Held:
-    """One shell."""
-
-    id: ShellId
-    slot: int
-    line: pty.Pty
-    memory: memory.Memory
-    size: Size
-    started: float
-    grant: int = 0
-    typed_in: bool = False
-    held_until: float = 0.0
-    """No server: its output waits till then."""
-    kill_at: float = 0.0
-    exit: Exit | None = None
-    end_at: float = 0.0
-    """Its process has ended: what has not come by then does not come."""
-    ended: bool = False
-    events: int = 0
-    said: int = -1
-    """The head that the server knows."""
-
-    @property
-    def limit(self) -> int:
-        return self.grant - self.line.kept.head
-
-    @property
-    def times(self) -> tuple[float, ...]:
-        """Output that nobody reads on for is not lost, it waits, and its end with it."""
-        return (self.held_until, self.kill_at, self.end_at if self.limit > 0 else 0.0)
 
 
 class Holding:
