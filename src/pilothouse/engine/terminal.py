@@ -16,7 +16,7 @@ from pilothouse.core.audience import Audience, Outcome, Viewer, ViewerId
 from pilothouse.core.errors import BadRequest
 from pilothouse.core.shell import REPLAY, WINDOW, Size
 from pilothouse.engine.shells import Shell
-from pilothouse.engine.turns import HOT, PAUSE_S, SLICE, Turns
+from pilothouse.engine.turns import COOL, HOT, SLICE, Turns
 from pilothouse.engine.viewing import TYPED_STEP, Sink, Viewing
 
 GRANT_STEP = 64 * 1024
@@ -38,9 +38,9 @@ class Terminal:
         self._viewings: dict[ViewerId, Viewing] = {}
         self._granted = shell.head
         self._typed_in = False
-        self._burst = 0
-        self._more = False
-        """There was more than its last turn could send."""
+        self._heat = 0.0
+        """Bytes that came lately."""
+        self._head = shell.head
         self._closing = False
         """It is to end, and nobody wants to know how."""
         self._frames: dict[int, bytes] = {}
@@ -187,29 +187,21 @@ class Terminal:
         self._frames.clear()
         self._grant(at_least=GRANT_STEP)
         self._end()
-        self._more = more
         return more
 
     def _changed(self) -> None:
         now = self.turns.now
-        if now - self.active_at > PAUSE_S and not self._more:
-            self._burst = 0
+        self._heat = max(0.0, self._heat - (now - self.active_at) * COOL)
         self.active_at = now
         if self._news is not None:
             self._news.set()
             self._news = None
         for viewing in self._viewings.values():
             viewing.tell_typed(TYPED_STEP)
-        if self._burst > HOT:
+        self._heat += self.shell.head - self._head
+        self._head = self.shell.head
+        if self._heat > HOT or self.turn(SLICE):
             self.turns.add(self)
-        else:
-            before = self._place()
-            if self.turn(SLICE):
-                self.turns.add(self)
-            self._burst += self._place() - before
-
-    def _place(self) -> int:
-        return sum(viewing.cursor or 0 for viewing in self._viewings.values())
 
     def _grant(self, *, at_least: int) -> None:
         """How far the shell may be read."""

@@ -12,9 +12,9 @@ from collections import deque
 from typing import Protocol
 
 HOT = 32 * 1024
-"""Bytes without a pause after which a terminal waits for its turn."""
-PAUSE_S = 0.005
-"""Nothing for so long is a pause: no program that a person reads from is slower to go on."""
+"""Bytes at once after which a terminal waits for its turn: more than a full screen redrawn."""
+COOL = 128 * 1024
+"""Bytes a second that are forgiven: more than anybody reads, less than any flood gets even among a hundred."""
 SLICE = 64 * 1024
 """What one terminal sends in its turn: one round of reading a PTY."""
 BUDGET_S = 0.0005
@@ -22,7 +22,8 @@ BUDGET_S = 0.0005
 TYPING_S = 0.5
 """A key was pressed less than this ago: somebody types."""
 TYPING_SLICE = 8 * 1024
-TYPING_BUDGET_S = 0.0002
+TYPING_TURNS = 3
+"""In one pass: what they send is read anew elsewhere, which costs more than the sending that we see."""
 REST_S = 0.001
 """Between two passes while somebody types. Floods then still get some 20 MB/s, more than any screen shows."""
 
@@ -68,10 +69,11 @@ class Turns:
     def _pass(self) -> None:
         now = self._loop.time()
         typing = now - self._typed_at < TYPING_S
-        end = now + (TYPING_BUDGET_S if typing else BUDGET_S)
-        limit = TYPING_SLICE if typing else SLICE
+        end = now + BUDGET_S
+        limit, turns = (TYPING_SLICE, TYPING_TURNS) if typing else (SLICE, len(self._queue))
         self._planned = False
-        while self._queue:
+        while self._queue and turns:
+            turns -= 1
             terminal = self._queue.popleft()
             self._queued.discard(terminal)
             if terminal.turn(limit):

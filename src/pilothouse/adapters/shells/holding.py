@@ -66,6 +66,8 @@ class Holding:
         self._records = wire.Records()
         self._greeted = False
         self._typed_at = 0.0
+        self._last: Held | None = None
+        """The one that was read last."""
         listening.setblocking(False)
         selector.register(listening, selectors.EVENT_READ, self._accept)
 
@@ -307,7 +309,8 @@ class Holding:
             self._read(held)
 
     def _read(self, held: Held) -> None:
-        if held.line.read(min(pty.PASS, held.limit)):
+        alone, self._last = self._last is held, held
+        if held.line.read(min(pty.PASS if alone else pty.SHARED_PASS, held.limit)):
             self._say_output(held)
         if held.line.eof:
             self._finish(held)

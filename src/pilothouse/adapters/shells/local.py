@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import mmap
 import os
 import signal
 import time
@@ -30,7 +31,9 @@ class LocalShell:
         self.ended: Exit | None = None
         self.seen = 0
         self._pid = pid
-        self._kept = Scrollback(bytearray(spec.scrollback + WINDOW))
+        self._memory = mmap.mmap(-1, spec.scrollback + WINDOW)
+        """Costs nothing until it is written on."""
+        self._kept = Scrollback(memoryview(self._memory))
         self._pty = pty.Pty(master, self._kept)
         self._granted = 0
         self._changed: Callable[[], None] = lambda: None

@@ -16,6 +16,8 @@ from pilothouse.core.shell import Size
 PASS = 64 * 1024
 """Read in one go: about what the kernel holds for a PTY, 16 reads of 4 KB. Fewer passes mean fewer wake-ups, longer
 ones let the others wait."""
+SHARED_PASS = 16 * 1024
+"""The same, when another one was read before: so long an echo waits for each of the others."""
 SHORT = 64
 """A read that gave less is an echo, and there is no more: asking again would cost every one of them a call."""
 TYPISTS_MAX = 32

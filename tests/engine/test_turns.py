@@ -1,0 +1,77 @@
+"""Whose output goes next: seen from who waits for a turn, without a clock."""
+
+from __future__ import annotations
+
+import asyncio
+
+from pilothouse.core.audience import Viewer, ViewerId
+from pilothouse.core.shell import ShellId
+from pilothouse.engine.shells import ShellSpec
+from pilothouse.engine.terminal import Terminal
+from pilothouse.engine.turns import HOT, SLICE, TYPING_SLICE, TYPING_TURNS, Turns
+from tests.engine.screens import SESSION, Screen, ScriptedShell, settled
+
+
+class Flood:
+    """Something that always has more."""
+
+    def __init__(self, log: list[tuple[str, int]], name: str, turns: int = 1 << 30) -> None:
+        self.log = log
+        self.name = name
+        self.left = turns
+
+    def turn(self, limit: int) -> bool:
+        self.log.append((self.name, limit))
+        self.left -= 1
+        return self.left > 0
+
+
+async def test_all_who_flood_get_their_turn_in_order() -> None:
+    turns, log = Turns(), list[tuple[str, int]]()
+    for name in "abc":
+        turns.add(Flood(log, name, 4))
+    await asyncio.sleep(0.02)
+    assert log == [(name, SLICE) for name in "abcabcabcabc"]
+
+
+async def test_while_somebody_types_turns_are_short_and_few() -> None:
+    turns, log = Turns(), list[tuple[str, int]]()
+    turns.typed()
+    for name in "abcdefgh":
+        turns.add(Flood(log, name))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert log == [(name, TYPING_SLICE) for name in "abcdefgh"[:TYPING_TURNS]], "then there is a rest"
+    await asyncio.sleep(0.05)
+    assert len(log) > 8
+    assert len(log) < 8 + 50 * TYPING_TURNS
+
+
+async def test_nobody_waits_twice() -> None:
+    turns, log = Turns(), list[tuple[str, int]]()
+    flood = Flood(log, "a", 1)
+    for _ in range(5):
+        turns.add(flood)
+    await asyncio.sleep(0.01)
+    assert len(log) == 1
+
+
+def screened(turns: Turns, id: str) -> tuple[ScriptedShell, Screen]:
+    shell, screen = ScriptedShell(ShellSpec(SESSION, ShellId(id), ("sh",)), 0.0), Screen()
+    terminal = Terminal(shell, turns, 1 << 20, lambda _: None)
+    terminal.attach(Viewer(ViewerId(id), id, "type", may_type=True), screen, 1, new=True, after=None)
+    return shell, screen
+
+
+async def test_an_echo_does_not_wait_for_a_flood_and_a_flood_waits_for_its_turn() -> None:
+    turns = Turns()
+    (loud, flooded), (quiet, seen) = screened(turns, "loud"), screened(turns, "quiet")
+    await settled()
+    loud.says(b"x" * (HOT + 1))
+    before = len(flooded.output)
+    loud.says(b"y" * 1000)
+    quiet.says(b"echo")
+    assert len(flooded.output) == before, "it has had its share"
+    assert seen.output == b"echo"
+    await settled()
+    assert flooded.output == loud.all
