@@ -183,3 +183,21 @@ def test_shell_ids(text: str) -> None:
 def test_no_shell_ids(text: object) -> None:
     with pytest.raises(BadRequest, match="shellId"):
         shell_id(text)
+
+
+@given(st.lists(st.floats(0, 0.05), max_size=800))
+def test_a_plain_client_is_never_sent_more_than_it_could_send(gaps: list[float]) -> None:
+    pace, now, sent = frames.Pace(), 1.0, list[float]()
+    for gap in gaps:
+        now += gap / 10
+        wait = pace.wait(now)
+        if wait:
+            assert wait <= 1 / frames.PACE
+        else:
+            sent.append(now)
+        assert sum(now - at < 1 for at in sent) < frames.RATE_MAX
+
+
+def test_what_is_slow_is_not_paced() -> None:
+    pace = frames.Pace()
+    assert all(pace.wait(1.0 + n / 100) == 0 for n in range(1000))

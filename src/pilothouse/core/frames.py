@@ -59,11 +59,15 @@ MESSAGE_MAX = 65_537
 """Taken: 64 KiB of payload and the channel byte, which is what the most generous client sends."""
 SEND_MAX = 65_536
 """Sent, channel byte included: one client refuses longer messages."""
-CHUNK = 32 * 1024
-"""Bytes of output per frame: long enough that the frame's own cost does not count, short enough for every client."""
+CHUNK = 63 * 1024
+"""Bytes of output in one frame, at most: below SEND_MAX, and whole pages."""
 RATE_MAX = 250
 """Frames of one connection in any one second; the Shell API's bound."""
 RATE_S = 1.0
+PACE_BURST = 50
+"""An echo for every key of the fastest typist, and a screen drawn in many pieces, are never paced."""
+PACE = 190
+"""Frames a second after that: with the burst within RATE_MAX, STATUS and heartbeats included; 12 MB/s of output."""
 FAULTS_MAX = 5
 """In a row; the Shell API's bound for text messages."""
 SHOWN_MAX = 80
@@ -186,6 +190,26 @@ class Incoming:
         if found.fatal or self._faults < FAULTS_MAX:
             return found
         return Fault(found.name, found.close, f"{found.message} ({FAULTS_MAX} in a row)", fatal=True)
+
+
+class Pace:
+    """The frames that a plain client is sent: a burst, then so many a second that RATE_MAX is never exceeded. What is
+    not sent now goes with the next frame, so output is slowed by the size of a frame and not by their number."""
+
+    __slots__ = ("_at", "_left")
+
+    def __init__(self) -> None:
+        self._left = float(PACE_BURST)
+        self._at = 0.0
+
+    def wait(self, now: float) -> float:
+        """0 if a frame may go now, and it counts as gone; else how long until one may."""
+        self._left = min(PACE_BURST, self._left + (now - self._at) * PACE) if self._at else self._left
+        self._at = now
+        if self._left < 1:
+            return (1 - self._left) / PACE
+        self._left -= 1
+        return 0.0
 
 
 # --- what the server sends --------------------------------------------------------------------------------------------

@@ -11,12 +11,14 @@ import asyncio
 from collections import deque
 from typing import Protocol
 
+from pilothouse.core.frames import CHUNK
+
 HOT = 32 * 1024
 """Bytes at once after which a terminal waits for its turn: more than a full screen redrawn."""
 COOL = 128 * 1024
 """Bytes a second that are forgiven: more than anybody reads, less than any flood gets even among a hundred."""
-SLICE = 64 * 1024
-"""What one terminal sends in its turn: one round of reading a PTY."""
+SLICE = CHUNK
+"""What one terminal sends in its turn: a frame, about one round of reading a PTY."""
 BUDGET_S = 0.0005
 """One pass over those who wait; then the loop looks at everything else."""
 TYPING_S = 0.5

@@ -78,7 +78,8 @@ class Viewing:
         self._incoming = frames.Incoming(control=not viewer.plain)
         self._paused = False
         self._waiting: asyncio.Task[None] | None = None
-        self._until = 0.0
+        self._pace = frames.Pace() if viewer.plain else None
+        self._resting = False
 
     # --- the door's side
 
@@ -146,7 +147,7 @@ class Viewing:
 
     def push(self, limit: int) -> bool:
         """Sends about `limit` bytes; whether there is more that it could take now."""
-        if self._paused or self._waiting is not None or not self._placed():
+        if self._paused or self._resting or self._waiting is not None or not self._placed():
             return False
         shell, sink, ahead = self.terminal.shell, self._sink, self.terminal.ahead
         cursor, head = self.cursor or 0, shell.head
@@ -155,6 +156,9 @@ class Viewing:
             while cursor < end:
                 if sink.buffered() > ahead:
                     self._wait()
+                    break
+                if self._pace and (rest := self._pace.wait(self.terminal.turns.now)):
+                    self._rest(rest)
                     break
                 frame = self.terminal.frame(cursor, limit)
                 sink.send_binary(frame)
@@ -166,7 +170,7 @@ class Viewing:
         self.cursor = cursor
         if self.plain:
             shell.note_seen(cursor)
-        return cursor < head and self._waiting is None
+        return cursor < head and self._waiting is None and not self._resting
 
     def tell_typed(self, at_least: int) -> None:
         """How much of its input the shell has, if so much has come since it was last told."""
@@ -253,6 +257,15 @@ class Viewing:
         self.cursor, self._wants = start, missed
         if start is not None:
             self._status(start, start - missed, again=True)
+
+    def _rest(self, seconds: float) -> None:
+        self._resting = True
+        asyncio.get_running_loop().call_later(seconds, self._rested)
+
+    def _rested(self) -> None:
+        self._resting = False
+        if not self.over:
+            self.terminal.wake()
 
     def _wait(self) -> None:
         self._waiting = asyncio.create_task(self._writable())
