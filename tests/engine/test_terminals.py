@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pilothouse.core.audience import Role, Viewer, ViewerId
 from pilothouse.core.errors import BadRequest, NotFound, TooMany
+from pilothouse.core.frames import SEND_MAX
 from pilothouse.core.shell import REPLAY, SCROLLBACK_MIN, WINDOW, Exit, ShellId, Size
 from pilothouse.engine import viewing as viewing_module
 from pilothouse.engine.shells import ShellSpec
@@ -191,7 +192,7 @@ async def test_who_types_and_does_not_read_holds_the_shell_back(house: House) ->
     shell.says(b"0123456789abcde\n" * 200_000)
     await settled()
     assert shell.head <= len(slow.output) + WINDOW
-    assert slow.most <= AHEAD + 40_000
+    assert slow.most <= AHEAD + SEND_MAX
     assert quick.output == shell.all[: shell.head]
     while len(slow.output) < len(shell.all):
         slow.reads()
@@ -207,7 +208,7 @@ async def test_who_watches_and_does_not_read_hurts_nobody_and_is_told(house: Hou
     shell.says(b"0123456789abcde\n" * 200_000)
     await settled()
     assert quick.output == shell.all
-    assert slow.most <= AHEAD + 40_000
+    assert slow.most <= AHEAD + SEND_MAX
     before = len(slow.output)
     slow.slow = False
     slow.reads()

@@ -19,7 +19,7 @@ from pilothouse.engine.shells import Shell
 from pilothouse.engine.turns import COOL, HOT, SLICE, Turns
 from pilothouse.engine.viewing import TYPED_STEP, Sink, Viewing
 
-GRANT_STEP = 64 * 1024
+GRANT_STEP = 128 * 1024
 """A shell is not told for less how far it may be read: a message for every keystroke would be two for every echo."""
 REDRAW_S = 0.05
 """Between the two sizes that make a program draw its screen anew: it has noticed the first by then."""

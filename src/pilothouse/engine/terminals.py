@@ -61,7 +61,7 @@ class Terminals:
             if found is not None:
                 return found, False
             if sum(t.shell.ended is None for t in terminals.values()) >= SHELLS_MAX:
-                raise TooMany(f"a session has at most {SHELLS_MAX} shells", code="too_many_shells")
+                raise TooMany(f"a session has at most {SHELLS_MAX} shells")
             shell = await self._shells.start(spec)
             return self._take(spec.session, shell), True
 

@@ -38,6 +38,14 @@ LINGER_S = 0.5
 """A shell has ended, but something still has its PTY open: so long its last output is waited for."""
 TYPED_S = 0.02
 """TYPED goes with the next output, or after this: an echo comes sooner, and a password has none."""
+FLOOD = 8 * 1024
+"""Read at once, that is no echo and no line but a flood, or a screen drawn anew."""
+FLOOD_S = 0.005
+"""For so long what follows counts as more of it."""
+GATHER = 48 * 1024
+"""Of a flood the server is told when so much has come, so that it is woken half as often;"""
+GATHER_S = 0.001
+"""or after so long."""
 _READ = 64 * 1024
 """More would be mapped and unmapped for every keystroke."""
 _EVERYTHING = 1 << 62
@@ -115,6 +123,8 @@ class Holding:
                 if held.line.typing.touched:
                     self._tell(self._typed(held))
         for held in self._shells.values():
+            if held.say_at and now >= held.say_at:
+                self._say_output(held)
             if held.held_until and now >= held.held_until:
                 held.held_until, held.grant = 0.0, _EVERYTHING
                 self._poll(held)
@@ -310,7 +320,13 @@ class Holding:
 
     def _read(self, held: Held) -> None:
         alone, self._last = self._last is held, held
-        if held.line.read(min(pty.PASS if alone else pty.SHARED_PASS, held.limit)):
+        count = held.line.read(min(pty.PASS if alone else pty.SHARED_PASS, held.limit))
+        now = self._now()
+        if count >= FLOOD:
+            held.flood_until = now + FLOOD_S
+        if now < held.flood_until and held.line.kept.head - held.said < GATHER and held.limit > 0:
+            held.say_at = held.say_at or now + GATHER_S
+        elif count:
             self._say_output(held)
         if held.line.eof:
             self._finish(held)
@@ -345,6 +361,7 @@ class Holding:
 
     def _say_output(self, held: Held) -> None:
         """Its head; a server that does not read is told the last one when it does."""
+        held.say_at = 0.0
         if self.outlet.stuck or not self._greeted:
             return
         kept = held.line.kept

@@ -13,9 +13,9 @@ from collections import OrderedDict, deque
 from pilothouse.core.scrollback import Scrollback
 from pilothouse.core.shell import Size
 
-PASS = 64 * 1024
-"""Read in one go: about what the kernel holds for a PTY, 16 reads of 4 KB. Fewer passes mean fewer wake-ups, longer
-ones let the others wait."""
+PASS = 63 * 1024
+"""Read in one go: about what the kernel holds for a PTY, 16 reads of 4 KB, and no more than one frame takes. Fewer
+passes mean fewer wake-ups, longer ones let the others wait."""
 SHARED_PASS = 16 * 1024
 """The same, when another one was read before: so long an echo waits for each of the others."""
 SHORT = 64

@@ -28,6 +28,10 @@ class Held:
     events: int = 0
     said: int = -1
     """The head that the server knows."""
+    flood_until: float = 0.0
+    """It floods: what comes before then may wait a little."""
+    say_at: float = 0.0
+    """When it is told of more at the latest."""
 
     @property
     def limit(self) -> int:
@@ -36,4 +40,4 @@ class Held:
     @property
     def times(self) -> tuple[float, ...]:
         """Output that nobody reads on for is not lost, it waits, and its end with it."""
-        return (self.held_until, self.kill_at, self.end_at if self.limit > 0 else 0.0)
+        return (self.say_at, self.held_until, self.kill_at, self.end_at if self.limit > 0 else 0.0)
