@@ -3,6 +3,7 @@
     PilothouseError
     ├── BadRequest            400  the caller's input is wrong; the message names the field
     ├── Unauthenticated       401  nobody, or nobody we know
+    │   └── BadSignature      401  a signed request whose signature does not stand; `reason` says why
     ├── Forbidden             403  known, but may not
     ├── NotFound              404  unknown, or somebody else's: indistinguishable on purpose
     ├── Conflict              409  right in form, wrong in this state
@@ -46,6 +47,12 @@ class Unauthenticated(PilothouseError):
 
     code = "unauthenticated"
     status = 401
+
+
+class BadSignature(Unauthenticated):
+    """The signature of the request does not stand."""
+
+    code = "bad_signature"
 
 
 class Forbidden(PilothouseError):
