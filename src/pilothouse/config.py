@@ -105,6 +105,12 @@ class Config:
     behind_proxy: bool = _setting(
         False, "A TLS-terminating proxy stands in front.", key="server.behind_proxy", env="PILOTHOUSE_BEHIND_PROXY"
     )
+    sigv4_region: str = _setting(
+        "",
+        "The AWS region that signed requests must name; empty: any.",
+        key="server.sigv4_region",
+        env="PILOTHOUSE_SIGV4_REGION",
+    )
     tls_cert: Path | None = _setting(None, "Certificate chain, PEM.", key="server.tls_cert", env="PILOTHOUSE_TLS_CERT")
     tls_key: Path | None = _setting(None, "Private key, PEM.", key="server.tls_key", env="PILOTHOUSE_TLS_KEY")
     hot_sockets: bool = _setting(
@@ -304,6 +310,11 @@ class Config:
     def local_key_file(self) -> Path:
         """0600: the key with which this machine's own command line calls; written by the server at its start."""
         return self.home / "local.key"
+
+    @property
+    def sealing_key_file(self) -> Path:
+        """0600: what the secrets of key pairs are sealed with; made with the first of them."""
+        return self.home / "sealing.key"
 
     @property
     def server_file(self) -> Path:
@@ -517,6 +528,8 @@ def _check_names(config: Config) -> None:
     for host in config.hosts:
         if not _HOST.match(host):
             raise ConfigError(f"server.hosts: {host!r} is no host name; give it without scheme, port and path")
+    if not re.match(r"[a-z0-9-]{0,64}\Z", config.sigv4_region):
+        raise ConfigError(f"server.sigv4_region: {config.sigv4_region!r} is no region; expected one such as us-east-1")
     for origin in config.cors_origins:
         if not _ORIGIN.match(origin):
             raise ConfigError(

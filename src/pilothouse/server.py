@@ -26,6 +26,7 @@ import uvicorn
 import uvloop
 
 from pilothouse import __version__, config
+from pilothouse.adapters.identity.sealing import KeyFile, KeyFileError
 from pilothouse.adapters.proxies.local import LocalProxy
 from pilothouse.adapters.sandboxes.bubblewrap import Bubblewrap
 from pilothouse.adapters.sandboxes.client import Start
@@ -39,6 +40,7 @@ from pilothouse.core.ids import SessionId
 from pilothouse.engine.clock import SystemClock
 from pilothouse.engine.contacts import NetworkIntake
 from pilothouse.engine.identity import Identity
+from pilothouse.engine.keypairs import KeyPairs
 from pilothouse.engine.kit import Kit, Limits, Note
 from pilothouse.engine.limits import LimitIntake
 from pilothouse.engine.log import Log
@@ -80,7 +82,7 @@ def main(argv: list[str]) -> int:
     except (ConfigError, CannotStartError) as error:
         sys.stderr.write(f"pilothouse: {error}\n")
         return 2 if isinstance(error, ConfigError) else 1
-    except (StoreFailed, PilothouseError) as error:
+    except (StoreFailed, PilothouseError, KeyFileError) as error:
         sys.stderr.write(f"pilothouse: cannot start: {error}\n")
         return 1
 
@@ -164,7 +166,8 @@ async def _platform(
         secure=settings.tls,
         behind_proxy=settings.behind_proxy,
     )
-    guard = Guard(identity, lambda: trust)
+    pairs = KeyPairs(store, clock, KeyFile(settings.sealing_key_file), identity, settings.sigv4_region)
+    guard = Guard(identity, lambda: trust, pairs)
     platform = Platform(
         kit,
         sessions,
@@ -174,6 +177,7 @@ async def _platform(
         lambda: settings.url,
         settings.tls or settings.behind_proxy,
         lambda: _not_ready(sessions),
+        pairs=pairs,
     )
     hub = Hub()
     identity.on_revoke += [hub.revoked, platform.streams.revoked]

@@ -23,6 +23,7 @@ from pilothouse.engine.ports import (
     Probe,
     SandboxSpec,
     SandboxState,
+    SealBroken,
     UsageRecord,
     Wire,
 )
@@ -279,6 +280,19 @@ class FakeModels:
 
     async def close(self) -> None:
         return
+
+
+class PlainSealer:
+    """Hides nothing; a secret opens for what it belongs to alone."""
+
+    def seal(self, secret: bytes, about: str) -> bytes:
+        return about.encode() + b"=" + secret
+
+    def unseal(self, sealed: bytes, about: str) -> bytes:
+        prefix = about.encode() + b"="
+        if not sealed.startswith(prefix):
+            raise SealBroken("another's")
+        return sealed.removeprefix(prefix)
 
 
 class HandClock:

@@ -14,6 +14,7 @@ from pilothouse.adapters.stores.memory import MemoryStore
 from pilothouse.core.access import SCOPES, Scope
 from pilothouse.engine.clock import SystemClock
 from pilothouse.engine.identity import Identity
+from pilothouse.engine.keypairs import KeyPairs
 from pilothouse.engine.kit import Kit, Limits
 from pilothouse.engine.log import Log
 from pilothouse.engine.ports import EventStore
@@ -26,7 +27,7 @@ from pilothouse.web.guard import LOOPBACK, Guard, Trust
 from pilothouse.web.plain import PlainDoor, plain_options
 from pilothouse.web.socket import Limits as SocketLimits
 from pilothouse.web.switch import hot_options
-from tests.engine.fakes import FakeModels, FakeSandboxes
+from tests.engine.fakes import FakeModels, FakeSandboxes, PlainSealer
 
 
 @dataclass
@@ -70,9 +71,12 @@ async def serving(
     listening.bind(("127.0.0.1", 0))
     listening.listen(512)
     port = listening.getsockname()[1]
-    platform = Platform(kit, sessions, rules, identity, "0", lambda: f"http://127.0.0.1:{port}", False, list)
+    pairs = KeyPairs(store, clock, PlainSealer(), identity)
+    platform = Platform(
+        kit, sessions, rules, identity, "0", lambda: f"http://127.0.0.1:{port}", False, list, pairs=pairs
+    )
     known = trust or Trust(hosts=LOOPBACK)
-    guard = Guard(identity, lambda: known)
+    guard = Guard(identity, lambda: known, pairs)
     hub = Hub()
     identity.on_revoke += [hub.revoked, platform.streams.revoked]
     door, limits = ChatDoor(platform, guard, hub), SocketLimits()

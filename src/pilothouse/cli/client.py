@@ -182,6 +182,12 @@ class Client:
     async def make_key(self, name: str | None, scopes: list[str] | None) -> wire.Key:
         return await self._ask(wire.Key, "POST", "/api/keys", json=_given({"name": name, "scopes": scopes}))
 
+    async def make_pair(
+        self, name: str | None, scopes: list[str] | None, expires_in_s: float | None, token: bool
+    ) -> wire.Key:
+        wish = {"name": name, "scopes": scopes, "kind": "sigv4", "expiresInS": expires_in_s}
+        return await self._ask(wire.Key, "POST", "/api/keys", json=_given(wish | {"sessionToken": token or None}))
+
     async def keys(self) -> list[wire.Key]:
         return await self._all(wire.Key, "/api/keys")
 

@@ -74,8 +74,9 @@ def contacts(view: wire.Network, *, head: bool) -> str:
 
 
 def keys(items: list[wire.Key]) -> str:
-    lines = [["ID", "NAME", "SCOPES", "CREATED", "LAST USED"]]
+    lines = [["ID", "KIND", "NAME", "SCOPES", "CREATED", "LAST USED", "ENDS"]]
     for key in items:
-        fields = (key.id, key.name or "", ",".join(key.scopes), key.created_at, key.last_used_at or "never")
+        scopes, used, ends = ",".join(key.scopes), key.last_used_at or "never", key.expires_at or "never"
+        fields = (key.id, key.kind, key.name or "", scopes, key.created_at, used, ends)
         lines.append([text.line(field, TITLE) for field in fields])
     return columns(lines)

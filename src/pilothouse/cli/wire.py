@@ -119,7 +119,11 @@ class Key(_Answer, frozen=True, kw_only=True):
     scopes: list[str] = []
     created_at: str = ""
     last_used_at: str | None = None
+    kind: str = "key"
+    expires_at: str | None = None
     key: str | None = None
+    secret_access_key: str | None = None
+    session_token: str | None = None
 
     def __repr__(self) -> str:
         return f"Key(id={self.id!r})"

@@ -62,6 +62,8 @@ class Identity:
         self._cookies: dict[str, Timed] = {}
         self.on_revoke: list[Callable[[str], None]] = []
         """Called with the credential that is no longer good."""
+        self.standing: dict[str, Callable[[str], float | None]] = {}
+        """By kind of credential, for those that are kept elsewhere: what `left` says of one."""
 
     # --- keys ---
 
@@ -194,6 +196,8 @@ class Identity:
     def left(self, principal: Principal) -> float | None:
         """Seconds that an open socket's credential still stands; 0 when it does not, None when it has no end."""
         kind, _, name = principal.credential.partition(":")
+        if kind in self.standing:
+            return self.standing[kind](name)
         if kind == "key":
             return None if name in self._keys else 0.0
         entry = self._cookies.get(name)

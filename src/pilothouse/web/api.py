@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from starlette.responses import Response
 
@@ -99,22 +99,50 @@ async def make_ticket(call: Call) -> Response:
 
 
 async def list_keys(call: Call) -> Response:
-    return wire.Reply({"items": [views.key(k) for k in await call.platform.identity.keys()], "next": None})
+    found = [views.key(k) for k in await call.platform.identity.keys()]
+    found += [views.pair(p) for p in await call.platform.pairs.all(call.principal.organisation)]
+    return wire.Reply({"items": sorted(found, key=lambda key: key["createdAt"], reverse=True), "next": None})
 
 
 class NewKey(wire.Body):
     name: str = "key"
     scopes: list[str] | None = None
+    kind: Literal["key", "sigv4"] = "key"
+    expires_in_s: float | None = None
+    session_token: bool = False
 
 
 async def make_key(call: Call) -> Response:
     given = await wire.body(call.request, NewKey)
+    if given.kind == "sigv4":
+        return await _make_pair(call, given)
+    if given.expires_in_s is not None or given.session_token:
+        raise BadRequest("expiresInS, sessionToken: only for kind sigv4")
     record, text = await call.platform.identity.create(given.name, access.scopes(given.scopes))
     return wire.Reply({**views.key(record), "key": text}, 201)
 
 
+async def _make_pair(call: Call, given: NewKey) -> Response:
+    record, secret = await call.platform.pairs.create(
+        given.name,
+        access.scopes(given.scopes),
+        account=call.principal.account,
+        organisation=call.principal.organisation,
+        expires_in_s=given.expires_in_s,
+        token=given.session_token,
+    )
+    shown = {"accessKeyId": record.id, "secretAccessKey": secret.secret_access_key}
+    if secret.session_token is not None:
+        shown["sessionToken"] = secret.session_token
+    return wire.Reply({**views.pair(record), **shown}, 201)
+
+
 async def revoke_key(call: Call) -> Response:
-    await call.platform.identity.revoke(call.request.path_params["id"])
+    name = call.request.path_params["id"]
+    if call.platform.pairs.named(name):
+        await call.platform.pairs.revoke(name, call.principal.organisation)
+    else:
+        await call.platform.identity.revoke(name)
     return Response(status_code=204)
 
 

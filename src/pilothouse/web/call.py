@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from pilothouse.core.access import Principal
 from pilothouse.engine.identity import Identity
+from pilothouse.engine.keypairs import KeyPairs
 from pilothouse.engine.kit import Kit
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.sessions import Session, Sessions
@@ -30,6 +31,7 @@ class Platform:
     ready: Callable[[], list[str]]
     """Why the server is not ready; empty when it is."""
     streams: Streams = field(default_factory=Streams)
+    pairs: KeyPairs = field(kw_only=True)
 
 
 @dataclass(frozen=True)

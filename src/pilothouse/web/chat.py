@@ -21,6 +21,7 @@ from pilothouse.engine.log import Gap
 from pilothouse.engine.ports import Row, StoreFailed
 from pilothouse.engine.sessions import Session
 from pilothouse.web import wire
+from pilothouse.web.asked import Asked
 from pilothouse.web.call import Platform
 from pilothouse.web.guard import Guard, Once
 from pilothouse.web.socket import Accept, Frames, Message, Refuse, Socket, UpgradeRequest
@@ -107,7 +108,10 @@ class ChatDoor:
 
     async def authorize(self, request: UpgradeRequest) -> Accept | Refuse:
         try:
-            principal = await self._guard.check("cookie-same-origin", "GET", Once(request.all), socket=True)
+            asked = Asked.upgrade(request)
+            principal = await self._guard.check(
+                "cookie-same-origin", "GET", Once(request.all), socket=True, asked=asked
+            )
             assert principal is not None
             principal.need("read")
         except PilothouseError as error:

@@ -11,20 +11,25 @@
 | `credential` | a key; cookies are never read | `cors_origins` |
 | `public` | none; the reason stands in the route table | no |
 
+A signed request (`core.sigv4`, in header or address) counts as one with a key, on every route that takes one.
+
 A WebSocket opened by cookie needs an `Origin` even though it is a GET: browsers send cookies across origins there.
 """
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
+from pilothouse.core import proof, sigv4
 from pilothouse.core.access import Principal
-from pilothouse.core.errors import Forbidden, PilothouseError, Unauthenticated
+from pilothouse.core.errors import BadSignature, Forbidden, PilothouseError, Unauthenticated
 from pilothouse.engine.identity import Identity
+from pilothouse.engine.keypairs import KeyPairs
+from pilothouse.web.asked import Asked
 
 Policy = Literal["cookie-same-origin", "credential", "public"]
 COOKIE = "pilothouse"
@@ -69,9 +74,11 @@ class Trust:
 
 
 class Guard:
-    def __init__(self, identity: Identity, trust: Callable[[], Trust]) -> None:
+    def __init__(self, identity: Identity, trust: Callable[[], Trust], pairs: KeyPairs | None = None) -> None:
+        """Without `pairs` no signature is believed."""
         self.identity = identity
         self._trust = trust
+        self._pairs = pairs
 
     def host(self, headers: Headers) -> str:
         """The `Host` as sent. Raises MisdirectedHost."""
@@ -93,13 +100,19 @@ class Guard:
             return origin
         raise Forbidden(f"Origin {origin[:100]!r} is foreign here.", code="foreign_origin")
 
-    async def check(self, policy: Policy, method: str, headers: Headers, *, socket: bool = False) -> Principal | None:
-        """The caller, None on public routes. Raises MisdirectedHost, Forbidden, Unauthenticated."""
+    async def check(
+        self, policy: Policy, method: str, headers: Headers, *, socket: bool = False, asked: Asked | None = None
+    ) -> Principal | None:
+        """The caller, None on public routes. Raises MisdirectedHost, Forbidden, Unauthenticated, and what reading the
+        body raises, which a signature covers."""
         host = self.host(headers)
         key = _key(headers)
-        origin = self.origin(headers, host, keyed=key is not None and policy != "public")
+        signed = asked is not None and sigv4.present(asked.query, asked.all("authorization"))
+        origin = self.origin(headers, host, keyed=(key is not None or signed) and policy != "public")
         if policy == "public":
             return None
+        if signed and asked is not None:
+            return await self.signed(asked)
         if key is not None:
             return await self.identity.by_key(key)
         if policy == "credential":
@@ -117,6 +130,32 @@ class Guard:
             if not socket and not hmac.compare_digest(token.encode(), self.identity.csrf(cookie).encode()):
                 raise Forbidden("The CSRF token is missing or wrong; reload the page.", code="csrf")
         return await self.identity.by_cookie(cookie)
+
+    async def signed(self, asked: Asked, services: frozenset[str] = sigv4.SERVICES) -> Principal:
+        """Who signed a request for one of the services. Raises BadSignature, and what reading the body raises."""
+        if self._pairs is None:
+            raise BadSignature("Signed requests are not taken here.", reason="scope")
+        if asked.all("x-api-key"):
+            raise BadSignature("Two credentials: a key and a signature", reason="malformed")
+        claim = sigv4.from_request(asked.method, asked.path, asked.query, asked.headers)
+        return await self._pairs.by_claim(claim, asked.payload, services=services)
+
+    async def signed_event(
+        self, authorization: Mapping[str, Any], path: str, payload: Mapping[str, Any], service: str = "appsync"
+    ) -> Principal:
+        """Who signed a frame of the event API: `authorization` is its object, `path` the address for HTTP, `payload`
+        what the client signs for that kind of frame. Its `host` must be a name of ours. Raises BadSignature,
+        MisdirectedHost."""
+        if self._pairs is None:
+            raise BadSignature("Signed requests are not taken here.", reason="scope")
+        claim = sigv4.from_event(authorization, path)
+        if split_port(claim.host.lower()) not in self._trust().hosts:
+            raise MisdirectedHost
+
+        async def hashes() -> Iterator[str]:
+            return proof.event_digests(payload)
+
+        return await self._pairs.by_claim(claim, hashes, services=frozenset({service}))
 
 
 def split_port(host: str) -> str:

@@ -17,6 +17,7 @@ from pilothouse.core.access import Scope
 from pilothouse.core.errors import PilothouseError, Unavailable
 from pilothouse.engine.ports import StoreFailed
 from pilothouse.web import api, network, wire, work
+from pilothouse.web.asked import Asked
 from pilothouse.web.call import Call, Handler, Platform
 from pilothouse.web.guard import Guard, Once, Policy
 
@@ -92,7 +93,8 @@ def _endpoint(entry: Entry, platform: Platform, guard: Guard) -> Callable[[Reque
 
     async def endpoint(request: Request) -> Response:
         try:
-            caller = await guard.check(entry.policy, request.method, Once(request.headers.getlist))
+            asked, request = Asked.of(request)
+            caller = await guard.check(entry.policy, request.method, Once(request.headers.getlist), asked=asked)
             if caller is not None and entry.scope is not None:
                 caller.need(entry.scope)
             return await handler(Call(request, platform, caller))

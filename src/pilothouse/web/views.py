@@ -8,6 +8,7 @@ import msgspec
 
 from pilothouse.engine import records
 from pilothouse.engine.identity import KeyRecord
+from pilothouse.engine.keypairs import PairRecord
 from pilothouse.engine.records import ApprovalRecord, JobRecord, QuestionRecord, RuleRecord, SessionRecord
 from pilothouse.engine.sessions import Sessions
 
@@ -64,8 +65,20 @@ def rule(record: RuleRecord) -> dict[str, Any]:
 
 
 def key(record: KeyRecord) -> dict[str, Any]:
+    return _credential("key", record)
+
+
+def pair(record: PairRecord) -> dict[str, Any]:
+    out = _credential("sigv4", record)
+    if record.expires_at is not None:
+        out["expiresAt"] = records.stamp(record.expires_at)
+    return out
+
+
+def _credential(kind: str, record: KeyRecord | PairRecord) -> dict[str, Any]:
     out: dict[str, Any] = {
         "id": record.id,
+        "kind": kind,
         "name": record.name,
         "scopes": record.scopes,
         "createdAt": records.stamp(record.created_at),
