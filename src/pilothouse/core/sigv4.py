@@ -39,7 +39,7 @@ _IN_QUERY = ("X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires
              "X-Amz-Signature")  # fmt: skip
 _TOKEN = "X-Amz-Security-Token"  # noqa: S105  a name
 _STAMP = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})([0-9]{2})Z\Z")
-_ID = re.compile(r"[A-Za-z0-9]{16,128}\Z")
+_ID = re.compile(r"[A-Za-z0-9]{1,128}\Z")
 _PLACE = re.compile(r"[a-z0-9-]{1,64}\Z")
 _HEX = re.compile(r"[0-9a-f]{64}\Z")
 _NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,100}\Z")

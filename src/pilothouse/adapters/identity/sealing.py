@@ -6,7 +6,6 @@ key file  32 random bytes, mode 0600, made at the first seal; without it what wa
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import stat
@@ -82,7 +81,7 @@ def _read(path: Path) -> bytes | None:
         return None
     except OSError as error:
         raise KeyFileError(f"{path} cannot be read: {error.strerror}") from None
-    with contextlib.closing(os.fdopen(fd, "rb")) as file:
+    try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise KeyFileError(f"{path} is not a file; remove it")
@@ -93,7 +92,9 @@ def _read(path: Path) -> bytes | None:
                 f"{path} may be read by others: whoever did can use every key pair with a copy of the database. "
                 f"Run `chmod 600 {path}`, and revoke the key pairs if in doubt"
             )
-        key = file.read(KEY_BYTES + 1)
+        key = os.read(fd, KEY_BYTES + 1)
+    finally:
+        os.close(fd)
     if len(key) != KEY_BYTES:
         raise KeyFileError(f"{path} has not its {KEY_BYTES} bytes; put it back from a backup, or remove it to make new")
     return key
