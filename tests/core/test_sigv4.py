@@ -56,7 +56,8 @@ def requests(draw: st.DrawFn) -> Request:
     if draw(st.booleans()) and len({unquote_plus(n) for n, _ in found}) == len(found):
         query = "&".join(f"{n}={v}" for n, v in draw(st.permutations(found)))
     headers: tuple[tuple[str, str], ...] = tuple(draw(st.lists(st.tuples(names, values), max_size=4)))
-    if headers and draw(st.booleans()):
+    twice: bool = draw(st.booleans())
+    if headers and twice:
         headers += ((headers[0][0].upper(), draw(values)),)  # comes twice
     presigned = draw(st.one_of(st.none(), st.integers(1, EXPIRES_MAX)))
     body = b"" if presigned is not None else draw(st.binary(max_size=40))
