@@ -132,6 +132,7 @@ async def _platform(
     settings: Config, store: EventStore, stack: contextlib.AsyncExitStack, note: Any, start: Start
 ) -> tuple[Platform, Hub, Guard]:
     clock = SystemClock()
+    sealer = KeyFile(settings.sealing_key_file)  # refused before anything is started
     models = LocalProxy(settings.runtime)
     stack.push_async_callback(models.close)
     sandboxes = await open_sandboxes(settings, models, start)
@@ -166,7 +167,7 @@ async def _platform(
         secure=settings.tls,
         behind_proxy=settings.behind_proxy,
     )
-    pairs = KeyPairs(store, clock, KeyFile(settings.sealing_key_file), identity, settings.sigv4_region)
+    pairs = KeyPairs(store, clock, sealer, identity, settings.sigv4_region)
     guard = Guard(identity, lambda: trust, pairs)
     platform = Platform(
         kit,

@@ -8,9 +8,11 @@ import string
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
-from urllib.parse import quote, unquote_plus
+from urllib.parse import quote, unquote_plus, urlsplit
 
+import boto3
 import pytest
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +20,7 @@ from pilothouse.core import proof, sigv4
 from pilothouse.core.errors import BadSignature
 from pilothouse.core.proof import SigningKeys
 from pilothouse.core.sigv4 import EXPIRES_MAX, WINDOW_S
-from tests.core.signing import ID, NOW, SECRET, Request, holds, signed
+from tests.core.signing import ID, NOW, SECRET, Request, at, holds, signed
 
 # --- what botocore signs stands ---
 
@@ -195,6 +197,32 @@ def test_aws_example() -> None:
     assert proof.signed_by(claim, key, proof.EMPTY)
     assert claim.at == 1440938160
     assert not proof.signed_by(claim, key, proof.digest(b"x"))
+
+
+@pytest.mark.parametrize("token", [None, "t/+="])
+def test_a_call_of_boto3_stands(token: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The unmodified client, as it would go out; the path is one that has to be escaped twice."""
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    client = boto3.client(
+        "bedrock-agentcore", region_name="us-west-2", endpoint_url="http://127.0.0.1:8420", aws_access_key_id=ID,
+        aws_secret_access_key=SECRET, aws_session_token=token,
+    )  # fmt: skip
+    sent: list[AWSPreparedRequest] = []
+
+    def caught(request: AWSPreparedRequest, **_: Any) -> AWSResponse:
+        sent.append(request)
+        return AWSResponse(request.url, 200, {"content-type": "application/json"}, None)
+
+    client.meta.events.register("before-send.bedrock-agentcore.*", caught)
+    arn = "arn:aws:bedrock-agentcore:us-west-2:123456789012:runtime/my_agent-AbCdEf1234"
+    with at(NOW):
+        client.invoke_agent_runtime(agentRuntimeArn=arn, payload=b'{"prompt":"hi"}', qualifier="DEFAULT")
+    where = urlsplit(sent[0].url)
+    headers = [(n, v.decode() if isinstance(v, bytes) else v) for n, v in sent[0].headers.items()]
+    request = Request("POST", where.path, where.query, (("Host", where.netloc), *headers), sent[0].body)
+    assert "%2Fmy_agent" in request.path
+    assert holds(request)
+    assert refused(replace(request, body=b'{"prompt":"ho"}'))
 
 
 @pytest.mark.parametrize(("target", "headers"), [
