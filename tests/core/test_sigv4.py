@@ -448,6 +448,39 @@ def test_what_means_to_be_signed(query: str, authorizations: list[str], meant: b
     assert sigv4.present(query, authorizations) is meant
 
 
+# What a stranger may send: the right words in the wrong places, and anything at all.
+WORDS = [
+    "AWS4-HMAC-SHA256 ", "Credential=", "PHKA", "/20261121", "/us-east-1", "/appsync", "/aws4_request", ",",
+    "SignedHeaders=", "host", ";", "x-amz-date", "Signature=", "0" * 64, "X-Amz-Expires=", "X-Amz-Signature=", "&",
+    "X-Amz-Credential=", "X-Amz-SignedHeaders=", "X-Amz-Algorithm=", "X-Amz-Date=", "20261121T120000Z", "%", "=", "%0a",
+]  # fmt: skip
+anything = st.one_of(
+    st.lists(st.sampled_from(WORDS), max_size=24).map("".join),
+    st.text(max_size=40),
+    st.text("%&=+;/.\x00\n\xff", max_size=20),
+)
+header_names = st.one_of(
+    st.sampled_from(["authorization", "host", "x-amz-date", "x-amz-security-token", "x-amz-content-sha256"]), anything
+)
+
+
+@settings(MANY, max_examples=1000)
+@given(anything, anything, anything, st.lists(st.tuples(header_names, anything), max_size=6))
+def test_whatever_comes_is_a_claim_or_refused(method: str, path: str, query: str, headers: Any) -> None:
+    sigv4.present(query, [value for _, value in headers])
+    for read in (
+        lambda: sigv4.from_request(method, path, query, headers),
+        lambda: sigv4.from_event(dict(headers), path),
+    ):
+        try:
+            claim = read()
+        except BadSignature as refusal:
+            assert refusal.message
+            assert len(refusal.message) < 500
+        else:
+            assert not proof.signed_by(claim, b"key", proof.EMPTY)
+
+
 # --- frames of the event API ---
 
 FORMS: dict[str, Callable[[Any], bytes]] = {
