@@ -294,6 +294,21 @@ async def test_a_socket_is_opened_by_a_signature_and_closed_with_its_pair(hot: b
             assert refusal.value.response.status_code == 401
 
 
+async def test_a_stream_ends_with_the_pair_that_asked_for_it(served: Served) -> None:
+    pair = await made(served)
+    _, session = await send(served, sign(served, pair, "POST", "/api/sessions", **body_for("POST")))
+    request = sign(served, pair, "GET", f"/api/sessions/{session['id']}/events")
+    headers = dict(request.headers) | {"accept": "text/event-stream"}
+    async with (
+        httpx.AsyncClient(timeout=15) as http,
+        http.stream("GET", served.url + request.path, headers=headers) as stream,
+    ):
+        assert stream.status_code == 200
+        await served.platform.pairs.revoke(pair[0])
+        async for _ in stream.aiter_bytes():
+            pass
+
+
 async def test_a_signature_for_another_address_opens_no_socket(served: Served, pair: tuple[str, str]) -> None:
     request = sign(served, pair, "GET", "/api/me")
     headers = {n: v for n, v in request.headers if n.lower() != "host"}
