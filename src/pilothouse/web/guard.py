@@ -3,12 +3,12 @@
 1. `Host` must be a name of ours: a page that rebinds its own name to this address is refused.
 2. `Origin`, where one is sent, must be ours exactly (scheme, host and port); other origins only with a key, and only
    those of `cors_origins`. `null` is foreign.
-3. By the route's policy:
+3. By the route's policy (a token is a signed one of a configured issuer):
 
 | policy | credential | cross-origin |
 |---|---|---|
-| `cookie-same-origin` | a key, else the cookie; a change by cookie also needs `Origin` and CSRF token | with a key |
-| `credential` | a key; cookies are never read | `cors_origins` |
+| `cookie-same-origin` | a key or token, else the cookie; a change by cookie also needs `Origin` and CSRF token | with a key |
+| `credential` | a key or token; cookies are never read | `cors_origins` |
 | `public` | none; the reason stands in the route table | no |
 
 A WebSocket opened by cookie needs an `Origin` even though it is a GET: browsers send cookies across origins there.
@@ -22,8 +22,10 @@ from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from typing import Literal, Protocol
 
+from pilothouse.core import bearer
 from pilothouse.core.access import Principal
 from pilothouse.core.errors import Forbidden, PilothouseError, Unauthenticated
+from pilothouse.engine.bearers import Bearers
 from pilothouse.engine.identity import Identity
 
 Policy = Literal["cookie-same-origin", "credential", "public"]
@@ -69,9 +71,10 @@ class Trust:
 
 
 class Guard:
-    def __init__(self, identity: Identity, trust: Callable[[], Trust]) -> None:
+    def __init__(self, identity: Identity, trust: Callable[[], Trust], bearers: Bearers | None = None) -> None:
         self.identity = identity
         self._trust = trust
+        self._bearers = bearers
 
     def host(self, headers: Headers) -> str:
         """The `Host` as sent. Raises MisdirectedHost."""
@@ -100,6 +103,8 @@ class Guard:
         origin = self.origin(headers, host, keyed=key is not None and policy != "public")
         if policy == "public":
             return None
+        if self._bearers is not None and (signed := bearer.signed(headers)) is not None:
+            return await self._bearers.principal(signed)
         if key is not None:
             return await self.identity.by_key(key)
         if policy == "credential":
@@ -142,5 +147,4 @@ def _key(headers: Headers) -> str | None:
     given = headers.get("x-api-key")
     if given is not None:
         return given
-    scheme, _, token = (headers.get("authorization") or "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else None
+    return bearer.of_header(headers.get("authorization"))
