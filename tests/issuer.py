@@ -1,10 +1,14 @@
-"""An issuer of tokens for tests: keys, discovery and key set as documents, and tokens as good or as bad as is wished."""
+"""An issuer of tokens for tests: keys, discovery and key set as documents; tokens as good or as bad as is wished."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import jwt
 from cryptography.hazmat.primitives import serialization
@@ -13,6 +17,7 @@ from jwt.algorithms import get_default_algorithms
 
 from pilothouse.adapters.identity.documents import NotFetched
 from pilothouse.core.claims import Issuer
+from pilothouse.core.errors import Unauthenticated
 
 Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 NOW = 1_767_225_600.0
@@ -41,6 +46,17 @@ def pem(key: Key) -> bytes:
     return key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
+@dataclass
+class Asked:
+    """What a browser was sent to the issuer with."""
+
+    nonce: str
+    challenge: str
+    redirect: str
+    state: str
+    claims: dict[str, Any]
+
+
 class FakeIssuer:
     """Answers as `adapters.identity.documents` does, and counts."""
 
@@ -52,9 +68,11 @@ class FakeIssuer:
         self.keys: list[dict[str, Any]] | None = None
         self.asked: list[str] = []
         self.down: str = ""
+        self.codes: dict[str, Asked] = {}
+        self.says_iss = False
         self.issuer = Issuer(
             name, url, audience=("pilothouse",), client_ids=("client",), roles={"ops": "operator", "boss": "admin"},
-            default_role="viewer",
+            default_role="viewer", client_id="pilothouse-page", label=f"The {name}",
         )  # fmt: skip
 
     async def get(self, issuer: Issuer, url: str) -> dict[str, Any]:
@@ -81,3 +99,40 @@ class FakeIssuer:
         """Signed whatever stands in it, by ES256."""
         said = f"{b64(header)}.{b64(claims)}"
         return f"{said}.{b64(get_default_algorithms()['ES256'].sign(said.encode(), key or self.key))}"
+
+    # --- signing people in, as `engine.providers.Provider` ---
+
+    async def authorization(self, issuer: Issuer) -> tuple[str, bool]:
+        return f"{self.url}/authorize", self.says_iss
+
+    def consent(self, location: str, **claims: Any) -> str:
+        """Somebody signs in at the issuer: the code that the browser brings back."""
+        query = dict(parse_qsl(urlsplit(location).query))
+        assert (query["response_type"], query["code_challenge_method"]) == ("code", "S256")
+        code = f"code-{len(self.codes)}-{self.kid}"
+        self.codes[code] = Asked(query["nonce"], query["code_challenge"], query["redirect_uri"], query["state"], claims)
+        return code
+
+    async def exchange(self, issuer: Issuer, code: str, verifier: str, redirect: str) -> str:
+        asked = self.codes.pop(code, None)
+        proof = b64(hashlib.sha256(verifier.encode()).digest())
+        if asked is None or asked.challenge != proof or asked.redirect != redirect:
+            raise Unauthenticated("invalid_grant")
+        said = {"aud": issuer.client_id, "nonce": asked.nonce, **asked.claims}
+        return str(said.pop("raw", "") or self.token(**said))
+
+
+class Houses:
+    """Several issuers at once."""
+
+    def __init__(self, houses: Sequence[FakeIssuer]) -> None:
+        self._houses = {house.url: house for house in houses}
+
+    async def get(self, issuer: Issuer, url: str) -> dict[str, Any]:
+        return await self._houses[issuer.issuer].get(issuer, url)
+
+    async def authorization(self, issuer: Issuer) -> tuple[str, bool]:
+        return await self._houses[issuer.issuer].authorization(issuer)
+
+    async def exchange(self, issuer: Issuer, code: str, verifier: str, redirect: str) -> str:
+        return await self._houses[issuer.issuer].exchange(issuer, code, verifier, redirect)

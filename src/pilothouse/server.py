@@ -26,6 +26,9 @@ import uvicorn
 import uvloop
 
 from pilothouse import __version__, config
+from pilothouse.adapters.identity.documents import Documents
+from pilothouse.adapters.identity.keys import IssuerKeys
+from pilothouse.adapters.identity.oidc import Oidc
 from pilothouse.adapters.proxies.local import LocalProxy
 from pilothouse.adapters.sandboxes.bubblewrap import Bubblewrap
 from pilothouse.adapters.sandboxes.client import Start
@@ -36,6 +39,7 @@ from pilothouse.bootstrap import LOOPBACK_BINDS, CannotStartError, leave_root, l
 from pilothouse.config import Config, ConfigError
 from pilothouse.core.errors import PilothouseError
 from pilothouse.core.ids import SessionId
+from pilothouse.engine.bearers import Bearers
 from pilothouse.engine.clock import SystemClock
 from pilothouse.engine.contacts import NetworkIntake
 from pilothouse.engine.identity import Identity
@@ -43,6 +47,7 @@ from pilothouse.engine.kit import Kit, Limits, Note
 from pilothouse.engine.limits import LimitIntake
 from pilothouse.engine.log import Log
 from pilothouse.engine.ports import Budget, EventStore, ModelState, Put, StoreFailed
+from pilothouse.engine.providers import Providers
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.sessions import Sessions
 from pilothouse.engine.upkeep import Upkeep
@@ -164,7 +169,12 @@ async def _platform(
         secure=settings.tls,
         behind_proxy=settings.behind_proxy,
     )
-    guard = Guard(identity, lambda: trust)
+    documents = Documents()
+    stack.push_async_callback(documents.close)
+    keys = IssuerKeys(documents, clock, kit.note)
+    stack.push_async_callback(keys.close)
+    oidc = Oidc(documents, keys, kit.note)
+    guard = Guard(identity, lambda: trust, Bearers(settings.issuers, keys, clock))
     platform = Platform(
         kit,
         sessions,
@@ -174,6 +184,7 @@ async def _platform(
         lambda: settings.url,
         settings.tls or settings.behind_proxy,
         lambda: _not_ready(sessions),
+        providers=Providers(settings.issuers, oidc, keys, identity, clock),
     )
     hub = Hub()
     identity.on_revoke += [hub.revoked, platform.streams.revoked]

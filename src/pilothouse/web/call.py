@@ -11,8 +11,10 @@ from starlette.responses import Response
 from pilothouse.core.access import Principal
 from pilothouse.engine.identity import Identity
 from pilothouse.engine.kit import Kit
+from pilothouse.engine.providers import Providers
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.sessions import Session, Sessions
+from pilothouse.engine.signins import SignIns
 from pilothouse.web.streams import Streams
 
 
@@ -30,6 +32,8 @@ class Platform:
     ready: Callable[[], list[str]]
     """Why the server is not ready; empty when it is."""
     streams: Streams = field(default_factory=Streams)
+    providers: Providers | None = None
+    """With whom people sign in, besides the printed link."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,11 @@ class Call:
     request: Request
     platform: Platform
     caller: Principal | None
+
+    @property
+    def signins(self) -> SignIns:
+        kit = self.platform.kit
+        return SignIns(kit.store, kit.clock, self.platform.identity.end)
 
     @property
     def principal(self) -> Principal:

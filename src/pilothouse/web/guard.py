@@ -7,7 +7,7 @@
 
 | policy | credential | cross-origin |
 |---|---|---|
-| `cookie-same-origin` | a key or token, else the cookie; a change by cookie also needs `Origin` and CSRF token | with a key |
+| `cookie-same-origin` | key or token, else the cookie; a change by cookie: with `Origin` and CSRF token | with a key |
 | `credential` | a key or token; cookies are never read | `cors_origins` |
 | `public` | none; the reason stands in the route table | no |
 

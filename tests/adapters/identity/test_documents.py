@@ -22,6 +22,7 @@ class Host:
     def __init__(self) -> None:
         self.answer = b""
         self.seen: list[bytes] = []
+        self.connections = 0
         self.after: Callable[[asyncio.StreamWriter], Awaitable[None]] | None = None
         self.server: asyncio.Server
 
@@ -38,13 +39,14 @@ class Host:
         return dataclasses.replace(OPEN, issuer=self.url, allow_private=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         try:
             self.seen.append(await reader.readuntil(b"\r\n\r\n"))
             writer.write(self.answer)
             await writer.drain()
             if self.after is not None:
                 await self.after(writer)
-        except OSError:
+        except (OSError, asyncio.IncompleteReadError):
             pass
         finally:
             writer.close()
@@ -149,15 +151,15 @@ async def test_c14_a_name_counts_by_the_address_it_leads_to(host: Host, monkeypa
         seen.append(address)
         return address == "127.0.0.1"
 
-    fetch = Documents(public, timeout_s=1.0)
+    fetch = Documents(public, timeout_s=0.5)
     leads = ["127.0.0.1", "10.0.0.1"]
     with pytest.raises(NotFetched, match="public"):
         await fetch.get(OPEN, f"https://issuer.example:{port}/keys")
-    assert (host.seen, seen) == ([], ["127.0.0.1", "10.0.0.1"])
+    assert (host.connections, seen) == (0, ["127.0.0.1", "10.0.0.1"])
     leads, asked[:] = ["127.0.0.1"], []
-    with pytest.raises(NotFetched, match="reached"):  # the host there speaks no TLS
+    with pytest.raises(NotFetched, match=r"reached|long"):  # the host there speaks no TLS
         await fetch.get(OPEN, f"https://issuer.example:{port}/keys")
-    assert asked == ["issuer.example"]
+    assert (asked, host.connections) == (["issuer.example"], 1)
     await fetch.close()
 
 

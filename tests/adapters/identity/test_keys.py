@@ -161,6 +161,7 @@ def test_keys_that_verify_no_token_are_left_out() -> None:
     assert list(key_set(document)) == ["good"]
     many = {"keys": [good | {"kid": str(n)} for n in range(1000)]}
     assert len(key_set(many)) == 100
+    broken: dict[str, Any]
     for broken in ({}, {"keys": {}}, {"keys": None}, {"keys": "x"}):
         with pytest.raises(NotFetched):
             key_set(broken)
