@@ -169,5 +169,5 @@ _READERS: Mapping[str, Callable[[object, str], Any]] = {
     "client_id": _text,
     "client_secret": _text,
     "scopes": _scopes,
-    "signin_s": _number(60, 30 * 86_400),
+    "signin_s": _number(1, 30 * 86_400),
 }
