@@ -1,4 +1,4 @@
-import { Alert, Badge, Button, Group, Table, Text } from "@mantine/core";
+import { Alert, Badge, Button, Group, Text } from "@mantine/core";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import type { SignIn } from "../../net/api.ts";
 import { sayError } from "../../net/http.ts";
@@ -28,44 +28,30 @@ export function SignIns() {
           {sayError(fault)}
         </Alert>
       ) : null}
-      {items.length > 0 ? (
-        <Table.ScrollContainer minWidth={460} className="figures">
-          <Table fz="sm" verticalSpacing={6}>
-            <Table.Thead>
-              <Table.Tr>
-                <Table.Th>Browser</Table.Th>
-                {others ? <Table.Th>Who</Table.Th> : null}
-                <Table.Th>From</Table.Th>
-                <Table.Th>Began</Table.Th>
-                <Table.Th>Seen</Table.Th>
-                <Table.Th aria-label="End" />
-              </Table.Tr>
-            </Table.Thead>
-            <Table.Tbody>
-              {items.map((one) => (
-                <Table.Tr key={one.id} data-testid="signin-row" data-current={one.current}>
-                  <Table.Td>{one.agent || "Unknown"}</Table.Td>
-                  {others ? <Table.Td>{one.name}</Table.Td> : null}
-                  <Table.Td style={{ overflowWrap: "anywhere" }}>{origin(one)}</Table.Td>
-                  <Table.Td>{ago(one.createdAt)}</Table.Td>
-                  <Table.Td>{ago(one.lastSeenAt)}</Table.Td>
-                  <Table.Td ta="right">
-                    {one.current ? (
-                      <Badge size="sm" variant="light" color="teal">
-                        this one
-                      </Badge>
-                    ) : (
-                      <Button size="compact-xs" variant="subtle" color="red" loading={ending.isPending && ending.variables === one.id} onClick={() => ending.mutate(one.id)} aria-label={`End the sign-in of ${one.name}, ${one.agent || "unknown browser"}, ${one.address}`} data-testid="signin-end">
-                        End
-                      </Button>
-                    )}
-                  </Table.Td>
-                </Table.Tr>
-              ))}
-            </Table.Tbody>
-          </Table>
-        </Table.ScrollContainer>
-      ) : null}
+      <ul className="signins">
+        {items.map((one) => (
+          <li key={one.id} data-testid="signin-row" data-current={one.current}>
+            <div>
+              <Text fz="sm" fw={500}>
+                {one.agent || "Unknown browser"}
+                {others ? `, ${one.name}` : ""}
+              </Text>
+              <Text fz="xs" c="dimmed" style={{ overflowWrap: "anywhere" }}>
+                {place(one)}; began {ago(one.createdAt)}, seen {ago(one.lastSeenAt)}
+              </Text>
+            </div>
+            {one.current ? (
+              <Badge size="sm" variant="light" color="teal" style={{ flex: "none" }}>
+                this one
+              </Badge>
+            ) : (
+              <Button size="compact-xs" variant="subtle" color="red" loading={ending.isPending && ending.variables === one.id} onClick={() => ending.mutate(one.id)} aria-label={`End the sign-in of ${one.name}, ${one.agent || "unknown browser"}, ${one.address}`} data-testid="signin-end">
+                End
+              </Button>
+            )}
+          </li>
+        ))}
+      </ul>
       <Group justify="flex-end">
         <Button variant="default" size="xs" onClick={() => signOut(true)} data-testid="signout-everywhere">
           Sign out everywhere
@@ -75,4 +61,4 @@ export function SignIns() {
   );
 }
 
-const origin = (one: SignIn): string => [one.address, one.via ? `by ${one.via}` : "by link"].filter((part) => part !== "").join(", ");
+const place = (one: SignIn): string => [one.address, one.via ? `by ${one.via}` : "by link"].filter((part) => part !== "").join(", ");
