@@ -315,7 +315,7 @@ async def test_a_token_is_a_credential_of_the_api_and_of_sockets(
         assert json.loads(await socket.recv()) == {"type": "pong"}
 
 
-async def test_a_socket_ends_with_its_token(house: FakeIssuer) -> None:
+async def test_c06_a_socket_ends_with_its_token(house: FakeIssuer) -> None:
     """The system's clock: it is a timer of the loop that ends it."""
     async with serving(houses=[house]) as served:
         now = int(time.time())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import gzip
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -41,7 +42,9 @@ class Host:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         try:
-            self.seen.append(await reader.readuntil(b"\r\n\r\n"))
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"(?i)content-length: (\d+)", head)
+            self.seen.append(head + await reader.readexactly(int(length[1]) if length else 0))
             writer.write(self.answer)
             await writer.drain()
             if self.after is not None:
