@@ -69,6 +69,7 @@ class FakeIssuer:
         self.asked: list[str] = []
         self.down: str = ""
         self.codes: dict[str, Asked] = {}
+        self.exchanged: list[str] = []
         self.says_iss = False
         self.issuer = Issuer(
             name, url, audience=("pilothouse",), client_ids=("client",), roles={"ops": "operator", "boss": "admin"},
@@ -114,6 +115,7 @@ class FakeIssuer:
         return code
 
     async def exchange(self, issuer: Issuer, code: str, verifier: str, redirect: str) -> str:
+        self.exchanged.append(code)
         asked = self.codes.pop(code, None)
         proof = b64(hashlib.sha256(verifier.encode()).digest())
         if asked is None or asked.challenge != proof or asked.redirect != redirect:

@@ -37,7 +37,7 @@ BEGUN_S = 600
 """A person finds a password and a second factor in that time."""
 CODE_MAX = 4096
 SPENT_MAX = 10_000
-"""Answers remembered so that none counts twice; each is of somebody whom an issuer has signed in."""
+"""Answers remembered so that none counts twice. Beyond it the oldest go, and the provider refuses their codes alone."""
 _SECRET = re.compile(r"([0-9]{10})\.[A-Za-z0-9_-]{43}\Z")
 _ERROR = re.compile(r"[a-z_]{1,40}\Z")
 STRANGE = "This sign-in was not begun in this browser, or too long ago. Begin again."
