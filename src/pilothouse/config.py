@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from pilothouse.adapters.sandboxes.layout import LayoutError, private
-from pilothouse.core import reach, sizes
+from pilothouse.core import issuers, reach, sizes
+from pilothouse.core.claims import Issuer
 from pilothouse.core.errors import BadRequest
 from pilothouse.core.limits import GIB, KINDS, Caps
 
@@ -247,6 +248,13 @@ class Config:
         high=YEAR_S,
     )
 
+    issuers: tuple[Issuer, ...] = _setting(
+        (),
+        "Who may sign tokens and sign people in: tables `[[issuers]]`, see [docs/issuers.md](issuers.md).",
+        key="issuers",
+        secret=True,
+    )
+
     provider: str = _setting(
         "auto",
         "Where the model is; `auto` takes what credentials are found, else the demo model.",
@@ -430,6 +438,7 @@ def _from_file(path: Path, *, explicit: bool) -> dict[str, Any]:
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
     known = {f.metadata["key"]: f for f in settings() if f.metadata["key"]}
+    tables = tree.pop("issuers", None)
     status = path.stat()
     if os.geteuid() == 0 and status.st_uid != 0:
         raise ConfigError(f"{path}: root takes no settings from uid {status.st_uid}; run `chown root {path}`")
@@ -440,10 +449,14 @@ def _from_file(path: Path, *, explicit: bool) -> dict[str, Any]:
     stray = [k for k in tree if not isinstance(tree[k], dict)] + [k for k in flat if k not in known]
     if stray:
         raise ConfigError(f"{path}: unknown setting {stray[0]!r}; known are {', '.join(sorted(known))}")
-    secret = next((k for k in flat if known[k].metadata["secret"]), None)
+    secret = next((k for k in [*flat, *(["issuers"] if tables else [])] if known[k].metadata["secret"]), None)
     if secret is not None and open_to:
         raise ConfigError(f"{path}: it holds {secret}, and others may read it; run `chmod 600 {path}`")
-    return {known[key].name: _typed(known[key], value, f"{path}: {key}") for key, value in flat.items()}
+    out = {known[key].name: _typed(known[key], value, f"{path}: {key}") for key, value in flat.items()}
+    try:
+        return out if tables is None else out | {"issuers": issuers.read(tables)}
+    except issuers.BadIssuer as error:
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def _from_env(env: Mapping[str, str]) -> dict[str, Any]:

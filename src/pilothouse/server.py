@@ -26,6 +26,9 @@ import uvicorn
 import uvloop
 
 from pilothouse import __version__, config
+from pilothouse.adapters.identity.documents import Documents
+from pilothouse.adapters.identity.keys import IssuerKeys
+from pilothouse.adapters.identity.oidc import Oidc
 from pilothouse.adapters.identity.sealing import KeyFile, KeyFileError
 from pilothouse.adapters.proxies.local import LocalProxy
 from pilothouse.adapters.sandboxes.bubblewrap import Bubblewrap
@@ -37,6 +40,7 @@ from pilothouse.bootstrap import LOOPBACK_BINDS, CannotStartError, leave_root, l
 from pilothouse.config import Config, ConfigError
 from pilothouse.core.errors import PilothouseError
 from pilothouse.core.ids import SessionId
+from pilothouse.engine.bearers import Bearers
 from pilothouse.engine.clock import SystemClock
 from pilothouse.engine.contacts import NetworkIntake
 from pilothouse.engine.identity import Identity
@@ -45,6 +49,7 @@ from pilothouse.engine.kit import Kit, Limits, Note
 from pilothouse.engine.limits import LimitIntake
 from pilothouse.engine.log import Log
 from pilothouse.engine.ports import Budget, EventStore, ModelState, Put, StoreFailed
+from pilothouse.engine.providers import Providers
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.sessions import Sessions
 from pilothouse.engine.upkeep import Upkeep
@@ -168,7 +173,12 @@ async def _platform(
         behind_proxy=settings.behind_proxy,
     )
     pairs = KeyPairs(store, clock, sealer, identity, settings.sigv4_region)
-    guard = Guard(identity, lambda: trust, pairs)
+    documents = Documents()
+    stack.push_async_callback(documents.close)
+    keys = IssuerKeys(documents, clock, kit.note)
+    stack.push_async_callback(keys.close)
+    oidc = Oidc(documents, keys, kit.note)
+    guard = Guard(identity, lambda: trust, pairs=pairs, bearers=Bearers(settings.issuers, keys, clock))
     platform = Platform(
         kit,
         sessions,
@@ -179,6 +189,7 @@ async def _platform(
         settings.tls or settings.behind_proxy,
         lambda: _not_ready(sessions),
         pairs=pairs,
+        providers=Providers(settings.issuers, oidc, keys, identity, clock),
     )
     hub = Hub()
     identity.on_revoke += [hub.revoked, platform.streams.revoked]

@@ -71,6 +71,7 @@ async def _foreign(served: Served) -> dict[str, str]:
         "questions": next(iter(session.questions.pending)),
         "rules": served.platform.rules.all("somebody")[0].id,
         "keys": ANY_ID,
+        "signins": ANY_ID,
     }
 
 

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 import uvicorn
 
+from pilothouse.adapters.identity.keys import IssuerKeys
 from pilothouse.adapters.stores.memory import MemoryStore
 from pilothouse.core.access import SCOPES, Scope
+from pilothouse.engine.bearers import Bearers
 from pilothouse.engine.clock import SystemClock
 from pilothouse.engine.identity import Identity
 from pilothouse.engine.keypairs import KeyPairs
 from pilothouse.engine.kit import Kit, Limits
 from pilothouse.engine.log import Log
-from pilothouse.engine.ports import EventStore
+from pilothouse.engine.ports import Clock, EventStore
+from pilothouse.engine.providers import Providers
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.sessions import Sessions
 from pilothouse.web.app import application
@@ -28,6 +31,7 @@ from pilothouse.web.plain import PlainDoor, plain_options
 from pilothouse.web.socket import Limits as SocketLimits
 from pilothouse.web.switch import hot_options
 from tests.engine.fakes import FakeModels, FakeSandboxes, PlainSealer
+from tests.issuer import FakeIssuer, Houses
 
 
 @dataclass
@@ -58,10 +62,16 @@ class Served:
 
 @contextlib.asynccontextmanager
 async def serving(
-    *, hot: bool = True, store: EventStore | None = None, trust: Trust | None = None
+    *,
+    hot: bool = True,
+    store: EventStore | None = None,
+    trust: Trust | None = None,
+    clock: Clock | None = None,
+    houses: Sequence[FakeIssuer] = (),
 ) -> AsyncIterator[Served]:
+    """`houses` are issuers: of tokens, and where people sign in."""
     store = store or MemoryStore()
-    clock, sandboxes, models = SystemClock(), FakeSandboxes(), FakeModels()
+    clock, sandboxes, models = clock or SystemClock(), FakeSandboxes(), FakeModels()
     kit = Kit(store, Log(store, clock), sandboxes, models, clock, Limits())
     rules = Rules(store, clock)
     probe = await sandboxes.probe()
@@ -71,12 +81,16 @@ async def serving(
     listening.bind(("127.0.0.1", 0))
     listening.listen(512)
     port = listening.getsockname()[1]
+    issuers, every = [house.issuer for house in houses], Houses(houses)
+    keys = IssuerKeys(every, clock)
+    providers = Providers(issuers, every, keys, identity, clock) if houses else None
     pairs = KeyPairs(store, clock, PlainSealer(), identity)
     platform = Platform(
-        kit, sessions, rules, identity, "0", lambda: f"http://127.0.0.1:{port}", False, list, pairs=pairs
-    )
+        kit, sessions, rules, identity, "0", lambda: f"http://127.0.0.1:{port}", False, list,
+        providers=providers, pairs=pairs,
+    )  # fmt: skip
     known = trust or Trust(hosts=LOOPBACK)
-    guard = Guard(identity, lambda: known, pairs)
+    guard = Guard(identity, lambda: known, pairs=pairs, bearers=Bearers(issuers, keys, clock))
     hub = Hub()
     identity.on_revoke += [hub.revoked, platform.streams.revoked]
     door, limits = ChatDoor(platform, guard, hub), SocketLimits()

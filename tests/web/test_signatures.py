@@ -321,7 +321,7 @@ async def test_a_signature_for_another_address_opens_no_socket(served: Served, p
 
 
 async def test_a_frame_is_signed_for_this_server_and_service(served: Served, pair: tuple[str, str]) -> None:
-    guard = Guard(served.identity, lambda: Trust(hosts=LOOPBACK), served.platform.pairs)
+    guard = Guard(served.identity, lambda: Trust(hosts=LOOPBACK), pairs=served.platform.pairs)
     payload = {"channel": "/default/room"}
     body = json.dumps(payload, separators=(",", ":")).encode()
 

@@ -42,6 +42,17 @@ const TREE: Record<string, [string, string, number][]> = {
 
 const RULES: Json[] = [{ id: "r1", scope: "session", sessionId: "none", tool: "Bash", rule: "Bash(npm test:*)", outcome: "approved", by: ME, createdAt: now() }];
 
+const HOUR = 3_600_000;
+const signIn = (id: string, hours: number, agent: string, address: string, more: Json = {}): Json => ({
+  id, account: ME, name: ME, via: "okta", agent, address, own: true, current: false, ...more,
+  createdAt: new Date(Date.now() - hours * HOUR).toISOString(), lastSeenAt: new Date(Date.now() - (hours * HOUR) / 5).toISOString(), expiresAt: new Date(Date.now() + 12 * HOUR).toISOString(),
+});
+const SIGNINS: Json[] = [
+  signIn("s1", 1, "Firefox on Linux", "192.0.2.7", { current: true }),
+  signIn("s2", 30, "Safari on iPhone", "2001:db8:1:2:3:4:5:6", { via: null }),
+  signIn("s3", 3, "Chrome on Windows", "198.51.100.23", { own: false, account: "bob", name: "Bob Builder" }),
+];
+
 class Refusal extends Error {
   constructor(readonly status: number, readonly code: string, detail: string, readonly more: Json = {}) {
     super(detail);
@@ -74,6 +85,10 @@ type Answer = [status: number, body?: unknown, type?: string];
 
 function route(world: World, method: string, url: URL, body: Json): Answer {
   const [, , kind, id, part, tail] = url.pathname.split("/");
+  if (kind === "signin" && method === "GET") {
+    if (id === "providers") return [200, { items: [{ id: "okta", label: "Okta" }, { id: "acme", label: "Acme Corporation" }] }];
+    return (world.signedIn = true), [200, `<!doctype html><meta http-equiv="refresh" content="0;url=/">`, "text/html"];
+  }
   if (kind === "signin") {
     if (body.ticket !== "demo") throw new Refusal(401, "unauthenticated", "The ticket is unknown, used or too old.");
     world.signedIn = true;
@@ -82,6 +97,10 @@ function route(world: World, method: string, url: URL, body: Json): Answer {
   if (!world.signedIn) throw new Refusal(401, "unauthenticated", "Sign in first.");
   if (kind === "signout") return (world.signedIn = false), [204];
   if (kind === "me") return [200, { principal: { kind: "person", id: "p1", name: ME, scopes: ["read", "run", "approve", "admin"] }, csrf: "mock", server: SERVER }];
+  if (kind === "signins") {
+    if (method === "DELETE") SIGNINS.splice(SIGNINS.findIndex((one) => one.id === id), 1);
+    return method === "DELETE" ? [204] : [200, { items: SIGNINS, next: null }];
+  }
   if (kind === "rules") {
     if (method === "DELETE") return RULES.splice(0), [204];
     return [200, { items: RULES, next: null }];

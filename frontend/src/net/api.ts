@@ -117,6 +117,25 @@ export interface Network {
   domains: string[];
   contacts: Contact[];
 }
+/** With whom people sign in, besides the printed link. */
+export interface Provider {
+  id: string;
+  label: string;
+}
+export interface SignIn {
+  id: string;
+  account: string;
+  name: string;
+  /** The provider; null by a printed link. */
+  via: string | null;
+  createdAt: string;
+  lastSeenAt: string;
+  expiresAt: string;
+  address: string;
+  agent: string;
+  own: boolean;
+  current: boolean;
+}
 interface Page<T> {
   items: T[];
   next: string | null;
@@ -128,6 +147,11 @@ export const makeApi = (http: Http) => ({
   me: (signal?: AbortSignal) => http.get<Me>("api/me", signal),
   signIn: (ticket: string) => http.send<undefined>("POST", "api/signin", { ticket }),
   signOut: () => http.send<undefined>("POST", "api/signout"),
+  signOutEverywhere: () => http.send<undefined>("POST", "api/signout", { everywhere: true }),
+  providers: (signal?: AbortSignal) => http.get<{ items: Provider[] }>("api/signin/providers", signal),
+  providerUrl: (provider: string) => http.url(`api/signin/oidc/${id(provider)}`),
+  signIns: (signal?: AbortSignal) => http.get<{ items: SignIn[] }>("api/signins", signal),
+  endSignIn: (signIn: string) => http.send<undefined>("DELETE", `api/signins/${id(signIn)}`),
   sessions: (cursor: string | undefined, signal?: AbortSignal) =>
     http.get<Page<Session>>(`api/sessions?limit=200${cursor ? `&cursor=${id(cursor)}` : ""}`, signal),
   session: (session: string) => http.get<Session>(`api/sessions/${id(session)}`),

@@ -2,7 +2,7 @@
 
 key     `ph_` + id (12 hex digits) + `_` + 43 characters; shown once
 ticket  43 characters in the fragment of the sign-in link; used once, within TICKET_S
-cookie  43 characters; valid COOKIE_S, ended by sign-out
+cookie  43 characters; valid COOKIE_S, or as long as its issuer's sign-ins are; ended by sign-out
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from msgspec import Struct
 
 from pilothouse.core.access import Principal, Scope
 from pilothouse.core.errors import BadRequest, NotFound, Unauthenticated, Unavailable
+from pilothouse.engine import signins
 from pilothouse.engine.ports import Clock, Delete, EventStore, Op, Put, StoreFailed
+from pilothouse.engine.signins import SignIn, Visit
 
 TICKET_S = 600.0
 COOKIE_S = 30 * 86_400.0
@@ -27,7 +29,7 @@ ACCOUNT = "local"
 """The one account there is: whoever has the printed link, or a key made by it."""
 KEYS_MAX = 1000
 SWEEP_MAX = 1000
-"""Tickets and sign-ins looked at in one go: old ones are removed when a ticket is made."""
+"""Tickets and sign-ins looked at at a time: old ones are removed when a ticket is made."""
 USED_EVERY_S = 60.0
 """`lastUsedAt` is written at most this often per key."""
 _KEY = re.compile(r"ph_([0-9a-f]{12})_([A-Za-z0-9_-]{43})\Z")
@@ -45,7 +47,7 @@ class KeyRecord(Struct, kw_only=True, omit_defaults=True, rename="camel"):
 
 
 class Timed(Struct, kw_only=True, rename="camel"):
-    """A ticket or a cookie."""
+    """A ticket, and what a sign-in has of it."""
 
     account: str
     expires_at: float
@@ -59,7 +61,7 @@ class Identity:
         self._changing = asyncio.Lock()
         """Held while a credential goes from store to memory or ends: else one that ends at that moment came back."""
         self._keys: dict[str, KeyRecord] = {}
-        self._cookies: dict[str, Timed] = {}
+        self._cookies: dict[str, SignIn] = {}
         self.on_revoke: list[Callable[[str], None]] = []
         """Called with the credential that is no longer good."""
         self.standing: dict[str, Callable[[str], float | None]] = {}
@@ -142,12 +144,14 @@ class Identity:
         """Tickets and sign-ins whose time is over."""
         now = self._clock.now()
         for kind in ("ticket", "signin"):
-            for name, doc in await self._store.scan(kind, limit=SWEEP_MAX):
-                if msgspec.json.decode(doc, type=Timed).expires_at < now:
-                    await self._commit(Delete(kind, name))
-                    self._cookies.pop(name, None)
+            after = ""
+            while rows := await self._store.scan(kind, after=after, limit=SWEEP_MAX):
+                for after, doc in rows:
+                    if msgspec.json.decode(doc, type=Timed).expires_at < now:
+                        await self._commit(Delete(kind, after))
+                        self._cookies.pop(after, None)
 
-    async def redeem(self, ticket: str) -> str:
+    async def redeem(self, ticket: str, visit: Visit | None = None) -> str:
         """A cookie for a ticket, which is used up. Raises Unauthenticated."""
         async with self._redeeming:
             doc = await self._store.get("ticket", _hash(ticket))
@@ -157,13 +161,31 @@ class Identity:
             if found.expires_at < self._clock.now():
                 await self._commit(Delete("ticket", _hash(ticket)))
                 raise Unauthenticated("The sign-in link is too old; make another.")
-            cookie = secrets.token_urlsafe(32)
-            entry = Timed(account=found.account, expires_at=self._clock.now() + COOKIE_S)
-            await self._commit(
-                Delete("ticket", _hash(ticket)), Put("signin", _hash(cookie), msgspec.json.encode(entry))
+            visit = visit or Visit()
+            entry = SignIn(
+                account=found.account,
+                expires_at=self._clock.now() + COOKIE_S,
+                address=visit.address,
+                agent=visit.agent,
             )
-            self._cookies[_hash(cookie)] = entry
-            return cookie
+            return await self.adopt(entry, Delete("ticket", _hash(ticket)))
+
+    async def adopt(self, entry: SignIn, *also: Op) -> str:
+        """A cookie for somebody who has proven who it is; `also` happens with it or not at all."""
+        await self._sweep()
+        await self._make_room(entry)
+        cookie = secrets.token_urlsafe(32)
+        entry.created_at = entry.last_seen_at = self._clock.now()
+        await self._commit(*also, _put(_hash(cookie), entry))
+        self._cookies[_hash(cookie)] = entry
+        return cookie
+
+    async def _make_room(self, entry: SignIn) -> None:
+        own = [
+            (one.created_at, digest) async for digest, one in signins.every(self._store) if one.account == entry.account
+        ]
+        for _, digest in sorted(own)[: max(len(own) - signins.OWN_MAX + 1, 0)]:
+            await self.end(digest)
 
     async def by_cookie(self, cookie: str) -> Principal:
         """Raises Unauthenticated."""
@@ -173,16 +195,34 @@ class Identity:
             async with self._changing:
                 doc = await self._store.get("signin", digest)
                 if doc is not None:
-                    entry = self._cookies[digest] = msgspec.json.decode(doc, type=Timed)
+                    entry = self._cookies[digest] = msgspec.json.decode(doc, type=SignIn)
         if entry is None:
             raise Unauthenticated
         if entry.expires_at < self._clock.now():
             raise Unauthenticated("The sign-in has ended; sign in again.")
-        every: tuple[Scope, ...] = ("read", "run", "approve", "admin")
-        return Principal("person", entry.account, entry.account, entry.account, frozenset(every), f"signin:{digest}")
+        await self._seen(digest, entry)
+        if digest not in self._cookies:
+            raise Unauthenticated("The sign-in was ended at this moment.")
+        return signins.principal(digest, entry)
+
+    async def _seen(self, digest: str, entry: SignIn) -> None:
+        now = self._clock.now()
+        if now - entry.last_seen_at <= signins.SEEN_EVERY_S:
+            return
+        entry.last_seen_at = now
+        async with self._changing:
+            if digest not in self._cookies:
+                return  # ended meanwhile: writing it down would bring it back
+            try:
+                await self._store.commit(_put(digest, entry))
+            except StoreFailed:
+                return  # a full disk must not lock people out
 
     async def sign_out(self, cookie: str) -> None:
-        digest = _hash(cookie)
+        await self.end(_hash(cookie))
+
+    async def end(self, digest: str) -> None:
+        """Ends a sign-in by its id; harmless when it has ended."""
         async with self._changing:
             await self._commit(Delete("signin", digest))
             self._cookies.pop(digest, None)
@@ -200,6 +240,8 @@ class Identity:
             return self.standing[kind](name)
         if kind == "key":
             return None if name in self._keys else 0.0
+        if kind == "jwt" and principal.expires_at is not None:
+            return max(principal.expires_at - self._clock.now(), 0.0)
         entry = self._cookies.get(name)
         return max(entry.expires_at - self._clock.now(), 0.0) if entry is not None else 0.0
 
@@ -212,6 +254,10 @@ class Identity:
             await self._store.commit(*ops)
         except StoreFailed as error:
             raise Unavailable("The store cannot write; nothing was changed.") from error
+
+
+def _put(digest: str, entry: SignIn) -> Put:
+    return Put("signin", digest, msgspec.json.encode(entry), entry.account)
 
 
 def _hash(secret: str) -> str:

@@ -16,7 +16,7 @@ from pilothouse.engine import records
 from pilothouse.engine.records import ApprovalRecord, QuestionRecord
 from pilothouse.web import network, views, wire
 from pilothouse.web.call import Call
-from pilothouse.web.guard import COOKIE, cookie_of
+from pilothouse.web.guard import cookie_of
 
 AGENTS = {"claude": "Claude Code", "echo": "Echo (scripted, for tests)"}
 R = TypeVar("R", ApprovalRecord, QuestionRecord)
@@ -33,29 +33,6 @@ async def healthz(call: Call) -> Response:
 async def readyz(call: Call) -> Response:
     reasons = call.platform.ready()
     return wire.Reply({"status": "not_ready", "reasons": reasons}, 503) if reasons else wire.Reply({"status": "ready"})
-
-
-class SignIn(wire.Body):
-    ticket: str
-
-
-async def signin(call: Call) -> Response:
-    given = await wire.body(call.request, SignIn)
-    cookie = await call.platform.identity.redeem(given.ticket)
-    answer = Response(status_code=204)
-    answer.set_cookie(
-        COOKIE, cookie, max_age=30 * 86_400, httponly=True, samesite="strict", secure=call.platform.secure, path="/"
-    )
-    return answer
-
-
-async def signout(call: Call) -> Response:
-    cookie = cookie_of(call.request.headers)
-    if call.principal.kind == "person" and cookie is not None:
-        await call.platform.identity.sign_out(cookie)
-    answer = Response(status_code=204)
-    answer.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=call.platform.secure, path="/")
-    return answer
 
 
 async def me(call: Call) -> Response:

@@ -12,8 +12,10 @@ from pilothouse.core.access import Principal
 from pilothouse.engine.identity import Identity
 from pilothouse.engine.keypairs import KeyPairs
 from pilothouse.engine.kit import Kit
+from pilothouse.engine.providers import Providers
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.sessions import Session, Sessions
+from pilothouse.engine.signins import SignIns
 from pilothouse.web.streams import Streams
 
 
@@ -31,6 +33,8 @@ class Platform:
     ready: Callable[[], list[str]]
     """Why the server is not ready; empty when it is."""
     streams: Streams = field(default_factory=Streams)
+    providers: Providers | None = None
+    """With whom people sign in, besides the printed link."""
     pairs: KeyPairs = field(kw_only=True)
 
 
@@ -39,6 +43,11 @@ class Call:
     request: Request
     platform: Platform
     caller: Principal | None
+
+    @property
+    def signins(self) -> SignIns:
+        kit = self.platform.kit
+        return SignIns(kit.store, kit.clock, self.platform.identity.end)
 
     @property
     def principal(self) -> Principal:

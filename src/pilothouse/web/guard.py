@@ -3,15 +3,17 @@
 1. `Host` must be a name of ours: a page that rebinds its own name to this address is refused.
 2. `Origin`, where one is sent, must be ours exactly (scheme, host and port); other origins only with a key, and only
    those of `cors_origins`. `null` is foreign.
-3. By the route's policy:
+3. By the route's policy (a token is a signed one of a configured issuer):
 
 | policy | credential | cross-origin |
 |---|---|---|
-| `cookie-same-origin` | a key, else the cookie; a change by cookie also needs `Origin` and CSRF token | with a key |
-| `credential` | a key; cookies are never read | `cors_origins` |
+| `cookie-same-origin` | key or token, else the cookie; a change by cookie: with `Origin` and CSRF token | with a key |
+| `credential` | a key or token; cookies are never read | `cors_origins` |
 | `public` | none; the reason stands in the route table | no |
 
-A signed request (`core.sigv4`, in header or address) counts as one with a key, on every route that takes one.
+A signed request (`core.sigv4`, in header or address) counts as one with a key, on every route that takes one. What is
+given and wrong is never passed over for another, and two in one request are refused; a cookie beside one is not
+looked at, since browsers send it unasked.
 
 A WebSocket opened by cookie needs an `Origin` even though it is a GET: browsers send cookies across origins there.
 """
@@ -20,13 +22,15 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, Literal, Protocol
 
-from pilothouse.core import proof, sigv4
+from pilothouse.core import bearer, proof, sigv4
 from pilothouse.core.access import Principal
 from pilothouse.core.errors import BadSignature, Forbidden, PilothouseError, Unauthenticated
+from pilothouse.core.token import looks_like
+from pilothouse.engine.bearers import Bearers
 from pilothouse.engine.identity import Identity
 from pilothouse.engine.keypairs import KeyPairs
 from pilothouse.web.asked import Asked
@@ -55,11 +59,20 @@ class Once:
     def __init__(self, every: Callable[[str], list[str]]) -> None:
         self._every = every
 
+    def all(self, name: str) -> list[str]:
+        return self._every(name)
+
     def get(self, name: str) -> str | None:
         found = self._every(name)
         if name in {"host", "origin"} and len(found) > 1:
             return "repeated"
         return found[0] if len(found) == 1 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    kind: Literal["key", "signature", "token"]
+    text: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -74,11 +87,19 @@ class Trust:
 
 
 class Guard:
-    def __init__(self, identity: Identity, trust: Callable[[], Trust], pairs: KeyPairs | None = None) -> None:
-        """Without `pairs` no signature is believed."""
+    def __init__(
+        self,
+        identity: Identity,
+        trust: Callable[[], Trust],
+        *,
+        pairs: KeyPairs | None = None,
+        bearers: Bearers | None = None,
+    ) -> None:
+        """Without `pairs` no signature is believed, without `bearers` no token."""
         self.identity = identity
         self._trust = trust
         self._pairs = pairs
+        self._bearers = bearers
 
     def host(self, headers: Headers) -> str:
         """The `Host` as sent. Raises MisdirectedHost."""
@@ -101,20 +122,17 @@ class Guard:
         raise Forbidden(f"Origin {origin[:100]!r} is foreign here.", code="foreign_origin")
 
     async def check(
-        self, policy: Policy, method: str, headers: Headers, *, socket: bool = False, asked: Asked | None = None
+        self, policy: Policy, method: str, headers: Once, *, socket: bool = False, asked: Asked | None = None
     ) -> Principal | None:
         """The caller, None on public routes. Raises MisdirectedHost, Forbidden, Unauthenticated, and what reading the
         body raises, which a signature covers."""
         host = self.host(headers)
-        key = _key(headers)
-        signed = asked is not None and sigv4.present(asked.query, asked.all("authorization"))
-        origin = self.origin(headers, host, keyed=(key is not None or signed) and policy != "public")
+        given = _given(headers, asked) if policy != "public" else None
+        origin = self.origin(headers, host, keyed=given is not None)
         if policy == "public":
             return None
-        if signed and asked is not None:
-            return await self.signed(asked)
-        if key is not None:
-            return await self.identity.by_key(key)
+        if given is not None:
+            return await self._by_given(given, asked)
         if policy == "credential":
             raise Unauthenticated("Give a key: `x-api-key: …` or `Authorization: Bearer …`.")
         cookie = cookie_of(headers)
@@ -131,12 +149,17 @@ class Guard:
                 raise Forbidden("The CSRF token is missing or wrong; reload the page.", code="csrf")
         return await self.identity.by_cookie(cookie)
 
+    async def _by_given(self, given: Given, asked: Asked | None) -> Principal:
+        if given.kind == "signature" and asked is not None:
+            return await self.signed(asked)
+        if given.kind == "token" and self._bearers is not None:
+            return await self._bearers.principal(given.text)
+        return await self.identity.by_key(given.text)
+
     async def signed(self, asked: Asked, services: frozenset[str] = sigv4.SERVICES) -> Principal:
         """Who signed a request for one of the services. Raises BadSignature, and what reading the body raises."""
         if self._pairs is None:
             raise BadSignature("Signed requests are not taken here.", reason="scope")
-        if asked.all("x-api-key"):
-            raise BadSignature("Two credentials: a key and a signature", reason="malformed")
         claim = sigv4.from_request(asked.method, asked.path, asked.query, asked.headers)
         return await self._pairs.by_claim(claim, asked.payload, services=services)
 
@@ -176,10 +199,19 @@ def cookie_of(headers: Headers) -> str | None:
     return found.value if found is not None and found.value else None
 
 
-def _key(headers: Headers) -> str | None:
-    """The key that the caller gives, if any. One that is given and wrong is never passed over for a cookie."""
-    given = headers.get("x-api-key")
-    if given is not None:
-        return given
-    scheme, _, token = (headers.get("authorization") or "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else None
+def _given(headers: Once, asked: Asked | None) -> Given | None:
+    """The credential that the caller gives by itself, other than a cookie, which a browser sends unasked. One that is
+    given and wrong is never passed over for another. Raises Unauthenticated for two."""
+    keys, authorizations = headers.all("x-api-key"), headers.all("authorization")
+    tokens = [token for one in authorizations if (token := bearer.of_header(one)) is not None]
+    if asked is not None and sigv4.present(asked.query, authorizations):
+        if keys or tokens:
+            raise BadSignature("Two credentials: a signature, and a key or token", reason="malformed")
+        return Given("signature")
+    if len(keys) + len(tokens) > 1:
+        raise Unauthenticated("Two credentials in one request: give one.")
+    if keys:
+        return Given("key", keys[0])
+    if tokens:
+        return Given("token" if looks_like(tokens[0]) else "key", tokens[0])
+    return None

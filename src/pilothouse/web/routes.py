@@ -16,7 +16,7 @@ from starlette.routing import Route
 from pilothouse.core.access import Scope
 from pilothouse.core.errors import PilothouseError, Unavailable
 from pilothouse.engine.ports import StoreFailed
-from pilothouse.web import api, network, wire, work
+from pilothouse.web import api, network, signin, wire, work
 from pilothouse.web.asked import Asked
 from pilothouse.web.call import Call, Handler, Platform
 from pilothouse.web.guard import Guard, Once, Policy
@@ -41,8 +41,22 @@ def _own(method: str, path: str, scope: Scope, handler: Handler) -> Entry:
 TABLE: tuple[Entry, ...] = (
     Entry("GET", "/healthz", "public", None, api.healthz, "a probe has no key; it says only that the process answers"),
     Entry("GET", "/readyz", "public", None, api.readyz, "a probe has no key; it says only ready or why not"),
-    Entry("POST", "/api/signin", "public", None, api.signin, "signing in is how one gets a credential"),
-    _own("POST", "/api/signout", "read", api.signout),
+    Entry("POST", "/api/signin", "public", None, signin.by_ticket, "signing in is how one gets a credential"),
+    Entry("GET", "/api/signin/providers", "public", None, signin.providers, "the page offers them to who signs in"),
+    Entry(
+        "GET", "/api/signin/oidc/{provider}", "public", None, signin.begin, "signing in begins here; nothing is kept"
+    ),
+    Entry(
+        "GET",
+        "/api/signin/oidc/{provider}/callback",
+        "public",
+        None,
+        signin.finish,
+        "the provider sends browsers back here; what they bring is checked",
+    ),
+    _own("POST", "/api/signout", "read", signin.out),
+    _own("GET", "/api/signins", "read", signin.every),
+    _own("DELETE", "/api/signins/{id}", "read", signin.end),
     _own("GET", "/api/me", "read", api.me),
     _own("POST", "/api/tickets", "admin", api.make_ticket),
     _own("GET", "/api/keys", "admin", api.list_keys),

@@ -1,10 +1,10 @@
 import { Badge, Button, Group, Paper, SegmentedControl, Stack, Text, Title, useMantineColorScheme } from "@mantine/core";
 import type { ReactNode } from "react";
 import type { Me } from "../../net/api.ts";
-import { sayError } from "../../net/http.ts";
-import { api, client, queries } from "../../wiring.ts";
 import { Keys } from "./Keys.tsx";
 import { Rules } from "./Rules.tsx";
+import { SignIns } from "./SignIns.tsx";
+import { signOut } from "./signout.ts";
 
 const GOOD = new Set(["vm", "gvisor", "namespaces"]);
 
@@ -46,13 +46,14 @@ export function Settings({ me }: { me: Me }) {
           <Scheme />
         </Part>
         <Rules />
-        <Keys />
+        {principal.scopes.includes("admin") ? <Keys /> : null}
+        {principal.kind === "person" ? <SignIns /> : null}
         <Part title="Account">
           <Group justify="space-between">
             <Text fz="sm">
               Signed in as <strong>{principal.name || principal.id}</strong>
             </Text>
-            <Button variant="default" size="xs" onClick={signOut} data-testid="signout">
+            <Button variant="default" size="xs" onClick={() => signOut()} data-testid="signout">
               Sign out
             </Button>
           </Group>
@@ -94,17 +95,5 @@ function Scheme() {
       ]}
       data-testid="theme"
     />
-  );
-}
-
-function signOut(): void {
-  api.signOut().then(
-    () => {
-      client.reset();
-      queries.clear();
-      window.location.hash = "";
-      window.location.reload();
-    },
-    (error: unknown) => client.say(sayError(error)),
   );
 }

@@ -1,7 +1,9 @@
-import { Alert, Button, Code, Group, Loader, Paper, Stack, Text, Title } from "@mantine/core";
+import { Alert, Button, Code, Divider, Group, Loader, Paper, Stack, Text, Title } from "@mantine/core";
+import { useQuery } from "@tanstack/react-query";
 import { CircleAlert } from "lucide-react";
 import { HttpError } from "../../net/http.ts";
 import { Mark } from "../../ui/Mark.tsx";
+import { api } from "../../wiring.ts";
 
 /** Why somebody sees this page, in words that help. */
 function explain(error: unknown): { title: string; text: string } | undefined {
@@ -15,6 +17,8 @@ function explain(error: unknown): { title: string; text: string } | undefined {
 
 export function SignIn({ busy, error, onRetry }: { busy: boolean; error: unknown; onRetry: () => void }) {
   const trouble = explain(error);
+  const providers = useQuery({ queryKey: ["providers"], queryFn: ({ signal }) => api.providers(signal), enabled: !busy, staleTime: Infinity });
+  const offered = providers.data?.items ?? [];
   return (
     <main className="signin" data-testid="signin">
       <Paper withBorder shadow="sm" radius="lg" p={{ base: "lg", xs: "xl" }} w="100%" maw={440}>
@@ -37,6 +41,12 @@ export function SignIn({ busy, error, onRetry }: { busy: boolean; error: unknown
                   {trouble.text}
                 </Alert>
               ) : null}
+              {offered.map((one) => (
+                <Button key={one.id} component="a" href={api.providerUrl(one.id)} fullWidth data-testid="provider" data-provider={one.id}>
+                  Sign in with {one.label}
+                </Button>
+              ))}
+              {offered.length > 0 ? <Divider label="or" labelPosition="center" /> : null}
               <Text c="dimmed">
                 Sign in with a one-time link. On the machine where the server runs, make one and open it in this browser:
               </Text>
