@@ -17,6 +17,12 @@ DEFAULT_SCOPES: tuple[Scope, ...] = ("read", "run", "approve")
 Role = Literal["viewer", "operator", "approver", "admin"]
 ROLES: tuple[Role, ...] = ("viewer", "operator", "approver", "admin")
 """Of a member in its organisation."""
+SCOPES_OF_ROLE: dict[Role, frozenset[Scope]] = {
+    "viewer": frozenset({"read"}),
+    "operator": frozenset({"read", "run"}),
+    "approver": frozenset({"read", "run", "approve"}),
+    "admin": frozenset({"read", "run", "approve", "admin"}),
+}
 ORGANISATION = "default"
 """There from the first schema on; who names no other belongs to it."""
 
