@@ -48,7 +48,7 @@ from pilothouse.engine.sessions import Sessions
 from pilothouse.engine.upkeep import Upkeep
 from pilothouse.engine.upstream import EgressSettings, ModelSettings
 from pilothouse.engine.usage import UsageIntake
-from pilothouse.web.app import application
+from pilothouse.web.app import application, watch
 from pilothouse.web.call import Platform
 from pilothouse.web.chat import ChatDoor, Hub
 from pilothouse.web.guard import LOOPBACK, Guard, Trust
@@ -156,6 +156,7 @@ async def _platform(
     rules = Rules(store, clock)
     sessions = Sessions(kit, rules, probe)
     identity = Identity(store, clock)
+    await identity.load()
     trust = Trust(
         hosts=frozenset(
             {*LOOPBACK, f"[{settings.host}]" if ":" in settings.host else settings.host.lower(), *settings.hosts}
@@ -176,7 +177,7 @@ async def _platform(
         lambda: _not_ready(sessions),
     )
     hub = Hub()
-    identity.on_revoke += [hub.revoked, platform.streams.revoked]
+    watch(platform, hub)
     await sessions.start()
     stack.push_async_callback(sessions.close)
     for chore in (UsageIntake(kit, sessions), NetworkIntake(kit, sessions), Upkeep(kit), LimitIntake(kit, sessions)):

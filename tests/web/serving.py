@@ -19,7 +19,7 @@ from pilothouse.engine.log import Log
 from pilothouse.engine.ports import EventStore
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.sessions import Sessions
-from pilothouse.web.app import application
+from pilothouse.web.app import application, watch
 from pilothouse.web.call import Platform
 from pilothouse.web.chat import ChatDoor, Hub
 from pilothouse.web.guard import LOOPBACK, Guard, Trust
@@ -66,6 +66,7 @@ async def serving(
     probe = await sandboxes.probe()
     sessions = Sessions(kit, rules, probe)
     identity = Identity(store, clock)
+    await identity.load()
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     listening.listen(512)
@@ -74,7 +75,7 @@ async def serving(
     known = trust or Trust(hosts=LOOPBACK)
     guard = Guard(identity, lambda: known)
     hub = Hub()
-    identity.on_revoke += [hub.revoked, platform.streams.revoked]
+    watch(platform, hub)
     door, limits = ChatDoor(platform, guard, hub), SocketLimits()
     options = hot_options({"/ws": door}.get, limits) if hot else plain_options(limits)
     app = application(platform, guard, None if hot else PlainDoor(door, limits))

@@ -12,8 +12,7 @@ from pilothouse.engine import allowance
 from pilothouse.engine.network import Network, View
 from pilothouse.engine.records import Egress
 from pilothouse.web import wire
-from pilothouse.web.call import Call
-from pilothouse.web.streams import Streamed
+from pilothouse.web.call import Call, streamed
 
 
 class Wish(wire.Body):
@@ -41,11 +40,10 @@ async def put_egress(call: Call) -> Response:
 
 
 async def stream_network(call: Call) -> Response:
-    sid = (await call.session()).live.record.id
-    views = _network(call).follow(sid, call.principal.account)
+    session = await call.session()
+    views = _network(call).follow(session.live.record.id, call.principal)
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    streams, credential = call.platform.streams, call.principal.credential
-    return Streamed(_sse(views), streams, credential, media_type="text/event-stream", headers=headers, endless=True)
+    return streamed(call, session, _sse(views), "text/event-stream", headers, endless=True)
 
 
 async def _sse(views: AsyncGenerator[View, None]) -> AsyncGenerator[bytes, None]:
