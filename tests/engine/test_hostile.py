@@ -14,6 +14,7 @@ from pilothouse.engine import drive as engine_drive
 from pilothouse.engine import link as engine_link
 from pilothouse.engine.ports import ModelState
 from tests.engine.conftest import Bench
+from tests.engine.fakes import LOCAL
 
 
 def completes(events: list[ev.LogEvent]) -> list[ev.Complete]:
