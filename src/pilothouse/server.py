@@ -150,6 +150,7 @@ async def _platform(
         fold_after_s=settings.fold_after_s,
         retention_events=settings.retention_events,
         egress=settings.reach,
+        second_approver=settings.second_approvals,
     )
     log = Log(store, clock)
     kit = Kit(store, log, sandboxes, models, clock, limits, note=_noter(note), serial=await _serial(store))

@@ -97,6 +97,8 @@ class JobRecord(Record, kw_only=True):
     interrupted_by: str = ""
     late: bool = False
     """Its time was up."""
+    askers: list[str] = []
+    """Accounts whose words it works on: who prompted, and who added to it."""
 
 
 class ApprovalRecord(Record, kw_only=True):
@@ -123,6 +125,9 @@ class ApprovalRecord(Record, kw_only=True):
     """Who asked and gets the answer."""
     runner_id: str = ""
     request_id: str = ""
+    second_approver: bool = False
+    askers: list[str] = []
+    """Of the job, when it was asked: those whose approval does not do where a second person is needed."""
     mode: str | None = None
     """The permission mode that an accepted plan goes on in."""
 

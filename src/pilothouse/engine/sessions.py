@@ -203,6 +203,7 @@ class Sessions:
         prompt: str,
         by: str,
         *,
+        account: str = "",
         permission_mode: str | None = None,
         allowed_tools: list[str] | None = None,
         max_cost_usd: float | None = None,
@@ -223,6 +224,7 @@ class Sessions:
             session_id=session.live.record.id,
             prompt=prompt,
             by=by,
+            askers=[account] if account else [],
             created_at=session.live.now(),
             permission_mode=policy.mode(
                 session.live.record.permission_mode if permission_mode is None else permission_mode
@@ -425,6 +427,7 @@ class Sessions:
             questions = await self.kit.store.scan("question", owner=sid, limit=1000, newest=True)
             session.questions.restore([records.load(doc, QuestionRecord) for _, doc in reversed(questions)])
         session.jobs.restore(open_jobs)
+        session.jobs.last_askers = jobs[0].askers if jobs else []
 
     def _make(self, record: SessionRecord) -> Session:
         live = Live(self.kit, record)

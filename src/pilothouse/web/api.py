@@ -270,6 +270,7 @@ async def decide(call: Call) -> Response:
         ApprovalId(record.approval_id),
         approved=given.approved,
         by=call.principal.label,
+        account=call.principal.account,
         input_hash=given.input_hash,
         option_id=given.option_id,
         message=given.message,

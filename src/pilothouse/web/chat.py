@@ -212,6 +212,7 @@ class Connection:
                     ApprovalId(record.approval_id),
                     approved=said.approved,
                     by=label,
+                    account=who.account,
                     input_hash=said.input_hash,
                     option_id=said.option_id,
                     message=said.message,
@@ -260,12 +261,13 @@ class Connection:
             if said.agent is not None and said.agent != session.live.record.agent:
                 raise Conflict(f"agent: this session's agent is {session.live.record.agent}")
         if said.steer:
-            await session.jobs.steer(said.message, who.label, said.client_message_id)
+            await session.jobs.steer(said.message, who.label, said.client_message_id, who.account)
             return
         job = sessions.job(
             session,
             said.message,
             who.label,
+            account=who.account,
             permission_mode=said.permission_mode,
             allowed_tools=said.allowed_tools,
             max_cost_usd=said.max_cost_usd,

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 import msgspec
 from starlette.responses import Response
 
+from pilothouse.core import second, tools
 from pilothouse.core.errors import PilothouseError
 from pilothouse.engine import allowance
 from pilothouse.engine.network import Network, View
@@ -26,7 +27,9 @@ def wished(call: Call, wish: Wish | None) -> Egress | None:
     """Raises BadRequest, Forbidden."""
     if wish is None:
         return None
-    return allowance.wished(wish.policy, wish.domains, call.platform.kit.limits.egress, call.principal)
+    limits = call.platform.kit.limits
+    asks_second = second.needed(limits.second_approver, tools.NETWORK, {})
+    return allowance.wished(wish.policy, wish.domains, limits.egress, call.principal, second_person=asks_second)
 
 
 async def get_network(call: Call) -> Response:

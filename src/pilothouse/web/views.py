@@ -30,6 +30,7 @@ _HIDDEN = {
     "egress",
     "grants",
     "private",
+    "askers",
 }
 
 

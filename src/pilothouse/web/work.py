@@ -63,6 +63,7 @@ async def make_job(call: Call) -> Response:
         session,
         given.prompt,
         call.principal.label,
+        account=call.principal.account,
         permission_mode=given.permission_mode,
         allowed_tools=given.allowed_tools,
         max_cost_usd=given.max_cost_usd,
@@ -71,7 +72,7 @@ async def make_job(call: Call) -> Response:
         timeout_s=given.timeout_s,
     )
     if given.steer:
-        done = await session.jobs.steer(given.prompt, call.principal.label, resend)
+        done = await session.jobs.steer(given.prompt, call.principal.label, resend, call.principal.account)
     else:
         done = await session.jobs.submit(job, client_message_id=resend, attachments=attached)
     return wire.Reply(views.job(done), 202)
