@@ -114,7 +114,7 @@ async def test_bad_wishes_are_refused_by_name_and_links_are_few(identity: Identi
         ("watch", {"name": "a\nb"}, "name"),
     ):
         with pytest.raises(BadRequest, match=named):
-            await identity.links.make(LOCAL, A, right, **fields)  # type: ignore[arg-type]
+            await identity.links.make(LOCAL, A, right, **fields)
     for _ in range(LINKS_MAX):
         await identity.links.make(LOCAL, A, "watch")
     with pytest.raises(TooMany):

@@ -16,7 +16,7 @@ from pilothouse.engine.clock import SystemClock
 from pilothouse.engine.identity import Identity
 from pilothouse.engine.kit import Kit, Limits
 from pilothouse.engine.log import Log
-from pilothouse.engine.ports import EventStore
+from pilothouse.engine.ports import Clock, EventStore
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.sessions import Sessions
 from pilothouse.web.app import application, watch
@@ -57,11 +57,16 @@ class Served:
 
 @contextlib.asynccontextmanager
 async def serving(
-    *, hot: bool = True, store: EventStore | None = None, trust: Trust | None = None
+    *,
+    hot: bool = True,
+    store: EventStore | None = None,
+    trust: Trust | None = None,
+    clock: Clock | None = None,
+    limits: Limits | None = None,
 ) -> AsyncIterator[Served]:
     store = store or MemoryStore()
-    clock, sandboxes, models = SystemClock(), FakeSandboxes(), FakeModels()
-    kit = Kit(store, Log(store, clock), sandboxes, models, clock, Limits())
+    clock, sandboxes, models = clock or SystemClock(), FakeSandboxes(), FakeModels()
+    kit = Kit(store, Log(store, clock), sandboxes, models, clock, limits or Limits())
     rules = Rules(store, clock)
     probe = await sandboxes.probe()
     sessions = Sessions(kit, rules, probe)
@@ -76,9 +81,9 @@ async def serving(
     guard = Guard(identity, lambda: known)
     hub = Hub()
     watch(platform, hub)
-    door, limits = ChatDoor(platform, guard, hub), SocketLimits()
-    options = hot_options({"/ws": door}.get, limits) if hot else plain_options(limits)
-    app = application(platform, guard, None if hot else PlainDoor(door, limits))
+    door, bounds = ChatDoor(platform, guard, hub), SocketLimits()
+    options = hot_options({"/ws": door}.get, bounds) if hot else plain_options(bounds)
+    app = application(platform, guard, None if hot else PlainDoor(door, bounds))
     server = uvicorn.Server(
         uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1, **options)
     )

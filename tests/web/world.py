@@ -53,7 +53,7 @@ class World:
     async def settle(self) -> None:
         """Organisations, members, and a key of each with every scope."""
         members = self.served.identity.members
-        self.served.sandboxes.files = lambda _: OneFile()  # type: ignore[method-assign]
+        self.served.sandboxes.files = lambda session: OneFile()  # type: ignore[method-assign]
         for organisation in ("red", "blue"):
             await members.make(organisation, None)
             for account, role in ROLES.items():
