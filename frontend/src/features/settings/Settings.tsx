@@ -46,7 +46,7 @@ export function Settings({ me }: { me: Me }) {
           <Scheme />
         </Part>
         <Rules />
-        <Keys />
+        {principal.scopes.includes("admin") ? <Keys /> : null}
         <Part title="Account">
           <Group justify="space-between">
             <Text fz="sm">
