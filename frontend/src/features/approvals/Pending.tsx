@@ -219,7 +219,7 @@ export function Pending({ event }: { event: Asked }) {
             </Group>
           </Group>
         ) : null}
-        {others.some((one) => one.rule) ? (
+        {may && others.some((one) => one.rule) ? (
           <Text fz="xs" c="dimmed">
             Remembered as: {others.filter((one) => one.rule).map((one, i) => (
               <span key={one.id}>{i > 0 ? ", " : ""}<code className="exact"><Exact text={one.rule ?? ""} /></code></span>

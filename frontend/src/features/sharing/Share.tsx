@@ -100,13 +100,13 @@ function Standing({ session, links, onChange }: { session: string; links: ShareL
       {links.map((one) => (
         <li key={one.id} data-testid="link-row">
           <Group gap={8} wrap="nowrap">
-            <Badge size="sm" variant="light" color={one.right === "approve" ? "orange" : "gray"}>
+            <Badge flex="none" size="sm" variant="light" color={one.right === "approve" ? "orange" : "gray"}>
               {WORDS[one.right]}
             </Badge>
-            <Text fz="sm" truncate>
+            <Text fz="sm" miw={0}>
               by {plain(one.madeBy)}, until {new Date(one.expiresAt).toLocaleString()}
             </Text>
-            <Button ml="auto" size="compact-xs" variant="subtle" color="red" loading={revoking.isPending && revoking.variables === one.id} onClick={() => revoking.mutate(one.id)} aria-label={`Revoke the link until ${new Date(one.expiresAt).toLocaleString()}`} data-testid="link-revoke">
+            <Button ml="auto" flex="none" size="compact-xs" variant="subtle" color="red" loading={revoking.isPending && revoking.variables === one.id} onClick={() => revoking.mutate(one.id)} aria-label={`Revoke the link until ${new Date(one.expiresAt).toLocaleString()}`} data-testid="link-revoke">
               Revoke
             </Button>
           </Group>

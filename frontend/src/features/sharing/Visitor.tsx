@@ -1,6 +1,5 @@
 import { Group, Text } from "@mantine/core";
 import type { Me } from "../../net/api.ts";
-import { plain } from "../../protocol/reveal.ts";
 import { Connection, ConnectionBanner } from "../../ui/Connection.tsx";
 import { Mark } from "../../ui/Mark.tsx";
 import { Chat } from "../chat/Chat.tsx";
@@ -13,7 +12,7 @@ export function Visitor({ me, id }: { me: Me; id: string }) {
         <Mark />
         <Text fw={600}>Pilothouse</Text>
         <Text fz="sm" c="dimmed" truncate>
-          Shared with you: {plain(me.principal.name)}
+          A session shared with you
         </Text>
         <Group ml="auto">
           <Connection compact />
@@ -21,6 +20,11 @@ export function Visitor({ me, id }: { me: Me; id: string }) {
       </Group>
       <div className="banners">
         <ConnectionBanner />
+        {me.server.demo ? (
+          <div className="banner" data-tone="demo" role="note">
+            <strong>Demo model.</strong> A scripted stand-in answers, not a real model.
+          </div>
+        ) : null}
       </div>
       <Chat id={id} me={me} onGone={() => undefined} />
     </main>
