@@ -26,7 +26,7 @@ async def picture(page: Page, name: str) -> None:
     for size, (width, height) in {"desktop": (1280, 800), "phone": (390, 844)}.items():
         for scheme in ("light", "dark"):
             await page.set_viewport_size({"width": width, "height": height})
-            await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            await page.emulate_media(color_scheme=scheme)
             await page.wait_for_timeout(300)
             await page.screenshot(path=f"{PICTURES}/{name}-{size}-{scheme}.png")
     await page.set_viewport_size({"width": 1280, "height": 800})
@@ -48,7 +48,7 @@ async def test_a_session_is_shared_and_no_longer() -> None:
 
         await page.get_by_test_id("share").click()
         await expect(page.get_by_test_id("share-dialog")).to_contain_text("No link to this session stands.")
-        urls = []
+        urls: list[str] = []
         for right in ("watch", "approve"):
             await page.get_by_test_id("link-right").select_option(right)
             await page.get_by_test_id("link-make").click()

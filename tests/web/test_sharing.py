@@ -329,6 +329,11 @@ async def test_the_admin_of_the_server_makes_organisations_and_lets_their_first_
         me = (await http.get("/api/me")).json()["principal"]
         assert (me["organisation"], me["account"], me["role"]) == ("green", "gus", "admin")
         assert (await http.get(f"/api/sessions/{world.ids['sessions']}", headers=headers)).status_code == 404
+        odd = "/api/members/https%3A%2F%2Fiss.example%23a%2Fb?organisation=green"
+        assert (await http.put(odd, json={"role": "viewer"}, headers=headers)).json()["account"] == (
+            "https://iss.example#a/b"
+        )
+        assert (await http.delete(odd, headers=headers)).status_code == 204
         last = await http.delete("/api/members/gus?organisation=green", headers=headers)
         assert (last.status_code, last.json()["code"]) == (409, "last_admin")
 
