@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 
 import pytest
 
@@ -42,7 +43,7 @@ async def test_a_role_holds_from_the_next_act_on(members: Members) -> None:
     assert members.now(bob).scopes == {"read"}
     await members.put("red", "bob", role="approver")
     assert members.now(members.now(bob)).scopes == {"read", "run", "approve"}
-    narrow = members.now(person("bob", scopes=("read",)))
+    narrow = members.now(dataclasses.replace(person("bob", scopes=("read",)), kind="key", credential="key:x"))
     assert narrow.scopes == {"read"}
     await members.put("red", "bob", disabled=True)
     with pytest.raises(Unauthenticated, match="disabled"):
@@ -93,11 +94,43 @@ async def test_members_outlive_the_server(members: Members, store: MemoryStore) 
     assert again.now(person("local", "default")).role == "admin"
 
 
+async def test_a_token_of_an_issuer_makes_a_member_and_gives_no_more_than_it_says(members: Members) -> None:
+    token = Principal(
+        "person", "ann.1", "Ann", "ann.1", SCOPES_OF_ROLE["operator"], "jwt:iss#a#1", "green", role="operator"
+    )
+    with pytest.raises(Unauthenticated):
+        members.now(token)
+    assert (await members.met(token)).scopes == {"read", "run"}
+    assert members.find("green", "ann.1").role == "operator"
+    await members.put("green", "root", role="admin")
+    await members.put("green", "ann.1", role="admin")
+    assert (await members.met(token)).scopes == {"read", "run"}
+    await members.put("green", "ann.1", role="viewer")
+    assert (await members.met(token)).scopes == {"read"}
+    await members.put("green", "ann.1", disabled=True)
+    with pytest.raises(Unauthenticated):
+        await members.met(token)
+
+
+async def test_a_sign_in_is_the_whole_person(members: Members) -> None:
+    """Whatever role it was made with, and a grant may go beyond its role now."""
+    await members.put("red", "root", role="admin")
+    await members.put("red", "ann", role="viewer")
+    made = Principal("person", "ann", "Ann", "ann", SCOPES_OF_ROLE["viewer"], "signin:x", "red", role="viewer")
+    assert members.now(made).scopes == {"read"}
+    assert members.now(made).most == frozenset(SCOPES)
+    await members.put("red", "ann", role="approver")
+    assert members.now(made).scopes == {"read", "run", "approve"}
+
+
 async def test_what_an_issuer_says_becomes_a_member_and_disabled_stays_disabled(members: Members) -> None:
     await members.seen("red", "iss#1", role="operator", name="Ann")
     assert members.now(person("iss#1")).role == "operator"
     await members.seen("red", "iss#1", role="approver", name="Ann")
     assert members.now(person("iss#1")).role == "approver"
+    await members.seen("red", "iss#1", role="admin", name="Ann")
+    await members.seen("red", "iss#1", role="viewer", name="Ann")  # the last admin, but the issuer knows better
+    assert members.now(person("iss#1")).role == "viewer"
     await members.put("red", "iss#1", disabled=True)
     with pytest.raises(Unauthenticated):
         await members.seen("red", "iss#1", role="approver", name="Ann")

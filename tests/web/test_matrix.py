@@ -143,7 +143,7 @@ def expected(entry: Entry, organisation: str, actor: str) -> tuple[bool, set[int
 
 
 @pytest.mark.parametrize("entry", [e for e in TABLE if e.method != "WS"], ids=name)
-async def test_everybody_at(world: World, entry: Entry) -> None:
+async def test_c13_everybody_at(world: World, entry: Entry) -> None:
     """Who may is not refused; who may not is, as the table says, and nothing has changed."""
     links = {f"{right}-link": await world.link(right) for right in ("watch", "approve")}
     for (organisation, actor), headers in actors(world, links).items():
@@ -198,7 +198,7 @@ async def said(world: World, headers: dict[str, str], kind: str, fields: dict[st
 
 
 @pytest.mark.parametrize("kind", FRAMES)
-async def test_everybody_on_the_socket(world: World, kind: str) -> None:
+async def test_c13_everybody_on_the_socket(world: World, kind: str) -> None:
     fields, may = FRAMES[kind]
     for organisation in ("red", "blue"):
         for actor in (*ROLES, *(LINKS.split() if organisation == "red" else ())):
