@@ -10,6 +10,7 @@ import pytest
 from pilothouse.adapters.stores.memory import MemoryStore
 from pilothouse.core.access import SCOPES, SCOPES_OF_ROLE, Principal
 from pilothouse.core.errors import BadRequest, Conflict, NotFound, Unauthenticated, Unavailable
+from pilothouse.core.ids import SessionId
 from pilothouse.engine.identity import Identity
 from pilothouse.engine.members import Members
 from tests.engine.fakes import HandClock
@@ -168,6 +169,38 @@ async def test_bad_organisations_and_a_full_disk_change_nothing(members: Members
         await members.put("red", "ann", role="viewer")
     with pytest.raises(NotFound):
         members.find("red", "ann")
+
+
+async def test_who_comes_again_under_the_same_name_finds_no_credential_of_before(store: MemoryStore) -> None:
+    identity = Identity(store, HandClock())
+    await identity.load()
+    told: list[str] = []
+    identity.on_revoke.append(told.append)
+    session = SessionId("01a1fca5-a696-7da8-a592-78b242187567")
+    shown: dict[str, tuple[str, str, str]] = {}
+    for organisation in ("red", "blue"):
+        await identity.members.make(organisation, None)
+        await identity.members.put(organisation, "root", role="admin")
+        await identity.members.put(organisation, "ann", role="operator")
+        ticket, _ = await identity.ticket("ann", organisation)
+        cookie = await identity.redeem((await identity.ticket("ann", organisation))[0])
+        key = (await identity.create("x", SCOPES, account="ann", organisation=organisation))[1]
+        link = (await identity.links.make(person("ann", organisation), session, "watch"))[1]
+        shown[organisation] = (cookie, key, link)
+        await identity.by_cookie(cookie)
+        if organisation == "red":
+            waiting = ticket
+    await identity.members.remove("red", "ann")
+    assert sorted(one.partition(":")[0] for one in told) == ["key", "link", "signin", "ticket"]
+    await identity.members.put("red", "ann", role="admin")
+    ways = (identity.by_cookie, identity.by_key, identity.links.by_secret)
+    for way, secret in zip(ways, shown["red"], strict=True):
+        with pytest.raises(Unauthenticated):
+            await way(secret)
+    with pytest.raises(Unauthenticated):
+        await identity.redeem(waiting)
+    for way, secret in zip(ways, shown["blue"], strict=True):
+        assert identity.members.now(await way(secret)).account == "ann"
 
 
 async def test_a_ticket_and_a_key_are_for_members_only_and_keep_their_organisation(store: MemoryStore) -> None:

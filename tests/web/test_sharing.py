@@ -216,9 +216,7 @@ async def test_a_sign_in_goes_before_a_link_and_an_old_one_does_not_shut_it_out(
 
 
 @pytest.mark.parametrize("kind", ["link", "sign-in"])
-async def test_c12_the_end_of_a_credential_ends_its_sockets_and_streams(
-    world: World, clock: HandClock, kind: str
-) -> None:
+async def test_c12_the_end_of_a_credential_ends_what_it_opened(world: World, clock: HandClock, kind: str) -> None:
     if kind == "link":
         headers = await world.link("watch")
         lasts = LINK_S

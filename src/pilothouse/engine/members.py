@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 from msgspec import Struct
@@ -61,6 +61,9 @@ class Members:
         self._organisations: dict[str, Organisation] = {ORGANISATION: HOME}
         self.on_change: list[Callable[[], None]] = []
         """Called when somebody may do less, or more, than a moment ago: what is open is looked at again."""
+        self.on_leave: list[Callable[[str, str], Awaitable[None]]] = []
+        """Called with organisation and account before a member is removed: whoever comes again under the same name
+        must find no credential of before."""
 
     async def load(self) -> None:
         """Once, before anybody is served."""
@@ -201,6 +204,8 @@ class Members:
         """Raises NotFound, Conflict (the last admin), Unavailable."""
         async with self._changing:
             self._keep_an_admin(self.find(organisation, account))
+            for leave in self.on_leave:
+                await leave(organisation, account)
             await self._commit(Delete("member", _key(organisation, account)))
             del self._members[organisation, account]
         self._changed()
