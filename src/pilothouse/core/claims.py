@@ -207,6 +207,7 @@ def principal_of(claims: Mapping[str, Any], issuer: Issuer, *, digest: str, expi
         organisation=found.organisation,
         role=found.role,
         expires_at=expires_at,
+        issued_at=_time(claims, "iat"),
     )
 
 

@@ -83,7 +83,9 @@ class KeyPairs:
         """Held while a pair goes from store to memory or ends: else one that ends at that moment came back."""
         self._pairs: dict[str, _Pair] = {}
         self._keys = SigningKeys()
+        self._members = identity.members
         identity.standing[CREDENTIAL] = self._left
+        identity.members.on_leave.append(self._leave)
 
     async def create(
         self,
@@ -95,7 +97,8 @@ class KeyPairs:
         expires_in_s: float | None = None,
         token: bool = False,
     ) -> tuple[PairRecord, Secret]:
-        """A new pair and the only showing of its secret."""
+        """A new pair of a member, and the only showing of its secret. Raises NotFound when there is no such member."""
+        self._members.find(organisation, account)
         if not _NAME.match(name):
             raise BadRequest("name: one line of 1 to 100 characters")
         if expires_in_s is not None and not EXPIRES_MIN_S <= expires_in_s <= EXPIRES_MAX_S:
@@ -141,6 +144,12 @@ class KeyPairs:
             self._forget(id)
         for told in list(self._told):
             told(f"{CREDENTIAL}:{id}")
+
+    async def _leave(self, organisation: str, account: str) -> None:
+        """Ends every pair of a member."""
+        for record in await self.all(organisation):
+            if record.account == account:
+                await self.revoke(record.id)
 
     async def by_claim(self, claim: Claim, payload: Payload, *, services: frozenset[str] = SERVICES) -> Principal:
         """Who signed. Where the claim declares its payload's hash, the signature is checked before the payload is asked

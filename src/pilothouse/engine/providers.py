@@ -152,11 +152,12 @@ class Providers:
             raise Unauthenticated(f"The provider's ID token is refused: {error}.", code="bad_token") from None
         except NotAdmitted as error:
             raise Forbidden(str(error)) from None
+        members = self._identity.members
+        await members.seen(who.organisation, who.account, role=who.role, name=who.name, at=now)
         return SignIn(
             account=who.account,
             organisation=who.organisation,
             name=who.name,
-            role=who.role,
             via=issuer.name,
             expires_at=now + issuer.signin_s,
             address=visit.address,

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import msgspec
 from msgspec import Struct
 
-from pilothouse.core.access import ORGANISATION, SCOPES_OF_ROLE, Principal, Role
+from pilothouse.core.access import ORGANISATION, Principal
 from pilothouse.core.errors import Forbidden, NotFound
 from pilothouse.engine.ports import Clock, EventStore
 
@@ -33,28 +33,12 @@ class SignIn(Struct, kw_only=True, omit_defaults=True, rename="camel"):
     expires_at: float
     organisation: str = ORGANISATION
     name: str = ""
-    role: Role = "admin"
-    """As the issuer's groups said when it was made."""
     via: str = ""
     """The issuer's name; "" by a printed link."""
     created_at: float = 0.0
     last_seen_at: float = 0.0
     address: str = ""
     agent: str = ""
-
-
-def principal(digest: str, entry: SignIn) -> Principal:
-    return Principal(
-        "person",
-        entry.account,
-        entry.name or entry.account,
-        entry.account,
-        frozenset(SCOPES_OF_ROLE[entry.role]),
-        f"signin:{digest}",
-        organisation=entry.organisation,
-        role=entry.role,
-        expires_at=entry.expires_at,
-    )
 
 
 class SignIns:

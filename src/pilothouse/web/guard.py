@@ -15,6 +15,9 @@ A signed request (`core.sigv4`, in header or address) counts as one with a key, 
 given and wrong is never passed over for another, and two in one request are refused; a cookie beside one is not
 looked at, since browsers send it unasked.
 
+A share link is a cookie of its own, which counts where there is no sign-in, and only on routes that say so. Whatever is
+shown, the role that the account has now decides what it may.
+
 A WebSocket opened by cookie needs an `Origin` even though it is a GET: browsers send cookies across origins there.
 """
 
@@ -37,6 +40,8 @@ from pilothouse.web.asked import Asked
 
 Policy = Literal["cookie-same-origin", "credential", "public"]
 COOKIE = "pilothouse"
+LINK_COOKIE = "pilothouse_link"
+"""Beside the other: who follows a link stays signed in, and who signs in is no longer the link's visitor."""
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
@@ -122,10 +127,28 @@ class Guard:
         raise Forbidden(f"Origin {origin[:100]!r} is foreign here.", code="foreign_origin")
 
     async def check(
-        self, policy: Policy, method: str, headers: Once, *, socket: bool = False, asked: Asked | None = None
+        self,
+        policy: Policy,
+        method: str,
+        headers: Once,
+        *,
+        socket: bool = False,
+        asked: Asked | None = None,
+        links: bool = False,
     ) -> Principal | None:
-        """The caller, None on public routes. Raises MisdirectedHost, Forbidden, Unauthenticated, and what reading the
-        body raises, which a signature covers."""
+        """The caller, None on public routes; by a share link only where `links`. Raises MisdirectedHost, Forbidden,
+        Unauthenticated, and what reading the body raises, which a signature covers."""
+        who = await self._shown(policy, method, headers, asked, socket=socket)
+        if who is None:
+            return None
+        if who.session is not None and not links:
+            raise Forbidden("A share link opens its own session only.", code="link")
+        return await self.identity.members.met(who)
+
+    async def _shown(
+        self, policy: Policy, method: str, headers: Once, asked: Asked | None, *, socket: bool
+    ) -> Principal | None:
+        """Whose credential it is, before it is asked what its account may."""
         host = self.host(headers)
         given = _given(headers, asked) if policy != "public" else None
         origin = self.origin(headers, host, keyed=given is not None)
@@ -135,33 +158,45 @@ class Guard:
             return await self._by_given(given, asked)
         if policy == "credential":
             raise Unauthenticated("Give a key: `x-api-key: …` or `Authorization: Bearer …`.")
-        cookie = cookie_of(headers)
-        if cookie is None:
+        cookie, link = cookie_of(headers), cookie_of(headers, LINK_COOKIE)
+        if cookie is None and link is None:
             raise Unauthenticated
         site = headers.get("sec-fetch-site")
         if site not in {None, "same-origin", "none"}:
             raise Forbidden("The request comes from another site.", code="foreign_origin")
-        if socket or method not in SAFE:
-            if origin is None:
-                raise Forbidden("A change by cookie needs an Origin.", code="foreign_origin")
+        changes = socket or method not in SAFE
+        if changes and origin is None:
+            raise Forbidden("A change by cookie needs an Origin.", code="foreign_origin")
+        who = await self._by_cookie(cookie, link)
+        if changes and not socket:
             token = headers.get("x-csrf-token") or ""
-            if not socket and not hmac.compare_digest(token.encode(), self.identity.csrf(cookie).encode()):
+            shown = (link if who.kind == "link" else cookie) or ""
+            if not hmac.compare_digest(token.encode(), self.identity.csrf(shown).encode()):
                 raise Forbidden("The CSRF token is missing or wrong; reload the page.", code="csrf")
-        return await self.identity.by_cookie(cookie)
+        return who
+
+    async def _by_cookie(self, cookie: str | None, link: str | None) -> Principal:
+        """Who is signed in, else who follows a link. Raises Unauthenticated."""
+        if cookie is not None:
+            try:
+                return await self.identity.by_cookie(cookie)
+            except Unauthenticated:
+                if link is None:
+                    raise
+        return await self.identity.links.by_secret(link or "")
 
     async def _by_given(self, given: Given, asked: Asked | None) -> Principal:
         if given.kind == "signature" and asked is not None:
-            return await self.signed(asked)
+            return await self._signed(asked)
         if given.kind == "token" and self._bearers is not None:
             return await self._bearers.principal(given.text)
         return await self.identity.by_key(given.text)
 
-    async def signed(self, asked: Asked, services: frozenset[str] = sigv4.SERVICES) -> Principal:
-        """Who signed a request for one of the services. Raises BadSignature, and what reading the body raises."""
+    async def _signed(self, asked: Asked) -> Principal:
         if self._pairs is None:
             raise BadSignature("Signed requests are not taken here.", reason="scope")
         claim = sigv4.from_request(asked.method, asked.path, asked.query, asked.headers)
-        return await self._pairs.by_claim(claim, asked.payload, services=services)
+        return await self._pairs.by_claim(claim, asked.payload)
 
     async def signed_event(
         self, authorization: Mapping[str, Any], path: str, payload: Mapping[str, Any], service: str = "appsync"
@@ -178,7 +213,8 @@ class Guard:
         async def hashes() -> Iterator[str]:
             return proof.event_digests(payload)
 
-        return await self._pairs.by_claim(claim, hashes, services=frozenset({service}))
+        who = await self._pairs.by_claim(claim, hashes, services=frozenset({service}))
+        return await self.identity.members.met(who)
 
 
 def split_port(host: str) -> str:
@@ -190,12 +226,12 @@ def split_port(host: str) -> str:
     return name if not colon or port.isdigit() else ""
 
 
-def cookie_of(headers: Headers) -> str | None:
+def cookie_of(headers: Headers, name: str = COOKIE) -> str | None:
     try:
         jar = SimpleCookie(headers.get("cookie") or "")
     except CookieError:
         return None
-    found = jar.get(COOKIE)
+    found = jar.get(name)
     return found.value if found is not None and found.value else None
 
 

@@ -13,29 +13,39 @@ from http.cookies import CookieError, SimpleCookie
 from starlette.responses import Response
 
 from pilothouse.core import useragent
-from pilothouse.core.errors import Forbidden, NotFound, PilothouseError
+from pilothouse.core.errors import BadRequest, Forbidden, NotFound, PilothouseError
 from pilothouse.engine import records
 from pilothouse.engine.identity import COOKIE_S
 from pilothouse.engine.providers import BEGUN_S, Providers
 from pilothouse.engine.signins import Visit
 from pilothouse.web import wire
 from pilothouse.web.call import Call
-from pilothouse.web.guard import COOKIE, cookie_of
+from pilothouse.web.guard import COOKIE, LINK_COOKIE, cookie_of
 
 BEGUN = "pilothouse-begun"
 ANSWER = ("code", "state", "iss", "error")
 """What a provider's answer is read for."""
 
 
-class Ticket(wire.Body):
-    ticket: str
+class Shown(wire.Body):
+    """A ticket, or a share link's secret."""
+
+    ticket: str | None = None
+    link: str | None = None
 
 
-async def by_ticket(call: Call) -> Response:
-    given = await wire.body(call.request, Ticket)
-    cookie = await call.platform.identity.redeem(given.ticket, _visit(call))
-    answer = Response(status_code=204)
-    _signed_in(call, answer, cookie, COOKIE_S)
+async def by_secret(call: Call) -> Response:
+    given = await wire.body(call.request, Shown)
+    if (given.ticket is None) == (given.link is None):
+        raise BadRequest("ticket: either it or link")
+    identity, answer = call.platform.identity, Response(status_code=204)
+    if given.ticket is not None:
+        cookie = await identity.redeem(given.ticket, _visit(call))
+        _signed_in(call, answer, cookie, COOKIE_S)
+    else:
+        link = given.link or ""
+        visitor = identity.members.now(await identity.links.by_secret(link))
+        _signed_in(call, answer, link, identity.left(visitor) or 0, LINK_COOKIE)
     return answer
 
 
@@ -55,7 +65,8 @@ async def out(call: Call) -> Response:
     if call.principal.kind == "person" and cookie is not None:
         await call.platform.identity.sign_out(cookie)
     answer = Response(status_code=204)
-    answer.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=call.platform.secure, path="/")
+    gone = LINK_COOKIE if call.principal.kind == "link" else COOKIE
+    answer.delete_cookie(gone, httponly=True, samesite="strict", secure=call.platform.secure, path="/")
     return answer
 
 
@@ -149,9 +160,9 @@ def _visit(call: Call) -> Visit:
     )
 
 
-def _signed_in(call: Call, answer: Response, cookie: str, seconds: float) -> None:
+def _signed_in(call: Call, answer: Response, cookie: str, seconds: float, name: str = COOKIE) -> None:
     answer.set_cookie(
-        COOKIE, cookie, max_age=int(seconds), httponly=True, samesite="strict", secure=call.platform.secure, path="/"
+        name, cookie, max_age=int(seconds), httponly=True, samesite="strict", secure=call.platform.secure, path="/"
     )
 
 

@@ -6,6 +6,7 @@ import click
 
 from pilothouse.cli import options, wire
 from pilothouse.cli.client import Client
+from pilothouse.cli.commands.members import IN
 from pilothouse.cli.context import connected
 from pilothouse.cli.errors import Failure
 from pilothouse.cli.table import keys as key_table
@@ -15,13 +16,18 @@ from pilothouse.cli.text import plain
 SCOPES = ("read", "run", "approve", "admin")
 
 
+FOR = click.option("--account", help="For this member instead of oneself.")
+
+
 @click.command()
+@FOR
+@IN
 @click.pass_context
-def ticket(context: click.Context) -> None:
+def ticket(context: click.Context, account: str | None, organisation: str | None) -> None:
     """Print a fresh sign-in link; it works once, within ten minutes."""
 
     async def work(client: Client, terminal: Terminal) -> int:
-        terminal.write(plain((await client.ticket()).url) + "\n")
+        terminal.write(plain((await client.ticket(account, organisation)).url) + "\n")
         return 0
 
     connected(context, work)
@@ -37,14 +43,16 @@ def keys() -> None:
 @click.option(
     "--scope", "scopes", multiple=True, metavar="SCOPE[,SCOPE]", help="read, run, approve, admin; repeatable."
 )
+@FOR
+@IN
 @click.option("--plain", "bare", is_flag=True, help="Print only the key; of a key pair ID:SECRET[:TOKEN].")
 @click.option("--sigv4", is_flag=True, help="A key pair for clients that sign requests as AWS's do.")
 @click.option("--session-token", "token", is_flag=True, help="With --sigv4: a session token too, which is then needed.")
 @click.option("--expires", type=options.POSITIVE, metavar="SECONDS", help="With --sigv4: when it ends by itself.")
 @click.pass_context
 def create(
-    context: click.Context, name: str | None, scopes: tuple[str, ...], bare: bool,
-    sigv4: bool, token: bool, expires: float | None,
+    context: click.Context, name: str | None, scopes: tuple[str, ...], account: str | None, organisation: str | None,
+    bare: bool, sigv4: bool, token: bool, expires: float | None,
 ) -> None:  # fmt: skip
     """Make a key, or a key pair. It is shown this once; without --scope it has read, run and approve."""
     if not sigv4 and (token or expires):
@@ -55,8 +63,9 @@ def create(
             raise click.UsageError(f"--scope: {scope!r} is none of {', '.join(SCOPES)}.")
 
     async def work(client: Client, terminal: Terminal) -> int:
-        given = list(dict.fromkeys(wanted)) or None
-        made = await (client.make_pair(name, given, expires, token) if sigv4 else client.make_key(name, given))
+        pair = {"kind": "sigv4", "expiresInS": expires, "sessionToken": token or None} if sigv4 else {}
+        wish = {"name": name, "scopes": list(dict.fromkeys(wanted)) or None, "account": account, **pair}
+        made = await client.make_key(wish, organisation)
         lines = _pair(made, bare) if sigv4 else [made.key or ""]
         if not all(lines):
             raise Failure("The server did not hand out the key.")
