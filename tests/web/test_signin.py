@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed
 
 from pilothouse.engine.identity import Identity
 from pilothouse.engine.providers import BEGUN_S
-from pilothouse.engine.signins import OWN_MAX, SignIn
+from pilothouse.engine.signins import OWN_MAX, SignIn, decode
 from pilothouse.web.guard import COOKIE
 from pilothouse.web.signin import BEGUN
 from tests.clock import HandClock
@@ -420,7 +420,10 @@ async def test_a_sign_in_says_when_it_was_seen(served: Served, house: FakeIssuer
     assert (one["createdAt"], one["lastSeenAt"]) == ("2026-01-01T00:00:00.000Z", "2026-01-01T01:00:00.000Z")
     again = Identity(served.platform.kit.store, clock)  # another server on the same store
     await again.load()
-    assert again.members.now(await again.by_cookie(ann.cookies[COOKIE])).role == "viewer"
+    who = again.members.now(await again.by_cookie(ann.cookies[COOKIE]))
+    assert (who.account, who.role) == (one["account"], "viewer")
+    kept = [decode(doc) for _, doc in await served.platform.kit.store.scan("signin")]
+    assert [entry.via for entry in kept] == ["example"]
     await ann.aclose()
 
 

@@ -212,11 +212,9 @@ class Identity:
         return cookie
 
     async def _make_room(self, entry: SignIn) -> None:
-        own = [
-            (one.created_at, digest)
-            async for digest, one in signins.every(self._store)
-            if (one.account, one.organisation) == (entry.account, entry.organisation)
-        ]
+        whose = (entry.account, entry.organisation)
+        every = signins.every(self._store)
+        own = [(one.created_at, digest) async for digest, one in every if (one.account, one.organisation) == whose]
         for _, digest in sorted(own)[: max(len(own) - signins.OWN_MAX + 1, 0)]:
             await self.end(digest)
 
