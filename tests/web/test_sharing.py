@@ -137,6 +137,25 @@ def keeping_follows(served: Served, name: str) -> set[str]:
     return {sid for connection in open_ for sid in connection._following}
 
 
+@pytest.mark.parametrize("how", ["private", "disabled"])
+async def test_c12_a_stream_ends_when_its_reader_may_not_look_any_more(world: World, how: str) -> None:
+    headers = world.by_key("red", "viewer") | {"accept": "text/event-stream"}
+    path = f"/api/sessions/{world.ids['sessions']}/events"
+    async with (
+        httpx.AsyncClient(base_url=world.served.url, headers=headers, timeout=20) as http,
+        http.stream("GET", path) as stream,
+    ):
+        parts = stream.aiter_bytes()
+        await anext(parts)
+        if how == "private":
+            await world.served.platform.sessions.shelf.share(world.session, private=True)
+        else:
+            await world.served.identity.members.put("red", "viewer", disabled=True)
+        async for _ in parts:
+            pass
+        assert (await http.get(path)).status_code == (404 if how == "private" else 401)
+
+
 async def test_only_who_shares_makes_a_session_private(world: World) -> None:
     path = f"/api/sessions/{world.ids['sessions']}"
     async with httpx.AsyncClient(base_url=world.served.url, timeout=20) as http:
