@@ -154,7 +154,7 @@ const id = encodeURIComponent;
 export const makeApi = (http: Http) => ({
   me: (signal?: AbortSignal) => http.get<Me>("api/me", signal),
   signIn: (ticket: string) => http.send<undefined>("POST", "api/signin", { ticket }),
-  followLink: (link: string) => http.send<undefined>("POST", "api/signin", { link }),
+  followLink: (link: string) => http.send<{ session: string }>("POST", "api/signin", { link }),
   signOut: () => http.send<undefined>("POST", "api/signout"),
   sessions: (cursor: string | undefined, signal?: AbortSignal) =>
     http.get<Page<Session>>(`api/sessions?limit=200${cursor ? `&cursor=${id(cursor)}` : ""}`, signal),

@@ -46,16 +46,22 @@ async def signin(call: Call) -> Response:
     given = await wire.body(call.request, SignIn)
     if (given.ticket is None) == (given.link is None):
         raise BadRequest("ticket: either it or link")
+    if given.link is not None:
+        return await _follow(call, given.link)
+    cookie = await call.platform.identity.redeem(given.ticket or "")
+    return _with_cookie(call, Response(status_code=204), COOKIE, cookie, 30 * 86_400)
+
+
+async def _follow(call: Call, link: str) -> Response:
     identity = call.platform.identity
-    if given.ticket is not None:
-        name, cookie, lasts = COOKIE, await identity.redeem(given.ticket), 30 * 86_400
-    else:
-        name, cookie = LINK_COOKIE, given.link or ""
-        lasts = int(identity.left(identity.members.now(await identity.links.by_secret(cookie))) or 0)
-    answer = Response(status_code=204)
-    answer.set_cookie(
-        name, cookie, max_age=lasts, httponly=True, samesite="strict", secure=call.platform.secure, path="/"
-    )
+    visitor = identity.members.now(await identity.links.by_secret(link))
+    lasts = int(identity.left(visitor) or 0)
+    return _with_cookie(call, wire.Reply({"session": visitor.session}), LINK_COOKIE, link, lasts)
+
+
+def _with_cookie(call: Call, answer: Response, name: str, value: str, lasts: int) -> Response:
+    secure = call.platform.secure
+    answer.set_cookie(name, value, max_age=lasts, httponly=True, samesite="strict", secure=secure, path="/")
     return answer
 
 
@@ -76,15 +82,17 @@ async def me(call: Call) -> Response:
     shown = {"person": COOKIE, "link": LINK_COOKIE}.get(who.kind)
     cookie = cookie_of(call.request.headers, shown) if shown else None
     settings = platform.kit.limits
+    probe = platform.sessions.probe
+    inside = who.session is None  # what the host is like is not for whoever has a link
     return wire.Reply(
         {
             "principal": views.principal(who),
             "csrf": platform.identity.csrf(cookie) if cookie else None,
             "server": {
                 "version": platform.version,
-                "isolation": platform.sessions.probe.isolation,
-                "isolationSummary": platform.sessions.probe.summary,
-                "isolationFindings": platform.sessions.probe.findings,
+                "isolation": probe.isolation,
+                "isolationSummary": probe.summary if inside else "",
+                "isolationFindings": probe.findings if inside else (),
                 "provider": model.provider,
                 "demo": model.demo,
                 "model": model.model,
@@ -95,7 +103,7 @@ async def me(call: Call) -> Response:
                 "defaultPermissionMode": settings.permission_mode,
                 "promptMax": settings.prompt_max,
                 "approvalTimeoutS": settings.approval_timeout_s,
-                "limits": settings.caps.values(),
+                "limits": settings.caps.values() if inside else {},
             },
         }
     )
