@@ -206,6 +206,23 @@ async def test_c10_a_link_is_made_redeemed_used_and_revoked(world: World) -> Non
         assert (await http.get("/api/me")).status_code == 401
 
 
+async def test_an_answer_by_link_or_grant_is_remembered_for_this_session_at_most(world: World) -> None:
+    await world.served.platform.sessions.shelf.share(world.session, account="viewer", grant="approve")
+    always = {"approved": True, "optionId": "allow_project"}
+    for headers in (await world.link("approve"), world.by_key("red", "viewer")):
+        assert await world.ask("POST", "/api/approvals/{id}", headers, always) == (403, "forbidden")
+        socket = await connect(world.served.socket_url, additional_headers=headers)
+        answer = {"approvalId": world.ids["approvals"], **always}
+        assert (await say(socket, type="approval_response", **answer))["code"] == "forbidden"
+        await socket.close()
+    once = {**always, "optionId": "allow_session"}
+    assert await world.ask("POST", "/api/approvals/{id}", world.by_key("red", "viewer"), once) == (200, "")
+    await world.furnish()
+    for account in ("owner", "approver"):
+        assert await world.ask("POST", "/api/approvals/{id}", world.by_key("red", account), always) == (200, "")
+        await world.furnish()
+
+
 async def test_a_link_opens_no_other_session_and_ends_with_its_own(world: World) -> None:
     headers = await world.link("watch")
     first = world.ids["sessions"]
