@@ -6,15 +6,19 @@ import type { Shown } from "./features/signin/ticket.ts";
 import { Visitor } from "./features/sharing/Visitor.tsx";
 import { Shell } from "./features/sessions/Shell.tsx";
 import { useMe } from "./model/hooks.ts";
+import { go } from "./model/route.ts";
 import { HttpError } from "./net/http.ts";
 import { api, client } from "./wiring.ts";
 
 /** One secret is posted once, however often React mounts the page. */
-let posted: Promise<undefined> | undefined;
+let posted: Promise<unknown> | undefined;
+
+/** Whoever is signed in stays so, and comes to the session as themselves. */
+const follow = (link: string): Promise<void> => api.followLink(link).then(({ session }) => go({ page: "session", id: session }));
 
 export function App({ shown }: { shown: Shown | undefined }) {
   const { mutate: signIn, ...signing } = useMutation({
-    mutationFn: ({ kind, secret }: Shown) => (posted ??= kind === "link" ? api.followLink(secret) : api.signIn(secret)),
+    mutationFn: ({ kind, secret }: Shown) => (posted ??= kind === "link" ? follow(secret) : api.signIn(secret)),
   });
   // A question that is already on its way would be answered as nobody: ask after the secret is through.
   const settled = shown === undefined || signing.isSuccess || signing.isError;

@@ -17,6 +17,7 @@ import pytest
 import websockets
 
 from pilothouse.core.access import SCOPES_OF_ROLE
+from pilothouse.engine import shelf
 from pilothouse.web.routes import TABLE, Entry
 from tests.issuer import FakeIssuer
 from tests.web.serving import Served, serving
@@ -246,8 +247,9 @@ async def test_nobody_opens_a_socket_and_a_link_makes_no_session(world: World) -
 # --- lists ---
 
 
-async def test_lists_are_of_what_one_may_see_and_pages_are_full(world: World) -> None:
+async def test_lists_are_of_what_one_may_see_and_pages_are_full(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Private sessions of others lie between; no cursor names one, and no page comes out short because of them."""
+    monkeypatch.setattr(shelf, "PAGE", 3)  # a list is many reads
     sessions = world.served.platform.sessions
     mine: list[str] = [world.ids["sessions"]]
     hidden: set[str] = set()

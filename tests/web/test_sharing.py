@@ -137,6 +137,25 @@ def keeping_follows(served: Served, name: str) -> set[str]:
     return {sid for connection in open_ for sid in connection._following}
 
 
+@pytest.mark.parametrize("how", ["private", "disabled"])
+async def test_c12_a_stream_ends_when_its_reader_may_not_look_any_more(world: World, how: str) -> None:
+    headers = world.by_key("red", "viewer") | {"accept": "text/event-stream"}
+    path = f"/api/sessions/{world.ids['sessions']}/events"
+    async with (
+        httpx.AsyncClient(base_url=world.served.url, headers=headers, timeout=20) as http,
+        http.stream("GET", path) as stream,
+    ):
+        parts = stream.aiter_bytes()
+        await anext(parts)
+        if how == "private":
+            await world.served.platform.sessions.shelf.share(world.session, private=True)
+        else:
+            await world.served.identity.members.put("red", "viewer", disabled=True)
+        async for _ in parts:
+            pass
+        assert (await http.get(path)).status_code == (404 if how == "private" else 401)
+
+
 async def test_only_who_shares_makes_a_session_private(world: World) -> None:
     path = f"/api/sessions/{world.ids['sessions']}"
     async with httpx.AsyncClient(base_url=world.served.url, timeout=20) as http:
@@ -163,7 +182,7 @@ async def test_c10_a_link_is_made_redeemed_used_and_revoked(world: World) -> Non
         for wrong in ({"link": "x"}, {"link": secret, "ticket": "x"}, {}, {"link": secret[:-1]}):
             assert (await http.post("/api/signin", json=wrong)).status_code in {400, 401}
         redeemed = await http.post("/api/signin", json={"link": secret})
-        assert redeemed.status_code == 204
+        assert redeemed.json() == {"session": world.ids["sessions"]}
         cookie = redeemed.headers["set-cookie"]
         assert cookie.startswith(f"{LINK_COOKIE}=")
         assert "HttpOnly" in cookie
@@ -171,6 +190,7 @@ async def test_c10_a_link_is_made_redeemed_used_and_revoked(world: World) -> Non
         assert me["principal"]["session"] == world.ids["sessions"]
         assert me["principal"]["kind"] == "link"
         assert "account" not in me["principal"]
+        assert me["server"]["isolationSummary"] == ""
         assert (await http.get("/api/sessions")).json()["code"] == "link"
         seen = (await http.get(path)).json()
         assert seen["rights"] == ["read", "approve"]
@@ -184,6 +204,23 @@ async def test_c10_a_link_is_made_redeemed_used_and_revoked(world: World) -> Non
         assert (await http.delete(f"{path}/links/{made['id']}", headers=owner)).status_code == 204
         assert await closed(socket) == 4401
         assert (await http.get("/api/me")).status_code == 401
+
+
+async def test_an_answer_by_link_or_grant_is_remembered_for_this_session_at_most(world: World) -> None:
+    await world.served.platform.sessions.shelf.share(world.session, account="viewer", grant="approve")
+    always = {"approved": True, "optionId": "allow_project"}
+    for headers in (await world.link("approve"), world.by_key("red", "viewer")):
+        assert await world.ask("POST", "/api/approvals/{id}", headers, always) == (403, "forbidden")
+        socket = await connect(world.served.socket_url, additional_headers=headers)
+        answer = {"approvalId": world.ids["approvals"], **always}
+        assert (await say(socket, type="approval_response", **answer))["code"] == "forbidden"
+        await socket.close()
+    once = {**always, "optionId": "allow_session"}
+    assert await world.ask("POST", "/api/approvals/{id}", world.by_key("red", "viewer"), once) == (200, "")
+    await world.furnish()
+    for account in ("owner", "approver"):
+        assert await world.ask("POST", "/api/approvals/{id}", world.by_key("red", account), always) == (200, "")
+        await world.furnish()
 
 
 async def test_a_link_opens_no_other_session_and_ends_with_its_own(world: World) -> None:

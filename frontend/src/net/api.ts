@@ -173,7 +173,7 @@ const id = encodeURIComponent;
 export const makeApi = (http: Http) => ({
   me: (signal?: AbortSignal) => http.get<Me>("api/me", signal),
   signIn: (ticket: string) => http.send<undefined>("POST", "api/signin", { ticket }),
-  followLink: (link: string) => http.send<undefined>("POST", "api/signin", { link }),
+  followLink: (link: string) => http.send<{ session: string }>("POST", "api/signin", { link }),
   signOut: () => http.send<undefined>("POST", "api/signout"),
   signOutEverywhere: () => http.send<undefined>("POST", "api/signout", { everywhere: true }),
   providers: (signal?: AbortSignal) => http.get<{ items: Provider[] }>("api/signin/providers", signal),

@@ -143,6 +143,11 @@ def need(who: Principal, session: Shared, scope: Scope) -> None:
         raise Forbidden(f"You lack the right {scope!r} in this session.")
 
 
+def beyond(who: Principal, session: Shared) -> bool:
+    """Whether an answer of `who` may be remembered for more than this session: a link and a grant are for one."""
+    return who.session is None and ("approve" in who.scopes or who.account == session.owner)
+
+
 def scopes(names: list[str] | None) -> tuple[Scope, ...]:
     """Raises BadRequest naming an unknown scope."""
     if names is None:

@@ -17,7 +17,7 @@ import msgspec
 
 from pilothouse.core import approval, link, places, policy, second, tools
 from pilothouse.core import events as ev
-from pilothouse.core.errors import AlreadyResolved, BadRequest, NotFound, PilothouseError
+from pilothouse.core.errors import AlreadyResolved, BadRequest, Forbidden, NotFound, PilothouseError
 from pilothouse.core.ids import ApprovalId
 from pilothouse.core.options import options
 from pilothouse.core.said import shallow
@@ -192,12 +192,14 @@ class Approvals:
         approved: bool,
         by: str,
         account: str = "",
+        beyond: bool = True,
         input_hash: str | None = None,
         option_id: str | None = None,
         message: str | None = None,
         updated_input: Any = None,
     ) -> ApprovalRecord:
-        """The first valid answer wins. `account`: whose it is, where that matters. Raises NotFound, AlreadyResolved,
+        """The first valid answer wins. `account`: whose it is, where that matters; `beyond`: whether it may be
+        remembered for other sessions too. Raises NotFound, AlreadyResolved,
         Conflict (stale hash), Forbidden (a second person is needed), BadRequest, Unavailable; in each case nothing has
         changed."""
         async with self._live.act():
@@ -209,6 +211,8 @@ class Approvals:
                 second.check([*record.askers, *now], account)
             approval.check_hash(input_hash, record.input_hash)
             option = _option(record, option_id, approved)
+            if option is not None and option.scope == "project" and not beyond:
+                raise Forbidden("You may answer in this session only, not for the whole project.")
             if updated_input is not None and record.origin == "proxy":
                 raise BadRequest("updatedInput: a connection is allowed as it was asked for, or not")
             if updated_input is not None and (not approved or not isinstance(updated_input, dict)):

@@ -42,15 +42,17 @@ async def me(call: Call) -> Response:
     shown = {"person": COOKIE, "link": LINK_COOKIE}.get(who.kind)
     cookie = cookie_of(call.request.headers, shown) if shown else None
     settings = platform.kit.limits
+    probe = platform.sessions.probe
+    inside = who.session is None  # what the host is like is not for whoever has a link
     return wire.Reply(
         {
             "principal": views.principal(who),
             "csrf": platform.identity.csrf(cookie) if cookie else None,
             "server": {
                 "version": platform.version,
-                "isolation": platform.sessions.probe.isolation,
-                "isolationSummary": platform.sessions.probe.summary,
-                "isolationFindings": platform.sessions.probe.findings,
+                "isolation": probe.isolation,
+                "isolationSummary": probe.summary if inside else "",
+                "isolationFindings": probe.findings if inside else (),
                 "provider": model.provider,
                 "demo": model.demo,
                 "model": model.model,
@@ -61,7 +63,7 @@ async def me(call: Call) -> Response:
                 "defaultPermissionMode": settings.permission_mode,
                 "promptMax": settings.prompt_max,
                 "approvalTimeoutS": settings.approval_timeout_s,
-                "limits": settings.caps.values(),
+                "limits": settings.caps.values() if inside else {},
             },
         }
     )
@@ -265,6 +267,7 @@ async def decide(call: Call) -> Response:
         approved=given.approved,
         by=call.principal.label,
         account=call.principal.account,
+        beyond=access.beyond(call.principal, session.live.record),
         input_hash=given.input_hash,
         option_id=given.option_id,
         message=given.message,

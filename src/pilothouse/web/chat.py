@@ -12,7 +12,7 @@ import contextlib
 import logging
 from collections import defaultdict
 
-from pilothouse.core import chat
+from pilothouse.core import access, chat
 from pilothouse.core.access import Principal
 from pilothouse.core.attach import pictures
 from pilothouse.core.errors import BadRequest, Conflict, NotFound, PilothouseError, TooMany
@@ -219,6 +219,7 @@ class Connection:
                     approved=said.approved,
                     by=label,
                     account=who.account,
+                    beyond=access.beyond(who, session.live.record),
                     input_hash=said.input_hash,
                     option_id=said.option_id,
                     message=said.message,

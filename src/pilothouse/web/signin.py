@@ -38,14 +38,19 @@ async def by_secret(call: Call) -> Response:
     given = await wire.body(call.request, Shown)
     if (given.ticket is None) == (given.link is None):
         raise BadRequest("ticket: either it or link")
-    identity, answer = call.platform.identity, Response(status_code=204)
-    if given.ticket is not None:
-        cookie = await identity.redeem(given.ticket, _visit(call))
-        _signed_in(call, answer, cookie, COOKIE_S)
-    else:
-        link = given.link or ""
-        visitor = identity.members.now(await identity.links.by_secret(link))
-        _signed_in(call, answer, link, identity.left(visitor) or 0, LINK_COOKIE)
+    if given.link is not None:
+        return await _follow(call, given.link)
+    cookie = await call.platform.identity.redeem(given.ticket or "", _visit(call))
+    answer = Response(status_code=204)
+    _signed_in(call, answer, cookie, COOKIE_S)
+    return answer
+
+
+async def _follow(call: Call, link: str) -> Response:
+    identity = call.platform.identity
+    visitor = identity.members.now(await identity.links.by_secret(link))
+    answer = wire.Reply({"session": visitor.session})
+    _signed_in(call, answer, link, identity.left(visitor) or 0, LINK_COOKIE)
     return answer
 
 
