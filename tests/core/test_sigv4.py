@@ -174,6 +174,9 @@ def test_what_may_differ() -> None:
     assert refused(replace(request, path="/api/%6de"))
     portless = signed(url="http://localhost/api/me")
     assert holds(portless.header("host", "localhost:8420"))
+    address = signed(url="http://localhost/api/me", presigned=60)
+    assert holds(address.header("host", "localhost:8420"))
+    assert holds(replace(request, headers=(*request.headers, ("Host", request.of("host"))))), "sent twice, alike"
     assert refused(request.header("host", "127.0.0.1:8421"))
     assert refused(request.header("host", "127.0.0.1"))
 
