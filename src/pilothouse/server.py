@@ -34,11 +34,14 @@ from pilothouse.adapters.stores.memory import MemoryStore
 from pilothouse.adapters.stores.sqlite import SqliteStore
 from pilothouse.bootstrap import LOOPBACK_BINDS, CannotStartError, leave_root, listen, may_bind, only_one, tls
 from pilothouse.config import Config, ConfigError
+from pilothouse.core.bucket import Rates
 from pilothouse.core.errors import PilothouseError
 from pilothouse.core.ids import SessionId
 from pilothouse.engine.clock import SystemClock
 from pilothouse.engine.contacts import NetworkIntake
+from pilothouse.engine.gate import Gate
 from pilothouse.engine.identity import Identity
+from pilothouse.engine.keeping import AuditUpkeep
 from pilothouse.engine.kit import Kit, Limits, Note
 from pilothouse.engine.limits import LimitIntake
 from pilothouse.engine.log import Log
@@ -153,9 +156,13 @@ async def _platform(
     )
     log = Log(store, clock)
     kit = Kit(store, log, sandboxes, models, clock, limits, note=_noter(note), serial=await _serial(store))
-    rules = Rules(store, clock)
+    rules = Rules(store, clock, kit.audit)
     sessions = Sessions(kit, rules, probe)
-    identity = Identity(store, clock)
+    identity = Identity(store, clock, kit.audit)
+    rates = Rates(settings.rate_per_s, settings.rate_burst, settings.quota_per_day)
+    gate = Gate(store, clock, rates, settings.connections_max)
+    await gate.start()
+    stack.push_async_callback(gate.close)
     trust = Trust(
         hosts=frozenset(
             {*LOOPBACK, f"[{settings.host}]" if ":" in settings.host else settings.host.lower(), *settings.hosts}
@@ -174,12 +181,14 @@ async def _platform(
         lambda: settings.url,
         settings.tls or settings.behind_proxy,
         lambda: _not_ready(sessions),
+        gate=gate,
     )
     hub = Hub()
     identity.on_revoke += [hub.revoked, platform.streams.revoked]
     await sessions.start()
     stack.push_async_callback(sessions.close)
-    for chore in (UsageIntake(kit, sessions), NetworkIntake(kit, sessions), Upkeep(kit), LimitIntake(kit, sessions)):
+    upkeep = Upkeep(kit), AuditUpkeep(kit, settings.audit_days)
+    for chore in (UsageIntake(kit, sessions), NetworkIntake(kit, sessions), LimitIntake(kit, sessions), *upkeep):
         chore.start()
         stack.push_async_callback(chore.close)
     if not probe.usable:
@@ -253,7 +262,8 @@ async def _local_key(settings: Config, identity: Identity) -> None:
         await identity.by_key(path.read_text().strip())
         path.chmod(0o600)
         return
-    _, text = await identity.create("this machine", ("read", "run", "approve", "admin"))
+    free = Rates(per_s=0, per_day=0)  # whoever reads the file may read the store as well
+    _, text = await identity.create("this machine", ("read", "run", "approve", "admin"), rates=free)
     _write_private(path, text + "\n")
 
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 import uvicorn
 
 from pilothouse.adapters.stores.memory import MemoryStore
 from pilothouse.core.access import SCOPES, Scope
+from pilothouse.core.bucket import Rates
 from pilothouse.engine.clock import SystemClock
+from pilothouse.engine.gate import Gate
 from pilothouse.engine.identity import Identity
 from pilothouse.engine.kit import Kit, Limits
 from pilothouse.engine.log import Log
-from pilothouse.engine.ports import EventStore
+from pilothouse.engine.ports import Clock, EventStore
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.sessions import Sessions
 from pilothouse.web.app import application
@@ -57,20 +59,29 @@ class Served:
 
 @contextlib.asynccontextmanager
 async def serving(
-    *, hot: bool = True, store: EventStore | None = None, trust: Trust | None = None
+    *,
+    hot: bool = True,
+    store: EventStore | None = None,
+    trust: Trust | None = None,
+    gate: Callable[[EventStore, Clock], Gate] | None = None,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Served]:
-    store = store or MemoryStore()
-    clock, sandboxes, models = SystemClock(), FakeSandboxes(), FakeModels()
+    """Without a `gate` of its own nobody is too fast for it."""
+    store, clock = store or MemoryStore(), clock or SystemClock()
+    sandboxes, models = FakeSandboxes(), FakeModels()
     kit = Kit(store, Log(store, clock), sandboxes, models, clock, Limits())
-    rules = Rules(store, clock)
+    rules = Rules(store, clock, kit.audit)
     probe = await sandboxes.probe()
     sessions = Sessions(kit, rules, probe)
-    identity = Identity(store, clock)
+    identity = Identity(store, clock, kit.audit)
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     listening.listen(512)
     port = listening.getsockname()[1]
-    platform = Platform(kit, sessions, rules, identity, "0", lambda: f"http://127.0.0.1:{port}", False, list)
+    limited = gate(store, clock) if gate else Gate(store, clock, Rates(0, 1, 0), connections_max=10_000)
+    platform = Platform(
+        kit, sessions, rules, identity, "0", lambda: f"http://127.0.0.1:{port}", False, list, gate=limited
+    )
     known = trust or Trust(hosts=LOOPBACK)
     guard = Guard(identity, lambda: known)
     hub = Hub()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from pilothouse.core.bucket import Rates
 from pilothouse.core.errors import BadRequest, Forbidden
 from pilothouse.core.ids import SessionId
 
@@ -38,6 +39,8 @@ class Principal:
     """Seconds since 1970 at which the credential ends by itself, and its sockets with it."""
     session: SessionId | None = None
     """Of a share link: the one session that it opens."""
+    rates: Rates | None = None
+    """How often it may, where that is not as configured."""
 
     @property
     def label(self) -> str:

@@ -18,7 +18,9 @@ import msgspec
 from msgspec import Struct
 
 from pilothouse.core.access import Principal, Scope
+from pilothouse.core.bucket import Rates
 from pilothouse.core.errors import BadRequest, NotFound, Unauthenticated, Unavailable
+from pilothouse.engine.audit import SERVER, Audit, Entry, Who
 from pilothouse.engine.ports import Clock, Delete, EventStore, Op, Put, StoreFailed
 
 TICKET_S = 600.0
@@ -42,6 +44,8 @@ class KeyRecord(Struct, kw_only=True, omit_defaults=True, rename="camel"):
     account: str = ACCOUNT
     created_at: float
     last_used_at: float | None = None
+    rates: Rates | None = None
+    """How often it may, where that is not as configured."""
 
 
 class Timed(Struct, kw_only=True, rename="camel"):
@@ -52,8 +56,9 @@ class Timed(Struct, kw_only=True, rename="camel"):
 
 
 class Identity:
-    def __init__(self, store: EventStore, clock: Clock) -> None:
+    def __init__(self, store: EventStore, clock: Clock, audit: Audit | None = None) -> None:
         self._store = store
+        self._audit = audit or Audit(store, clock)
         self._clock = clock
         self._redeeming = asyncio.Lock()
         self._changing = asyncio.Lock()
@@ -65,7 +70,9 @@ class Identity:
 
     # --- keys ---
 
-    async def create(self, name: str, scopes: tuple[Scope, ...]) -> tuple[KeyRecord, str]:
+    async def create(
+        self, name: str, scopes: tuple[Scope, ...], who: Who = SERVER, rates: Rates | None = None
+    ) -> tuple[KeyRecord, str]:
         """A new key and its only showing."""
         if not _NAME.match(name):
             raise BadRequest("name: one line of 1 to 100 characters")
@@ -73,9 +80,15 @@ class Identity:
             raise BadRequest(f"There are {KEYS_MAX} keys already; revoke some.")
         secret = secrets.token_urlsafe(32)
         record = KeyRecord(
-            id=secrets.token_hex(6), name=name, scopes=list(scopes), hash=_hash(secret), created_at=self._clock.now()
+            id=secrets.token_hex(6),
+            name=name,
+            scopes=list(scopes),
+            hash=_hash(secret),
+            created_at=self._clock.now(),
+            rates=rates,
         )
-        await self._commit(Put("key", record.id, msgspec.json.encode(record)))
+        entry = Entry("key.create", f"key:{record.id}", details={"name": name, "scopes": list(scopes)})
+        await self._audit.commit(who, [entry], Put("key", record.id, msgspec.json.encode(record)))
         self._keys[record.id] = record
         return record, f"ph_{record.id}_{secret}"
 
@@ -83,11 +96,11 @@ class Identity:
         found = await self._store.scan("key", limit=KEYS_MAX)
         return sorted((msgspec.json.decode(doc, type=KeyRecord) for _, doc in found), key=lambda k: -k.created_at)
 
-    async def revoke(self, key_id: str) -> None:
+    async def revoke(self, key_id: str, who: Who = SERVER) -> None:
         async with self._changing:
             if await self._store.get("key", key_id) is None:
                 raise NotFound
-            await self._commit(Delete("key", key_id))
+            await self._audit.commit(who, [Entry("key.revoke", f"key:{key_id}")], Delete("key", key_id))
             self._keys.pop(key_id, None)
         self._ended(f"key:{key_id}")
 
@@ -103,7 +116,13 @@ class Identity:
         if record.id not in self._keys:
             raise Unauthenticated("That key was revoked at this moment.")
         return Principal(
-            "key", record.id, record.name, record.account, frozenset(record.scopes), credential=f"key:{record.id}"
+            "key",
+            record.id,
+            record.name,
+            record.account,
+            frozenset(record.scopes),
+            credential=f"key:{record.id}",
+            rates=record.rates,
         )
 
     async def _read_key(self, key_id: str) -> KeyRecord | None:
@@ -128,12 +147,13 @@ class Identity:
 
     # --- people ---
 
-    async def ticket(self) -> tuple[str, float]:
+    async def ticket(self, who: Who = SERVER) -> tuple[str, float]:
         """A sign-in ticket and when it ends."""
         await self._sweep()
         text = secrets.token_urlsafe(32)
         until = self._clock.now() + TICKET_S
-        await self._commit(Put("ticket", _hash(text), msgspec.json.encode(Timed(account=ACCOUNT, expires_at=until))))
+        doc = msgspec.json.encode(Timed(account=ACCOUNT, expires_at=until))
+        await self._audit.commit(who, [Entry("ticket.create")], Put("ticket", _hash(text), doc))
         return text, until
 
     async def _sweep(self) -> None:
@@ -145,7 +165,7 @@ class Identity:
                     await self._commit(Delete(kind, name))
                     self._cookies.pop(name, None)
 
-    async def redeem(self, ticket: str) -> str:
+    async def redeem(self, ticket: str, address: str = "") -> str:
         """A cookie for a ticket, which is used up. Raises Unauthenticated."""
         async with self._redeeming:
             doc = await self._store.get("ticket", _hash(ticket))
@@ -157,10 +177,14 @@ class Identity:
                 raise Unauthenticated("The sign-in link is too old; make another.")
             cookie = secrets.token_urlsafe(32)
             entry = Timed(account=found.account, expires_at=self._clock.now() + COOKIE_S)
-            await self._commit(
-                Delete("ticket", _hash(ticket)), Put("signin", _hash(cookie), msgspec.json.encode(entry))
+            digest = _hash(cookie)
+            await self._audit.commit(
+                Who(_person(entry, digest), address),
+                [Entry("signin", details={"by": "ticket"})],
+                Delete("ticket", _hash(ticket)),
+                Put("signin", digest, msgspec.json.encode(entry)),
             )
-            self._cookies[_hash(cookie)] = entry
+            self._cookies[digest] = entry
             return cookie
 
     async def by_cookie(self, cookie: str) -> Principal:
@@ -176,13 +200,12 @@ class Identity:
             raise Unauthenticated
         if entry.expires_at < self._clock.now():
             raise Unauthenticated("The sign-in has ended; sign in again.")
-        every: tuple[Scope, ...] = ("read", "run", "approve", "admin")
-        return Principal("person", entry.account, entry.account, entry.account, frozenset(every), f"signin:{digest}")
+        return _person(entry, digest)
 
-    async def sign_out(self, cookie: str) -> None:
+    async def sign_out(self, cookie: str, who: Who = SERVER) -> None:
         digest = _hash(cookie)
         async with self._changing:
-            await self._commit(Delete("signin", digest))
+            await self._audit.commit(who, [Entry("signout")], Delete("signin", digest))
             self._cookies.pop(digest, None)
         self._ended(f"signin:{digest}")
 
@@ -208,6 +231,11 @@ class Identity:
             await self._store.commit(*ops)
         except StoreFailed as error:
             raise Unavailable("The store cannot write; nothing was changed.") from error
+
+
+def _person(entry: Timed, digest: str) -> Principal:
+    every: tuple[Scope, ...] = ("read", "run", "approve", "admin")
+    return Principal("person", entry.account, entry.account, entry.account, frozenset(every), f"signin:{digest}")
 
 
 def _hash(secret: str) -> str:

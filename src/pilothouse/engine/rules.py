@@ -10,6 +10,7 @@ from pilothouse.core import events as ev
 from pilothouse.core import policy
 from pilothouse.core.errors import NotFound
 from pilothouse.engine import records
+from pilothouse.engine.audit import SERVER, Audit, Entry, Who
 from pilothouse.engine.ports import Clock, Delete, EventStore
 from pilothouse.engine.records import RuleRecord, SessionRecord
 
@@ -25,8 +26,9 @@ def project(session: SessionRecord) -> str | None:
 
 
 class Rules:
-    def __init__(self, store: EventStore, clock: Clock) -> None:
+    def __init__(self, store: EventStore, clock: Clock, audit: Audit | None = None) -> None:
         self._store = store
+        self._audit = audit or Audit(store, clock)
         self._clock = clock
         self._all: dict[str, RuleRecord] = {}
 
@@ -66,12 +68,12 @@ class Rules:
             and (r.session_id == session.id if r.scope == "session" else here is not None and r.project == here)
         ]
 
-    async def remove(self, rule_id: str, owner: str) -> None:
+    async def remove(self, rule_id: str, owner: str, who: Who = SERVER) -> None:
         found = self._all.get(rule_id)
         if found is None or found.owner != owner:
             raise NotFound
-        await self._store.commit(Delete("rule", rule_id))
-        del self._all[rule_id]
+        await self._audit.commit(who, [Entry("rule.remove", f"rule:{rule_id}")], Delete("rule", rule_id))
+        self._all.pop(rule_id, None)
 
     def forget(self, session: SessionRecord) -> None:
         """The session is deleted; its documents went with it."""

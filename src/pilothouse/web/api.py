@@ -10,11 +10,11 @@ from starlette.responses import Response
 
 from pilothouse.core import access, limits
 from pilothouse.core import events as ev
-from pilothouse.core.errors import BadRequest, NotFound
+from pilothouse.core.errors import BadRequest, NotFound, Unauthenticated
 from pilothouse.core.ids import ApprovalId, QuestionId
 from pilothouse.engine import records
 from pilothouse.engine.records import ApprovalRecord, QuestionRecord
-from pilothouse.web import network, views, wire
+from pilothouse.web import admit, network, views, wire
 from pilothouse.web.call import Call
 from pilothouse.web.guard import COOKIE, cookie_of
 
@@ -41,7 +41,11 @@ class SignIn(wire.Body):
 
 async def signin(call: Call) -> Response:
     given = await wire.body(call.request, SignIn)
-    cookie = await call.platform.identity.redeem(given.ticket)
+    try:
+        cookie = await call.platform.identity.redeem(given.ticket, call.who.address)
+    except Unauthenticated:
+        await admit.wrong(call.platform, call.who.address, given.ticket, "signin")
+        raise
     answer = Response(status_code=204)
     answer.set_cookie(
         COOKIE, cookie, max_age=30 * 86_400, httponly=True, samesite="strict", secure=call.platform.secure, path="/"
@@ -52,7 +56,7 @@ async def signin(call: Call) -> Response:
 async def signout(call: Call) -> Response:
     cookie = cookie_of(call.request.headers)
     if call.principal.kind == "person" and cookie is not None:
-        await call.platform.identity.sign_out(cookie)
+        await call.platform.identity.sign_out(cookie, call.who)
     answer = Response(status_code=204)
     answer.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=call.platform.secure, path="/")
     return answer
@@ -93,7 +97,7 @@ async def me(call: Call) -> Response:
 
 
 async def make_ticket(call: Call) -> Response:
-    ticket, until = await call.platform.identity.ticket()
+    ticket, until = await call.platform.identity.ticket(call.who)
     url = f"{call.platform.url()}/#ticket={ticket}"
     return wire.Reply({"ticket": ticket, "url": url, "expiresAt": records.stamp(until)}, 201)
 
@@ -105,16 +109,23 @@ async def list_keys(call: Call) -> Response:
 class NewKey(wire.Body):
     name: str = "key"
     scopes: list[str] | None = None
+    rate_per_s: float | None = None
+    rate_burst: int | None = None
+    quota_per_day: int | None = None
 
 
 async def make_key(call: Call) -> Response:
     given = await wire.body(call.request, NewKey)
-    record, text = await call.platform.identity.create(given.name, access.scopes(given.scopes))
+    usual = call.platform.gate.rates
+    rates = usual.changed(given.rate_per_s, given.rate_burst, given.quota_per_day)
+    record, text = await call.platform.identity.create(
+        given.name, access.scopes(given.scopes), call.who, rates if rates != usual else None
+    )
     return wire.Reply({**views.key(record), "key": text}, 201)
 
 
 async def revoke_key(call: Call) -> Response:
-    await call.platform.identity.revoke(call.request.path_params["id"])
+    await call.platform.identity.revoke(call.request.path_params["id"], call.who)
     return Response(status_code=204)
 
 
@@ -151,6 +162,7 @@ async def make_session(call: Call) -> Response:
         model=given.model,
         limits=asked,
         egress=network.wished(call, given.egress),
+        who=call.who,
     )
     return wire.Reply(await views.session(call.platform.sessions, made.live.record), 201)
 
@@ -176,18 +188,18 @@ async def change_session(call: Call) -> Response:
     session = await call.session()
     given = await wire.body(call.request, SessionChange)
     record = await call.platform.sessions.change(
-        session, title=given.title, mode=given.permission_mode, model=given.model
+        session, title=given.title, mode=given.permission_mode, model=given.model, who=call.who
     )
     return wire.Reply(await views.session(call.platform.sessions, record))
 
 
 async def delete_session(call: Call) -> Response:
-    await call.platform.sessions.delete(await call.session())
+    await call.platform.sessions.delete(await call.session(), call.who)
     return Response(status_code=204)
 
 
 async def stop_session(call: Call) -> Response:
-    await call.platform.sessions.stop(await call.session())
+    await call.platform.sessions.stop(await call.session(), call.who)
     return Response(status_code=204)
 
 
@@ -248,6 +260,7 @@ async def decide(call: Call) -> Response:
         option_id=given.option_id,
         message=given.message,
         updated_input=given.updated_input,
+        who=call.who,
     )
     return wire.Reply(views.approval(decided))
 
@@ -292,7 +305,9 @@ class Answers(wire.Body):
 async def answer(call: Call) -> Response:
     session, record = await call.platform.sessions.of_question(call.request.path_params["id"], call.principal.account)
     given = await wire.body(call.request, Answers)
-    decided = await session.questions.answer(QuestionId(record.question_id), given.answers, by=call.principal.label)
+    decided = await session.questions.answer(
+        QuestionId(record.question_id), given.answers, by=call.principal.label, who=call.who
+    )
     return wire.Reply(views.question(decided))
 
 
@@ -304,5 +319,5 @@ async def list_rules(call: Call) -> Response:
 
 
 async def remove_rule(call: Call) -> Response:
-    await call.platform.rules.remove(call.request.path_params["id"], call.principal.account)
+    await call.platform.rules.remove(call.request.path_params["id"], call.principal.account, call.who)
     return Response(status_code=204)

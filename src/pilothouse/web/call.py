@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from pilothouse.core.access import Principal
+from pilothouse.engine.audit import Who
+from pilothouse.engine.gate import Gate
 from pilothouse.engine.identity import Identity
 from pilothouse.engine.kit import Kit
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.sessions import Session, Sessions
+from pilothouse.web.peer import peer
 from pilothouse.web.streams import Streams
 
 
@@ -29,6 +33,7 @@ class Platform:
     secure: bool
     ready: Callable[[], list[str]]
     """Why the server is not ready; empty when it is."""
+    gate: Gate = field(kw_only=True)
     streams: Streams = field(default_factory=Streams)
 
 
@@ -39,6 +44,11 @@ class Call:
     caller: Principal | None
 
     @property
+    def who(self) -> Who:
+        """As the audit says it."""
+        return Who(self.caller, peer(self.request))
+
+    @property
     def principal(self) -> Principal:
         assert self.caller is not None, "a public route has no principal"
         return self.caller
@@ -46,6 +56,10 @@ class Call:
     async def session(self) -> Session:
         """The session that the path names. Raises NotFound."""
         return await self.platform.sessions.get(self.request.path_params["id"], self.principal.account)
+
+    def room(self) -> AbstractContextManager[None]:
+        """For one more stream. Raises TooMany."""
+        return self.platform.gate.connected(self.principal)
 
 
 Handler = Callable[[Call], Awaitable[Response]]

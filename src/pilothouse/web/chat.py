@@ -11,18 +11,21 @@ import asyncio
 import contextlib
 import logging
 from collections import defaultdict
+from contextlib import AbstractContextManager
 
 from pilothouse.core import chat
 from pilothouse.core.access import Principal, Scope
 from pilothouse.core.attach import pictures
-from pilothouse.core.errors import BadRequest, Conflict, NotFound, PilothouseError, TooMany
+from pilothouse.core.errors import BadRequest, Conflict, Forbidden, NotFound, PilothouseError, TooMany
 from pilothouse.core.ids import ApprovalId, QuestionId, SessionId
+from pilothouse.engine.audit import Who
 from pilothouse.engine.log import Gap
 from pilothouse.engine.ports import Row, StoreFailed
 from pilothouse.engine.sessions import Session
-from pilothouse.web import wire
+from pilothouse.web import admit, wire
 from pilothouse.web.call import Platform
 from pilothouse.web.guard import Guard, Once
+from pilothouse.web.peer import peer
 from pilothouse.web.socket import Accept, Frames, Message, Refuse, Socket, UpgradeRequest
 
 SUBSCRIPTIONS_MAX = 50
@@ -32,8 +35,6 @@ FRAMED_MAX = 256 * 1024
 SLOW_S = 60.0
 """How long a viewer may leave its socket unread."""
 CLOSE_FAILED = 1011
-CONNECTIONS_MAX = 2000
-"""Chat sockets of one credential; a fault in a client must not take all of the server's."""
 
 _log = logging.getLogger(__name__)
 
@@ -77,10 +78,7 @@ class Hub:
         return made
 
     def opened(self, connection: Connection) -> None:
-        mine = self._open[connection.principal.credential]
-        if len(mine) >= CONNECTIONS_MAX:
-            raise TooMany
-        mine.add(connection)
+        self._open[connection.principal.credential].add(connection)
 
     def closed(self, connection: Connection) -> None:
         credential = connection.principal.credential
@@ -106,31 +104,47 @@ class ChatDoor:
         self._hub = hub
 
     async def authorize(self, request: UpgradeRequest) -> Accept | Refuse:
+        address = peer(request)
+        principal: Principal | None = None
         try:
-            principal = await self._guard.check("cookie-same-origin", "GET", Once(request.all), socket=True)
+            with self._platform.gate.knocking(address):
+                principal = await admit.admit(
+                    self._guard, self._platform, "cookie-same-origin", "GET", Once(request.all), address, socket=True
+                )
             assert principal is not None
+            self._platform.gate.request(principal)
             principal.need("read")
+            room = self._platform.gate.connected(principal)
         except PilothouseError as error:
-            answer = wire.problem(error)
-            return Refuse(answer.status_code, [("content-type", "application/problem+json")], bytes(answer.body))
-        who = principal
-        return Accept(lambda socket: Connection(self._platform, self._hub, socket, who).serve())
+            if isinstance(error, Forbidden):
+                await admit.forbidden(self._platform, Who(principal, address), "WS /ws", error)
+            return _refuse(error)
+        who = Who(principal, address)
+        return Accept(lambda socket: Connection(self._platform, self._hub, socket, who).serve(room))
+
+
+def _refuse(error: PilothouseError) -> Refuse:
+    answer = wire.problem(error)
+    headers = [(name, value) for name, value in answer.headers.items() if name != "content-length"]
+    return Refuse(answer.status_code, headers, bytes(answer.body))
 
 
 class Connection:
-    def __init__(self, platform: Platform, hub: Hub, socket: Socket, principal: Principal) -> None:
+    def __init__(self, platform: Platform, hub: Hub, socket: Socket, who: Who) -> None:
+        assert who.principal is not None
         self._platform = platform
         self._hub = hub
         self.socket = socket
-        self.principal = principal
+        self._who = who
+        self.principal = who.principal
         self._following: dict[SessionId, asyncio.Task[None]] = {}
 
-    async def serve(self) -> None:
-        try:
-            self._hub.opened(self)
-        except TooMany:
-            self.socket.close(chat.CLOSE_POLICY, "too many connections")
-            return
+    async def serve(self, room: AbstractContextManager[None]) -> None:
+        with room:
+            await self._serve()
+
+    async def _serve(self) -> None:
+        self._hub.opened(self)
         ending = self._end_with_credential()
         try:
             while (message := await self.socket.receive()) is not None:
@@ -165,6 +179,8 @@ class Connection:
                 chat.Rejected(code="unavailable", message="The store does not answer; try again.", ref=_ref(said))
             )
         except PilothouseError as error:
+            if isinstance(error, Forbidden):
+                await admit.forbidden(self._platform, self._who, f"WS /ws {type(said).__name__.lower()}", error)
             self._send(
                 chat.Rejected(
                     code=error.code,
@@ -189,7 +205,9 @@ class Connection:
                 await self._unsubscribe(session.live.record.id)
             case chat.Chat():
                 self._need("run")
-                await self._chat(said)
+                self._platform.gate.act(self.principal)
+                async with self._platform.gate.job(self.principal):
+                    await self._chat(said)
             case chat.ApprovalResponse():
                 self._need("approve")
                 session, record = await sessions.of_approval(said.approval_id, account)
@@ -201,20 +219,21 @@ class Connection:
                     option_id=said.option_id,
                     message=said.message,
                     updated_input=said.updated_input,
+                    who=self._who,
                 )
             case chat.QuestionResponse():
                 self._need("approve")
                 session, question = await sessions.of_question(said.question_id, account)
-                await session.questions.answer(QuestionId(question.question_id), said.answers, by=label)
+                await session.questions.answer(QuestionId(question.question_id), said.answers, by=label, who=self._who)
             case chat.Interrupt():
                 self._need("run")
                 await (await sessions.get(said.chat_id, account)).jobs.interrupt(label)
             case chat.SetMode():
                 self._need("run")
-                await sessions.change(await sessions.get(said.chat_id, account), mode=said.mode)
+                await sessions.change(await sessions.get(said.chat_id, account), mode=said.mode, who=self._who)
             case chat.SetModel():
                 self._need("run")
-                await sessions.change(await sessions.get(said.chat_id, account), model=said.model)
+                await sessions.change(await sessions.get(said.chat_id, account), model=said.model, who=self._who)
 
     def _need(self, scope: Scope) -> None:
         self.principal.need(scope)
@@ -235,6 +254,7 @@ class Connection:
                 agent=said.agent,
                 permission_mode=said.permission_mode,
                 model=said.model,
+                who=self._who,
             )
             if session.live.record.id not in self._following:  # a resend on the same socket
                 self._subscribe(session, 0, None, ref=said.client_message_id)

@@ -37,15 +37,17 @@ async def get_network(call: Call) -> Response:
 async def put_egress(call: Call) -> Response:
     session = await call.session()
     egress = wished(call, await wire.body(call.request, Wish))
-    return wire.Reply(await _network(call).change(session, egress, call.principal.label))
+    return wire.Reply(await _network(call).change(session, egress, call.principal.label, call.who))
 
 
 async def stream_network(call: Call) -> Response:
     sid = (await call.session()).live.record.id
     views = _network(call).follow(sid, call.principal.account)
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    streams, credential = call.platform.streams, call.principal.credential
-    return Streamed(_sse(views), streams, credential, media_type="text/event-stream", headers=headers, endless=True)
+    streams, credential, room = call.platform.streams, call.principal.credential, call.room()
+    return Streamed(
+        _sse(views), streams, credential, media_type="text/event-stream", headers=headers, endless=True, room=room
+    )
 
 
 async def _sse(views: AsyncGenerator[View, None]) -> AsyncGenerator[bytes, None]:

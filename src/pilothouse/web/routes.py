@@ -7,18 +7,20 @@ foreign Host, from a foreign Origin. A public entry says why it is public.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pilothouse.core.access import Scope
-from pilothouse.core.errors import PilothouseError, Unavailable
+from pilothouse.core.access import Principal, Scope
+from pilothouse.core.errors import Forbidden, PilothouseError, Unavailable
+from pilothouse.engine.audit import Who
 from pilothouse.engine.ports import StoreFailed
-from pilothouse.web import api, network, wire, work
+from pilothouse.web import admit, api, network, wire, work
 from pilothouse.web.call import Call, Handler, Platform
 from pilothouse.web.guard import Guard, Once, Policy
+from pilothouse.web.peer import peer
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Entry:
     """None for a WebSocket: its door is in `web.chat`."""
     reason: str = ""
     """Why a public one is public."""
+    counted: bool = False
+    """It starts a job, which counts for the day."""
 
 
 def _own(method: str, path: str, scope: Scope, handler: Handler) -> Entry:
@@ -59,7 +63,7 @@ TABLE: tuple[Entry, ...] = (
     _own("GET", "/api/sessions/{id}/network/stream", "read", network.stream_network),
     _own("PUT", "/api/sessions/{id}/egress", "run", network.put_egress),
     _own("GET", "/api/sessions/{id}/texts/{digest}", "read", api.text),
-    _own("POST", "/api/sessions/{id}/jobs", "run", work.make_job),
+    replace(_own("POST", "/api/sessions/{id}/jobs", "run", work.make_job), counted=True),
     _own("GET", "/api/sessions/{id}/jobs", "read", work.list_jobs),
     _own("GET", "/api/sessions/{id}/files", "read", work.list_files),
     _own("GET", "/api/sessions/{id}/files/content", "read", work.get_file),
@@ -90,15 +94,23 @@ def _endpoint(entry: Entry, platform: Platform, guard: Guard) -> Callable[[Reque
     handler = entry.handler
     assert handler is not None
 
+    async def answer(request: Request, caller: Principal | None) -> Response:
+        if caller is not None and entry.scope is not None:
+            caller.need(entry.scope)
+        return await handler(Call(request, platform, caller))
+
     async def endpoint(request: Request) -> Response:
+        address = peer(request)
+        caller: Principal | None = None
         try:
-            caller = await guard.check(entry.policy, request.method, Once(request.headers.getlist))
-            if caller is not None and entry.scope is not None:
-                caller.need(entry.scope)
-            return await handler(Call(request, platform, caller))
+            headers = Once(request.headers.getlist)
+            caller = await admit.admit(guard, platform, entry.policy, request.method, headers, address)
+            return await admit.counted(platform.gate, caller, entry.counted, lambda: answer(request, caller))
         except StoreFailed:
             return wire.problem(Unavailable("The store does not answer; try again."))
         except PilothouseError as error:
+            if isinstance(error, Forbidden):
+                await admit.forbidden(platform, Who(caller, address), f"{entry.method} {entry.path}", error)
             return wire.problem(error)
 
     return endpoint

@@ -70,6 +70,10 @@ def key(record: KeyRecord) -> dict[str, Any]:
         "scopes": record.scopes,
         "createdAt": records.stamp(record.created_at),
     }
+    if record.rates is not None:
+        out["ratePerS"] = record.rates.per_s
+        out["rateBurst"] = record.rates.burst
+        out["quotaPerDay"] = record.rates.per_day
     if record.last_used_at is not None:
         out["lastUsedAt"] = records.stamp(record.last_used_at)
     return out
