@@ -34,6 +34,7 @@ Talking to a server:
   network   what a session may reach, has contacted and was refused
   ticket    print a fresh sign-in link
   keys      create, list and revoke API keys
+  audit     who did what, from where; check an exported file
 
 Started by the server: keeper, proxy, runner.
 

@@ -179,14 +179,23 @@ class Client:
     async def ticket(self) -> wire.Ticket:
         return await self._ask(wire.Ticket, "POST", "/api/tickets")
 
-    async def make_key(self, name: str | None, scopes: list[str] | None) -> wire.Key:
-        return await self._ask(wire.Key, "POST", "/api/keys", json=_given({"name": name, "scopes": scopes}))
+    async def make_key(self, name: str | None, scopes: list[str] | None, **rates: float | None) -> wire.Key:
+        """`rates`: ratePerS, rateBurst, quotaPerDay."""
+        return await self._ask(wire.Key, "POST", "/api/keys", json=_given({"name": name, "scopes": scopes, **rates}))
 
     async def keys(self) -> list[wire.Key]:
         return await self._all(wire.Key, "/api/keys")
 
     async def revoke_key(self, id: str) -> None:
         await self._send("DELETE", f"/api/keys/{id}")
+
+    async def audit(self, after: int) -> list[bytes]:
+        """Up to PAGE records with a higher number, as they were sealed."""
+        query = {"after": str(after), "limit": str(PAGE)}
+        return [bytes(item) for item in (await self._ask(wire.AuditPage, "GET", "/api/audit", params=query)).items]
+
+    async def audit_head(self) -> wire.AuditHead:
+        return await self._ask(wire.AuditHead, "GET", "/api/audit/head")
 
     # --- the request -------------------------------------------------------------------------------------------
 

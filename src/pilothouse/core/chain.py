@@ -47,6 +47,13 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _canonical = msgspec.json.Encoder(order="sorted")
 
 
+class _Numbered(msgspec.Struct, frozen=True):
+    seq: int
+
+
+_numbered = msgspec.json.Decoder(_Numbered)
+
+
 class Actor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind: str
     id: str = ""
@@ -126,6 +133,11 @@ def seal(
     }
     digest = _digest(record)
     return Head(head.seq + 1, digest), _canonical.encode({**record, "hash": digest})
+
+
+def number(line: bytes) -> int:
+    """Of a record that has been sealed."""
+    return _numbered.decode(line).seq
 
 
 def verify(lines: Iterable[bytes], head: Head | None = None) -> Whole | Broken:

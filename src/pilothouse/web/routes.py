@@ -17,7 +17,7 @@ from pilothouse.core.access import Principal, Scope
 from pilothouse.core.errors import Forbidden, PilothouseError, Unavailable
 from pilothouse.engine.audit import Who
 from pilothouse.engine.ports import StoreFailed
-from pilothouse.web import admit, api, network, wire, work
+from pilothouse.web import admit, api, audit, network, wire, work
 from pilothouse.web.call import Call, Handler, Platform
 from pilothouse.web.guard import Guard, Once, Policy
 from pilothouse.web.peer import peer
@@ -51,6 +51,8 @@ TABLE: tuple[Entry, ...] = (
     _own("GET", "/api/keys", "admin", api.list_keys),
     _own("POST", "/api/keys", "admin", api.make_key),
     _own("DELETE", "/api/keys/{id}", "admin", api.revoke_key),
+    _own("GET", "/api/audit", "admin", audit.list_audit),
+    _own("GET", "/api/audit/head", "admin", audit.audit_head),
     _own("GET", "/api/sessions", "read", api.list_sessions),
     _own("POST", "/api/sessions", "run", api.make_session),
     _own("GET", "/api/sessions/{id}", "read", api.get_session),

@@ -37,9 +37,20 @@ def keys() -> None:
 @click.option(
     "--scope", "scopes", multiple=True, metavar="SCOPE[,SCOPE]", help="read, run, approve, admin; repeatable."
 )
+@click.option("--rate-per-s", type=click.FloatRange(min=0), help="Requests a second; 0: no limit.")
+@click.option("--rate-burst", type=click.IntRange(min=1), help="Requests at once.")
+@click.option("--quota-per-day", type=click.IntRange(min=0), help="Jobs a day (UTC); 0: no limit.")
 @click.option("--plain", "bare", is_flag=True, help="Print only the key.")
 @click.pass_context
-def create(context: click.Context, name: str | None, scopes: tuple[str, ...], bare: bool) -> None:
+def create(
+    context: click.Context,
+    name: str | None,
+    scopes: tuple[str, ...],
+    rate_per_s: float | None,
+    rate_burst: int | None,
+    quota_per_day: int | None,
+    bare: bool,
+) -> None:
     """Make a key. It is shown this once; without --scope it has read, run and approve."""
     wanted = [part for scope in scopes for part in options.words("--scope", scope) or []]
     for scope in wanted:
@@ -47,7 +58,13 @@ def create(context: click.Context, name: str | None, scopes: tuple[str, ...], ba
             raise click.UsageError(f"--scope: {scope!r} is none of {', '.join(SCOPES)}.")
 
     async def work(client: Client, terminal: Terminal) -> int:
-        made = await client.make_key(name, list(dict.fromkeys(wanted)) or None)
+        made = await client.make_key(
+            name,
+            list(dict.fromkeys(wanted)) or None,
+            ratePerS=rate_per_s,
+            rateBurst=rate_burst,
+            quotaPerDay=quota_per_day,
+        )
         if not made.key:
             raise Failure("The server did not hand out the key.")
         if bare:
