@@ -90,7 +90,9 @@ async def serving(
     options = hot_options({"/ws": door}.get, limits) if hot else plain_options(limits)
     app = application(platform, guard, None if hot else PlainDoor(door, limits))
     server = uvicorn.Server(
-        uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1, **options)
+        uvicorn.Config(
+            app, log_config=None, lifespan="off", timeout_graceful_shutdown=1, proxy_headers=False, **options
+        )
     )
     await sessions.start()
     task = asyncio.create_task(server._serve([listening]))

@@ -17,8 +17,9 @@ PER_S_MAX = 1e6
 BURST_MAX = 1_000_000
 QUOTA_MAX = 1_000_000_000
 """Bounds of what may be set: beyond them a limit limits nothing."""
-_DUST = 1e-9
-"""What sums of fractions may lack: a token that is due at a moment is there at that moment."""
+_DUST = 1e-3
+"""Of a token, that may be lacking and is owed: times of today have a resolution of some 1e-7 s, and whoever waits as
+told is to be let through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +74,13 @@ class Bucket:
         """The bucket after one act, and 0; or the bucket as it is, and the seconds until the act is due."""
         here = self.filled(rates, now)
         if here.level >= 1 - _DUST:
-            return Bucket(max(here.level - 1, 0.0), now), 0.0
+            return Bucket(here.level - 1, now), 0.0
         return here, (1 - here.level) / rates.per_s
 
     def state(self, rates: Rates) -> State:
         """As of its last act."""
         missing = rates.burst - self.level
-        return State(rates.burst, int(self.level + _DUST), self.at + missing / rates.per_s)
+        return State(rates.burst, max(int(self.level + _DUST), 0), self.at + missing / rates.per_s)
 
 
 @dataclass(frozen=True, slots=True)
