@@ -142,7 +142,7 @@ class Config:
     audit_days: int = _setting(
         365,
         "Days after which a record of the audit may go; 0: never.",
-        key="audit.retention_days",
+        key="store.audit_days",
         env="PILOTHOUSE_AUDIT_DAYS",
         low=0,
         high=36_600,

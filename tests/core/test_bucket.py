@@ -75,7 +75,7 @@ def test_a_clock_set_back_over_midnight_gives_no_second_day_and_one_far_wrong_lo
 
 
 def test_what_a_caller_is_told() -> None:
-    error = limited("Slowly.", "rate_limited", State(20, 0, MIDNIGHT + 1.2), 0.05)
+    error = limited("Slowly.", State(20, 0, MIDNIGHT + 1.2), 0.05)
     assert error.status == 429
     assert error.message == "Slowly. Again in 1 s."
     assert error.headers == {

@@ -184,7 +184,7 @@ async def test_refusals_are_one_record_at_once_and_one_with_their_number(audit: 
     assert last["details"] == {"count": 999, "since": "2027-01-15T08:00:00.000Z"}
 
 
-async def test_a_flood_from_everywhere_makes_few_records_and_holds_little(audit: Audit, clock: HandClock) -> None:
+async def test_c30_a_flood_from_everywhere_makes_few_records_and_holds_little(audit: Audit, clock: HandClock) -> None:
     for n in range(5000):
         await audit.refused(Who(None, f"2001:db8::{n:x}"), Entry("credential.refuse", outcome="refused"))
     assert len(await whole(audit)) == audits.REFUSALS_MAX + 1 == len(audit._counts)

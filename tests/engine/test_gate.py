@@ -209,7 +209,7 @@ def test_addresses_of_one_subscriber_count_as_one() -> None:
     assert len(network("x" * 10_000)) <= 64
 
 
-def test_memory_is_bounded(store: CountingStore, clock: HandClock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_c30_memory_is_bounded(store: CountingStore, clock: HandClock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gates, "HOLDERS_MAX", 50)
     gate, steady = Gate(store, clock), caller("steady")
     for n in range(500):

@@ -175,7 +175,7 @@ ACTS: dict[str, Prepare] = {
     "session.change": asking("PATCH", of_session(), json={"permissionMode": "manual"}),
     "session.stop": asking("POST", of_session("/stop")),
     "session.delete": asking("DELETE", of_session()),
-    "egress.change": asking("PUT", of_session("/egress"), json={"policy": "off"}),
+    "network.change": asking("PUT", of_session("/egress"), json={"policy": "off"}),
     "approval.approve": asking("POST", an_approval, json={"approved": True}),
     "approval.deny": asking("POST", an_approval, json={"approved": False}),
     "question.answer": asking("POST", a_question, json={"answers": {"Which?": "this"}}),

@@ -174,7 +174,7 @@ async def test_too_many_prompts_are_rejected_in_the_chat_socket_s_own_words(serv
 # --- wrong credentials ---
 
 
-async def test_wrong_keys_and_tickets_of_an_address_are_slowed_down_and_the_right_ones_pass(
+async def test_c30_wrong_keys_and_tickets_of_an_address_are_slowed_down_and_the_right_ones_pass(
     served: Served, clock: Clock
 ) -> None:
     async with httpx.AsyncClient(base_url=served.url) as client:

@@ -103,7 +103,7 @@ def day(now: float) -> int:
     return int(now // DAY_S)
 
 
-def limited(message: str, code: str, state: State, wait: float) -> RateLimited:
+def limited(message: str, state: State, wait: float, *, code: str = RateLimited.code) -> RateLimited:
     """What whoever comes too often is told. At least a second: `Retry-After` knows no less."""
     seconds = max(math.ceil(wait - _DUST), 1)
     return RateLimited(

@@ -132,9 +132,7 @@ class Gate:
         self._buckets.put(name, bucket)
         state = bucket.state(rates)
         if wait:
-            raise limited(
-                f"At most {rates.per_s:g} requests a second, {rates.burst} at once.", "rate_limited", state, wait
-            )
+            raise limited(f"At most {rates.per_s:g} requests a second, {rates.burst} at once.", state, wait)
         return state
 
     @contextlib.asynccontextmanager
@@ -161,7 +159,7 @@ class Gate:
             if count.daily.used >= rates.per_day:
                 state = count.daily.state(rates)
                 text = f"At most {rates.per_day} jobs a day (UTC)."
-                raise limited(text, "quota_exceeded", state, state.reset_at - now)
+                raise limited(text, state, state.reset_at - now, code="quota_exceeded")
             used = count.daily.used + 1
             if used > count.reserved:
                 await self._write(name, count.daily.day, used + RESERVE - 1)
@@ -234,7 +232,7 @@ class Gate:
     @staticmethod
     def _pause(seen: _Wrong, now: float) -> RateLimited:
         state = State(WRONG.burst, 0, seen.bucket.state(WRONG).reset_at)
-        return limited("Too many wrong credentials came from this address.", "rate_limited", state, seen.until - now)
+        return limited("Too many wrong credentials came from this address.", state, seen.until - now)
 
     # --- connections ---
 

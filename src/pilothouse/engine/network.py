@@ -90,7 +90,7 @@ class Network:
             record = live.changed(egress=egress)
             given = egress or Egress()
             entry = Entry(
-                "egress.change",
+                "network.change",
                 f"session:{record.id}",
                 details={"policy": given.policy or "as configured", "domains": given.domains or []},
             )
