@@ -13,12 +13,12 @@ from pilothouse.core.chain import ORIGIN, Actor, Broken, Head, Whole, seal, veri
 ME = Actor("person", "local", "local", "signin:ab")
 
 
-def make(count: int, org: str = "default", **details: chain.Value) -> list[bytes]:
+def make(length: int, details: dict[str, chain.Value] | None = None, org: str = "default") -> list[bytes]:
     head, lines = Head(), []
-    for n in range(count):
+    for n in range(length):
         head, line = seal(
             head, org=org, at=f"2026-01-01T00:00:0{n}.000Z", actor=ME, action="key.create", object=f"key:{n}",
-            address="127.0.0.1", outcome="ok", details=details,
+            address="127.0.0.1", outcome="ok", details=details or {},
         )  # fmt: skip
         lines.append(line)
     return lines
@@ -46,7 +46,9 @@ def test_a_chain_that_is_whole() -> None:
 def test_a_second_reader_of_the_form_finds_the_same_hashes() -> None:
     """By the standard library alone: the docstring says enough to write a checker of one's own."""
     prev = ORIGIN
-    for line in make(3, name='é"\\/\x00\x1f\x7f\t\n\u2028\U0001f600', n=2**52, yes=True, words=["a", "ß"]):
+    for line in make(
+        3, {"name": 'é"\\/\x00\x1f\x7f\t\n\u2028\U0001f600', "n": 2**52, "yes": True, "words": ["a", "ß"]}
+    ):
         record = json.loads(line)
         digest = record.pop("hash")
         text = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -56,7 +58,7 @@ def test_a_second_reader_of_the_form_finds_the_same_hashes() -> None:
 
 
 def test_every_changed_byte_is_found_in_its_record() -> None:
-    lines = make(3, name="ci", scopes=["read", "run"], number=12)
+    lines = make(3, {"name": "ci", "scopes": ["read", "run"], "number": 12})
     for at in range(len(lines[1])):
         for flip in (0x01, 0x20, 0x80):
             changed = bytearray(lines[1])
@@ -82,7 +84,7 @@ def test_removed_moved_doubled_and_foreign_records_are_named() -> None:
     assert (found.line, found.seq) == (2, 3)
     assert why([*lines[:3], lines[2]]) == "it stands after 3"
     assert "organisation" in why([lines[0], make(2, org="other")[1]])
-    assert why([lines[0], make(2, other="way")[1]]) == "it does not hold the hash of the record before it"
+    assert why([lines[0], make(2, {"other": "way"})[1]]) == "it does not hold the hash of the record before it"
 
 
 def test_a_record_sealed_anew_breaks_the_next() -> None:
@@ -103,7 +105,7 @@ def test_a_missing_end_is_seen_only_with_the_head() -> None:
     assert isinstance(verify(lines[:3]), Whole)
     assert why(lines[:3], head) == "the end is missing: the newest is 4"
     assert "goes on after 3" in why(lines, Head(3, json.loads(lines[2])["hash"]))
-    assert "made anew" in why(make(4, other="story"), head)
+    assert "made anew" in why(make(4, {"other": "story"}), head)
 
 
 @pytest.mark.parametrize(
@@ -135,4 +137,4 @@ def test_texts_are_cut_and_made_sayable() -> None:
 )
 def test_what_a_record_cannot_hold_is_refused(details: dict[str, chain.Value]) -> None:
     with pytest.raises(ValueError, match="detail"):
-        make(1, **details)
+        make(1, details)

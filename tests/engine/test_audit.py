@@ -258,7 +258,11 @@ async def test_what_retention_removes_is_noted_and_the_rest_is_whole(bench: Benc
 
 async def test_the_head_is_told_to_the_servers_log_once_a_day(bench: Bench) -> None:
     told: list[dict[str, object]] = []
-    kit = dataclasses.replace(bench.sessions.kit, note=lambda what, **fields: told.append({"what": what, **fields}))
+
+    def note(what: str, /, **fields: object) -> None:
+        told.append({"what": what, **fields})
+
+    kit = dataclasses.replace(bench.sessions.kit, note=note)
     await kit.audit.note(None, "server.start", "", "")
     upkeep = AuditUpkeep(kit, 365)
     await upkeep.once()

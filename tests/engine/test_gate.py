@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import Literal
 
 import pytest
 
 from pilothouse.adapters.stores.memory import MemoryStore
 from pilothouse.core.access import Principal
-from pilothouse.core.bucket import DAY_S, Rates
+from pilothouse.core.bucket import DAY_S, Bucket, Rates
 from pilothouse.core.errors import Conflict, RateLimited, TooMany, Unavailable
 from pilothouse.engine import gate as gates
 from pilothouse.engine.gate import RESERVE, WRONG, Gate, network
@@ -19,7 +20,9 @@ from tests.engine.fakes import HandClock
 NOON = 1_767_225_600.0 + DAY_S / 2
 
 
-def caller(name: str = "k", kind: str = "key", credential: str = "", rates: Rates | None = None) -> Principal:
+def caller(
+    name: str = "k", kind: Literal["key", "person"] = "key", credential: str = "", rates: Rates | None = None
+) -> Principal:
     return Principal(
         kind,
         name,
@@ -27,7 +30,7 @@ def caller(name: str = "k", kind: str = "key", credential: str = "", rates: Rate
         "local",
         frozenset({"run"}),
         credential or f"key:{name}",
-        rates=rates,  # type: ignore[arg-type]
+        rates=rates,
     )
 
 
@@ -187,7 +190,7 @@ def test_wrong_credentials_of_an_address_come_to_pauses_that_double(store: Count
         pauses.append(pause)
         assert fail(gate, "10.0.0.1", f"c{n}")[0] >= 1  # one that comes too early makes it no longer
         clock._now += pause
-        gate._wrong.get("10.0.0.1").bucket = gates.Bucket(0.0, clock.now())  # type: ignore[union-attr]
+        gate._wrong.get("10.0.0.1").bucket = Bucket(0.0, clock.now())  # type: ignore[union-attr]
     assert pauses == [1, 2, 4, 8, 16, 32, 64, 64]
     assert fail(gate, "10.0.0.2", "x") == [0.0]
     clock._now += 3600
