@@ -143,6 +143,24 @@ async def test_killed_between_any_two_writes_leaves_both_or_neither(nth: int, cl
     assert len(await whole(audit)) == nth
 
 
+async def test_a_disk_that_is_full_refuses_the_act_and_leaves_the_chain_whole(tmp_path: Path, clock: HandClock) -> None:
+    store = await SqliteStore.open(tmp_path / "log.sqlite", max_pages=40)
+    try:
+        identity = Identity(store, clock, Audit(store, clock))
+        made = 0
+        with pytest.raises(Unavailable):
+            while True:
+                await identity.create("k" * 100, ("read",))
+                made += 1
+        audit = Audit(store, clock)
+        assert len(await store.scan("key")) == len(await whole(audit)) == made > 10
+        with pytest.raises(Unavailable):
+            await identity.create("k" * 100, ("read",))
+        assert len(await whole(audit)) == made
+    finally:
+        await store.close()
+
+
 async def test_two_that_decide_at_once_leave_one_record(bench: Bench) -> None:
     session = await bench.session()
     _, runner = await bench.run(session)

@@ -21,7 +21,7 @@ NOON = 1_767_225_600.0 + DAY_S / 2
 
 
 def caller(
-    name: str = "k", kind: Literal["key", "person"] = "key", credential: str = "", rates: Rates | None = None
+    name: str = "k", kind: Literal["key", "person", "link"] = "key", credential: str = "", rates: Rates | None = None
 ) -> Principal:
     return Principal(
         kind,
@@ -86,6 +86,7 @@ def test_a_page_is_not_counted_its_prompts_are(store: CountingStore, clock: Hand
     person = caller("local", "person", "signin:aa")
     for _ in range(100):
         assert gate.request(person) is None
+        assert gate.request(caller("l", "link", "link:l")) is None
     for _ in range(20):
         gate.act(person)
     with pytest.raises(RateLimited):

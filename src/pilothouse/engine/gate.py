@@ -2,8 +2,8 @@
 
 What is counted (docs/limits.md):
 
-* every request of a program (whatever is no sign-in of a person) takes from its bucket, and so does each prompt on a
-  chat socket, whoever sends it;
+* every request of a program (whatever is no sign-in and no share link) takes from its bucket, and so does each prompt
+  on a chat socket, whoever sends it;
 * each request or prompt that starts a job counts for the day. One that is refused afterwards is given back.
 
 The count of a day is written ahead, RESERVE at a time: a server that is killed forgets none, and takes at most
@@ -38,6 +38,8 @@ T = TypeVar("T")
 
 HOLDERS_MAX = 10_000
 """Keys, people and addresses remembered, of each kind; beyond, those that were away longest begin anew."""
+PAGES = ("signin:", "link:")
+"""Credentials with which a browser shows the page; those who share a link share its credential too."""
 RESERVE = 10
 """Of a day's count, written at once: one write for ten jobs."""
 SWEEP_MAX = 10_000
@@ -119,7 +121,7 @@ class Gate:
 
     def request(self, who: Principal) -> State | None:
         """One request of a program; None where nothing is counted. Raises RateLimited."""
-        return None if who.kind == "person" and who.credential.startswith("signin:") else self.act(who)
+        return None if who.credential.startswith(PAGES) else self.act(who)
 
     def act(self, who: Principal) -> State | None:
         """One act, of whomever. Raises RateLimited."""

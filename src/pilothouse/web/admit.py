@@ -13,25 +13,19 @@ from pilothouse.core.errors import Forbidden, RateLimited, Unauthenticated
 from pilothouse.engine.audit import Entry, Who
 from pilothouse.engine.gate import Gate
 from pilothouse.web.call import Platform
-from pilothouse.web.guard import Guard, Headers, Policy, cookie_of
+from pilothouse.web.guard import Headers, cookie_of
 
 SHOWN = ("x-api-key", "authorization")
 """Headers that carry a credential, besides the cookie."""
 
 
 async def admit(
-    guard: Guard,
-    platform: Platform,
-    policy: Policy,
-    method: str,
-    headers: Headers,
-    address: str,
-    *,
-    socket: bool = False,
+    checked: Awaitable[Principal | None], platform: Platform, headers: Headers, address: str
 ) -> Principal | None:
-    """As `Guard.check`. A wrong credential counts against its address: raises RateLimited when there were too many."""
+    """What `Guard.check` says. A wrong credential counts against its address: raises RateLimited when there were too
+    many."""
     try:
-        return await guard.check(policy, method, headers, socket=socket)
+        return await checked
     except Unauthenticated:
         shown = _shown(headers)
         if shown:

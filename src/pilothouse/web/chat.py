@@ -25,7 +25,7 @@ from pilothouse.engine.sessions import Session
 from pilothouse.web import admit, wire
 from pilothouse.web.call import Platform
 from pilothouse.web.guard import Guard, Once
-from pilothouse.web.peer import peer
+from pilothouse.web.peer import upgrade_peer
 from pilothouse.web.socket import Accept, Frames, Message, Refuse, Socket, UpgradeRequest
 
 SUBSCRIPTIONS_MAX = 50
@@ -104,13 +104,12 @@ class ChatDoor:
         self._hub = hub
 
     async def authorize(self, request: UpgradeRequest) -> Accept | Refuse:
-        address = peer(request)
+        address, headers = upgrade_peer(request), Once(request.all)
         principal: Principal | None = None
         try:
             with self._platform.gate.knocking(address):
-                principal = await admit.admit(
-                    self._guard, self._platform, "cookie-same-origin", "GET", Once(request.all), address, socket=True
-                )
+                checked = self._guard.check("cookie-same-origin", "GET", headers, socket=True)
+                principal = await admit.admit(checked, self._platform, headers, address)
             assert principal is not None
             self._platform.gate.request(principal)
             principal.need("read")

@@ -106,7 +106,8 @@ def _endpoint(entry: Entry, platform: Platform, guard: Guard) -> Callable[[Reque
         caller: Principal | None = None
         try:
             headers = Once(request.headers.getlist)
-            caller = await admit.admit(guard, platform, entry.policy, request.method, headers, address)
+            checked = guard.check(entry.policy, request.method, headers)
+            caller = await admit.admit(checked, platform, headers, address)
             return await admit.counted(platform.gate, caller, entry.counted, lambda: answer(request, caller))
         except StoreFailed:
             return wire.problem(Unavailable("The store does not answer; try again."))
