@@ -60,6 +60,14 @@ def test_burst_then_the_rate() -> None:
     assert granted == 100
 
 
+def test_a_clock_set_back_fills_no_bucket_and_stops_none() -> None:
+    limit = Rates(1, 2, 0)
+    bucket = Bucket(0.0, MIDNIGHT)
+    assert bucket.take(limit, MIDNIGHT - 3600)[1] == 1
+    back, _ = bucket.take(limit, MIDNIGHT - 3600)
+    assert back.take(limit, MIDNIGHT - 3599)[1] == 0
+
+
 def test_a_day_begins_at_midnight_utc() -> None:
     evening = Daily(day(MIDNIGHT - 1), 7)
     assert evening.on(MIDNIGHT - 0.001) is evening

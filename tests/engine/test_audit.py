@@ -87,14 +87,23 @@ async def test_writers_at_once_make_one_chain_each_organisation_its_own(tmp_path
 
 
 async def test_whoever_leaves_in_the_middle_breaks_no_chain(clock: HandClock) -> None:
-    class Slow(MemoryStore):
-        async def commit(self, *ops: Op) -> Commit:
-            await asyncio.sleep(0)
-            done = await super().commit(*ops)
-            await asyncio.sleep(0)
-            return done
+    class InLine(MemoryStore):
+        """As the durable one: a commit that was asked for happens, in its turn, whether somebody waits or not."""
 
-    audit = Audit(Slow(), clock)
+        last: asyncio.Future[Commit] | None = None
+
+        async def commit(self, *ops: Op) -> Commit:
+            self.last = asyncio.ensure_future(self._in_turn(self.last, ops))
+            return await asyncio.shield(self.last)
+
+        async def _in_turn(self, before: asyncio.Future[Commit] | None, ops: tuple[Op, ...]) -> Commit:
+            if before is not None:
+                await before
+            for _ in range(5):
+                await asyncio.sleep(0)
+            return await super().commit(*ops)
+
+    audit = Audit(InLine(), clock)
 
     async def bare() -> None:
         """As one that commits by itself inside, and is not shielded."""

@@ -1,8 +1,8 @@
 """How often somebody may: a token bucket and a count for each UTC day. Time is an argument, in seconds since 1970.
 
 A bucket holds `burst` tokens and gets `per_s` new ones each second; each act takes one. A day begins at 00:00 UTC.
-A clock that was set back gives nobody a second portion: a bucket does not fill for the time that comes again, and a
-day that had ended by less than a day goes on with its count.
+A clock that is set back gives nobody a second day: one that had begun goes on with its count. A bucket is not filled by
+it, and goes on filling from there.
 """
 
 from __future__ import annotations
