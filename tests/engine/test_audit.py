@@ -91,8 +91,10 @@ async def test_whoever_leaves_in_the_middle_breaks_no_chain(clock: HandClock) ->
         """As the durable one: a commit that was asked for happens, in its turn, whether somebody waits or not."""
 
         last: asyncio.Future[Commit] | None = None
+        given = 0
 
         async def commit(self, *ops: Op) -> Commit:
+            self.given += sum(isinstance(op, Put) and op.kind == "audit" for op in ops)
             self.last = asyncio.ensure_future(self._in_turn(self.last, ops))
             return await asyncio.shield(self.last)
 
@@ -103,7 +105,8 @@ async def test_whoever_leaves_in_the_middle_breaks_no_chain(clock: HandClock) ->
                 await asyncio.sleep(0)
             return await super().commit(*ops)
 
-    audit = Audit(InLine(), clock)
+    store = InLine()
+    audit = Audit(store, clock)
 
     async def bare() -> None:
         """As one that commits by itself inside, and is not shielded."""
@@ -120,6 +123,7 @@ async def test_whoever_leaves_in_the_middle_breaks_no_chain(clock: HandClock) ->
             await audit.commit(person(), [Entry("after")])
     records = await whole(audit)
     assert sum(r["action"] == "after" for r in records) == 16
+    assert len(records) == store.given > 25, "none was written over"
 
 
 @pytest.mark.parametrize("nth", range(1, 5))
