@@ -197,6 +197,14 @@ async def test_c30_wrong_keys_and_tickets_of_an_address_are_slowed_down_and_the_
         assert (await client.get("/api/me", headers={"x-api-key": "ph_eeeeeeeeeeee_" + "x" * 43})).status_code == 401
 
 
+async def test_a_client_that_signs_wrongly_is_one_client(served: Served) -> None:
+    async with httpx.AsyncClient(base_url=served.url) as client:
+        for n in range(WRONG.burst + 1):
+            signed = f"AWS4-HMAC-SHA256 Credential=AKID/20260101/x/y/aws4_request, Signature={n:064x}"
+            answer = await client.get("/api/me", headers={"authorization": signed})
+    assert answer.status_code == 401
+
+
 async def test_headers_of_a_client_are_no_address_of_it(served: Served) -> None:
     async with httpx.AsyncClient(base_url=served.url) as client:
         for n in range(WRONG.burst + 1):

@@ -15,9 +15,6 @@ from pilothouse.engine.gate import Gate
 from pilothouse.web.call import Platform
 from pilothouse.web.guard import Headers, cookie_of
 
-SHOWN = ("x-api-key", "authorization")
-"""Headers that carry a credential, besides the cookie."""
-
 
 async def admit(
     checked: Awaitable[Principal | None], platform: Platform, headers: Headers, address: str
@@ -70,6 +67,9 @@ def _limits(state: State | None) -> dict[str, str]:
 
 
 def _shown(headers: Headers) -> str:
-    """What the caller gave to be known by."""
-    given = [headers.get(name) or "" for name in SHOWN]
-    return " ".join(filter(None, [*given, cookie_of(headers) or ""]))
+    """What the caller gave to be known by. Of a signature, whose it is: each request has another one, and a client
+    whose clock is wrong is one client."""
+    key, given = headers.get("x-api-key") or "", headers.get("authorization") or ""
+    if given.startswith("AWS4-"):
+        given = given.partition(",")[0]
+    return " ".join(filter(None, [key, given, cookie_of(headers) or ""]))
