@@ -129,26 +129,31 @@ async def test_many_at_once_get_no_more_than_there_is(store: CountingStore, cloc
 
 
 async def test_a_killed_server_forgets_nothing_and_writes_once_for_ten(store: CountingStore, clock: HandClock) -> None:
-    gate = Gate(store, clock, Rates(per_day=100))
+    gate = Gate(store, clock, Rates(per_day=1000))
     await start(gate, caller(), 25)
     assert store.written == 3
-    killed = Gate(store, clock, Rates(per_day=100))  # nobody closed the first
+    killed = Gate(store, clock, Rates(per_day=1000))  # nobody closed the first
     left = await start(killed, caller())
-    assert 100 - 26 - (RESERVE - 1) <= left <= 100 - 26
+    assert 1000 - 26 - (RESERVE - 1) <= left <= 1000 - 26
     await killed.close()
-    told = await start(Gate(store, clock, Rates(per_day=100)), caller())
+    told = await start(Gate(store, clock, Rates(per_day=1000)), caller())
     assert told == left - 1  # one that was closed loses nothing
 
 
+async def test_of_a_small_quota_nothing_is_taken_ahead(store: CountingStore, clock: HandClock) -> None:
+    await start(Gate(store, clock, Rates(per_day=3)), caller())
+    assert await start(Gate(store, clock, Rates(per_day=3)), caller()) == 1
+
+
 async def test_no_job_is_let_through_that_cannot_be_written_down(store: CountingStore, clock: HandClock) -> None:
-    gate = Gate(store, clock, Rates(per_day=100))
+    gate = Gate(store, clock, Rates(per_day=1000))
     await start(gate, caller(), 3)
     store.failing = "disk full"
     await start(gate, caller(), 7)  # taken ahead already
     with pytest.raises(Unavailable):
         await start(gate, caller())
     store.failing = ""
-    assert await start(gate, caller()) == 89
+    assert await start(gate, caller()) == 989
 
 
 async def test_counts_of_days_gone_are_forgotten(store: CountingStore, clock: HandClock) -> None:

@@ -6,8 +6,8 @@ What is counted (docs/limits.md):
   on a chat socket, whoever sends it;
 * each request or prompt that starts a job counts for the day. One that is refused afterwards is given back.
 
-The count of a day is written ahead, RESERVE at a time: a server that is killed forgets none, and takes at most
-RESERVE - 1 for used that were not. Buckets are in memory alone: a restart fills them.
+The count of a day is written ahead, a hundredth of the day's at a time and RESERVE at most: a server that is killed
+forgets none, and takes at most that many for used that were not. Buckets are in memory alone: a restart fills them.
 
 A wrong credential costs its address (IPv6: its /64) a token; when there is none left, wrong ones are answered with
 `rate_limited`, for a time that doubles. A right credential is never refused for others' wrong ones: it has 256 random
@@ -164,8 +164,9 @@ class Gate:
                 raise limited(text, state, state.reset_at - now, code="quota_exceeded")
             used = count.daily.used + 1
             if used > count.reserved:
-                await self._write(name, count.daily.day, used + RESERVE - 1)
-                count.reserved = used + RESERVE - 1
+                ahead = used + max(min(RESERVE, rates.per_day // 100), 1) - 1
+                await self._write(name, count.daily.day, ahead)
+                count.reserved = ahead
             count.daily = Daily(count.daily.day, used)
             return count.daily.state(rates)
 

@@ -98,9 +98,12 @@ class Identity:
 
     async def revoke(self, key_id: str, who: Who = SERVER) -> None:
         async with self._changing:
-            if await self._store.get("key", key_id) is None:
+            doc = await self._store.get("key", key_id)
+            if doc is None:
                 raise NotFound
-            await self._audit.commit(who, [Entry("key.revoke", f"key:{key_id}")], Delete("key", key_id))
+            name = msgspec.json.decode(doc, type=KeyRecord).name
+            entry = Entry("key.revoke", f"key:{key_id}", details={"name": name})
+            await self._audit.commit(who, [entry], Delete("key", key_id))
             self._keys.pop(key_id, None)
         self._ended(f"key:{key_id}")
 
