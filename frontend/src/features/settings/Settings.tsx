@@ -1,5 +1,6 @@
 import { Badge, Button, Group, Paper, SegmentedControl, Stack, Text, Title, useMantineColorScheme } from "@mantine/core";
 import type { ReactNode } from "react";
+import { hrefOf } from "../../model/route.ts";
 import type { Me } from "../../net/api.ts";
 import { Keys } from "./Keys.tsx";
 import { Rules } from "./Rules.tsx";
@@ -48,6 +49,16 @@ export function Settings({ me }: { me: Me }) {
         <Rules />
         {principal.scopes.includes("admin") ? <Keys /> : null}
         {principal.kind === "person" ? <SignIns /> : null}
+        {principal.scopes.includes("admin") ? (
+          <Part title="Audit">
+            <Group justify="space-between">
+              <Text fz="sm">Who did what, from where, and what came of it.</Text>
+              <Button component="a" href={hrefOf({ page: "audit" })} variant="default" size="xs" data-testid="audit-open">
+                Open the audit
+              </Button>
+            </Group>
+          </Part>
+        ) : null}
         <Part title="Account">
           <Group justify="space-between">
             <Text fz="sm">
