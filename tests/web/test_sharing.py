@@ -216,6 +216,8 @@ async def test_an_answer_by_link_or_grant_is_remembered_for_this_session_at_most
         answer = {"approvalId": world.ids["approvals"], **always}
         assert (await say(socket, type="approval_response", **answer))["code"] == "forbidden"
         await socket.close()
+    edited = {"approved": True, "updatedInput": {"command": "rm -rf /"}}
+    assert await world.ask("POST", "/api/approvals/{id}", await world.link("approve"), edited) == (403, "forbidden")
     once = {**always, "optionId": "allow_session"}
     assert await world.ask("POST", "/api/approvals/{id}", world.by_key("red", "viewer"), once) == (200, "")
     await world.furnish()

@@ -194,6 +194,7 @@ class Approvals:
         by: str,
         account: str = "",
         beyond: bool = True,
+        edits: bool = True,
         input_hash: str | None = None,
         option_id: str | None = None,
         message: str | None = None,
@@ -201,9 +202,9 @@ class Approvals:
         who: Who = SERVER,
     ) -> ApprovalRecord:
         """The first valid answer wins. `account`: whose it is, where that matters; `beyond`: whether it may be
-        remembered for other sessions too. Raises NotFound, AlreadyResolved,
-        Conflict (stale hash), Forbidden (a second person is needed), BadRequest, Unavailable; in each case nothing has
-        changed."""
+        remembered for other sessions too; `edits`: whether it may be about another input. Raises NotFound,
+        AlreadyResolved, Conflict (stale hash), Forbidden (a second person is needed), BadRequest, Unavailable; in each
+        case nothing has changed."""
         async with self._live.act():
             record = self.pending.get(approval_id) or await self._stored(approval_id)
             after = approval.step(record.state, "approve" if approved else "deny", by=record.resolved_by)
@@ -215,6 +216,8 @@ class Approvals:
             option = _option(record, option_id, approved)
             if option is not None and option.scope == "project" and not beyond:
                 raise Forbidden("You may answer in this session only, not for the whole project.")
+            if updated_input is not None and not edits:
+                raise Forbidden("Another input is another command: that needs the right 'run' in this session.")
             if updated_input is not None and record.origin == "proxy":
                 raise BadRequest("updatedInput: a connection is allowed as it was asked for, or not")
             if updated_input is not None and (not approved or not isinstance(updated_input, dict)):

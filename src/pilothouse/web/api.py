@@ -210,6 +210,7 @@ async def decide(call: Call) -> Response:
         by=call.principal.label,
         account=call.principal.account,
         beyond=access.beyond(call.principal, session.live.record),
+        edits="run" in access.rights(call.principal, session.live.record),
         input_hash=given.input_hash,
         option_id=given.option_id,
         message=given.message,

@@ -170,6 +170,7 @@ class Connection:
                     by=label,
                     account=who.account,
                     beyond=access.beyond(who, session.live.record),
+                    edits="run" in access.rights(who, session.live.record),
                     input_hash=said.input_hash,
                     option_id=said.option_id,
                     message=said.message,
