@@ -34,6 +34,8 @@ Talking to a server:
   network   what a session may reach, has contacted and was refused
   ticket    print a fresh sign-in link
   keys      create, list and revoke API keys
+  members   list, add, change and remove the members of an organisation
+  organisations  list and make organisations
 
 Started by the server: keeper, proxy, runner.
 

@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from pilothouse.adapters.sandboxes.layout import LayoutError, private
-from pilothouse.core import issuers, reach, sizes
+from pilothouse.core import issuers, reach, second, sizes
 from pilothouse.core.claims import Issuer
 from pilothouse.core.errors import BadRequest
 from pilothouse.core.limits import GIB, KINDS, Caps
+from pilothouse.core.policy import Pattern
 
 PORT = 8420
 YEAR_S = 366 * 86_400
@@ -233,6 +234,12 @@ class Config:
         low=1,
         high=YEAR_S,
     )
+    second_approver: tuple[str, ...] = _setting(
+        (),
+        "Tool calls that somebody other than whoever asked has to approve: `Tool`, or `Tool(pattern)`.",
+        key="agent.second_approver",
+        env="PILOTHOUSE_SECOND_APPROVER",
+    )
     job_timeout_s: int = _setting(
         3600,
         "Seconds a job may take when it names no limit.",
@@ -343,6 +350,10 @@ class Config:
         policy = reach.policy(self.egress, "egress.policy")
         hold = min(self.approval_timeout_s, reach.HOLD_S) if self.egress_ask else 0.0
         return reach.Reach(policy, reach.domains(self.egress_domains, "egress.domains"), hold)
+
+    @property
+    def second_approvals(self) -> tuple[Pattern, ...]:
+        return second.patterns(self.second_approver)
 
     @property
     def tls(self) -> bool:
@@ -538,6 +549,10 @@ def _check_names(config: Config) -> None:
     for scheme in config.git_schemes:
         if not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme) or scheme in NEVER_SCHEMES:
             raise ConfigError(f"sandbox.git_schemes: {scheme!r} reads this machine or runs programs, or is no scheme")
+    try:
+        second.patterns(config.second_approver)
+    except BadRequest as error:
+        raise ConfigError(f"agent.second_approver: {error.message}") from None
     try:
         reach.domains(config.egress_domains, "egress.domains")
         for text in config.egress_allow_private:

@@ -53,7 +53,7 @@ from pilothouse.engine.sessions import Sessions
 from pilothouse.engine.upkeep import Upkeep
 from pilothouse.engine.upstream import EgressSettings, ModelSettings
 from pilothouse.engine.usage import UsageIntake
-from pilothouse.web.app import application
+from pilothouse.web.app import application, watch
 from pilothouse.web.call import Platform
 from pilothouse.web.chat import ChatDoor, Hub
 from pilothouse.web.guard import LOOPBACK, Guard, Trust
@@ -155,12 +155,14 @@ async def _platform(
         fold_after_s=settings.fold_after_s,
         retention_events=settings.retention_events,
         egress=settings.reach,
+        second_approver=settings.second_approvals,
     )
     log = Log(store, clock)
     kit = Kit(store, log, sandboxes, models, clock, limits, note=_noter(note), serial=await _serial(store))
     rules = Rules(store, clock)
     sessions = Sessions(kit, rules, probe)
     identity = Identity(store, clock)
+    await identity.load()
     trust = Trust(
         hosts=frozenset(
             {*LOOPBACK, f"[{settings.host}]" if ":" in settings.host else settings.host.lower(), *settings.hosts}
@@ -187,7 +189,7 @@ async def _platform(
         providers=Providers(settings.issuers, oidc, keys, identity, clock),
     )
     hub = Hub()
-    identity.on_revoke += [hub.revoked, platform.streams.revoked]
+    watch(platform, hub)
     await sessions.start()
     stack.push_async_callback(sessions.close)
     for chore in (UsageIntake(kit, sessions), NetworkIntake(kit, sessions), Upkeep(kit), LimitIntake(kit, sessions)):

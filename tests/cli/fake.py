@@ -147,6 +147,11 @@ class FakeServer:
                 web.post("/api/questions/{id}", self._answer),
                 web.post("/api/tickets", self._ticket),
                 web.get("/api/keys", self._keys),
+                web.get("/api/members", self._members),
+                web.put("/api/members/{account}", self._member),
+                web.delete("/api/members/{account}", self._nothing),
+                web.get("/api/organisations", self._organisations),
+                web.post("/api/organisations", self._make_organisation),
                 web.post("/api/keys", self._make_key),
                 web.delete("/api/keys/{id}", self._nothing),
                 web.get("/ws", self._socket),
@@ -288,6 +293,21 @@ class FakeServer:
 
     def _key(self) -> dict[str, Any]:
         return {"id": "k1", "name": "ci", "scopes": ["read", "run"], "createdAt": "2026-11-21T09:00:00.000Z"}
+
+    member = {"account": "ann", "name": "Ann", "role": "viewer", "organisation": "red", "createdAt": "2026"}
+
+    async def _members(self, request: web.Request) -> web.Response:
+        return web.json_response({"items": [self.member], "next": None})
+
+    async def _member(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        return web.json_response({**self.member, **body, "account": request.match_info["account"]})
+
+    async def _organisations(self, request: web.Request) -> web.Response:
+        return web.json_response({"items": [{"id": "red", "name": "Red"}], "next": None})
+
+    async def _make_organisation(self, request: web.Request) -> web.Response:
+        return web.json_response({"name": "Blue", **await request.json()}, status=201)
 
     async def _keys(self, request: web.Request) -> web.Response:
         return web.json_response({"items": [self._key()], "next": None})

@@ -230,6 +230,25 @@ async def test_ticket_and_keys(pilothouse: Pilothouse, server: FakeServer) -> No
     assert (await pilothouse("keys", "revoke", "k1")).out == "revoked k1\n"
 
 
+async def test_members_and_organisations(pilothouse: Pilothouse, server: FakeServer) -> None:
+    assert "viewer" in (await pilothouse("members", "list", "--organisation", "red")).out
+    done = await pilothouse(
+        "members", "set", "https://iss#1/x", "--role", "admin", "--disable", "--organisation", "red"
+    )
+    assert done.status == 0, done.err
+    assert "disabled" in done.out
+    [(path, body)] = [(path, body) for method, path, body in server.calls if method == "PUT"]
+    assert path.endswith("?organisation=red")
+    assert body == {"role": "admin", "disabled": True}
+    assert "https://iss#1/x" in done.out
+    assert (await pilothouse("members", "remove", "ann")).out == "removed ann\n"
+    assert "Red" in (await pilothouse("organisations", "list")).out
+    assert "blue" in (await pilothouse("organisations", "make", "blue")).out
+    assert (await pilothouse("ticket", "--account", "ann")).status == 0
+    wrong = await pilothouse("members", "set", "ann")
+    assert (wrong.status, "--role" in wrong.err) == (2, True)
+
+
 async def test_help_and_version_need_no_server(pilothouse: Pilothouse, server: FakeServer) -> None:
     listed = await pilothouse("--help")
     assert listed.status == 0

@@ -10,6 +10,7 @@ import msgspec
 
 from pilothouse.core import events as ev
 from pilothouse.core import limits, link
+from pilothouse.core.access import SCOPES, Principal
 from pilothouse.core.contacts import Contact
 from pilothouse.core.errors import Unavailable
 from pilothouse.core.ids import JobId, SessionId
@@ -28,6 +29,10 @@ from pilothouse.engine.ports import (
 )
 
 _names = itertools.count(1)
+
+
+LOCAL = Principal("person", "local", "local", "local", frozenset(SCOPES), "signin:test")
+"""Whoever has this machine."""
 
 
 class MemoryWire:

@@ -22,7 +22,7 @@ from pilothouse.engine.ports import Clock, EventStore
 from pilothouse.engine.providers import Providers
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.sessions import Sessions
-from pilothouse.web.app import application
+from pilothouse.web.app import application, watch
 from pilothouse.web.call import Platform
 from pilothouse.web.chat import ChatDoor, Hub
 from pilothouse.web.guard import LOOPBACK, Guard, Trust
@@ -66,16 +66,18 @@ async def serving(
     store: EventStore | None = None,
     trust: Trust | None = None,
     clock: Clock | None = None,
+    limits: Limits | None = None,
     houses: Sequence[FakeIssuer] = (),
 ) -> AsyncIterator[Served]:
     """`houses` are issuers: of tokens, and where people sign in."""
     store = store or MemoryStore()
     clock, sandboxes, models = clock or SystemClock(), FakeSandboxes(), FakeModels()
-    kit = Kit(store, Log(store, clock), sandboxes, models, clock, Limits())
+    kit = Kit(store, Log(store, clock), sandboxes, models, clock, limits or Limits())
     rules = Rules(store, clock)
     probe = await sandboxes.probe()
     sessions = Sessions(kit, rules, probe)
     identity = Identity(store, clock)
+    await identity.load()
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     listening.listen(512)
@@ -89,10 +91,10 @@ async def serving(
     known = trust or Trust(hosts=LOOPBACK)
     guard = Guard(identity, lambda: known, Bearers(issuers, keys, clock))
     hub = Hub()
-    identity.on_revoke += [hub.revoked, platform.streams.revoked]
-    door, limits = ChatDoor(platform, guard, hub), SocketLimits()
-    options = hot_options({"/ws": door}.get, limits) if hot else plain_options(limits)
-    app = application(platform, guard, None if hot else PlainDoor(door, limits))
+    watch(platform, hub)
+    door, bounds = ChatDoor(platform, guard, hub), SocketLimits()
+    options = hot_options({"/ws": door}.get, bounds) if hot else plain_options(bounds)
+    app = application(platform, guard, None if hot else PlainDoor(door, bounds))
     server = uvicorn.Server(
         uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1, **options)
     )

@@ -17,7 +17,7 @@ from pilothouse.core import link
 from pilothouse.core.access import Scope
 from pilothouse.engine.sessions import Session
 from pilothouse.web.guard import COOKIE
-from tests.engine.fakes import ScriptedRunner
+from tests.engine.fakes import LOCAL, ScriptedRunner
 from tests.web.serving import Served, serving
 
 
@@ -238,7 +238,7 @@ async def test_two_hundred_viewers_end_with_exactly_the_log(served: Served) -> N
     key = await served.key()
     async with await dial(served) as author:
         chat, runner, job = await begin(served, author)
-        session = await served.platform.sessions.get(chat, "local")
+        session = await served.platform.sessions.get(chat, LOCAL)
         count = 800
         last = 5 + count + 1
         viewers = [asyncio.create_task(watch(served, key, session, seed, last)) for seed in range(200)]

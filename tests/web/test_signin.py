@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed
 
 from pilothouse.engine.identity import Identity
 from pilothouse.engine.providers import BEGUN_S
-from pilothouse.engine.signins import OWN_MAX, SignIn
+from pilothouse.engine.signins import OWN_MAX, SignIn, decode
 from pilothouse.web.guard import COOKIE
 from pilothouse.web.signin import BEGUN
 from tests.clock import HandClock
@@ -379,6 +379,23 @@ async def test_c13_people_see_and_end_their_own_sign_ins_and_admins_all(served: 
         await client.aclose()
 
 
+async def test_an_account_that_is_disabled_here_comes_in_by_no_way(served: Served, house: FakeIssuer) -> None:
+    """Whatever its issuer says; and its role is that of the groups again when it signs in anew."""
+    ann, _ = await person(served, house, "ann", "ops")
+    account = (await me(ann))["principal"]["id"]
+    await served.identity.members.put("default", account, role="viewer", disabled=True)
+    assert (await ann.get("/api/me")).status_code == 401
+    async with browser(served) as client:
+        assert (await signed_in(client, house, sub="ann", groups=["ops"])).status_code == 401
+        token = {"authorization": f"Bearer {house.token(sub='ann', groups=['ops'])}"}
+        assert (await client.get("/api/me", headers=token)).status_code == 401
+        await served.identity.members.put("default", account, disabled=False)
+        assert (await client.get("/api/me", headers=token)).json()["principal"]["scopes"] == ["read"]
+        assert (await signed_in(client, house, sub="ann", groups=["ops"])).status_code == 200
+        assert (await me(client))["principal"]["scopes"] == ["read", "run"]
+    await ann.aclose()
+
+
 async def test_c12_an_ended_sign_in_ends_its_sockets(served: Served, house: FakeIssuer) -> None:
     ann, csrf = await person(served, house, "ann")
     second, _ = await person(served, house, "ann")
@@ -419,7 +436,9 @@ async def test_a_sign_in_says_when_it_was_seen(served: Served, house: FakeIssuer
     one = (await sign_ins(ann))[0]
     assert (one["createdAt"], one["lastSeenAt"]) == ("2026-01-01T00:00:00.000Z", "2026-01-01T01:00:00.000Z")
     again = Identity(served.platform.kit.store, clock)  # another server on the same store
-    assert (await again.by_cookie(ann.cookies[COOKIE])).role == "viewer"
+    assert (await again.by_cookie(ann.cookies[COOKIE])).account == one["account"]
+    kept = [decode(doc) for _, doc in await served.platform.kit.store.scan("signin")]
+    assert [(entry.role, entry.via) for entry in kept] == [("viewer", "example")]
     await ann.aclose()
 
 

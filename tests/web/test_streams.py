@@ -18,6 +18,7 @@ from pilothouse.core.errors import BadRequest, NotFound
 from pilothouse.engine.ports import Content, FileEntry
 from pilothouse.web.work import _moment
 from pilothouse.web.zipped import zipped
+from tests.engine.fakes import LOCAL
 from tests.web.serving import Served, serving
 
 
@@ -95,13 +96,13 @@ async def test_a_chat_that_is_refused_makes_no_session_and_a_resend_makes_no_sec
         for bad in ({"allowedTools": ["Nope"]}, {"permissionMode": "yolo"}, {"steer": True}, {"model": "a b"}):
             await ws.send(json.dumps({"type": "chat", "message": "hi", "agent": "echo", **bad}))
             assert json.loads(await ws.recv())["type"] == "rejected"
-        assert await served.platform.sessions.page("local", "", 10) == []
+        assert await served.platform.sessions.shelf.page(LOCAL, "", 10) == []
         for _ in range(2):
             await ws.send(json.dumps({"type": "chat", "message": "hi", "agent": "echo", "clientMessageId": "c1"}))
         await ws.send(json.dumps({"type": "ping"}))
         while json.loads(await ws.recv())["type"] != "pong":
             pass
-    assert len(await served.platform.sessions.page("local", "", 10)) == 1
+    assert len(await served.platform.sessions.shelf.page(LOCAL, "", 10)) == 1
 
 
 async def test_a_viewer_whose_following_fails_is_closed_and_not_left_in_silence(served: Served) -> None:

@@ -3,7 +3,17 @@ import type { EventOf, Isolation } from "../protocol/events.ts";
 import type { Http } from "./http.ts";
 
 export interface Me {
-  principal: { kind: "person" | "key"; id: string; name: string; scopes: string[] };
+  principal: {
+    kind: "person" | "key" | "link";
+    id: string;
+    name: string;
+    scopes: string[];
+    account?: string;
+    organisation?: string;
+    role?: string;
+    /** Of a share link: the one session that it opens. */
+    session?: string;
+  };
   csrf: string;
   server: {
     version: string;
@@ -40,6 +50,23 @@ export interface Session {
   head: number;
   permissionMode: string;
   model?: string | null;
+  /** What the reader may do here. */
+  rights?: Right[];
+  owner?: string;
+  private?: boolean;
+  /** By account; only for those who share the session. */
+  grants?: Readonly<Record<string, string>>;
+}
+export type Right = "read" | "run" | "approve" | "admin";
+
+export type LinkRight = "watch" | "approve" | "type";
+export interface ShareLink {
+  id: string;
+  name: string;
+  right: LinkRight;
+  madeBy: string;
+  createdAt: string;
+  expiresAt: string;
 }
 
 export interface NewSession {
@@ -146,6 +173,7 @@ const id = encodeURIComponent;
 export const makeApi = (http: Http) => ({
   me: (signal?: AbortSignal) => http.get<Me>("api/me", signal),
   signIn: (ticket: string) => http.send<undefined>("POST", "api/signin", { ticket }),
+  followLink: (link: string) => http.send<undefined>("POST", "api/signin", { link }),
   signOut: () => http.send<undefined>("POST", "api/signout"),
   signOutEverywhere: () => http.send<undefined>("POST", "api/signout", { everywhere: true }),
   providers: (signal?: AbortSignal) => http.get<{ items: Provider[] }>("api/signin/providers", signal),
@@ -154,11 +182,11 @@ export const makeApi = (http: Http) => ({
   endSignIn: (signIn: string) => http.send<undefined>("DELETE", `api/signins/${id(signIn)}`),
   sessions: (cursor: string | undefined, signal?: AbortSignal) =>
     http.get<Page<Session>>(`api/sessions?limit=200${cursor ? `&cursor=${id(cursor)}` : ""}`, signal),
-  session: (session: string) => http.get<Session>(`api/sessions/${id(session)}`),
+  session: (session: string, signal?: AbortSignal) => http.get<Session>(`api/sessions/${id(session)}`, signal),
   limits: (session: string, signal?: AbortSignal) =>
     http.get<{ limits: Limit[] }>(`api/sessions/${id(session)}/limits`, signal),
   createSession: (body: NewSession) => http.send<Session>("POST", "api/sessions", body),
-  changeSession: (session: string, body: { title?: string; permissionMode?: string }) =>
+  changeSession: (session: string, body: { title?: string; permissionMode?: string; private?: boolean }) =>
     http.send<Session>("PATCH", `api/sessions/${id(session)}`, body),
   deleteSession: (session: string) => http.send<undefined>("DELETE", `api/sessions/${id(session)}`),
   stopSession: (session: string) => http.send<undefined>("POST", `api/sessions/${id(session)}/stop`),
@@ -187,6 +215,12 @@ export const makeApi = (http: Http) => ({
   networkStreamUrl: (session: string) => http.url(`api/sessions/${id(session)}/network/stream`),
   changeEgress: (session: string, body: { policy: Policy; domains?: string[] }) =>
     http.send<Network>("PUT", `api/sessions/${id(session)}/egress`, body),
+  links: (session: string, signal?: AbortSignal) =>
+    http.get<Page<ShareLink>>(`api/sessions/${id(session)}/links`, signal),
+  makeLink: (session: string, body: { right: LinkRight; expiresInS: number }) =>
+    http.send<ShareLink & { url: string }>("POST", `api/sessions/${id(session)}/links`, body),
+  revokeLink: (session: string, link: string) =>
+    http.send<undefined>("DELETE", `api/sessions/${id(session)}/links/${id(link)}`),
   keys: (signal?: AbortSignal) => http.get<Page<Key>>("api/keys", signal),
   createKey: (name: string, scopes: string[]) =>
     http.send<Key & { key: string }>("POST", "api/keys", { name, scopes }),

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
@@ -176,17 +177,46 @@ class Client:
 
     # --- access ------------------------------------------------------------------------------------------------
 
-    async def ticket(self) -> wire.Ticket:
-        return await self._ask(wire.Ticket, "POST", "/api/tickets")
+    async def ticket(self, account: str | None = None, organisation: str | None = None) -> wire.Ticket:
+        return await self._ask(
+            wire.Ticket, "POST", "/api/tickets", params=_given({"account": account, "organisation": organisation})
+        )
 
-    async def make_key(self, name: str | None, scopes: list[str] | None) -> wire.Key:
-        return await self._ask(wire.Key, "POST", "/api/keys", json=_given({"name": name, "scopes": scopes}))
+    async def make_key(
+        self, name: str | None, scopes: list[str] | None, account: str | None = None, organisation: str | None = None
+    ) -> wire.Key:
+        body = _given({"name": name, "scopes": scopes, "account": account})
+        return await self._ask(wire.Key, "POST", "/api/keys", json=body, params=_given({"organisation": organisation}))
 
     async def keys(self) -> list[wire.Key]:
         return await self._all(wire.Key, "/api/keys")
 
     async def revoke_key(self, id: str) -> None:
         await self._send("DELETE", f"/api/keys/{id}")
+
+    # --- members -----------------------------------------------------------------------------------------------
+
+    async def members(self, organisation: str | None) -> list[wire.Member]:
+        return await self._all(wire.Member, "/api/members", **_given({"organisation": organisation}))
+
+    async def set_member(
+        self, account: str, organisation: str | None, role: str | None, name: str | None, disabled: bool | None
+    ) -> wire.Member:
+        body = _given({"role": role, "name": name, "disabled": disabled})
+        path = f"/api/members/{quote(account, safe='')}"
+        return await self._ask(
+            wire.Member, "PUT", path, json=body, params=_given({"organisation": organisation}), repeat=True
+        )
+
+    async def remove_member(self, account: str, organisation: str | None) -> None:
+        path = f"/api/members/{quote(account, safe='')}"
+        await self._send("DELETE", path, params=_given({"organisation": organisation}))
+
+    async def organisations(self) -> list[wire.Organisation]:
+        return await self._all(wire.Organisation, "/api/organisations")
+
+    async def make_organisation(self, id: str, name: str | None) -> wire.Organisation:
+        return await self._ask(wire.Organisation, "POST", "/api/organisations", json=_given({"id": id, "name": name}))
 
     # --- the request -------------------------------------------------------------------------------------------
 

@@ -73,6 +73,19 @@ def contacts(view: wire.Network, *, head: bool) -> str:
     return f"policy: {text.line(view.policy, TITLE)}{f' ({domains})' if domains else ''}\n" + columns(lines)
 
 
+def members(items: list[wire.Member]) -> str:
+    lines = [["ACCOUNT", "NAME", "ROLE", "ORGANISATION", ""]]
+    for one in items:
+        fields = (one.account, one.name, one.role, one.organisation, "disabled" if one.disabled else "")
+        lines.append([text.line(field, TITLE) for field in fields])
+    return columns(lines)
+
+
+def organisations(items: list[wire.Organisation]) -> str:
+    lines = [["ORGANISATION", "NAME", "CREATED"]]
+    return columns(lines + [[text.line(f, TITLE) for f in (one.id, one.name, one.created_at)] for one in items])
+
+
 def keys(items: list[wire.Key]) -> str:
     lines = [["ID", "NAME", "SCOPES", "CREATED", "LAST USED"]]
     for key in items:

@@ -70,6 +70,7 @@ class Approval(_Answer, frozen=True, kw_only=True):
     changes: ev.Json = None
     diff: list[ev.Diff] | None = None
     expires_at: str | None = None
+    second_approver: bool = False
     resolved_by: str | None = None
     message: str | None = None
 
@@ -123,6 +124,21 @@ class Key(_Answer, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"Key(id={self.id!r})"
+
+
+class Member(_Answer, frozen=True, kw_only=True):
+    account: str
+    role: str
+    name: str = ""
+    organisation: str = ""
+    created_at: str = ""
+    disabled: bool = False
+
+
+class Organisation(_Answer, frozen=True, kw_only=True):
+    id: str
+    name: str = ""
+    created_at: str = ""
 
 
 class Ticket(_Answer, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from pilothouse.core import approval, link, places, policy, tools
+from pilothouse.core import approval, link, places, policy, second, tools
 from pilothouse.core import events as ev
 from pilothouse.core.errors import AlreadyResolved, BadRequest, NotFound, PilothouseError
 from pilothouse.core.ids import ApprovalId
@@ -65,7 +65,9 @@ class Approvals:
         if key in self._by_request:
             return [], [], None
         job = self.job()
-        decision = self._decide(ask)
+        decision, second_person = self._decide(ask), self.second(ask.tool, places.usual(ask.input, self._live.place))
+        if second_person and decision.verdict == "allow":
+            decision = policy.Decision("ask", second.REASON)
         if decision.verdict == "ask" and len(self.pending) >= PENDING_MAX:
             decision = policy.Decision("deny", f"{PENDING_MAX} approvals are open already.")
         size = _size(ask.input, ask.diff) if decision.verdict == "ask" else 0
@@ -90,9 +92,14 @@ class Approvals:
             tool=ask.tool,
             input=ask.input,
             input_hash=approval.input_hash(ask.input),
-            options=options(
-                ask.tool, places.usual(ask.input, self._live.place), project=self._live.record.source is not None
+            options=self.offered(
+                options(
+                    ask.tool, places.usual(ask.input, self._live.place), project=self._live.record.source is not None
+                ),
+                second_person,
             ),
+            second_approver=second_person,
+            askers=self.askers(),
             reason=ask.reason[:500] or decision.reason,
             diff=ask.diff or None,
             expires_at=records.stamp(now + self._live.kit.limits.approval_timeout_s),
@@ -102,6 +109,19 @@ class Approvals:
         )
         events, ops = self.open(record)
         return events, ops, None
+
+    def second(self, tool: str, tool_input: Any) -> bool:
+        return second.needed(self._live.kit.limits.second_approver, tool, tool_input)
+
+    def askers(self) -> list[str]:
+        """Whose words the agent works on. Of a job that does not know, it is the session's owner."""
+        job = self.job()
+        return list(job.askers) if job is not None and job.askers else [self._live.record.owner]
+
+    @staticmethod
+    def offered(every: list[ev.Option], second_person: bool) -> list[ev.Option]:
+        """What needs a second person needs one each time."""
+        return [o for o in every if o.scope in {None, "once"}] if second_person else every
 
     def open(self, record: ApprovalRecord) -> tuple[list[ev.Event], list[Op]]:
         """A new one, to be committed."""
@@ -171,17 +191,22 @@ class Approvals:
         *,
         approved: bool,
         by: str,
+        account: str = "",
         input_hash: str | None = None,
         option_id: str | None = None,
         message: str | None = None,
         updated_input: Any = None,
     ) -> ApprovalRecord:
-        """The first valid answer wins. Raises NotFound, AlreadyResolved, Conflict (stale hash), BadRequest,
-        Unavailable; in each case nothing has changed."""
+        """The first valid answer wins. `account`: whose it is, where that matters. Raises NotFound, AlreadyResolved,
+        Conflict (stale hash), Forbidden (a second person is needed), BadRequest, Unavailable; in each case nothing has
+        changed."""
         async with self._live.act():
             record = self.pending.get(approval_id) or await self._stored(approval_id)
             after = approval.step(record.state, "approve" if approved else "deny", by=record.resolved_by)
             await self._in_time(record)
+            if record.second_approver and approved:
+                now = self.askers() if record.job_id and (job := self.job()) and job.id == record.job_id else []
+                second.check([*record.askers, *now], account)
             approval.check_hash(input_hash, record.input_hash)
             option = _option(record, option_id, approved)
             if updated_input is not None and record.origin == "proxy":
@@ -370,6 +395,7 @@ def _required(record: ApprovalRecord) -> ev.ApprovalRequired:
         options=record.options,
         reason=record.reason,
         expires_at=record.expires_at,
+        second_approver=record.second_approver,
     )
 
 

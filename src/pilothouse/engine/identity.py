@@ -17,16 +17,16 @@ from collections.abc import Callable
 import msgspec
 from msgspec import Struct
 
-from pilothouse.core.access import Principal, Scope
+from pilothouse.core.access import ORGANISATION, Principal, Scope
 from pilothouse.core.errors import BadRequest, NotFound, Unauthenticated, Unavailable
 from pilothouse.engine import signins
+from pilothouse.engine.links import Links
+from pilothouse.engine.members import ACCOUNT, Members
 from pilothouse.engine.ports import Clock, Delete, EventStore, Op, Put, StoreFailed
 from pilothouse.engine.signins import SignIn, Visit
 
 TICKET_S = 600.0
 COOKIE_S = 30 * 86_400.0
-ACCOUNT = "local"
-"""The one account there is: whoever has the printed link, or a key made by it."""
 KEYS_MAX = 1000
 SWEEP_MAX = 1000
 """Tickets and sign-ins looked at at a time: old ones are removed when a ticket is made."""
@@ -42,6 +42,7 @@ class KeyRecord(Struct, kw_only=True, omit_defaults=True, rename="camel"):
     scopes: list[Scope]
     hash: str
     account: str = ACCOUNT
+    organisation: str = ORGANISATION
     created_at: float
     last_used_at: float | None = None
 
@@ -50,6 +51,7 @@ class Timed(Struct, kw_only=True, rename="camel"):
     """A ticket, and what a sign-in has of it."""
 
     account: str
+    organisation: str = ORGANISATION
     expires_at: float
 
 
@@ -57,6 +59,8 @@ class Identity:
     def __init__(self, store: EventStore, clock: Clock) -> None:
         self._store = store
         self._clock = clock
+        self.members = Members(store, clock)
+        self.links = Links(store, clock)
         self._redeeming = asyncio.Lock()
         self._changing = asyncio.Lock()
         """Held while a credential goes from store to memory or ends: else one that ends at that moment came back."""
@@ -64,30 +68,48 @@ class Identity:
         self._cookies: dict[str, SignIn] = {}
         self.on_revoke: list[Callable[[str], None]] = []
         """Called with the credential that is no longer good."""
+        self.links.on_revoke = self._ended
+
+    async def load(self) -> None:
+        """Once, before anybody is served."""
+        await self.members.load()
 
     # --- keys ---
 
-    async def create(self, name: str, scopes: tuple[Scope, ...]) -> tuple[KeyRecord, str]:
-        """A new key and its only showing."""
+    async def create(
+        self, name: str, scopes: tuple[Scope, ...], *, account: str = ACCOUNT, organisation: str = ORGANISATION
+    ) -> tuple[KeyRecord, str]:
+        """A new key of a member, and its only showing. Raises NotFound when there is no such member."""
+        self.members.find(organisation, account)
         if not _NAME.match(name):
             raise BadRequest("name: one line of 1 to 100 characters")
         if len(await self.keys()) >= KEYS_MAX:
             raise BadRequest(f"There are {KEYS_MAX} keys already; revoke some.")
         secret = secrets.token_urlsafe(32)
         record = KeyRecord(
-            id=secrets.token_hex(6), name=name, scopes=list(scopes), hash=_hash(secret), created_at=self._clock.now()
+            id=secrets.token_hex(6),
+            name=name,
+            scopes=list(scopes),
+            hash=_hash(secret),
+            account=account,
+            organisation=organisation,
+            created_at=self._clock.now(),
         )
         await self._commit(Put("key", record.id, msgspec.json.encode(record)))
         self._keys[record.id] = record
         return record, f"ph_{record.id}_{secret}"
 
-    async def keys(self) -> list[KeyRecord]:
-        found = await self._store.scan("key", limit=KEYS_MAX)
-        return sorted((msgspec.json.decode(doc, type=KeyRecord) for _, doc in found), key=lambda k: -k.created_at)
+    async def keys(self, organisation: str | None = None) -> list[KeyRecord]:
+        """Of one organisation, or all."""
+        found = [msgspec.json.decode(d, type=KeyRecord) for _, d in await self._store.scan("key", limit=KEYS_MAX)]
+        mine = [k for k in found if organisation in {None, k.organisation}]
+        return sorted(mine, key=lambda k: -k.created_at)
 
-    async def revoke(self, key_id: str) -> None:
+    async def revoke(self, key_id: str, organisation: str | None = None) -> None:
+        """Raises NotFound: also for one of another organisation than the one named."""
         async with self._changing:
-            if await self._store.get("key", key_id) is None:
+            doc = await self._store.get("key", key_id)
+            if doc is None or organisation not in {None, msgspec.json.decode(doc, type=KeyRecord).organisation}:
                 raise NotFound
             await self._commit(Delete("key", key_id))
             self._keys.pop(key_id, None)
@@ -105,7 +127,13 @@ class Identity:
         if record.id not in self._keys:
             raise Unauthenticated("That key was revoked at this moment.")
         return Principal(
-            "key", record.id, record.name, record.account, frozenset(record.scopes), credential=f"key:{record.id}"
+            "key",
+            record.id,
+            record.name,
+            record.account,
+            frozenset(record.scopes),
+            credential=f"key:{record.id}",
+            organisation=record.organisation,
         )
 
     async def _read_key(self, key_id: str) -> KeyRecord | None:
@@ -130,13 +158,14 @@ class Identity:
 
     # --- people ---
 
-    async def ticket(self) -> tuple[str, float]:
-        """A sign-in ticket and when it ends."""
+    async def ticket(self, account: str = ACCOUNT, organisation: str = ORGANISATION) -> tuple[str, float]:
+        """A sign-in ticket for a member, and when it ends. Raises NotFound when there is no such member."""
+        self.members.find(organisation, account)
         await self._sweep()
         text = secrets.token_urlsafe(32)
-        until = self._clock.now() + TICKET_S
-        await self._commit(Put("ticket", _hash(text), msgspec.json.encode(Timed(account=ACCOUNT, expires_at=until))))
-        return text, until
+        entry = Timed(account=account, organisation=organisation, expires_at=self._clock.now() + TICKET_S)
+        await self._commit(Put("ticket", _hash(text), msgspec.json.encode(entry)))
+        return text, entry.expires_at
 
     async def _sweep(self) -> None:
         """Tickets and sign-ins whose time is over."""
@@ -162,6 +191,7 @@ class Identity:
             visit = visit or Visit()
             entry = SignIn(
                 account=found.account,
+                organisation=found.organisation,
                 expires_at=self._clock.now() + COOKIE_S,
                 address=visit.address,
                 agent=visit.agent,
@@ -201,7 +231,7 @@ class Identity:
         await self._seen(digest, entry)
         if digest not in self._cookies:
             raise Unauthenticated("The sign-in was ended at this moment.")
-        return signins.principal(digest, entry)
+        return signins.principal(digest, entry, self.members.named(entry.organisation, entry.account))
 
     async def _seen(self, digest: str, entry: SignIn) -> None:
         now = self._clock.now()
@@ -234,12 +264,15 @@ class Identity:
     def left(self, principal: Principal) -> float | None:
         """Seconds that an open socket's credential still stands; 0 when it does not, None when it has no end."""
         kind, _, name = principal.credential.partition(":")
-        if kind == "key":
-            return None if name in self._keys else 0.0
-        if kind == "jwt" and principal.expires_at is not None:
-            return max(principal.expires_at - self._clock.now(), 0.0)
-        entry = self._cookies.get(name)
-        return max(entry.expires_at - self._clock.now(), 0.0) if entry is not None else 0.0
+        if kind == "key" and name not in self._keys:
+            return 0.0
+        if kind == "signin" and name not in self._cookies:
+            return 0.0
+        if kind == "link" and not self.links.good(name):
+            return 0.0
+        if principal.expires_at is None:
+            return None
+        return max(principal.expires_at - self._clock.now(), 0.0)
 
     def _ended(self, credential: str) -> None:
         for told in list(self.on_revoke):

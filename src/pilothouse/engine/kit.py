@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from pilothouse.core.limits import Caps
+from pilothouse.core.policy import Pattern
 from pilothouse.core.reach import Reach
 from pilothouse.engine.bells import Bells
 from pilothouse.engine.log import Log
@@ -38,6 +39,8 @@ class Limits:
     retention_events: int = 200_000
     egress: Reach = Reach()
     """What sessions reach that say nothing of their own."""
+    second_approver: tuple[Pattern, ...] = ()
+    """Tool calls that somebody other than whoever asked has to approve."""
 
 
 class Note(Protocol):

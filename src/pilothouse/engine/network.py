@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import msgspec
 
+from pilothouse.core.access import Principal
 from pilothouse.core.contacts import Contact, Verdict, verdict
 from pilothouse.core.errors import PilothouseError
 from pilothouse.core.ids import SessionId
@@ -64,13 +65,13 @@ class Network:
         newest = sorted(rows.values(), key=lambda row: (-row.last, row.host, row.port))
         return View(reach.policy, [str(domain) for domain in reach.domains], [_seen(row) for row in newest])
 
-    async def follow(self, sid: str, owner: str) -> AsyncGenerator[View, None]:
+    async def follow(self, sid: str, who: Principal) -> AsyncGenerator[View, None]:
         """All, then what has changed; to the end of the session. Raises NotFound."""
         told: dict[tuple[str, int, str], Seen] = {}
         before: tuple[str, list[str]] | None = None
         while True:
             latch = self._kit.bells.latch(SessionId(sid))
-            view = await self.view(await self._sessions.get(sid, owner))
+            view = await self.view(await self._sessions.get(sid, who))
             fresh = [seen for seen in view.contacts if told.get((seen.host, seen.port, seen.reason)) != seen]
             told |= {(seen.host, seen.port, seen.reason): seen for seen in fresh}
             if fresh or (view.policy, view.domains) != before:

@@ -115,6 +115,7 @@ class Providers:
         self._spend(state)
         raw = await self._provider.exchange(issuer, code, _derived(secret, name, "verifier"), redirect)
         entry = await self._entry(issuer, raw, _derived(secret, name, "nonce"), visit)
+        await self._identity.members.seen(entry.organisation, entry.account, role=entry.role, name=entry.name)
         return await self._identity.adopt(entry), entry
 
     def _find(self, name: str) -> Issuer:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from pilothouse.core import access, link, policy
 from pilothouse.core import events as ev
-from pilothouse.core import link, policy
+from pilothouse.core.access import ORGANISATION, Principal, Scope
 from pilothouse.core.errors import BadRequest, NotFound, PilothouseError, TooMany, Unavailable
 from pilothouse.core.ids import ApprovalId, JobId, QuestionId, SessionId, is_uuid
 from pilothouse.engine import records
@@ -23,6 +25,7 @@ from pilothouse.engine.ports import Delete, Op, Probe, Purge, Put, StoreFailed
 from pilothouse.engine.questions import Questions
 from pilothouse.engine.records import ApprovalRecord, Egress, JobRecord, QuestionRecord, SessionRecord
 from pilothouse.engine.rules import Rules
+from pilothouse.engine.shelf import BEFORE, Shelf
 from pilothouse.engine.spares import Spares
 
 TITLE_MAX = 200
@@ -48,6 +51,7 @@ class Sessions:
         self.rules = rules
         self.probe = probe
         self._here: dict[SessionId, Session] = {}
+        self.shelf: Shelf[Session] = Shelf(kit, self._here)
         self._loading: dict[SessionId, asyncio.Task[Session | None]] = {}
         self._creating = asyncio.Lock()
         self._reaper: asyncio.Task[None] | None = None
@@ -62,6 +66,7 @@ class Sessions:
         self,
         *,
         owner: str,
+        organisation: str = ORGANISATION,
         once: str = "",
         agent: str | None = None,
         title: str | None = None,
@@ -73,18 +78,22 @@ class Sessions:
     ) -> Session:
         """Raises BadRequest, Unavailable. Nothing is started yet. The same `once` (a caller's own word for this very
         wish) gives the same session. `limits` have been checked."""
+        whose = (organisation, owner)
         if not once:
-            return await self._create(owner, agent, title, source, permission_mode, model, [], limits or {}, egress)
-        key = f"new:{owner}:{once}"
+            return await self._create(whose, agent, title, source, permission_mode, model, [], limits or {}, egress)
+        key = f"made:{organisation}:{urllib.parse.quote(owner, safe='')}:{once}"
         async with self._creating:
             known = await self.kit.store.get("resend", key)
-            if known is not None:
-                return await self.get(known.decode(), owner)
-            return await self._create(owner, agent, title, source, permission_mode, model, [key], limits or {}, egress)
+            if known is None and whose == (ORGANISATION, BEFORE):
+                known = await self.kit.store.get("resend", f"new:{owner}:{once}")  # said before there were others
+            session = None if known is None else await self.found(SessionId(known.decode()))
+            if session is not None:
+                return session
+            return await self._create(whose, agent, title, source, permission_mode, model, [key], limits or {}, egress)
 
     async def _create(
         self,
-        owner: str,
+        whose: tuple[str, str],
         agent: str | None,
         title: str | None,
         source: ev.Source | None,
@@ -111,7 +120,8 @@ class Sessions:
         )  # the last thing that may be refused is past
         record = SessionRecord(
             id=spare or SessionId(records.new_id()),
-            owner=owner,
+            owner=whose[1],
+            organisation=whose[0],
             title=title,
             agent=agent,
             isolation=self.probe.isolation,
@@ -138,23 +148,16 @@ class Sessions:
         session.jobs.drive.start()
         return session
 
-    async def get(self, session_id: str, owner: str) -> Session:
-        """Raises NotFound for what is unknown or somebody else's."""
+    async def get(self, session_id: str, who: Principal, scope: Scope = "read") -> Session:
+        """Raises NotFound for what is unknown or not for `who` to see, Forbidden where it may only look."""
         if not is_uuid(session_id):
             raise NotFound
         sid = SessionId(session_id)
         session = self._here.get(sid) or await self._load(sid)
-        if session is None or session.live.record.owner != owner or session.live.removed:
+        if session is None or session.live.removed:
             raise NotFound
+        access.need(who, session.live.record, scope)
         return session
-
-    async def page(self, owner: str, cursor: str, limit: int) -> list[SessionRecord]:
-        found = await self.kit.store.scan("session", owner=owner, after=cursor, limit=limit, newest=True)
-        return [self._current(records.load(doc, SessionRecord)) for _, doc in found]
-
-    def _current(self, record: SessionRecord) -> SessionRecord:
-        here = self._here.get(record.id)
-        return here.live.record if here else record
 
     def here(self, session_id: SessionId) -> Session | None:
         """The session if it is in memory: one that is not has nothing running and nothing open."""
@@ -164,28 +167,32 @@ class Sessions:
         """For the server itself, whoever's it is."""
         return self._here.get(session_id) or await self._load(session_id)
 
-    async def of_job(self, job_id: str, owner: str) -> tuple[Session, JobRecord]:
+    async def of_job(self, job_id: str, who: Principal, scope: Scope = "read") -> tuple[Session, JobRecord]:
         doc = await self.kit.store.get("job", job_id) if is_uuid(job_id) else None
         if doc is None:
             raise NotFound
         record = records.load(doc, JobRecord)
-        session = await self.get(record.session_id, owner)
+        session = await self.get(record.session_id, who, scope)
         return session, session.jobs.known.get(record.id, record)
 
-    async def of_approval(self, approval_id: str, owner: str) -> tuple[Session, ApprovalRecord]:
+    async def of_approval(
+        self, approval_id: str, who: Principal, scope: Scope = "read"
+    ) -> tuple[Session, ApprovalRecord]:
         doc = await self.kit.store.get("approval", approval_id) if is_uuid(approval_id) else None
         if doc is None:
             raise NotFound
         record = records.load(doc, ApprovalRecord)
-        session = await self.get(record.session_id, owner)
+        session = await self.get(record.session_id, who, scope)
         return session, session.approvals.pending.get(ApprovalId(approval_id), record)
 
-    async def of_question(self, question_id: str, owner: str) -> tuple[Session, QuestionRecord]:
+    async def of_question(
+        self, question_id: str, who: Principal, scope: Scope = "read"
+    ) -> tuple[Session, QuestionRecord]:
         doc = await self.kit.store.get("question", question_id) if is_uuid(question_id) else None
         if doc is None:
             raise NotFound
         record = records.load(doc, QuestionRecord)
-        session = await self.get(record.session_id, owner)
+        session = await self.get(record.session_id, who, scope)
         return session, session.questions.pending.get(QuestionId(question_id), record)
 
     # --- acts ---
@@ -196,6 +203,7 @@ class Sessions:
         prompt: str,
         by: str,
         *,
+        account: str = "",
         permission_mode: str | None = None,
         allowed_tools: list[str] | None = None,
         max_cost_usd: float | None = None,
@@ -216,6 +224,7 @@ class Sessions:
             session_id=session.live.record.id,
             prompt=prompt,
             by=by,
+            askers=[account] if account else [],
             created_at=session.live.now(),
             permission_mode=policy.mode(
                 session.live.record.permission_mode if permission_mode is None else permission_mode
@@ -342,6 +351,7 @@ class Sessions:
     async def start(self) -> None:
         """Takes up what a server before this one left: jobs not done, approvals open, runners alive."""
         await self.rules.load()
+        await self.shelf.migrate()
         after = ""
         while found := await self.kit.store.scan("session", after=after, limit=500):
             for key, doc in found:
@@ -417,6 +427,7 @@ class Sessions:
             questions = await self.kit.store.scan("question", owner=sid, limit=1000, newest=True)
             session.questions.restore([records.load(doc, QuestionRecord) for _, doc in reversed(questions)])
         session.jobs.restore(open_jobs)
+        session.jobs.last_askers = jobs[0].askers if jobs else []
 
     def _make(self, record: SessionRecord) -> Session:
         live = Live(self.kit, record)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import msgspec
 from msgspec import Struct
 
-from pilothouse.core.access import ORGANISATION, SCOPES_OF_ROLE, Principal, Role
+from pilothouse.core.access import ORGANISATION, SCOPES, Principal, Role
 from pilothouse.core.errors import Forbidden, NotFound
 from pilothouse.engine.ports import Clock, EventStore
 
@@ -43,16 +43,16 @@ class SignIn(Struct, kw_only=True, omit_defaults=True, rename="camel"):
     agent: str = ""
 
 
-def principal(digest: str, entry: SignIn) -> Principal:
+def principal(digest: str, entry: SignIn, name: str) -> Principal:
+    """May all that its account may, which its member's record says."""
     return Principal(
         "person",
         entry.account,
-        entry.name or entry.account,
+        name,
         entry.account,
-        frozenset(SCOPES_OF_ROLE[entry.role]),
+        frozenset(SCOPES),
         f"signin:{digest}",
         organisation=entry.organisation,
-        role=entry.role,
         expires_at=entry.expires_at,
     )
 

@@ -14,9 +14,9 @@ from pilothouse.core.errors import BadRequest, NotFound
 from pilothouse.core.ids import ApprovalId, QuestionId
 from pilothouse.engine import records
 from pilothouse.engine.records import ApprovalRecord, QuestionRecord
-from pilothouse.web import network, views, wire
+from pilothouse.web import members, network, views, wire
 from pilothouse.web.call import Call
-from pilothouse.web.guard import cookie_of
+from pilothouse.web.guard import COOKIE, LINK_COOKIE, cookie_of
 
 AGENTS = {"claude": "Claude Code", "echo": "Echo (scripted, for tests)"}
 R = TypeVar("R", ApprovalRecord, QuestionRecord)
@@ -39,11 +39,12 @@ async def me(call: Call) -> Response:
     platform = call.platform
     who = call.principal
     model = await platform.kit.models.state()
-    cookie = cookie_of(call.request.headers) if who.kind == "person" else None
+    shown = {"person": COOKIE, "link": LINK_COOKIE}.get(who.kind)
+    cookie = cookie_of(call.request.headers, shown) if shown else None
     settings = platform.kit.limits
     return wire.Reply(
         {
-            "principal": {"kind": who.kind, "id": who.id, "name": who.name, "scopes": sorted(who.scopes)},
+            "principal": views.principal(who),
             "csrf": platform.identity.csrf(cookie) if cookie else None,
             "server": {
                 "version": platform.version,
@@ -70,28 +71,34 @@ async def me(call: Call) -> Response:
 
 
 async def make_ticket(call: Call) -> Response:
-    ticket, until = await call.platform.identity.ticket()
+    organisation, account = members.whom(call)
+    ticket, until = await call.platform.identity.ticket(account, organisation)
     url = f"{call.platform.url()}/#ticket={ticket}"
     return wire.Reply({"ticket": ticket, "url": url, "expiresAt": records.stamp(until)}, 201)
 
 
 async def list_keys(call: Call) -> Response:
-    return wire.Reply({"items": [views.key(k) for k in await call.platform.identity.keys()], "next": None})
+    found = await call.platform.identity.keys(members.which(call))
+    return wire.Reply({"items": [views.key(k) for k in found], "next": None})
 
 
 class NewKey(wire.Body):
     name: str = "key"
     scopes: list[str] | None = None
+    account: str | None = None
 
 
 async def make_key(call: Call) -> Response:
     given = await wire.body(call.request, NewKey)
-    record, text = await call.platform.identity.create(given.name, access.scopes(given.scopes))
+    organisation, account = members.whom(call, given.account)
+    record, text = await call.platform.identity.create(
+        given.name, access.scopes(given.scopes), account=account, organisation=organisation
+    )
     return wire.Reply({**views.key(record), "key": text}, 201)
 
 
 async def revoke_key(call: Call) -> Response:
-    await call.platform.identity.revoke(call.request.path_params["id"])
+    await call.platform.identity.revoke(call.request.path_params["id"], members.which(call))
     return Response(status_code=204)
 
 
@@ -101,8 +108,9 @@ async def revoke_key(call: Call) -> Response:
 async def list_sessions(call: Call) -> Response:
     asked = wire.limit(call.request)
     sessions = call.platform.sessions
-    found = await sessions.page(call.principal.account, wire.cursor(call.request), asked)
-    return wire.page([await views.session(sessions, r) for r in found], [r.id for r in found], asked)
+    who = call.principal
+    found = await sessions.shelf.page(who, wire.cursor(call.request), asked)
+    return wire.page([await views.session(sessions, r, who) for r in found], [r.id for r in found], asked)
 
 
 class NewSession(wire.Body):
@@ -121,6 +129,7 @@ async def make_session(call: Call) -> Response:
     asked = limits.check(given.limits or {}, most)
     made = await call.platform.sessions.create(
         owner=call.principal.account,
+        organisation=call.principal.organisation,
         agent=given.agent,
         title=given.title,
         source=given.source,
@@ -129,12 +138,12 @@ async def make_session(call: Call) -> Response:
         limits=asked,
         egress=network.wished(call, given.egress),
     )
-    return wire.Reply(await views.session(call.platform.sessions, made.live.record), 201)
+    return wire.Reply(await views.session(call.platform.sessions, made.live.record, call.principal), 201)
 
 
 async def get_session(call: Call) -> Response:
     session = await call.session()
-    return wire.Reply(await views.session(call.platform.sessions, session.live.record))
+    return wire.Reply(await views.session(call.platform.sessions, session.live.record, call.principal))
 
 
 async def session_limits(call: Call) -> Response:
@@ -147,19 +156,25 @@ class SessionChange(wire.Body):
     title: str | None = None
     permission_mode: str | None = None
     model: str | None = None
+    private: bool | None = None
 
 
 async def change_session(call: Call) -> Response:
     session = await call.session()
     given = await wire.body(call.request, SessionChange)
-    record = await call.platform.sessions.change(
-        session, title=given.title, mode=given.permission_mode, model=given.model
-    )
-    return wire.Reply(await views.session(call.platform.sessions, record))
+    sessions = call.platform.sessions
+    if given.private is not None:
+        access.need(call.principal, session.live.record, "admin")
+    record = await sessions.change(session, title=given.title, mode=given.permission_mode, model=given.model)
+    if given.private is not None:
+        record = await sessions.shelf.share(session, private=given.private)
+    return wire.Reply(await views.session(sessions, record, call.principal))
 
 
 async def delete_session(call: Call) -> Response:
-    await call.platform.sessions.delete(await call.session())
+    session = await call.session()
+    await call.platform.sessions.delete(session)
+    call.platform.identity.links.forget(session.live.record.id)
     return Response(status_code=204)
 
 
@@ -196,13 +211,13 @@ async def list_approvals(call: Call) -> Response:
     asked = wire.limit(call.request)
     session_id = call.request.query_params.get("sessionId")
     if session_id is not None:
-        await call.platform.sessions.get(session_id, call.principal.account)
+        await call.platform.sessions.get(session_id, call.principal)
     found = await _mine(call, "approval", ApprovalRecord, session_id, state == "pending", asked)
     return wire.page([views.approval(r) for r in found], [r.approval_id for r in found], asked)
 
 
 async def get_approval(call: Call) -> Response:
-    _, record = await call.platform.sessions.of_approval(call.request.path_params["id"], call.principal.account)
+    _, record = await call.approval()
     return wire.Reply(views.approval(record))
 
 
@@ -215,12 +230,13 @@ class Decision(wire.Body):
 
 
 async def decide(call: Call) -> Response:
-    session, record = await call.platform.sessions.of_approval(call.request.path_params["id"], call.principal.account)
+    session, record = await call.approval()
     given = await wire.body(call.request, Decision)
     decided = await session.approvals.decide(
         ApprovalId(record.approval_id),
         approved=given.approved,
         by=call.principal.label,
+        account=call.principal.account,
         input_hash=given.input_hash,
         option_id=given.option_id,
         message=given.message,
@@ -239,7 +255,7 @@ async def list_questions(call: Call) -> Response:
 
 
 async def _mine(call: Call, kind: str, form: type[R], session_id: str | None, pending: bool, most: int) -> list[R]:
-    """Documents of the caller's own sessions, newest first."""
+    """Documents of the sessions that the caller may see, newest first."""
     sessions = call.platform.sessions
     out: list[R] = []
     after = wire.cursor(call.request)
@@ -250,9 +266,7 @@ async def _mine(call: Call, kind: str, form: type[R], session_id: str | None, pe
             record = records.load(doc, form)
             if pending and record.state != "pending":
                 continue
-            try:
-                await sessions.get(record.session_id, call.principal.account)
-            except NotFound:
+            if not await sessions.shelf.visible(record.session_id, call.principal):
                 continue
             out.append(record)
             if len(out) == most:
@@ -267,7 +281,7 @@ class Answers(wire.Body):
 
 
 async def answer(call: Call) -> Response:
-    session, record = await call.platform.sessions.of_question(call.request.path_params["id"], call.principal.account)
+    session, record = await call.question()
     given = await wire.body(call.request, Answers)
     decided = await session.questions.answer(QuestionId(record.question_id), given.answers, by=call.principal.label)
     return wire.Reply(views.question(decided))
@@ -277,9 +291,9 @@ async def answer(call: Call) -> Response:
 
 
 async def list_rules(call: Call) -> Response:
-    return wire.Reply({"items": [views.rule(r) for r in call.platform.rules.all(call.principal.account)], "next": None})
+    return wire.Reply({"items": [views.rule(r) for r in call.platform.rules.all(call.principal)], "next": None})
 
 
 async def remove_rule(call: Call) -> Response:
-    await call.platform.rules.remove(call.request.path_params["id"], call.principal.account)
+    await call.platform.rules.remove(call.request.path_params["id"], call.principal)
     return Response(status_code=204)

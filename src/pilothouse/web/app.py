@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pilothouse.core.errors import NotFound, PilothouseError
 from pilothouse.web import routes, static, wire
 from pilothouse.web.call import Platform
+from pilothouse.web.chat import Hub
 from pilothouse.web.guard import Guard, Once
 
 HEADERS = {
@@ -31,6 +32,14 @@ class MethodNotAllowed(PilothouseError):
 
     code = "method_not_allowed"
     status = 405
+
+
+def watch(platform: Platform, hub: Hub) -> None:
+    """What is open ends when the right to it does."""
+    looking = [hub.recheck, platform.streams.recheck]
+    platform.identity.on_revoke += [hub.revoked, platform.streams.revoked]
+    platform.identity.members.on_change += looking
+    platform.sessions.shelf.on_share += looking
 
 
 def application(platform: Platform, guard: Guard, sockets: ASGIApp | None = None) -> ASGIApp:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from pilothouse.core.access import Principal
+from pilothouse.core import access
+from pilothouse.core.access import Principal, Scope
+from pilothouse.core.errors import Unauthenticated
 from pilothouse.engine.identity import Identity
 from pilothouse.engine.kit import Kit
 from pilothouse.engine.providers import Providers
+from pilothouse.engine.records import ApprovalRecord, JobRecord, QuestionRecord
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.sessions import Session, Sessions
 from pilothouse.engine.signins import SignIns
-from pilothouse.web.streams import Streams
+from pilothouse.web.streams import Streamed, Streams
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,28 @@ class Platform:
     providers: Providers | None = None
     """With whom people sign in, besides the printed link."""
 
+    def left(self, who: Principal, session: Session | None = None) -> float | None:
+        """Seconds for which what is open may stay so: None without end, 0 when the credential, the account's
+        membership, or the right to look at the session is gone."""
+        left = self.identity.left(who)
+        try:
+            now = self.identity.members.now(who)
+        except Unauthenticated:
+            return 0.0
+        if session is not None:
+            session = self.sessions.here(session.live.record.id) or session  # it may have rested meanwhile
+            if "read" not in access.rights(now, session.live.record):
+                return 0.0
+        return left
+
 
 @dataclass(frozen=True)
 class Call:
     request: Request
     platform: Platform
     caller: Principal | None
+    scope: Scope = "read"
+    """What the route needs, of the organisation or of the session that it is about."""
 
     @property
     def signins(self) -> SignIns:
@@ -53,8 +72,42 @@ class Call:
         return self.caller
 
     async def session(self) -> Session:
-        """The session that the path names. Raises NotFound."""
-        return await self.platform.sessions.get(self.request.path_params["id"], self.principal.account)
+        """The session that the path names. Raises NotFound, Forbidden."""
+        return await self.platform.sessions.get(self.request.path_params["id"], self.principal, self.scope)
+
+    async def job(self) -> tuple[Session, JobRecord]:
+        return await self.platform.sessions.of_job(self.request.path_params["id"], self.principal, self.scope)
+
+    async def approval(self) -> tuple[Session, ApprovalRecord]:
+        return await self.platform.sessions.of_approval(self.request.path_params["id"], self.principal, self.scope)
+
+    async def question(self) -> tuple[Session, QuestionRecord]:
+        return await self.platform.sessions.of_question(self.request.path_params["id"], self.principal, self.scope)
 
 
 Handler = Callable[[Call], Awaitable[Response]]
+
+
+def streamed(
+    call: Call,
+    session: Session,
+    content: AsyncGenerator[bytes, None],
+    media_type: str,
+    headers: dict[str, str],
+    *,
+    endless: bool = False,
+    let_go: Callable[[], None] | None = None,
+) -> Streamed:
+    """An answer about a session that takes long; it ends when its reader may not look any more."""
+    platform, who = call.platform, call.principal
+    return Streamed(
+        content,
+        platform.streams,
+        who.credential,
+        lambda: platform.left(who, session),
+        platform.kit.clock.sleep,
+        media_type=media_type,
+        headers=headers,
+        endless=endless,
+        let_go=let_go,
+    )

@@ -13,7 +13,7 @@ import logging
 from collections import defaultdict
 
 from pilothouse.core import chat
-from pilothouse.core.access import Principal, Scope
+from pilothouse.core.access import Principal
 from pilothouse.core.attach import pictures
 from pilothouse.core.errors import BadRequest, Conflict, NotFound, PilothouseError, TooMany
 from pilothouse.core.ids import ApprovalId, QuestionId, SessionId
@@ -24,6 +24,7 @@ from pilothouse.web import wire
 from pilothouse.web.call import Platform
 from pilothouse.web.guard import Guard, Once
 from pilothouse.web.socket import Accept, Frames, Message, Refuse, Socket, UpgradeRequest
+from pilothouse.web.streams import lapse
 
 SUBSCRIPTIONS_MAX = 50
 """Sessions followed on one socket: a page shows one, a wall of them a few dozen."""
@@ -32,6 +33,7 @@ FRAMED_MAX = 256 * 1024
 SLOW_S = 60.0
 """How long a viewer may leave its socket unread."""
 CLOSE_FAILED = 1011
+GONE = "The session was deleted, or is not yours to see any more."
 CONNECTIONS_MAX = 2000
 """Chat sockets of one credential; a fault in a client must not take all of the server's."""
 
@@ -92,6 +94,12 @@ class Hub:
         for connection in list(self._open.get(credential, ())):
             connection.socket.close(chat.CLOSE_SIGN_IN, "sign in again")
 
+    def recheck(self) -> None:
+        """Somebody may do less than a moment ago."""
+        for mine in list(self._open.values()):
+            for connection in list(mine):
+                connection.recheck()
+
     def all_away(self) -> None:
         """The server goes: everybody may come back."""
         for mine in list(self._open.values()):
@@ -107,9 +115,9 @@ class ChatDoor:
 
     async def authorize(self, request: UpgradeRequest) -> Accept | Refuse:
         try:
-            principal = await self._guard.check("cookie-same-origin", "GET", Once(request.all), socket=True)
+            principal = await self._guard.check("cookie-same-origin", "GET", Once(request.all), socket=True, links=True)
             assert principal is not None
-            principal.need("read")
+            principal.need_at_most("read")
         except PilothouseError as error:
             answer = wire.problem(error)
             return Refuse(answer.status_code, [("content-type", "application/problem+json")], bytes(answer.body))
@@ -124,6 +132,7 @@ class Connection:
         self.socket = socket
         self.principal = principal
         self._following: dict[SessionId, asyncio.Task[None]] = {}
+        self._followed: dict[SessionId, Session] = {}
 
     async def serve(self) -> None:
         try:
@@ -131,24 +140,30 @@ class Connection:
         except TooMany:
             self.socket.close(chat.CLOSE_POLICY, "too many connections")
             return
-        ending = self._end_with_credential()
+        ending = asyncio.create_task(self._end_with_credential(), name="credential")
         try:
             while (message := await self.socket.receive()) is not None:
                 await self._take(message)
         finally:
-            if ending is not None:
-                ending.cancel()
+            ending.cancel()
             self._hub.closed(self)
             for session in list(self._following):
                 await self._unsubscribe(session)
 
-    def _end_with_credential(self) -> asyncio.TimerHandle | None:
+    async def _end_with_credential(self) -> None:
         """It may have ended between the upgrade and now, and a sign-in ends some day."""
-        left = self._platform.identity.left(self.principal)
-        if left is None:
-            return None
-        loop = asyncio.get_running_loop()
-        return loop.call_later(left, self.socket.close, chat.CLOSE_SIGN_IN, "sign in again")
+        await lapse(lambda: self._platform.left(self.principal), self._platform.kit.clock.sleep)
+        self.socket.close(chat.CLOSE_SIGN_IN, "sign in again")
+
+    def recheck(self) -> None:
+        """What this may not see any more is followed no more; one that may nothing any more is sent away."""
+        if self._platform.left(self.principal) == 0:
+            self.socket.close(chat.CLOSE_SIGN_IN, "sign in again")
+            return
+        for sid, task in list(self._following.items()):
+            if self._platform.left(self.principal, self._followed[sid]) == 0:
+                task.cancel()
+                self._send(chat.Rejected(code="not_found", message=GONE, ref=sid))
 
     def _send(self, frame: chat.ServerFrame) -> None:
         self.socket.send_text(chat.encode_frame(frame))
@@ -178,48 +193,49 @@ class Connection:
 
     async def _act(self, said: chat.ClientMessage) -> None:
         sessions = self._platform.sessions
-        account, label = self.principal.account, self.principal.label
+        who = self._platform.identity.members.now(self.principal)  # its role may be another since the last message
+        label = who.label
         match said:
             case chat.Ping():
                 self._send(chat.Pong())
             case chat.Subscribe():
-                self._subscribe(await sessions.get(said.chat_id, account), said.after, said.epoch)
+                self._subscribe(await sessions.get(said.chat_id, who), said.after, said.epoch)
             case chat.Unsubscribe():
-                session = await sessions.get(said.chat_id, account)
+                session = await sessions.get(said.chat_id, who)
                 await self._unsubscribe(session.live.record.id)
             case chat.Chat():
-                self._need("run")
-                await self._chat(said)
+                await self._chat(said, who)
             case chat.ApprovalResponse():
-                self._need("approve")
-                session, record = await sessions.of_approval(said.approval_id, account)
+                who.need_at_most("approve")
+                session, record = await sessions.of_approval(said.approval_id, who, "approve")
                 await session.approvals.decide(
                     ApprovalId(record.approval_id),
                     approved=said.approved,
                     by=label,
+                    account=who.account,
                     input_hash=said.input_hash,
                     option_id=said.option_id,
                     message=said.message,
                     updated_input=said.updated_input,
                 )
             case chat.QuestionResponse():
-                self._need("approve")
-                session, question = await sessions.of_question(said.question_id, account)
+                who.need_at_most("approve")
+                session, question = await sessions.of_question(said.question_id, who, "approve")
                 await session.questions.answer(QuestionId(question.question_id), said.answers, by=label)
             case chat.Interrupt():
-                self._need("run")
-                await (await sessions.get(said.chat_id, account)).jobs.interrupt(label)
+                await (await self._in(said.chat_id, who)).jobs.interrupt(label)
             case chat.SetMode():
-                self._need("run")
-                await sessions.change(await sessions.get(said.chat_id, account), mode=said.mode)
+                await sessions.change(await self._in(said.chat_id, who), mode=said.mode)
             case chat.SetModel():
-                self._need("run")
-                await sessions.change(await sessions.get(said.chat_id, account), model=said.model)
+                await sessions.change(await self._in(said.chat_id, who), model=said.model)
 
-    def _need(self, scope: Scope) -> None:
-        self.principal.need(scope)
+    async def _in(self, chat_id: str, who: Principal) -> Session:
+        """A session to do something in."""
+        who.need_at_most("run")
+        return await self._platform.sessions.get(chat_id, who, "run")
 
-    async def _chat(self, said: chat.Chat) -> None:
+    async def _chat(self, said: chat.Chat, who: Principal) -> None:
+        who.need_at_most("run")
         sessions = self._platform.sessions
         attached = pictures(said.attachments or ())
         if said.steer and said.chat_id is None:
@@ -229,8 +245,10 @@ class Connection:
             max_cost_usd=said.max_cost_usd, max_tokens=said.max_tokens, model=said.model,
         )  # fmt: skip
         if said.chat_id is None:
+            who.need("run")
             session = await sessions.create(
-                owner=self.principal.account,
+                owner=who.account,
+                organisation=who.organisation,
                 once=said.client_message_id or "",
                 agent=said.agent,
                 permission_mode=said.permission_mode,
@@ -239,16 +257,17 @@ class Connection:
             if session.live.record.id not in self._following:  # a resend on the same socket
                 self._subscribe(session, 0, None, ref=said.client_message_id)
         else:
-            session = await sessions.get(said.chat_id, self.principal.account)
+            session = await self._in(said.chat_id, who)
             if said.agent is not None and said.agent != session.live.record.agent:
                 raise Conflict(f"agent: this session's agent is {session.live.record.agent}")
         if said.steer:
-            await session.jobs.steer(said.message, self.principal.label, said.client_message_id)
+            await session.jobs.steer(said.message, who.label, said.client_message_id, who.account)
             return
         job = sessions.job(
             session,
             said.message,
-            self.principal.label,
+            who.label,
+            account=who.account,
             permission_mode=said.permission_mode,
             allowed_tools=said.allowed_tools,
             max_cost_usd=said.max_cost_usd,
@@ -266,18 +285,19 @@ class Connection:
         if len(self._following) >= SUBSCRIPTIONS_MAX:
             raise TooMany(f"One socket follows at most {SUBSCRIPTIONS_MAX} sessions.")
         task = asyncio.create_task(self._follow(session, after, epoch, ref), name="follow")
-        self._following[sid] = task
+        self._following[sid], self._followed[sid] = task, session
         task.add_done_callback(lambda done: self._forget(sid, done))
 
     def _forget(self, sid: SessionId, done: asyncio.Task[None]) -> None:
         if self._following.get(sid) is done:
-            del self._following[sid]
+            del self._following[sid], self._followed[sid]
         if not done.cancelled() and done.exception() is not None:
             _log.error("following failed", exc_info=done.exception())
             self.socket.close(CLOSE_FAILED, "come back with your cursor")  # never silence
 
     async def _unsubscribe(self, session: SessionId) -> None:
         task = self._following.pop(session, None)
+        self._followed.pop(session, None)
         if task is None:
             raise NotFound("This socket does not follow that session.")
         task.cancel()
@@ -333,7 +353,7 @@ class Connection:
             except TimeoutError:
                 self.socket.close(chat.CLOSE_TOO_SLOW, "too slow; come back with your cursor")
                 return
-        self._send(chat.Rejected(code="not_found", message="The session was deleted.", ref=sid))
+        self._send(chat.Rejected(code="not_found", message=GONE, ref=sid))
 
 
 def _ref(said: chat.ClientMessage) -> str | None:

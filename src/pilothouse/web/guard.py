@@ -11,6 +11,9 @@
 | `credential` | a key or token; cookies are never read | `cors_origins` |
 | `public` | none; the reason stands in the route table | no |
 
+A share link is a cookie of its own, which counts where there is no sign-in, and only on routes that say so. Whoever it
+is, the role that the account has now decides what it may.
+
 A WebSocket opened by cookie needs an `Origin` even though it is a GET: browsers send cookies across origins there.
 """
 
@@ -30,6 +33,8 @@ from pilothouse.engine.identity import Identity
 
 Policy = Literal["cookie-same-origin", "credential", "public"]
 COOKIE = "pilothouse"
+LINK_COOKIE = "pilothouse_link"
+"""Beside the other: who follows a link stays signed in, and who signs in is no longer the link's visitor."""
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
@@ -96,32 +101,50 @@ class Guard:
             return origin
         raise Forbidden(f"Origin {origin[:100]!r} is foreign here.", code="foreign_origin")
 
-    async def check(self, policy: Policy, method: str, headers: Headers, *, socket: bool = False) -> Principal | None:
-        """The caller, None on public routes. Raises MisdirectedHost, Forbidden, Unauthenticated."""
+    async def check(
+        self, policy: Policy, method: str, headers: Headers, *, socket: bool = False, links: bool = False
+    ) -> Principal | None:
+        """The caller, None on public routes; by a share link only where `links`. Raises MisdirectedHost, Forbidden,
+        Unauthenticated."""
         host = self.host(headers)
         key = _key(headers)
         origin = self.origin(headers, host, keyed=key is not None and policy != "public")
         if policy == "public":
             return None
         if self._bearers is not None and (signed := bearer.signed(headers)) is not None:
-            return await self._bearers.principal(signed)
+            return self.identity.members.now(await self._bearers.principal(signed))
         if key is not None:
-            return await self.identity.by_key(key)
+            return self.identity.members.now(await self.identity.by_key(key))
         if policy == "credential":
             raise Unauthenticated("Give a key: `x-api-key: …` or `Authorization: Bearer …`.")
-        cookie = cookie_of(headers)
-        if cookie is None:
-            raise Unauthenticated
         site = headers.get("sec-fetch-site")
         if site not in {None, "same-origin", "none"}:
             raise Forbidden("The request comes from another site.", code="foreign_origin")
-        if socket or method not in SAFE:
-            if origin is None:
-                raise Forbidden("A change by cookie needs an Origin.", code="foreign_origin")
+        changes = socket or method not in SAFE
+        if changes and origin is None and (cookie_of(headers) or cookie_of(headers, LINK_COOKIE)):
+            raise Forbidden("A change by cookie needs an Origin.", code="foreign_origin")
+        who, cookie = await self._by_cookie(headers)
+        if changes and not socket:
             token = headers.get("x-csrf-token") or ""
-            if not socket and not hmac.compare_digest(token.encode(), self.identity.csrf(cookie).encode()):
+            if not hmac.compare_digest(token.encode(), self.identity.csrf(cookie).encode()):
                 raise Forbidden("The CSRF token is missing or wrong; reload the page.", code="csrf")
-        return await self.identity.by_cookie(cookie)
+        if who.session is not None and not links:
+            raise Forbidden("A share link opens its own session only.", code="link")
+        return who
+
+    async def _by_cookie(self, headers: Headers) -> tuple[Principal, str]:
+        """Who is signed in, else who follows a link, and the cookie that says so. Raises Unauthenticated."""
+        cookie, link = cookie_of(headers), cookie_of(headers, LINK_COOKIE)
+        members = self.identity.members
+        if cookie is not None:
+            try:
+                return members.now(await self.identity.by_cookie(cookie)), cookie
+            except Unauthenticated:
+                if link is None:
+                    raise
+        if link is None:
+            raise Unauthenticated
+        return members.now(await self.identity.links.by_secret(link)), link
 
 
 def split_port(host: str) -> str:
@@ -133,12 +156,12 @@ def split_port(host: str) -> str:
     return name if not colon or port.isdigit() else ""
 
 
-def cookie_of(headers: Headers) -> str | None:
+def cookie_of(headers: Headers, name: str = COOKIE) -> str | None:
     try:
         jar = SimpleCookie(headers.get("cookie") or "")
     except CookieError:
         return None
-    found = jar.get(COOKIE)
+    found = jar.get(name)
     return found.value if found is not None and found.value else None
 
 

@@ -13,29 +13,39 @@ from http.cookies import CookieError, SimpleCookie
 from starlette.responses import Response
 
 from pilothouse.core import useragent
-from pilothouse.core.errors import Forbidden, NotFound, PilothouseError
+from pilothouse.core.errors import BadRequest, Forbidden, NotFound, PilothouseError
 from pilothouse.engine import records
 from pilothouse.engine.identity import COOKIE_S
 from pilothouse.engine.providers import BEGUN_S, Providers
 from pilothouse.engine.signins import Visit
 from pilothouse.web import wire
 from pilothouse.web.call import Call
-from pilothouse.web.guard import COOKIE, cookie_of
+from pilothouse.web.guard import COOKIE, LINK_COOKIE, cookie_of
 
 BEGUN = "pilothouse-begun"
 ANSWER = ("code", "state", "iss", "error")
 """What a provider's answer is read for."""
 
 
-class Ticket(wire.Body):
-    ticket: str
+class Given(wire.Body):
+    """A ticket, or a share link's secret."""
+
+    ticket: str | None = None
+    link: str | None = None
 
 
 async def by_ticket(call: Call) -> Response:
-    given = await wire.body(call.request, Ticket)
-    cookie = await call.platform.identity.redeem(given.ticket, _visit(call))
+    given = await wire.body(call.request, Given)
+    if (given.ticket is None) == (given.link is None):
+        raise BadRequest("ticket: either it or link")
+    identity = call.platform.identity
     answer = Response(status_code=204)
-    _signed_in(call, answer, cookie, COOKIE_S)
+    if given.ticket is not None:
+        _signed_in(call, answer, await identity.redeem(given.ticket, _visit(call)), COOKIE_S)
+    else:
+        link = given.link or ""
+        lasts = identity.left(identity.members.now(await identity.links.by_secret(link)))
+        _signed_in(call, answer, link, lasts or 0, LINK_COOKIE)
     return answer
 
 
@@ -49,13 +59,14 @@ async def out(call: Call) -> Response:
         given = await wire.body(call.request, Out)
     if given.everywhere:
         if call.principal.kind != "person":
-            raise Forbidden("A key signs nobody out.")
+            raise Forbidden("Only a person signs out everywhere.")
         await call.signins.end_own(call.principal)
     cookie = cookie_of(call.request.headers)
     if call.principal.kind == "person" and cookie is not None:
         await call.platform.identity.sign_out(cookie)
     answer = Response(status_code=204)
-    answer.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=call.platform.secure, path="/")
+    gone = LINK_COOKIE if call.principal.kind == "link" else COOKIE
+    answer.delete_cookie(gone, httponly=True, samesite="strict", secure=call.platform.secure, path="/")
     return answer
 
 
@@ -149,9 +160,9 @@ def _visit(call: Call) -> Visit:
     )
 
 
-def _signed_in(call: Call, answer: Response, cookie: str, seconds: float) -> None:
+def _signed_in(call: Call, answer: Response, cookie: str, seconds: float, name: str = COOKIE) -> None:
     answer.set_cookie(
-        COOKIE, cookie, max_age=int(seconds), httponly=True, samesite="strict", secure=call.platform.secure, path="/"
+        name, cookie, max_age=int(seconds), httponly=True, samesite="strict", secure=call.platform.secure, path="/"
     )
 
 

@@ -71,7 +71,12 @@ export function Shell({ me }: { me: Me }) {
         </div>
         <Suspense>
           {route.page === "session" ? <Chat key={route.id} id={route.id} me={me} onGone={() => go({ page: "new" })} /> : null}
-          {route.page === "new" ? <NewSession me={me} /> : null}
+          {route.page === "new" && me.principal.scopes.includes("run") ? <NewSession me={me} /> : null}
+          {route.page === "new" && !me.principal.scopes.includes("run") ? (
+            <div className="newsession">
+              <Text c="dimmed">You may look at the sessions of your organisation: choose one.</Text>
+            </div>
+          ) : null}
           {route.page === "settings" ? <Settings me={me} /> : null}
         </Suspense>
       </AppShell.Main>

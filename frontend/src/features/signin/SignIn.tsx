@@ -6,8 +6,10 @@ import { Mark } from "../../ui/Mark.tsx";
 import { api } from "../../wiring.ts";
 
 /** Why somebody sees this page, in words that help. */
-function explain(error: unknown): { title: string; text: string } | undefined {
+function explain(error: unknown, link: boolean): { title: string; text: string } | undefined {
   if (error === undefined || error === null) return undefined;
+  if (error instanceof HttpError && error.status === 401 && link)
+    return { title: "This share link does not work any more", text: "It has ended or was revoked. Ask whoever gave it to you for another." };
   if (error instanceof HttpError && error.status === 401)
     return { title: "This sign-in link does not work any more", text: "A link works once and for ten minutes. Make another." };
   if (error instanceof HttpError && error.status === 0)
@@ -15,8 +17,8 @@ function explain(error: unknown): { title: string; text: string } | undefined {
   return { title: "Sign-in failed", text: error instanceof Error ? error.message : "Unknown error." };
 }
 
-export function SignIn({ busy, error, onRetry }: { busy: boolean; error: unknown; onRetry: () => void }) {
-  const trouble = explain(error);
+export function SignIn({ busy, link, error, onRetry }: { busy: boolean; link: boolean; error: unknown; onRetry: () => void }) {
+  const trouble = explain(error, link);
   const providers = useQuery({ queryKey: ["providers"], queryFn: ({ signal }) => api.providers(signal), enabled: !busy, staleTime: Infinity });
   const offered = providers.data?.items ?? [];
   return (

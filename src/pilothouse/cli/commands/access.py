@@ -6,6 +6,7 @@ import click
 
 from pilothouse.cli import options
 from pilothouse.cli.client import Client
+from pilothouse.cli.commands.members import IN
 from pilothouse.cli.context import connected
 from pilothouse.cli.errors import Failure
 from pilothouse.cli.table import keys as key_table
@@ -15,13 +16,18 @@ from pilothouse.cli.text import plain
 SCOPES = ("read", "run", "approve", "admin")
 
 
+FOR = click.option("--account", help="For this member instead of oneself.")
+
+
 @click.command()
+@FOR
+@IN
 @click.pass_context
-def ticket(context: click.Context) -> None:
+def ticket(context: click.Context, account: str | None, organisation: str | None) -> None:
     """Print a fresh sign-in link; it works once, within ten minutes."""
 
     async def work(client: Client, terminal: Terminal) -> int:
-        terminal.write(plain((await client.ticket()).url) + "\n")
+        terminal.write(plain((await client.ticket(account, organisation)).url) + "\n")
         return 0
 
     connected(context, work)
@@ -37,9 +43,18 @@ def keys() -> None:
 @click.option(
     "--scope", "scopes", multiple=True, metavar="SCOPE[,SCOPE]", help="read, run, approve, admin; repeatable."
 )
+@FOR
+@IN
 @click.option("--plain", "bare", is_flag=True, help="Print only the key.")
 @click.pass_context
-def create(context: click.Context, name: str | None, scopes: tuple[str, ...], bare: bool) -> None:
+def create(
+    context: click.Context,
+    name: str | None,
+    scopes: tuple[str, ...],
+    account: str | None,
+    organisation: str | None,
+    bare: bool,
+) -> None:
     """Make a key. It is shown this once; without --scope it has read, run and approve."""
     wanted = [part for scope in scopes for part in options.words("--scope", scope) or []]
     for scope in wanted:
@@ -47,7 +62,7 @@ def create(context: click.Context, name: str | None, scopes: tuple[str, ...], ba
             raise click.UsageError(f"--scope: {scope!r} is none of {', '.join(SCOPES)}.")
 
     async def work(client: Client, terminal: Terminal) -> int:
-        made = await client.make_key(name, list(dict.fromkeys(wanted)) or None)
+        made = await client.make_key(name, list(dict.fromkeys(wanted)) or None, account, organisation)
         if not made.key:
             raise Failure("The server did not hand out the key.")
         if bare:

@@ -1,0 +1,225 @@
+"""Organisations, and their members with a role each.
+
+A member is (organisation, account): the same account name in two organisations is two people. All members are in
+memory, so that what somebody may is asked at every act and never remembered: a role that changes holds from the next
+act on, sockets that are open included.
+
+`local` of `default` is whoever has this machine: its admin, always there, and not to be changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import re
+from collections.abc import Callable
+
+import msgspec
+from msgspec import Struct
+
+from pilothouse.core import access
+from pilothouse.core.access import ORGANISATION, SCOPES_OF_ROLE, Principal, Role
+from pilothouse.core.errors import BadRequest, Conflict, NotFound, TooMany, Unauthenticated, Unavailable
+from pilothouse.engine.ports import Clock, Delete, EventStore, Op, Put, StoreFailed
+
+ACCOUNT = "local"
+MEMBERS_MAX = 20_000
+"""Of all organisations: they are held in memory, some 300 bytes each."""
+ORGANISATIONS_MAX = 1000
+BATCH = 1000
+_ORGANISATION = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?\Z")
+_ACCOUNT = re.compile(r"[!-~]{1,200}\Z")
+_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,100}\Z")
+
+
+class Member(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+    organisation: str
+    account: str
+    name: str
+    role: Role
+    created_at: float = 0.0
+    disabled: bool = False
+
+
+class Organisation(Struct, frozen=True, kw_only=True, rename="camel"):
+    id: str
+    name: str
+    created_at: float = 0.0
+
+
+ROOT = Member(organisation=ORGANISATION, account=ACCOUNT, name=ACCOUNT, role="admin")
+HOME = Organisation(id=ORGANISATION, name="Default")
+
+
+class Members:
+    def __init__(self, store: EventStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._changing = asyncio.Lock()
+        self._members: dict[tuple[str, str], Member] = {(ORGANISATION, ACCOUNT): ROOT}
+        self._organisations: dict[str, Organisation] = {ORGANISATION: HOME}
+        self.on_change: list[Callable[[], None]] = []
+        """Called when somebody may do less, or more, than a moment ago: what is open is looked at again."""
+
+    async def load(self) -> None:
+        """Once, before anybody is served."""
+        for _, doc in await self._store.scan("organisation", limit=ORGANISATIONS_MAX):
+            found = msgspec.json.decode(doc, type=Organisation)
+            self._organisations[found.id] = found
+        after = ""
+        while rows := await self._store.scan("member", after=after, limit=BATCH):
+            after = rows[-1][0]
+            for _, doc in rows:
+                member = msgspec.json.decode(doc, type=Member)
+                self._members[member.organisation, member.account] = member
+
+    # --- asked at every act ---
+
+    def now(self, who: Principal) -> Principal:
+        """The caller with the role that its account has now. Raises Unauthenticated when it has none any more.
+
+        A token of an issuer speaks for accounts that need no record here; where there is one, the record holds."""
+        most = who.scopes if who.most is None else who.most
+        member = self._members.get((who.organisation, who.account))
+        if member is None and not who.credential.startswith("jwt:"):
+            raise Unauthenticated("This account is no member any more.")
+        if member is not None and member.disabled:
+            raise Unauthenticated("This account is disabled.")
+        role = who.role if member is None else member.role
+        return dataclasses.replace(who, role=role, most=most, scopes=most & SCOPES_OF_ROLE[role])
+
+    def find(self, organisation: str, account: str) -> Member:
+        """Raises NotFound."""
+        found = self._members.get((organisation, account))
+        if found is None:
+            raise NotFound
+        return found
+
+    def named(self, organisation: str, account: str) -> str:
+        """What others read: its name, or else the account."""
+        found = self._members.get((organisation, account))
+        return account if found is None else found.name
+
+    def all(self, organisation: str) -> list[Member]:
+        found = [m for m in self._members.values() if m.organisation == organisation]
+        return sorted(found, key=lambda m: m.account)
+
+    def organisations(self) -> list[Organisation]:
+        return sorted(self._organisations.values(), key=lambda o: o.id)
+
+    def organisation(self, name: str) -> Organisation:
+        """Raises NotFound."""
+        found = self._organisations.get(name)
+        if found is None:
+            raise NotFound
+        return found
+
+    # --- changed by admins ---
+
+    async def make(self, id: str, name: str | None) -> Organisation:
+        """Raises BadRequest, Conflict, TooMany, Unavailable."""
+        if not _ORGANISATION.match(id):
+            raise BadRequest("id: 1 to 40 of a-z, 0-9 and dashes, no dash at either end")
+        name = id if name is None else _line(name)
+        async with self._changing:
+            if id in self._organisations:
+                raise Conflict(f"There is an organisation {id!r} already.")
+            if len(self._organisations) >= ORGANISATIONS_MAX:
+                raise TooMany(f"There are {ORGANISATIONS_MAX} organisations already.")
+            made = Organisation(id=id, name=name, created_at=self._clock.now())
+            await self._commit(Put("organisation", id, msgspec.json.encode(made)))
+            self._organisations[id] = made
+            return made
+
+    async def put(
+        self,
+        organisation: str,
+        account: str,
+        *,
+        role: str | None = None,
+        name: str | None = None,
+        disabled: bool | None = None,
+    ) -> Member:
+        """Adds a member, or changes what is given of one. Raises BadRequest, NotFound, Conflict, TooMany,
+        Unavailable."""
+        if not _ACCOUNT.match(account):
+            raise BadRequest("account: 1 to 200 printable ASCII characters without spaces")
+        wanted = None if role is None else access.role(role)
+        name = None if name is None else _line(name)
+        async with self._changing:
+            self.organisation(organisation)
+            before = self._members.get((organisation, account))
+            if before is None:
+                if wanted is None:
+                    raise BadRequest("role: a new member needs one")
+                if len(self._members) >= MEMBERS_MAX:
+                    raise TooMany(f"There are {MEMBERS_MAX} members already.")
+                before = Member(
+                    organisation=organisation,
+                    account=account,
+                    name=account,
+                    role=wanted,
+                    created_at=self._clock.now(),
+                )
+            after = msgspec.structs.replace(
+                before,
+                role=before.role if wanted is None else wanted,
+                name=before.name if name is None else name,
+                disabled=before.disabled if disabled is None else disabled,
+            )
+            if after.disabled or after.role != "admin":
+                self._keep_an_admin(before)
+            await self._commit(_put(after))
+            self._members[organisation, account] = after
+        self._changed()
+        return after
+
+    async def seen(self, organisation: str, account: str, *, role: Role, name: str) -> Member:
+        """An account that an issuer vouches for signs in: as a member with the role that the issuer's groups give.
+        Raises as `put` does, and Unauthenticated when it is disabled here."""
+        known = self._members.get((organisation, account))
+        if known is not None and known.disabled:
+            raise Unauthenticated("This account is disabled.")
+        if known is not None and (known.role, known.name) == (role, name):
+            return known
+        return await self.put(organisation, account, role=role, name=name)
+
+    async def remove(self, organisation: str, account: str) -> None:
+        """Raises NotFound, Conflict (the last admin), Unavailable."""
+        async with self._changing:
+            self._keep_an_admin(self.find(organisation, account))
+            await self._commit(Delete("member", _key(organisation, account)))
+            del self._members[organisation, account]
+        self._changed()
+
+    def _keep_an_admin(self, leaving: Member) -> None:
+        """Raises Conflict when nobody would be left to let anybody in."""
+        if (leaving.organisation, leaving.account) == (ORGANISATION, ACCOUNT):
+            raise Conflict(f"{ACCOUNT!r} is whoever has this machine; it stays an admin.", code="last_admin")
+        admins = {m.account for m in self.all(leaving.organisation) if m.role == "admin" and not m.disabled}
+        if admins == {leaving.account}:
+            raise Conflict("That is the organisation's last admin; make another first.", code="last_admin")
+
+    def _changed(self) -> None:
+        for told in list(self.on_change):
+            told()
+
+    async def _commit(self, *ops: Op) -> None:
+        try:
+            await self._store.commit(*ops)
+        except StoreFailed as error:
+            raise Unavailable("The store cannot write; nothing was changed.") from error
+
+
+def _key(organisation: str, account: str) -> str:
+    return f"{organisation}:{account}"  # no organisation's id has a colon
+
+
+def _put(member: Member) -> Put:
+    return Put("member", _key(member.organisation, member.account), msgspec.json.encode(member), member.organisation)
+
+
+def _line(name: str) -> str:
+    if not _NAME.match(name):
+        raise BadRequest("name: one line of 1 to 100 characters")
+    return name

@@ -1,0 +1,157 @@
+"""Organisations and members: who is what now, the last admin stays, and the same name elsewhere is somebody else."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from pilothouse.adapters.stores.memory import MemoryStore
+from pilothouse.core.access import SCOPES, SCOPES_OF_ROLE, Principal
+from pilothouse.core.errors import BadRequest, Conflict, NotFound, Unauthenticated, Unavailable
+from pilothouse.engine.identity import Identity
+from pilothouse.engine.members import Members
+from tests.engine.fakes import HandClock
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+async def members(store: MemoryStore) -> Members:
+    made = Members(store, HandClock())
+    await made.load()
+    await made.make("red", "Red")
+    return made
+
+
+def person(account: str, organisation: str = "red", scopes: tuple[str, ...] = SCOPES) -> Principal:
+    return Principal("person", account, account, account, frozenset(scopes), "signin:x", organisation=organisation)
+
+
+async def test_a_role_holds_from_the_next_act_on(members: Members) -> None:
+    told: list[int] = []
+    await members.put("red", "ann", role="admin")
+    await members.put("red", "bob", role="operator")
+    members.on_change.append(lambda: told.append(1))
+    bob = members.now(person("bob"))
+    assert (bob.role, bob.scopes) == ("operator", SCOPES_OF_ROLE["operator"])
+    await members.put("red", "bob", role="viewer")
+    assert members.now(bob).scopes == {"read"}
+    await members.put("red", "bob", role="approver")
+    assert members.now(members.now(bob)).scopes == {"read", "run", "approve"}
+    narrow = members.now(person("bob", scopes=("read",)))
+    assert narrow.scopes == {"read"}
+    await members.put("red", "bob", disabled=True)
+    with pytest.raises(Unauthenticated, match="disabled"):
+        members.now(bob)
+    await members.remove("red", "bob")
+    with pytest.raises(Unauthenticated, match="no member"):
+        members.now(bob)
+    assert len(told) == 4
+
+
+async def test_the_same_account_in_two_organisations_is_two_people(members: Members) -> None:
+    await members.make("blue", None)
+    await members.put("red", "ann", role="admin")
+    await members.put("blue", "ann", role="viewer")
+    assert members.now(person("ann")).role == "admin"
+    assert members.now(person("ann", "blue")).role == "viewer"
+    assert [m.account for m in members.all("blue")] == ["ann"]
+    await members.remove("blue", "ann")
+    assert members.now(person("ann")).role == "admin"
+
+
+async def test_the_last_admin_stays(members: Members) -> None:
+    await members.put("red", "ann", role="admin")
+    await members.put("red", "bob", role="admin")
+    await members.put("red", "bob", disabled=True)
+    for act in (
+        members.remove("red", "ann"),
+        members.put("red", "ann", role="operator"),
+        members.put("red", "ann", disabled=True),
+        members.remove("default", "local"),
+        members.put("default", "local", role="viewer"),
+        members.put("default", "local", disabled=True),
+    ):
+        with pytest.raises(Conflict) as refused:
+            await act
+        assert refused.value.code == "last_admin"
+    await members.put("red", "bob", disabled=False)
+    both = await asyncio.gather(members.remove("red", "ann"), members.remove("red", "bob"), return_exceptions=True)
+    assert sum(isinstance(one, Conflict) for one in both) == 1
+
+
+async def test_members_outlive_the_server(members: Members, store: MemoryStore) -> None:
+    await members.put("red", "ann", role="approver", name="Ann A.")
+    again = Members(store, HandClock())
+    await again.load()
+    assert again.find("red", "ann") == members.find("red", "ann")
+    assert [o.id for o in again.organisations()] == ["default", "red"]
+    assert again.now(person("local", "default")).role == "admin"
+
+
+async def test_what_an_issuer_says_becomes_a_member_and_disabled_stays_disabled(members: Members) -> None:
+    await members.seen("red", "iss#1", role="operator", name="Ann")
+    assert members.now(person("iss#1")).role == "operator"
+    await members.seen("red", "iss#1", role="approver", name="Ann")
+    assert members.now(person("iss#1")).role == "approver"
+    await members.put("red", "iss#1", disabled=True)
+    with pytest.raises(Unauthenticated):
+        await members.seen("red", "iss#1", role="approver", name="Ann")
+
+
+@pytest.mark.parametrize(
+    ("organisation", "account", "fields", "named"),
+    [
+        ("red", "a b", {"role": "viewer"}, "account"),
+        ("red", "", {"role": "viewer"}, "account"),
+        ("red", "x" * 201, {"role": "viewer"}, "account"),
+        ("red", "ann", {"role": "root"}, "root"),
+        ("red", "ann", {}, "role"),
+        ("red", "ann", {"role": "viewer", "name": "a\nb"}, "name"),
+    ],
+)
+async def test_bad_members_are_refused_by_name(
+    members: Members, organisation: str, account: str, fields: dict[str, str], named: str
+) -> None:
+    with pytest.raises(BadRequest, match=named):
+        await members.put(organisation, account, **fields)  # type: ignore[arg-type]
+    assert members.all("red") == []
+
+
+async def test_bad_organisations_and_a_full_disk_change_nothing(members: Members, store: MemoryStore) -> None:
+    for id in ("", "Red", "a:b", "-a", "a" * 41, "a/b"):
+        with pytest.raises(BadRequest):
+            await members.make(id, None)
+    with pytest.raises(Conflict):
+        await members.make("red", None)
+    with pytest.raises(NotFound):
+        await members.put("nowhere", "ann", role="viewer")
+    store.failing = "disk full"
+    with pytest.raises(Unavailable):
+        await members.put("red", "ann", role="viewer")
+    with pytest.raises(NotFound):
+        members.find("red", "ann")
+
+
+async def test_a_ticket_and_a_key_are_for_members_only_and_keep_their_organisation(store: MemoryStore) -> None:
+    identity = Identity(store, HandClock())
+    await identity.load()
+    with pytest.raises(NotFound):
+        await identity.ticket("ann", "red")
+    with pytest.raises(NotFound):
+        await identity.create("x", SCOPES, account="ann", organisation="red")
+    await identity.members.make("red", None)
+    await identity.members.put("red", "ann", role="viewer", name="Ann A.")
+    ticket, _ = await identity.ticket("ann", "red")
+    ann = await identity.by_cookie(await identity.redeem(ticket))
+    assert (ann.account, ann.organisation, ann.label) == ("ann", "red", "Ann A.")
+    record, text = await identity.create("x", SCOPES, account="ann", organisation="red")
+    assert identity.members.now(await identity.by_key(text)).scopes == {"read"}
+    assert [k.id for k in await identity.keys("red")] == [record.id]
+    assert await identity.keys("default") == []
+    with pytest.raises(NotFound):
+        await identity.revoke(record.id, "default")
