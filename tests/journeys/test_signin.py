@@ -32,7 +32,7 @@ pytestmark = [
     pytest.mark.skipif(not (MODULES / "oidc-provider").exists(), reason="needs oidc-provider: run `make setup`"),
     pytest.mark.asyncio(loop_scope="module"),
 ]
-SHORT_S = 8
+SHORT_S = 12
 """A sign-in with the second provider: long enough to come in, short enough to wait for its end."""
 ISSUER = """
 [[issuers]]
@@ -149,7 +149,7 @@ async def test_c12_a_sign_in_ended_elsewhere_closes_a_live_page_at_once(town: To
 
 async def test_a_sign_in_ends_by_itself_with_its_socket(town: Town) -> None:
     async with browser() as made:
-        page = await sign_in(await made.new_context(), town, "carl", "short")
+        page = await sign_in(await made.new_context(), town, "ops-carl", "short")
         await expect(page.get_by_test_id("signin")).to_be_visible(timeout=WAIT)
         assert await page.evaluate("() => fetch('/api/me').then((r) => r.status)") == 401
 
