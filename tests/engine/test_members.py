@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 
 import pytest
 
 from pilothouse.adapters.stores.memory import MemoryStore
 from pilothouse.core.access import SCOPES, SCOPES_OF_ROLE, Principal
 from pilothouse.core.errors import BadRequest, Conflict, NotFound, Unauthenticated, Unavailable
+from pilothouse.core.ids import SessionId
 from pilothouse.engine.identity import Identity
 from pilothouse.engine.members import Members
 from tests.engine.fakes import HandClock
@@ -42,7 +44,7 @@ async def test_a_role_holds_from_the_next_act_on(members: Members) -> None:
     assert members.now(bob).scopes == {"read"}
     await members.put("red", "bob", role="approver")
     assert members.now(members.now(bob)).scopes == {"read", "run", "approve"}
-    narrow = members.now(person("bob", scopes=("read",)))
+    narrow = members.now(dataclasses.replace(person("bob", scopes=("read",)), kind="key", credential="key:x"))
     assert narrow.scopes == {"read"}
     await members.put("red", "bob", disabled=True)
     with pytest.raises(Unauthenticated, match="disabled"):
@@ -93,11 +95,43 @@ async def test_members_outlive_the_server(members: Members, store: MemoryStore) 
     assert again.now(person("local", "default")).role == "admin"
 
 
+async def test_a_token_of_an_issuer_makes_a_member_and_gives_no_more_than_it_says(members: Members) -> None:
+    token = Principal(
+        "person", "ann.1", "Ann", "ann.1", SCOPES_OF_ROLE["operator"], "jwt:iss#a#1", "green", role="operator"
+    )
+    with pytest.raises(Unauthenticated):
+        members.now(token)
+    assert (await members.met(token)).scopes == {"read", "run"}
+    assert members.find("green", "ann.1").role == "operator"
+    await members.put("green", "root", role="admin")
+    await members.put("green", "ann.1", role="admin")
+    assert (await members.met(token)).scopes == {"read", "run"}
+    await members.put("green", "ann.1", role="viewer")
+    assert (await members.met(token)).scopes == {"read"}
+    await members.put("green", "ann.1", disabled=True)
+    with pytest.raises(Unauthenticated):
+        await members.met(token)
+
+
+async def test_a_sign_in_is_the_whole_person(members: Members) -> None:
+    """Whatever role it was made with, and a grant may go beyond its role now."""
+    await members.put("red", "root", role="admin")
+    await members.put("red", "ann", role="viewer")
+    made = Principal("person", "ann", "Ann", "ann", SCOPES_OF_ROLE["viewer"], "signin:x", "red", role="viewer")
+    assert members.now(made).scopes == {"read"}
+    assert members.now(made).most == frozenset(SCOPES)
+    await members.put("red", "ann", role="approver")
+    assert members.now(made).scopes == {"read", "run", "approve"}
+
+
 async def test_what_an_issuer_says_becomes_a_member_and_disabled_stays_disabled(members: Members) -> None:
     await members.seen("red", "iss#1", role="operator", name="Ann")
     assert members.now(person("iss#1")).role == "operator"
     await members.seen("red", "iss#1", role="approver", name="Ann")
     assert members.now(person("iss#1")).role == "approver"
+    await members.seen("red", "iss#1", role="admin", name="Ann")
+    await members.seen("red", "iss#1", role="viewer", name="Ann")  # the last admin, but the issuer knows better
+    assert members.now(person("iss#1")).role == "viewer"
     await members.put("red", "iss#1", disabled=True)
     with pytest.raises(Unauthenticated):
         await members.seen("red", "iss#1", role="approver", name="Ann")
@@ -135,6 +169,38 @@ async def test_bad_organisations_and_a_full_disk_change_nothing(members: Members
         await members.put("red", "ann", role="viewer")
     with pytest.raises(NotFound):
         members.find("red", "ann")
+
+
+async def test_who_comes_again_under_the_same_name_finds_no_credential_of_before(store: MemoryStore) -> None:
+    identity = Identity(store, HandClock())
+    await identity.load()
+    told: list[str] = []
+    identity.on_revoke.append(told.append)
+    session = SessionId("01a1fca5-a696-7da8-a592-78b242187567")
+    shown: dict[str, tuple[str, str, str]] = {}
+    for organisation in ("red", "blue"):
+        await identity.members.make(organisation, None)
+        await identity.members.put(organisation, "root", role="admin")
+        await identity.members.put(organisation, "ann", role="operator")
+        ticket, _ = await identity.ticket("ann", organisation)
+        cookie = await identity.redeem((await identity.ticket("ann", organisation))[0])
+        key = (await identity.create("x", SCOPES, account="ann", organisation=organisation))[1]
+        link = (await identity.links.make(person("ann", organisation), session, "watch"))[1]
+        shown[organisation] = (cookie, key, link)
+        await identity.by_cookie(cookie)
+        if organisation == "red":
+            waiting = ticket
+    await identity.members.remove("red", "ann")
+    assert sorted(one.partition(":")[0] for one in told) == ["key", "link", "signin", "ticket"]
+    await identity.members.put("red", "ann", role="admin")
+    ways = (identity.by_cookie, identity.by_key, identity.links.by_secret)
+    for way, secret in zip(ways, shown["red"], strict=True):
+        with pytest.raises(Unauthenticated):
+            await way(secret)
+    with pytest.raises(Unauthenticated):
+        await identity.redeem(waiting)
+    for way, secret in zip(ways, shown["blue"], strict=True):
+        assert identity.members.now(await way(secret)).account == "ann"
 
 
 async def test_a_ticket_and_a_key_are_for_members_only_and_keep_their_organisation(store: MemoryStore) -> None:

@@ -17,6 +17,7 @@ import pytest
 import websockets
 
 from pilothouse.core.access import SCOPES_OF_ROLE
+from pilothouse.engine import shelf
 from pilothouse.web.routes import TABLE, Entry
 from tests.web.serving import Served, serving
 from tests.web.world import ROLES, World
@@ -150,7 +151,7 @@ def expected(entry: Entry, organisation: str, actor: str) -> tuple[bool, set[int
 
 
 @pytest.mark.parametrize("entry", [e for e in TABLE if e.method != "WS"], ids=name)
-async def test_everybody_at(world: World, entry: Entry) -> None:
+async def test_c13_everybody_at(world: World, entry: Entry) -> None:
     """Who may is not refused; who may not is, as the table says, and nothing has changed."""
     links = {f"{right}-link": await world.link(right) for right in ("watch", "approve")}
     for (organisation, actor), headers in actors(world, links).items():
@@ -207,7 +208,7 @@ async def said(world: World, headers: dict[str, str], kind: str, fields: dict[st
 
 
 @pytest.mark.parametrize("kind", FRAMES)
-async def test_everybody_on_the_socket(world: World, kind: str) -> None:
+async def test_c13_everybody_on_the_socket(world: World, kind: str) -> None:
     fields, may = FRAMES[kind]
     for organisation in ("red", "blue"):
         for actor in (*ROLES, *(LINKS.split() if organisation == "red" else ())):
@@ -239,8 +240,9 @@ async def test_nobody_opens_a_socket_and_a_link_makes_no_session(world: World) -
 # --- lists ---
 
 
-async def test_lists_are_of_what_one_may_see_and_pages_are_full(world: World) -> None:
+async def test_lists_are_of_what_one_may_see_and_pages_are_full(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Private sessions of others lie between; no cursor names one, and no page comes out short because of them."""
+    monkeypatch.setattr(shelf, "PAGE", 3)  # a list is many reads
     sessions = world.served.platform.sessions
     mine: list[str] = [world.ids["sessions"]]
     hidden: set[str] = set()

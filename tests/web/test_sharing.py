@@ -73,7 +73,7 @@ async def closed(socket: ClientConnection) -> int:
     return end.value.rcvd.code
 
 
-async def test_a_role_that_changes_holds_on_a_socket_that_is_open(world: World) -> None:
+async def test_c12_a_role_that_changes_holds_on_a_socket_that_is_open(world: World) -> None:
     socket = await watching(world, world.by_key("red", "operator"))
     members, chat = world.served.identity.members, world.ids["sessions"]
     answer = {"type": "approval_response", "approvalId": world.ids["approvals"], "approved": True}
@@ -91,7 +91,7 @@ async def test_a_role_that_changes_holds_on_a_socket_that_is_open(world: World) 
         await connect(world.served.socket_url, additional_headers=world.by_key("red", "operator"))
 
 
-async def test_a_member_that_is_removed_is_sent_away_with_streams_and_all(world: World) -> None:
+async def test_c12_a_member_that_is_removed_is_sent_away_with_streams_and_all(world: World) -> None:
     socket = await watching(world, world.by_key("red", "viewer"))
     headers = world.by_key("red", "viewer") | {"accept": "text/event-stream"}
     path = f"/api/sessions/{world.ids['sessions']}/events"
@@ -137,6 +137,25 @@ def keeping_follows(served: Served, name: str) -> set[str]:
     return {sid for connection in open_ for sid in connection._following}
 
 
+@pytest.mark.parametrize("how", ["private", "disabled"])
+async def test_c12_a_stream_ends_when_its_reader_may_not_look_any_more(world: World, how: str) -> None:
+    headers = world.by_key("red", "viewer") | {"accept": "text/event-stream"}
+    path = f"/api/sessions/{world.ids['sessions']}/events"
+    async with (
+        httpx.AsyncClient(base_url=world.served.url, headers=headers, timeout=20) as http,
+        http.stream("GET", path) as stream,
+    ):
+        parts = stream.aiter_bytes()
+        await anext(parts)
+        if how == "private":
+            await world.served.platform.sessions.shelf.share(world.session, private=True)
+        else:
+            await world.served.identity.members.put("red", "viewer", disabled=True)
+        async for _ in parts:
+            pass
+        assert (await http.get(path)).status_code == (404 if how == "private" else 401)
+
+
 async def test_only_who_shares_makes_a_session_private(world: World) -> None:
     path = f"/api/sessions/{world.ids['sessions']}"
     async with httpx.AsyncClient(base_url=world.served.url, timeout=20) as http:
@@ -149,7 +168,7 @@ async def test_only_who_shares_makes_a_session_private(world: World) -> None:
 # --- links ---
 
 
-async def test_a_link_is_made_redeemed_used_and_revoked(world: World) -> None:
+async def test_c10_a_link_is_made_redeemed_used_and_revoked(world: World) -> None:
     path = f"/api/sessions/{world.ids['sessions']}"
     async with httpx.AsyncClient(base_url=world.served.url, timeout=20) as http:
         owner = world.by_key("red", "owner")
@@ -216,7 +235,7 @@ async def test_a_sign_in_goes_before_a_link_and_an_old_one_does_not_shut_it_out(
 
 
 @pytest.mark.parametrize("kind", ["link", "sign-in"])
-async def test_the_end_of_a_credential_ends_its_sockets_and_streams(world: World, clock: HandClock, kind: str) -> None:
+async def test_c12_the_end_of_a_credential_ends_what_it_opened(world: World, clock: HandClock, kind: str) -> None:
     if kind == "link":
         headers = await world.link("watch")
         lasts = LINK_S
@@ -265,7 +284,7 @@ async def _asked_for(world: World, account: str) -> str:
     return world.ids["approvals"]
 
 
-async def test_the_asker_is_refused_at_every_door_and_another_is_not(world: World) -> None:
+async def test_c17_the_asker_is_refused_at_every_door_and_another_is_not(world: World) -> None:
     for asker in ("admin", "owner"):
         approval = await _asked_for(world, asker)
         identity = world.served.identity
@@ -300,7 +319,7 @@ async def test_the_asker_is_refused_at_every_door_and_another_is_not(world: Worl
 # --- two tenants ---
 
 
-async def test_the_same_names_in_two_organisations_are_two_people(world: World) -> None:
+async def test_c13_the_same_names_in_two_organisations_are_two_people(world: World) -> None:
     """The same account, the same word for a wish: each its own session, and neither sees the other's."""
     async with httpx.AsyncClient(base_url=world.served.url, timeout=20) as http:
         made: dict[str, str] = {}
@@ -365,3 +384,12 @@ async def test_a_session_and_a_key_from_before_there_were_organisations_are_stil
         httpx.AsyncClient(base_url=served.url, headers={"x-api-key": key}, timeout=20) as http,
     ):
         assert len((await http.get("/api/sessions")).json()["items"]) == 1
+
+
+async def test_c11_a_key_may_no_more_than_its_account_whatever_it_was_made_with(world: World) -> None:
+    async with httpx.AsyncClient(base_url=world.served.url, timeout=20) as http:
+        for account, may in (("viewer", {"read"}), ("operator", {"read", "run"}), ("admin", set(SCOPES))):
+            claimed = {"x-role": "admin", "x-scopes": "admin", "x-organisation": "blue"}
+            me = (await http.get("/api/me?role=admin", headers=world.by_key("red", account) | claimed)).json()
+            assert set(me["principal"]["scopes"]) == may
+            assert me["principal"]["organisation"] == "red"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from uuid import uuid4
@@ -93,7 +92,7 @@ class World:
         key, _ = await served.identity.create("spare", ("read",), account="owner", organisation=organisation)
         maker = Principal("person", "owner", "owner", "owner", frozenset(SCOPES), "x", organisation=organisation)
         cookie = await served.identity.adopt(
-            SignIn(account="owner", organisation=organisation, expires_at=time.time() + 999)
+            SignIn(account="owner", organisation=organisation, expires_at=served.platform.kit.clock.now() + 999)
         )
         signed_in = await served.identity.by_cookie(cookie)
         spare, _ = await served.identity.links.make(maker, sid, "watch")

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pilothouse.core.access import ORGANISATION, ROLES, SCOPES, SCOPES_OF_ROLE, Principal, Role
+from pilothouse.core.access import ORGANISATION, ROLES, SCOPES_OF_ROLE, Principal, Role
 from pilothouse.core.token import BadToken
 
 SUBJECT_MAX = 255
@@ -207,7 +207,6 @@ def principal_of(claims: Mapping[str, Any], issuer: Issuer, *, digest: str, expi
         organisation=found.organisation,
         role=found.role,
         expires_at=expires_at,
-        most=frozenset(SCOPES),
     )
 
 

@@ -69,6 +69,7 @@ class Identity:
         self.on_revoke: list[Callable[[str], None]] = []
         """Called with the credential that is no longer good."""
         self.links.on_revoke = self._ended
+        self.members.on_leave += [self._leave, self.links.leave]
 
     async def load(self) -> None:
         """Once, before anybody is served."""
@@ -251,10 +252,27 @@ class Identity:
 
     async def end(self, digest: str) -> None:
         """Ends a sign-in by its id; harmless when it has ended."""
+        await self._end("signin", digest)
+
+    async def _leave(self, organisation: str, account: str) -> None:
+        """Ends every key, ticket and sign-in of a member."""
+        for key in await self.keys(organisation):
+            if key.account == account:
+                await self.revoke(key.id)
+        for kind in ("ticket", "signin"):
+            after = ""
+            while rows := await self._store.scan(kind, after=after, limit=SWEEP_MAX):
+                after = rows[-1][0]
+                for name, doc in rows:
+                    found = msgspec.json.decode(doc, type=Timed)
+                    if (found.organisation, found.account) == (organisation, account):
+                        await self._end(kind, name)
+
+    async def _end(self, kind: str, digest: str) -> None:
         async with self._changing:
-            await self._commit(Delete("signin", digest))
+            await self._commit(Delete(kind, digest))
             self._cookies.pop(digest, None)
-        self._ended(f"signin:{digest}")
+        self._ended(f"{kind}:{digest}")
 
     @staticmethod
     def csrf(cookie: str) -> str:

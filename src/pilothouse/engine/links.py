@@ -32,6 +32,7 @@ LINK_MAX_S = 30 * 86_400.0
 LINK_MIN_S = 60.0
 LINKS_MAX = 50
 """Of one session that still stand: more is no list that anybody looks through."""
+BATCH = 1000
 _LINK = re.compile(r"([0-9a-f]{12})_([A-Za-z0-9_-]{43})\Z")
 _NAME = re.compile(r"[^\x00-\x1f\x7f]{1,100}\Z")
 
@@ -116,6 +117,16 @@ class Links:
             await self._commit(Delete("link", link_id))
             self._known.pop(link_id, None)
         self.on_revoke(f"link:{link_id}")
+
+    async def leave(self, organisation: str, account: str) -> None:
+        """Ends every link that a member has made."""
+        after = ""
+        while rows := await self._store.scan("link", after=after, limit=BATCH):
+            after = rows[-1][0]
+            for name, doc in rows:
+                link = msgspec.json.decode(doc, type=Link)
+                if (link.organisation, link.made_by) == (organisation, account):
+                    await self.revoke(link.session_id, name)
 
     def forget(self, session: SessionId) -> None:
         """The session is deleted, and its documents with it."""

@@ -10,15 +10,16 @@ act on, sockets that are open included.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 from msgspec import Struct
 
 from pilothouse.core import access
-from pilothouse.core.access import ORGANISATION, SCOPES_OF_ROLE, Principal, Role
+from pilothouse.core.access import ORGANISATION, SCOPES, SCOPES_OF_ROLE, Principal, Role
 from pilothouse.core.errors import BadRequest, Conflict, NotFound, TooMany, Unauthenticated, Unavailable
 from pilothouse.engine.ports import Clock, Delete, EventStore, Op, Put, StoreFailed
 
@@ -60,6 +61,9 @@ class Members:
         self._organisations: dict[str, Organisation] = {ORGANISATION: HOME}
         self.on_change: list[Callable[[], None]] = []
         """Called when somebody may do less, or more, than a moment ago: what is open is looked at again."""
+        self.on_leave: list[Callable[[str, str], Awaitable[None]]] = []
+        """Called with organisation and account before a member is removed: whoever comes again under the same name
+        must find no credential of before."""
 
     async def load(self) -> None:
         """Once, before anybody is served."""
@@ -76,17 +80,24 @@ class Members:
     # --- asked at every act ---
 
     def now(self, who: Principal) -> Principal:
-        """The caller with the role that its account has now. Raises Unauthenticated when it has none any more.
-
-        A token of an issuer speaks for accounts that need no record here; where there is one, the record holds."""
-        most = who.scopes if who.most is None else who.most
+        """The caller with the role that its account has now, within what the credential allows: a sign-in is the whole
+        person, everything else as much as it says. Raises Unauthenticated when the account has none any more."""
         member = self._members.get((who.organisation, who.account))
-        if member is None and not who.credential.startswith("jwt:"):
+        if member is None:
             raise Unauthenticated("This account is no member any more.")
-        if member is not None and member.disabled:
+        if member.disabled:
             raise Unauthenticated("This account is disabled.")
-        role = who.role if member is None else member.role
-        return dataclasses.replace(who, role=role, most=most, scopes=most & SCOPES_OF_ROLE[role])
+        most = who.most
+        if most is None:
+            most = frozenset(SCOPES) if who.credential.startswith("signin:") else who.scopes
+        return dataclasses.replace(who, role=member.role, most=most, scopes=most & SCOPES_OF_ROLE[member.role])
+
+    async def met(self, who: Principal) -> Principal:
+        """As `now`, for a credential that was just verified: an account for which an issuer's token speaks becomes a
+        member by coming, with the role that the token's groups give. Raises Unauthenticated."""
+        if who.credential.startswith("jwt:") and (who.organisation, who.account) not in self._members:
+            await self.seen(who.organisation, who.account, role=who.role, name=who.name)
+        return self.now(who)
 
     def find(self, organisation: str, account: str) -> Member:
         """Raises NotFound."""
@@ -139,9 +150,10 @@ class Members:
         role: str | None = None,
         name: str | None = None,
         disabled: bool | None = None,
+        vouched: bool = False,
     ) -> Member:
-        """Adds a member, or changes what is given of one. Raises BadRequest, NotFound, Conflict, TooMany,
-        Unavailable."""
+        """Adds a member, or changes what is given of one. `vouched`: an issuer says so, who knows of no last admin.
+        Raises BadRequest, NotFound, Conflict, TooMany, Unavailable."""
         if not _ACCOUNT.match(account):
             raise BadRequest("account: 1 to 200 printable ASCII characters without spaces")
         wanted = None if role is None else access.role(role)
@@ -167,7 +179,7 @@ class Members:
                 name=before.name if name is None else name,
                 disabled=before.disabled if disabled is None else disabled,
             )
-            if after.disabled or after.role != "admin":
+            if not vouched and (after.disabled or after.role != "admin"):
                 self._keep_an_admin(before)
             await self._commit(_put(after))
             self._members[organisation, account] = after
@@ -175,19 +187,25 @@ class Members:
         return after
 
     async def seen(self, organisation: str, account: str, *, role: Role, name: str) -> Member:
-        """An account that an issuer vouches for signs in: as a member with the role that the issuer's groups give.
-        Raises as `put` does, and Unauthenticated when it is disabled here."""
+        """An account that an issuer vouches for signs in: as a member with the role that the issuer's groups give, in
+        the organisation that the issuer's configuration names. Raises as `put` does, and Unauthenticated when it is
+        disabled here."""
         known = self._members.get((organisation, account))
         if known is not None and known.disabled:
             raise Unauthenticated("This account is disabled.")
         if known is not None and (known.role, known.name) == (role, name):
             return known
-        return await self.put(organisation, account, role=role, name=name)
+        if organisation not in self._organisations:
+            with contextlib.suppress(Conflict):  # somebody else of it came at the same moment
+                await self.make(organisation, None)
+        return await self.put(organisation, account, role=role, name=name, vouched=True)
 
     async def remove(self, organisation: str, account: str) -> None:
         """Raises NotFound, Conflict (the last admin), Unavailable."""
         async with self._changing:
             self._keep_an_admin(self.find(organisation, account))
+            for leave in self.on_leave:
+                await leave(organisation, account)
             await self._commit(Delete("member", _key(organisation, account)))
             del self._members[organisation, account]
         self._changed()

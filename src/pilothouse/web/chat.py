@@ -140,12 +140,14 @@ class Connection:
         except TooMany:
             self.socket.close(chat.CLOSE_POLICY, "too many connections")
             return
-        ending = asyncio.create_task(self._end_with_credential(), name="credential")
+        ends = self._platform.left(self.principal) is not None
+        ending = asyncio.create_task(self._end_with_credential(), name="credential") if ends else None
         try:
             while (message := await self.socket.receive()) is not None:
                 await self._take(message)
         finally:
-            ending.cancel()
+            if ending is not None:
+                ending.cancel()
             self._hub.closed(self)
             for session in list(self._following):
                 await self._unsubscribe(session)

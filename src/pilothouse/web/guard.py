@@ -106,45 +106,52 @@ class Guard:
     ) -> Principal | None:
         """The caller, None on public routes; by a share link only where `links`. Raises MisdirectedHost, Forbidden,
         Unauthenticated."""
+        who = await self._shown(policy, method, headers, socket=socket)
+        if who is None:
+            return None
+        if who.session is not None and not links:
+            raise Forbidden("A share link opens its own session only.", code="link")
+        return await self.identity.members.met(who)
+
+    async def _shown(self, policy: Policy, method: str, headers: Headers, *, socket: bool) -> Principal | None:
+        """Whose credential it is, before it is asked what its account may."""
         host = self.host(headers)
         key = _key(headers)
         origin = self.origin(headers, host, keyed=key is not None and policy != "public")
         if policy == "public":
             return None
         if self._bearers is not None and (signed := bearer.signed(headers)) is not None:
-            return self.identity.members.now(await self._bearers.principal(signed))
+            return await self._bearers.principal(signed)
         if key is not None:
-            return self.identity.members.now(await self.identity.by_key(key))
+            return await self.identity.by_key(key)
         if policy == "credential":
             raise Unauthenticated("Give a key: `x-api-key: …` or `Authorization: Bearer …`.")
+        cookie, link = cookie_of(headers), cookie_of(headers, LINK_COOKIE)
+        if cookie is None and link is None:
+            raise Unauthenticated
         site = headers.get("sec-fetch-site")
         if site not in {None, "same-origin", "none"}:
             raise Forbidden("The request comes from another site.", code="foreign_origin")
         changes = socket or method not in SAFE
-        if changes and origin is None and (cookie_of(headers) or cookie_of(headers, LINK_COOKIE)):
+        if changes and origin is None:
             raise Forbidden("A change by cookie needs an Origin.", code="foreign_origin")
-        who, cookie = await self._by_cookie(headers)
+        who = await self._by_cookie(cookie, link)
         if changes and not socket:
             token = headers.get("x-csrf-token") or ""
-            if not hmac.compare_digest(token.encode(), self.identity.csrf(cookie).encode()):
+            shown = (link if who.kind == "link" else cookie) or ""
+            if not hmac.compare_digest(token.encode(), self.identity.csrf(shown).encode()):
                 raise Forbidden("The CSRF token is missing or wrong; reload the page.", code="csrf")
-        if who.session is not None and not links:
-            raise Forbidden("A share link opens its own session only.", code="link")
         return who
 
-    async def _by_cookie(self, headers: Headers) -> tuple[Principal, str]:
-        """Who is signed in, else who follows a link, and the cookie that says so. Raises Unauthenticated."""
-        cookie, link = cookie_of(headers), cookie_of(headers, LINK_COOKIE)
-        members = self.identity.members
+    async def _by_cookie(self, cookie: str | None, link: str | None) -> Principal:
+        """Who is signed in, else who follows a link. Raises Unauthenticated."""
         if cookie is not None:
             try:
-                return members.now(await self.identity.by_cookie(cookie)), cookie
+                return await self.identity.by_cookie(cookie)
             except Unauthenticated:
                 if link is None:
                     raise
-        if link is None:
-            raise Unauthenticated
-        return members.now(await self.identity.links.by_secret(link)), link
+        return await self.identity.links.by_secret(link or "")
 
 
 def split_port(host: str) -> str:

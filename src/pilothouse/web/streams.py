@@ -81,16 +81,18 @@ class Streamed(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         sending = asyncio.create_task(super().__call__(scope, receive, send))
         cut = asyncio.create_task(self.cut.wait())
-        ending = asyncio.create_task(self._lapse())
+        waiting = [sending, cut]
+        if self.left() is not None:
+            waiting.append(asyncio.create_task(self._lapse()))
         try:
             with self._streams.keep(self):
                 await asyncio.wait((sending, cut), return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
                 await sending
         finally:
-            for task in (sending, cut, ending):
+            for task in waiting:
                 task.cancel()
-            await asyncio.gather(sending, cut, ending, return_exceptions=True)
+            await asyncio.gather(*waiting, return_exceptions=True)
             await self._content.aclose()
             if self._let_go is not None:
                 self._let_go()
