@@ -8,7 +8,6 @@ import functools
 import json
 import os
 import socket
-import ssl
 import stat
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,8 @@ from pilothouse.adapters.sandboxes.kept import KEEPER
 from pilothouse.adapters.sandboxes.layout import Layout, LayoutError
 from pilothouse.adapters.sandboxes.owner import Owner, chosen, share
 from pilothouse.adapters.sandboxes.privilege import become, own_parts, starter
-from pilothouse.config import Config, ConfigError
-
-LOOPBACK_BINDS = {"127.0.0.1", "::1", "localhost"}
+from pilothouse.config import LOOPBACK_BINDS, Config, ConfigError
+from pilothouse.web.certificate import BadPairError, Certificate
 
 
 class CannotStartError(Exception):
@@ -40,20 +38,14 @@ def may_bind(settings: Config) -> None:
         )
 
 
-def tls(settings: Config) -> ssl.SSLContext | None:
+def tls(settings: Config) -> Certificate | None:
     """Read before root is given up. Raises ConfigError naming the file, before anything is started."""
     if settings.tls_cert is None or settings.tls_key is None:
         return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")  # of TLS 1.2; the default lets older ones in
     try:
-        context.load_cert_chain(settings.tls_cert, settings.tls_key, lambda: b"")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
-        raise ConfigError(
-            f"server.tls_cert, server.tls_key: {settings.tls_cert} and {settings.tls_key} cannot be used: {reason}"
-        ) from None
-    return context
+        return Certificate(settings.tls_cert, settings.tls_key)
+    except BadPairError as error:
+        raise ConfigError(str(error)) from None
 
 
 def leave_root(settings: Config) -> Start:

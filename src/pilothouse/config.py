@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from pilothouse.adapters.sandboxes.layout import LayoutError, private
-from pilothouse.core import reach, sizes
+from pilothouse.core import forwarded, hosts, reach, sizes
 from pilothouse.core.errors import BadRequest
 from pilothouse.core.limits import GIB, KINDS, Caps
 
@@ -32,7 +32,12 @@ _RUNTIME_TAIL = 60
 
 
 NEVER_SCHEMES = frozenset({"file", "ext", "fd", "git-remote-ext"})
-_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?\Z|\[[0-9a-f:.]+\]\Z")
+_BASE = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+\Z")
+OWN_PATHS = frozenset({"api", "ws", "assets", "healthz", "readyz"})
+"""First words of our own addresses: no sub-path begins with one, or an address would have two meanings."""
+LOOPBACK_BINDS = frozenset({"127.0.0.1", "::1", "localhost"})
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "0": "127.0.0.1"}  # noqa: S104  asked about, not listened on
+"""What listens on every address, and where this machine itself reaches it."""
 _ORIGIN = re.compile(r"https?://([a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?\Z")
 
 
@@ -103,10 +108,39 @@ class Config:
         (), "Origins whose pages may call with a key.", key="server.cors_origins", env="PILOTHOUSE_CORS_ORIGINS"
     )
     behind_proxy: bool = _setting(
-        False, "A TLS-terminating proxy stands in front.", key="server.behind_proxy", env="PILOTHOUSE_BEHIND_PROXY"
+        False,
+        "A TLS proxy stands in front, and is the way in for others.",
+        key="server.behind_proxy",
+        env="PILOTHOUSE_BEHIND_PROXY",
     )
-    tls_cert: Path | None = _setting(None, "Certificate chain, PEM.", key="server.tls_cert", env="PILOTHOUSE_TLS_CERT")
-    tls_key: Path | None = _setting(None, "Private key, PEM.", key="server.tls_key", env="PILOTHOUSE_TLS_KEY")
+    trusted_proxies: tuple[str, ...] = _setting(
+        (),
+        "Addresses or networks of the proxies in front whose forwarded headers are believed.",
+        key="server.trusted_proxies",
+        env="PILOTHOUSE_TRUSTED_PROXIES",
+    )
+    forwarded: str = _setting(
+        "x-forwarded",
+        "Which headers those proxies write: `X-Forwarded-For`, `-Proto`, `-Host`, or `Forwarded` (RFC 7239).",
+        key="server.forwarded",
+        env="PILOTHOUSE_FORWARDED",
+        choices=("x-forwarded", "forwarded"),
+    )
+    base_path: str = _setting(
+        "",
+        "Path below which a proxy serves all this, such as `/pilothouse`; whether it cuts the path off or not.",
+        key="server.base_path",
+        env="PILOTHOUSE_BASE_PATH",
+    )
+    tls_cert: Path | None = _setting(
+        None,
+        "Certificate with its chain, PEM; read again when it changes.",
+        key="server.tls_cert",
+        env="PILOTHOUSE_TLS_CERT",
+    )
+    tls_key: Path | None = _setting(
+        None, "Its private key, PEM, not encrypted.", key="server.tls_key", env="PILOTHOUSE_TLS_KEY"
+    )
     hot_sockets: bool = _setting(
         True,
         "Serve WebSockets by picows; off: by the plain ASGI route.",
@@ -119,6 +153,13 @@ class Config:
         key="server.log_format",
         env="PILOTHOUSE_LOG_FORMAT",
         choices=("text", "json"),
+    )
+    access_log: str = _setting(
+        "auto",
+        "A line in that log for each request: `auto` where other machines reach the server.",
+        key="server.access_log",
+        env="PILOTHOUSE_ACCESS_LOG",
+        choices=("auto", "on", "off"),
     )
 
     sandbox: str = _setting(
@@ -343,8 +384,20 @@ class Config:
     @property
     def url(self) -> str:
         """Where a person on this machine opens the server."""
-        name = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'https' if self.tls else 'http'}://{name}:{self.port}"
+        host = WILDCARDS.get(self.host, self.host)
+        name = f"[{host}]" if ":" in host else host
+        return f"{'https' if self.tls else 'http'}://{name}:{self.port}{self.base_path}"
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Whom a `Host` header may name. An address that stands for all is nobody's: pages can reach it."""
+        mine = f"[{self.host}]" if ":" in self.host else self.host.lower()
+        return frozenset({*hosts.LOOPBACK, *self.hosts, *({hosts.plain(mine)} - {"", *WILDCARDS, "[::]"})})
+
+    @property
+    def logs_access(self) -> bool:
+        reachable = self.host not in LOOPBACK_BINDS or self.behind_proxy or bool(self.trusted_proxies)
+        return reachable if self.access_log == "auto" else self.access_log == "on"
 
 
 def settings() -> list[dataclasses.Field[Any]]:
@@ -515,8 +568,21 @@ def _check_names(config: Config) -> None:
     if not re.match(r"[A-Za-z0-9.:%_-]+\Z", config.host):
         raise ConfigError(f"server.host: {config.host!r} is no address")
     for host in config.hosts:
-        if not _HOST.match(host):
-            raise ConfigError(f"server.hosts: {host!r} is no host name; give it without scheme, port and path")
+        if not host.isascii():
+            raise ConfigError(f"server.hosts: {host!r}: give it as browsers send it, in ASCII (xn--...)")
+        if hosts.plain(host) != host or host in WILDCARDS:
+            raise ConfigError(
+                f"server.hosts: {host!r} is no host name; give it in lower case, without scheme, port and path"
+            )
+    try:
+        forwarded.networks(config.trusted_proxies)
+    except ValueError as error:
+        raise ConfigError(f"server.trusted_proxies: '{error}' is no address and no network") from None
+    if config.base_path and (not _BASE.match(config.base_path) or config.base_path.split("/")[1] in OWN_PATHS):
+        raise ConfigError(
+            f"server.base_path: {config.base_path!r} is no path for this; expected /WORD, without a slash at its end, "
+            f"and not one of {', '.join(sorted(OWN_PATHS))}"
+        )
     for origin in config.cors_origins:
         if not _ORIGIN.match(origin):
             raise ConfigError(
@@ -535,7 +601,7 @@ def _check_names(config: Config) -> None:
         raise ConfigError(f"egress.allow_private: {text!r}: {error}") from None
     if config.base_url and not re.match(r"https?://[^/\s@]+(/[^\s@]*)?\Z", config.base_url):
         raise ConfigError("model.base_url: expected http:// or https:// and a host, without credentials")
-    if config.sandbox == "host" and config.behind_proxy:
+    if config.sandbox == "host" and (config.behind_proxy or config.trusted_proxies):
         raise ConfigError("sandbox.kind: host isolates nothing and is for this machine alone, not behind a proxy")
 
 

@@ -10,12 +10,12 @@ import argparse
 import asyncio
 import contextlib
 import dataclasses
+import datetime
 import json
 import logging
 import os
 import signal
 import socket
-import ssl
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,8 +32,9 @@ from pilothouse.adapters.sandboxes.client import Start
 from pilothouse.adapters.sandboxes.host import Host
 from pilothouse.adapters.stores.memory import MemoryStore
 from pilothouse.adapters.stores.sqlite import SqliteStore
-from pilothouse.bootstrap import LOOPBACK_BINDS, CannotStartError, leave_root, listen, may_bind, only_one, tls
-from pilothouse.config import Config, ConfigError
+from pilothouse.bootstrap import CannotStartError, leave_root, listen, may_bind, only_one, tls
+from pilothouse.config import LOOPBACK_BINDS, Config, ConfigError
+from pilothouse.core import forwarded
 from pilothouse.core.errors import PilothouseError
 from pilothouse.core.ids import SessionId
 from pilothouse.engine.clock import SystemClock
@@ -48,10 +49,14 @@ from pilothouse.engine.sessions import Sessions
 from pilothouse.engine.upkeep import Upkeep
 from pilothouse.engine.upstream import EgressSettings, ModelSettings
 from pilothouse.engine.usage import UsageIntake
+from pilothouse.web.access import AccessLog
 from pilothouse.web.app import application
 from pilothouse.web.call import Platform
+from pilothouse.web.certificate import Certificate
 from pilothouse.web.chat import ChatDoor, Hub
-from pilothouse.web.guard import LOOPBACK, Guard, Trust
+from pilothouse.web.front import Front
+from pilothouse.web.guard import Guard, Trust
+from pilothouse.web.listener import TlsServer
 from pilothouse.web.plain import PlainDoor, plain_options
 from pilothouse.web.socket import Door
 from pilothouse.web.socket import Limits as SocketLimits
@@ -72,11 +77,11 @@ def main(argv: list[str]) -> int:
     try:
         settings = config.load(overrides=options)
         may_bind(settings)
-        context = tls(settings)
+        certificate = tls(settings)
         lock = only_one(settings)
         listening = listen(settings)
         start = leave_root(settings)
-        return uvloop.run(_serve(settings, listening, context, start, lock))
+        return uvloop.run(_serve(settings, listening, certificate, start, lock))
     except (ConfigError, CannotStartError) as error:
         sys.stderr.write(f"pilothouse: {error}\n")
         return 2 if isinstance(error, ConfigError) else 1
@@ -86,7 +91,7 @@ def main(argv: list[str]) -> int:
 
 
 async def _serve(
-    settings: Config, listening: socket.socket, tls: ssl.SSLContext | None, start: Start, lock: Any
+    settings: Config, listening: socket.socket, certificate: Certificate | None, start: Start, lock: Any
 ) -> int:
     _logging(settings)
     note = structlog.get_logger("pilothouse")
@@ -100,9 +105,11 @@ async def _serve(
                 "Nobody could use this server: make a key first with `pilothouse keys create` on 127.0.0.1."
             )
         await _local_key(settings, platform.identity)
-        _write_private(settings.server_file, json.dumps({"url": settings.url, "pid": os.getpid()}))
+        if certificate is not None:
+            _keep_certificate(settings, certificate, note, stack)
+        _say_where(settings, certificate)
         stack.callback(settings.server_file.unlink, missing_ok=True)
-        server = uvicorn.Server(_uvicorn(settings, platform, guard, ChatDoor(platform, guard, hub), tls))
+        server = _uvicorn(settings, platform, guard, ChatDoor(platform, guard, hub), certificate)
         stack.callback(hub.all_away)
         await _welcome(settings, platform)
         await _until_signal(server, listening, (hub.all_away, platform.streams.all_away))
@@ -157,9 +164,7 @@ async def _platform(
     sessions = Sessions(kit, rules, probe)
     identity = Identity(store, clock)
     trust = Trust(
-        hosts=frozenset(
-            {*LOOPBACK, f"[{settings.host}]" if ":" in settings.host else settings.host.lower(), *settings.hosts}
-        ),
+        hosts=settings.names,
         cors_origins=frozenset(settings.cors_origins),
         secure=settings.tls,
         behind_proxy=settings.behind_proxy,
@@ -267,12 +272,13 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def _uvicorn(
-    settings: Config, platform: Platform, guard: Guard, door: ChatDoor, tls: ssl.SSLContext | None
-) -> uvicorn.Config:
-    limits = SocketLimits()
-    app = application(platform, guard, None if settings.hot_sockets else PlainDoor(door, limits))
+    settings: Config, platform: Platform, guard: Guard, door: ChatDoor, certificate: Certificate | None
+) -> uvicorn.Server:
+    limits, front = SocketLimits(), _front(settings)
+    log = AccessLog(structlog.get_logger("pilothouse")) if settings.logs_access else None
+    app = application(platform, guard, None if settings.hot_sockets else PlainDoor(door, limits), front, log)
     doors: dict[str, Door] = {"/ws": door}
-    options = hot_options(doors.get, limits) if settings.hot_sockets else plain_options(limits)
+    options = hot_options(doors.get, limits, front, log) if settings.hot_sockets else plain_options(limits)
     made = uvicorn.Config(
         app,
         log_config=None,
@@ -285,9 +291,38 @@ def _uvicorn(
         proxy_headers=False,
         **options,
     )
-    made.load()
-    made.ssl = tls  # its own loading would read the key again, which only root may
-    return made
+    if certificate is None:
+        return uvicorn.Server(made)
+    return TlsServer(made, lambda: certificate.pair.context)
+
+
+def _front(settings: Config) -> Front:
+    return Front(
+        settings.base_path,
+        forwarded.networks(settings.trusted_proxies),
+        "forwarded" if settings.forwarded == "forwarded" else "x-forwarded",
+        settings.behind_proxy,
+    )
+
+
+def _keep_certificate(settings: Config, certificate: Certificate, note: Any, stack: contextlib.AsyncExitStack) -> None:
+    """Warns of what is wrong with it, and follows its changes."""
+    for worry in certificate.worries(settings.names, datetime.datetime.now(datetime.UTC)):
+        note.warning("certificate", text=worry)
+    if path := certificate.unreadable():
+        note.warning(
+            "certificate", text=f"{path} was read by root, which is given up: a new one is taken at the next start only"
+        )
+    certificate.on_change.append(lambda _: _say_where(settings, certificate))
+    certificate.watch(lambda kind, text: note.warning(kind, text=text))
+    stack.callback(certificate.close)
+
+
+def _say_where(settings: Config, certificate: Certificate | None) -> None:
+    """For this machine's own command line, which knows the server by its certificate and needs no name in it."""
+    found = {"url": settings.url, "pid": os.getpid()}
+    known = {"fingerprint": certificate.pair.fingerprint} if certificate is not None else {}
+    _write_private(settings.server_file, json.dumps(found | known))
 
 
 async def _welcome(settings: Config, platform: Platform) -> None:

@@ -44,7 +44,7 @@ async def signin(call: Call) -> Response:
     cookie = await call.platform.identity.redeem(given.ticket)
     answer = Response(status_code=204)
     answer.set_cookie(
-        COOKIE, cookie, max_age=30 * 86_400, httponly=True, samesite="strict", secure=call.platform.secure, path="/"
+        COOKIE, cookie, max_age=30 * 86_400, httponly=True, samesite="strict", secure=call.secure, path=f"{call.base}/"
     )
     return answer
 
@@ -54,7 +54,7 @@ async def signout(call: Call) -> Response:
     if call.principal.kind == "person" and cookie is not None:
         await call.platform.identity.sign_out(cookie)
     answer = Response(status_code=204)
-    answer.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=call.platform.secure, path="/")
+    answer.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=call.secure, path=f"{call.base}/")
     return answer
 
 
@@ -94,7 +94,7 @@ async def me(call: Call) -> Response:
 
 async def make_ticket(call: Call) -> Response:
     ticket, until = await call.platform.identity.ticket()
-    url = f"{call.platform.url()}/#ticket={ticket}"
+    url = f"{call.url}/#ticket={ticket}"
     return wire.Reply({"ticket": ticket, "url": url, "expiresAt": records.stamp(until)}, 201)
 
 

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from pilothouse.core import hosts
 from pilothouse.core.access import Principal
 from pilothouse.engine.identity import Identity
 from pilothouse.engine.kit import Kit
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.sessions import Session, Sessions
+from pilothouse.web.guard import Once
 from pilothouse.web.streams import Streams
 
 
@@ -42,6 +44,26 @@ class Call:
     def principal(self) -> Principal:
         assert self.caller is not None, "a public route has no principal"
         return self.caller
+
+    @property
+    def base(self) -> str:
+        """The sub-path below which the caller sees us; empty, or without a slash at its end."""
+        return str(self.request.scope.get("root_path", ""))
+
+    @property
+    def secure(self) -> bool:
+        """Whether a cookie for the caller is for TLS only."""
+        seen = Once.of(self.request).seen.secure
+        return self.platform.secure if seen is None else seen
+
+    @property
+    def url(self) -> str:
+        """The page's address as the caller has it. The guard has checked `Host`."""
+        host = self.request.headers["host"]
+        seen = Once.of(self.request).seen.secure
+        if seen is None:
+            return self.platform.url() if hosts.of_header(host) in hosts.LOOPBACK else f"https://{host}{self.base}"
+        return f"{'https' if seen else 'http'}://{host}{self.base}"
 
     async def session(self) -> Session:
         """The session that the path names. Raises NotFound."""

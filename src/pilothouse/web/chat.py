@@ -21,6 +21,7 @@ from pilothouse.engine.log import Gap
 from pilothouse.engine.ports import Row, StoreFailed
 from pilothouse.engine.sessions import Session
 from pilothouse.web import wire
+from pilothouse.web.access import named
 from pilothouse.web.call import Platform
 from pilothouse.web.guard import Guard, Once
 from pilothouse.web.socket import Accept, Frames, Message, Refuse, Socket, UpgradeRequest
@@ -107,14 +108,16 @@ class ChatDoor:
 
     async def authorize(self, request: UpgradeRequest) -> Accept | Refuse:
         try:
-            principal = await self._guard.check("cookie-same-origin", "GET", Once(request.all), socket=True)
+            principal = await self._guard.check("cookie-same-origin", "GET", Once.upgrade(request), socket=True)
             assert principal is not None
             principal.need("read")
         except PilothouseError as error:
             answer = wire.problem(error)
             return Refuse(answer.status_code, [("content-type", "application/problem+json")], bytes(answer.body))
         who = principal
-        return Accept(lambda socket: Connection(self._platform, self._hub, socket, who).serve())
+        return Accept(
+            lambda socket: Connection(self._platform, self._hub, socket, who).serve(), principal=named(principal)
+        )
 
 
 class Connection:

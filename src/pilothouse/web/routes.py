@@ -17,6 +17,7 @@ from pilothouse.core.access import Scope
 from pilothouse.core.errors import PilothouseError, Unavailable
 from pilothouse.engine.ports import StoreFailed
 from pilothouse.web import api, network, wire, work
+from pilothouse.web.access import WHO, named
 from pilothouse.web.call import Call, Handler, Platform
 from pilothouse.web.guard import Guard, Once, Policy
 
@@ -92,9 +93,11 @@ def _endpoint(entry: Entry, platform: Platform, guard: Guard) -> Callable[[Reque
 
     async def endpoint(request: Request) -> Response:
         try:
-            caller = await guard.check(entry.policy, request.method, Once(request.headers.getlist))
-            if caller is not None and entry.scope is not None:
-                caller.need(entry.scope)
+            caller = await guard.check(entry.policy, request.method, Once.of(request))
+            if caller is not None:
+                request.scope[WHO] = named(caller)
+                if entry.scope is not None:
+                    caller.need(entry.scope)
             return await handler(Call(request, platform, caller))
         except StoreFailed:
             return wire.problem(Unavailable("The store does not answer; try again."))
