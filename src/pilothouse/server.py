@@ -288,7 +288,6 @@ def _uvicorn(
         lifespan="off",
         timeout_graceful_shutdown=DRAIN_S,
         timeout_keep_alive=30,
-        proxy_headers=False,
         **options,
     )
     if certificate is None:

@@ -19,10 +19,14 @@ from pilothouse.engine.log import Log
 from pilothouse.engine.ports import EventStore
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.sessions import Sessions
+from pilothouse.web.access import AccessLog
 from pilothouse.web.app import application
 from pilothouse.web.call import Platform
+from pilothouse.web.certificate import Pair
 from pilothouse.web.chat import ChatDoor, Hub
+from pilothouse.web.front import Front
 from pilothouse.web.guard import LOOPBACK, Guard, Trust
+from pilothouse.web.listener import TlsServer
 from pilothouse.web.plain import PlainDoor, plain_options
 from pilothouse.web.socket import Limits as SocketLimits
 from pilothouse.web.switch import hot_options
@@ -38,14 +42,16 @@ class Served:
     models: FakeModels
     hub: Hub
     server: uvicorn.Server
+    tls: bool = False
+    base: str = ""
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' * self.tls}://127.0.0.1:{self.port}{self.base}"
 
     @property
     def socket_url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}/ws"
+        return f"ws{'s' * self.tls}://127.0.0.1:{self.port}{self.base}/ws"
 
     async def key(self, *scopes: Scope) -> str:
         return (await self.identity.create("test", scopes or SCOPES))[1]
@@ -57,7 +63,14 @@ class Served:
 
 @contextlib.asynccontextmanager
 async def serving(
-    *, hot: bool = True, store: EventStore | None = None, trust: Trust | None = None
+    *,
+    hot: bool = True,
+    store: EventStore | None = None,
+    trust: Trust | None = None,
+    tls: Pair | None = None,
+    front: Front | None = None,
+    log: AccessLog | None = None,
+    limits: SocketLimits | None = None,
 ) -> AsyncIterator[Served]:
     store = store or MemoryStore()
     clock, sandboxes, models = SystemClock(), FakeSandboxes(), FakeModels()
@@ -70,23 +83,24 @@ async def serving(
     listening.bind(("127.0.0.1", 0))
     listening.listen(512)
     port = listening.getsockname()[1]
-    platform = Platform(kit, sessions, rules, identity, "0", lambda: f"http://127.0.0.1:{port}", False, list)
-    known = trust or Trust(hosts=LOOPBACK)
+    before = front or Front()
+    url = f"http{'s' * bool(tls)}://127.0.0.1:{port}{before.base}"
+    platform = Platform(kit, sessions, rules, identity, "0", lambda: url, tls is not None, list)
+    known = trust or Trust(hosts=LOOPBACK, secure=tls is not None, behind_proxy=before.behind_proxy)
     guard = Guard(identity, lambda: known)
     hub = Hub()
     identity.on_revoke += [hub.revoked, platform.streams.revoked]
-    door, limits = ChatDoor(platform, guard, hub), SocketLimits()
-    options = hot_options({"/ws": door}.get, limits) if hot else plain_options(limits)
-    app = application(platform, guard, None if hot else PlainDoor(door, limits))
-    server = uvicorn.Server(
-        uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1, **options)
-    )
+    door, limits = ChatDoor(platform, guard, hub), limits or SocketLimits()
+    options = hot_options({"/ws": door}.get, limits, before, log) if hot else plain_options(limits)
+    app = application(platform, guard, None if hot else PlainDoor(door, limits), before, log)
+    config = uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1, **options)
+    server = TlsServer(config, lambda: tls.context, limits.handshake_s) if tls else uvicorn.Server(config)
     await sessions.start()
     task = asyncio.create_task(server._serve([listening]))
     while not server.started:
         await asyncio.sleep(0.01)
     try:
-        yield Served(port, platform, identity, sandboxes, models, hub, server)
+        yield Served(port, platform, identity, sandboxes, models, hub, server, tls is not None, before.base)
     finally:
         hub.all_away()
         server.should_exit = True

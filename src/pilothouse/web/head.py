@@ -96,6 +96,11 @@ class Upgraded(WebSocketsSansIOProtocol):
             event.path, event.headers = self._whole
         super().handle_connect(event)
 
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if self.close_sent:  # refused: else uvicorn's log calls it an application that did not answer
+            self.handshake_complete = True
+
     def _shortened(self, data: bytes) -> bytes:
         """uvicorn hands over the whole head at once, written anew."""
         head, _, rest = data.partition(b"\r\n\r\n")

@@ -44,6 +44,7 @@ def plain_options(limits: Limits) -> dict[str, Any]:
     return {
         "http": http(limits.handshake_s),
         "ws": Upgraded,
+        "proxy_headers": False,  # uvicorn believes them of any program on this machine; `web.front` has its own rules
         "ws_max_size": limits.message,
         "ws_ping_interval": limits.ping_s,
         "ws_ping_timeout": limits.silence_s - limits.ping_s,
