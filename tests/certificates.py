@@ -45,10 +45,10 @@ class Authority:
         seal = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
         pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, seal)
         cert_file, key_file = directory / f"{stem}.crt", directory / f"{stem}.key"
-        for path, data in ((cert_file, _pem(made) + _pem(self.middle)), (key_file, pem)):
+        for path, data, mode in ((cert_file, _pem(made) + _pem(self.middle), 0o644), (key_file, pem, 0o600)):
             new = path.with_suffix(".new")
             new.write_bytes(data)
-            new.chmod(0o600)
+            new.chmod(mode)
             new.rename(path)
         return cert_file, key_file
 
