@@ -38,6 +38,8 @@ OWN_PATHS = frozenset({"api", "ws", "assets", "healthz", "readyz"})
 LOOPBACK_BINDS = frozenset({"127.0.0.1", "::1", "localhost"})
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "0": "127.0.0.1"}  # noqa: S104  asked about, not listened on
 """What listens on every address, and where this machine itself reaches it."""
+NOBODYS = frozenset({"", *WILDCARDS, "[::]"})
+"""No names of anybody: a page reaches any server by such an address."""
 _ORIGIN = re.compile(r"https?://([a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?\Z")
 
 
@@ -389,10 +391,18 @@ class Config:
         return f"{'https' if self.tls else 'http'}://{name}:{self.port}{self.base_path}"
 
     @property
+    def page(self) -> str:
+        """Where people open the page: by a name that the certificate has, where there is one."""
+        if not self.tls or not self.hosts:
+            return self.url
+        port = "" if self.port == 443 else f":{self.port}"
+        return f"https://{self.hosts[0]}{port}{self.base_path}"
+
+    @property
     def names(self) -> frozenset[str]:
         """Whom a `Host` header may name. An address that stands for all is nobody's: pages can reach it."""
         mine = f"[{self.host}]" if ":" in self.host else self.host.lower()
-        return frozenset({*hosts.LOOPBACK, *self.hosts, *({hosts.plain(mine)} - {"", *WILDCARDS, "[::]"})})
+        return frozenset({*hosts.LOOPBACK, *self.hosts, *({hosts.plain(mine)} - NOBODYS)})
 
     @property
     def logs_access(self) -> bool:
@@ -570,7 +580,7 @@ def _check_names(config: Config) -> None:
     for host in config.hosts:
         if not host.isascii():
             raise ConfigError(f"server.hosts: {host!r}: give it as browsers send it, in ASCII (xn--...)")
-        if hosts.plain(host) != host or host in WILDCARDS:
+        if hosts.plain(host) != host or host in NOBODYS:
             raise ConfigError(
                 f"server.hosts: {host!r} is no host name; give it in lower case, without scheme, port and path"
             )

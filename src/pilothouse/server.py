@@ -176,7 +176,7 @@ async def _platform(
         rules,
         identity,
         __version__,
-        lambda: settings.url,
+        lambda: settings.page,
         settings.tls or settings.behind_proxy,
         lambda: _not_ready(sessions),
     )
@@ -275,7 +275,7 @@ def _uvicorn(
     settings: Config, platform: Platform, guard: Guard, door: ChatDoor, certificate: Certificate | None
 ) -> uvicorn.Server:
     limits, front = SocketLimits(), _front(settings)
-    log = AccessLog(structlog.get_logger("pilothouse")) if settings.logs_access else None
+    log = AccessLog(structlog.get_logger("pilothouse").bind()) if settings.logs_access else None
     app = application(platform, guard, None if settings.hot_sockets else PlainDoor(door, limits), front, log)
     doors: dict[str, Door] = {"/ws": door}
     options = hot_options(doors.get, limits, front, log) if settings.hot_sockets else plain_options(limits)
@@ -330,9 +330,9 @@ async def _welcome(settings: Config, platform: Platform) -> None:
     model = await platform.kit.models.state()
     lines = [
         "",
-        f"  Pilothouse {__version__}   {settings.url}",
+        f"  Pilothouse {__version__}   {settings.page}",
         "",
-        f"  Sign in (once, within 10 minutes):  {settings.url}/#ticket={ticket}",
+        f"  Sign in (once, within 10 minutes):  {settings.page}/#ticket={ticket}",
         "  Another link:                       pilothouse ticket",
         "",
         f"  Isolation: {platform.sessions.probe.summary}",

@@ -61,6 +61,10 @@ async def test_this_machines_command_line_knows_it_by_its_certificate(program: P
     assert program.url.startswith("https://127.0.0.1:")
     status, out, err = await program.cli("run", "--agent", "echo", "say by tls")
     assert (status, "by tls" in out) == (0, True), err
+    status, out, err = await program.cli("ticket")
+    port = program.url.rpartition(":")[2]
+    assert f"https://{NAME}:{port}/#ticket=" in out, "a link that a browser opens without a complaint"
+    assert f"https://{NAME}:{port}/#ticket=" in program.log.read_text()
     assert any("does not name other.example" in n["text"] for n in notes(program, "certificate"))
     kept = dict(program.env)
     program.env |= {"PILOTHOUSE_URL": program.url, "PILOTHOUSE_API_KEY": program.key}

@@ -86,6 +86,14 @@ def test_anybody_elses_word_counts_for_nothing(front: Front) -> None:
     assert (door.secure, door.received) == (None if front.behind_proxy else False, None)
 
 
+def test_ipv4_on_a_port_of_ipv6_is_ipv4() -> None:
+    asked = scope(client="::ffff:192.0.2.1", **FORGED)
+    Front().scope(asked)
+    assert peers.peer(HTTPConnection(asked)) == "192.0.2.1"
+    assert asked[SEEN].secure is False
+    assert peers.upgrade_peer(Front().upgrade(upgrade(client="::ffff:192.0.2.1"))) == "192.0.2.1"
+
+
 def test_without_an_address_there_is_no_peer() -> None:
     asked = scope()
     asked["client"] = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,6 +18,8 @@ from pilothouse.engine.sessions import Session, Sessions
 from pilothouse.web.guard import Once
 from pilothouse.web.streams import Streams
 
+_HERE = frozenset({"127.0.0.1", "localhost", "::1"})
+
 
 @dataclass(frozen=True)
 class Platform:
@@ -28,6 +31,7 @@ class Platform:
     identity: Identity
     version: str
     url: Callable[[], str]
+    """Where people open the page."""
     secure: bool
     ready: Callable[[], list[str]]
     """Why the server is not ready; empty when it is."""
@@ -58,12 +62,12 @@ class Call:
 
     @property
     def url(self) -> str:
-        """The page's address as the caller has it. The guard has checked `Host`."""
-        host = self.request.headers["host"]
-        seen = Once.of(self.request).seen.secure
-        if seen is None:
-            return self.platform.url() if hosts.of_header(host) in hosts.LOOPBACK else f"https://{host}{self.base}"
-        return f"{'https' if seen else 'http'}://{host}{self.base}"
+        """The page's address as the caller has it; for a caller on this machine, as people have it. The guard has
+        checked `Host`."""
+        host, seen, known = self.request.headers["host"], Once.of(self.request).seen.secure, self.platform.url()
+        if hosts.of_header(host) in hosts.LOOPBACK and (seen is None or urlsplit(known).hostname not in _HERE):
+            return known
+        return f"{'http' if seen is False else 'https'}://{host}{self.base}"
 
     async def session(self) -> Session:
         """The session that the path names. Raises NotFound."""

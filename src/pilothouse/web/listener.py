@@ -96,6 +96,8 @@ class Listener:
                     self._pause()
                 return
             connection.setblocking(False)
+            with contextlib.suppress(OSError):  # the loops do it for what they accept themselves
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if len(self.pending) >= HANDSHAKES_MAX:
                 oldest = next(iter(self.pending))
                 del self.pending[oldest]
