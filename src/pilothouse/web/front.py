@@ -19,10 +19,6 @@ SEEN = "pilothouse.seen"
 """Where an ASGI scope has its `Seen`."""
 
 
-_MAPPED = "::ffff:"
-"""IPv4 on a port that listens on IPv6: shown as what it is."""
-
-
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What the headers alone do not tell."""
@@ -47,7 +43,7 @@ class Front:
         """Changes an ASGI scope, `http` or `websocket`."""
         client = scope.get("client")
         secure = scope["scheme"] in {"https", "wss"}
-        if client is not None and (self.trusted or client[0].startswith(_MAPPED)):
+        if client is not None and self.trusted:
             headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"]]
             hop = self._hop(client[0], headers)
             changed, received = _named(headers, hop.host)
@@ -70,7 +66,7 @@ class Front:
     def upgrade(self, request: UpgradeRequest) -> UpgradeRequest:
         """The same for a door."""
         client, headers, received, hop = request.client, request.headers, None, None
-        if client is not None and (self.trusted or client[0].startswith(_MAPPED)):
+        if client is not None and self.trusted:
             hop = self._hop(client[0], headers)
             headers, received = _named(headers, hop.host)
             client = client if hop.client == client[0] else (hop.client, 0)

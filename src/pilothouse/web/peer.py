@@ -1,17 +1,30 @@
-"""The address of who asks: behind trusted proxies the client's (`web.front`), else the connection's other end."""
+"""From which address a request comes. Everything that asks, asks here."""
 
 from __future__ import annotations
 
-from starlette.requests import HTTPConnection
+import ipaddress
+from typing import Protocol
 
-from pilothouse.web.socket import UpgradeRequest
-
-UNKNOWN = "-"
-
-
-def peer(request: HTTPConnection) -> str:
-    return request.client.host if request.client is not None else UNKNOWN
+LOCAL = "local"
+"""Whoever comes by a unix socket."""
 
 
-def upgrade_peer(request: UpgradeRequest) -> str:
-    return request.client[0] if request.client is not None else UNKNOWN
+class Asking(Protocol):
+    """A Starlette request, or the request of an upgrade."""
+
+    @property
+    def client(self) -> tuple[str, int] | None: ...
+
+
+def peer(request: Asking) -> str:
+    """The address of the socket's other end, IPv4 as such where it comes in IPv6."""
+    client = request.client
+    if client is None:
+        return LOCAL
+    text = client[0].partition("%")[0]
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return text[:64] or LOCAL
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
