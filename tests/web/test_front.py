@@ -17,7 +17,7 @@ from websockets.exceptions import InvalidStatus
 from pilothouse.core.forwarded import networks
 from pilothouse.web.front import SEEN, Front
 from pilothouse.web.guard import COOKIE, LOOPBACK, Trust
-from pilothouse.web.peer import LOCAL, peer
+from pilothouse.web.peer import UNKNOWN, peer, upgrade_peer
 from pilothouse.web.socket import UpgradeRequest
 from tests.security import raw
 from tests.web.serving import Served, serving
@@ -67,7 +67,7 @@ def test_the_client_a_trusted_proxy_tells_of_is_the_peer() -> None:
     assert request.headers.getlist("host") == ["pilot.example"]
     assert (asked[SEEN].secure, asked[SEEN].received) == (True, "127.0.0.1:8420")
     door = front.upgrade(upgrade(**FORGED))
-    assert peer(door) == "203.0.113.9"
+    assert upgrade_peer(door) == "203.0.113.9"
     assert (door.secure, door.header("host"), door.received) == (True, "pilot.example", "127.0.0.1:8420")
 
 
@@ -82,7 +82,7 @@ def test_anybody_elses_word_counts_for_nothing(front: Front) -> None:
     assert asked[SEEN].received is None
     assert asked[SEEN].secure is (None if front.behind_proxy else False)
     door = front.upgrade(upgrade(client="192.0.2.1", **FORGED))
-    assert peer(door) == "192.0.2.1"
+    assert upgrade_peer(door) == "192.0.2.1"
     assert (door.secure, door.received) == (None if front.behind_proxy else False, None)
 
 
@@ -90,7 +90,7 @@ def test_without_an_address_there_is_no_peer() -> None:
     asked = scope()
     asked["client"] = None
     Front(trusted=TRUSTED).scope(asked)
-    assert peer(HTTPConnection(asked)) == LOCAL
+    assert peer(HTTPConnection(asked)) == UNKNOWN
 
 
 def test_a_path_is_as_the_client_has_it_whether_cut_or_not() -> None:

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pilothouse.core.access import Principal
 from pilothouse.core.ids import is_uuid
-from pilothouse.web.peer import peer
+from pilothouse.web.peer import peer, upgrade_peer
 from pilothouse.web.socket import Accept, Refuse, UpgradeRequest
 
 WHO = "pilothouse.principal"
@@ -49,7 +49,7 @@ class AccessLog:
         who, status, size = (
             (answer.principal, 101, 0) if isinstance(answer, Accept) else ("", answer.status, len(answer.body))
         )
-        self._line("upgrade", who, "GET", request.path, status, size, since, peer(request))
+        self._line("upgrade", who, "GET", request.path, status, size, since, upgrade_peer(request))
 
     def around(self, app: ASGIApp) -> ASGIApp:
         """Notes what `app` answers."""

@@ -102,7 +102,7 @@ class Guard:
         host = headers.get("host") or ""
         received = headers.seen.received if isinstance(headers, Once) else None
         for given in (host,) if received is None else (host, received):
-            if hosts.of_header(given) not in self._trust().hosts:
+            if split_port(given) not in self._trust().hosts:
                 raise MisdirectedHost
         return host
 
@@ -113,7 +113,7 @@ class Guard:
             return None
         trust = self._trust()
         seen = headers.seen.secure if isinstance(headers, Once) else None
-        ours = {f"{scheme}://{host}" for scheme in trust.schemes(seen, hosts.of_header(host))}
+        ours = {f"{scheme}://{host}" for scheme in trust.schemes(seen, split_port(host))}
         if origin in ours or (keyed and origin in trust.cors_origins):
             return origin
         raise Forbidden(f"Origin {origin[:100]!r} is foreign here.", code="foreign_origin")
@@ -142,6 +142,11 @@ class Guard:
             if not socket and not hmac.compare_digest(token.encode(), self.identity.csrf(cookie).encode()):
                 raise Forbidden("The CSRF token is missing or wrong; reload the page.", code="csrf")
         return await self.identity.by_cookie(cookie)
+
+
+def split_port(host: str) -> str:
+    """The name in a `Host` header; empty where there is none."""
+    return hosts.of_header(host)
 
 
 def cookie_of(headers: Headers) -> str | None:

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Protocol
 
-LOCAL = "local"
+from starlette.requests import HTTPConnection
+
+from pilothouse.web.socket import UpgradeRequest
+
+UNKNOWN = "-"
 """Whoever comes by a unix socket."""
 
 
-class Asking(Protocol):
-    """A Starlette request, or the request of an upgrade."""
-
-    @property
-    def client(self) -> tuple[str, int] | None: ...
+def peer(request: HTTPConnection) -> str:
+    """The address of the socket's other end."""
+    return UNKNOWN if request.client is None else _plain(request.client.host)
 
 
-def peer(request: Asking) -> str:
-    """The address of the socket's other end, IPv4 as such where it comes in IPv6."""
-    client = request.client
-    if client is None:
-        return LOCAL
-    text = client[0].partition("%")[0]
+def upgrade_peer(request: UpgradeRequest) -> str:
+    return UNKNOWN if request.client is None else _plain(request.client[0])
+
+
+def _plain(text: str) -> str:
+    """An IPv4 address as such where it comes in IPv6, and no interface."""
     try:
-        address = ipaddress.ip_address(text)
+        address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
-        return text[:64] or LOCAL
+        return text[:64] or UNKNOWN
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return str(mapped or address)
