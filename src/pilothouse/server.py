@@ -52,7 +52,7 @@ from pilothouse.engine.usage import UsageIntake
 from pilothouse.web.access import AccessLog
 from pilothouse.web.app import application
 from pilothouse.web.call import Platform
-from pilothouse.web.certificate import Certificate
+from pilothouse.web.certificate import Certificate, Pair
 from pilothouse.web.chat import ChatDoor, Hub
 from pilothouse.web.front import Front
 from pilothouse.web.guard import Guard, Trust
@@ -306,13 +306,21 @@ def _front(settings: Config) -> Front:
 
 def _keep_certificate(settings: Config, certificate: Certificate, note: Any, stack: contextlib.AsyncExitStack) -> None:
     """Warns of what is wrong with it, and follows its changes."""
-    for worry in certificate.worries(settings.names, datetime.datetime.now(datetime.UTC)):
-        note.warning("certificate", text=worry)
+
+    def warn() -> None:
+        for worry in certificate.worries(settings.names, datetime.datetime.now(datetime.UTC)):
+            note.warning("certificate", text=worry)
+
+    def changed(_: Pair) -> None:
+        warn()
+        _say_where(settings, certificate)
+
+    warn()
     if path := certificate.unreadable():
         note.warning(
             "certificate", text=f"{path} was read by root, which is given up: a new one is taken at the next start only"
         )
-    certificate.on_change.append(lambda _: _say_where(settings, certificate))
+    certificate.on_change.append(changed)
     certificate.watch(lambda kind, text: note.warning(kind, text=text))
     stack.callback(certificate.close)
 
