@@ -6,7 +6,8 @@ import asyncio
 import json
 import os
 import ssl
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,10 @@ def authority() -> Authority:
 
 
 @pytest.fixture(scope="module")
-def pair(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    directory = tmp_path_factory.mktemp("tls")
-    for above in (directory, *directory.parents[:2]):
-        above.chmod(0o755)
-    return authority.write(directory, NAME)
+def pair(authority: Authority) -> Iterator[tuple[Path, Path]]:
+    with tempfile.TemporaryDirectory(prefix="ph-") as name:
+        Path(name).chmod(0o755)  # the server's user comes in, and to the certificate; to the key not yet
+        yield authority.write(Path(name), NAME)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -96,6 +96,24 @@ def test_what_will_keep_people_away_is_said_at_the_start(authority: Authority, t
     assert any("chmod o=" in worry for worry in Certificate(cert, key).worries((), NOW + 1.5 * DAY))
 
 
+def test_files_that_are_out_of_reach_after_the_start_are_named_and_end_nothing(
+    authority: Authority, tmp_path: Path
+) -> None:
+    """As in a directory that root alone may enter, once root is given up."""
+    cert, key = authority.write(tmp_path, "a.example")
+    used, notes = Certificate(cert, key), Notes()
+    assert used.unreadable() == ""
+    key.unlink()
+    assert used.unreadable() == str(key)
+    assert used.worries(("a.example",), NOW) == []
+    used.check(notes)
+    assert notes.said == [], "it was named, once"
+    assert used.pair.names == ("a.example",)
+    authority.write(tmp_path, "b.example")
+    used.check(notes)
+    assert used.pair.names == ("b.example",), "and is taken when it can be read again"
+
+
 def test_a_changed_pair_is_taken_and_a_broken_one_is_not(authority: Authority, tmp_path: Path) -> None:
     cert, key = authority.write(tmp_path, "a.example")
     used, notes = Certificate(cert, key), Notes()

@@ -9,6 +9,7 @@ TLS 1.2 and later; of 1.2 only authenticated ciphers with forward secrecy; no co
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import hashlib
 import ssl
@@ -72,16 +73,19 @@ class Certificate:
         for name in sorted(set(names) - hosts.LOOPBACK):
             if not any(hosts.covers(pattern, name) for pattern in pair.names):
                 said.append(f"{self._cert} does not name {name}, which server.hosts does")
-        if self._key.stat().st_mode & 0o007:
-            said.append(f"{self._key} can be read by everybody on this machine; run `chmod o= {self._key}`")
+        with contextlib.suppress(OSError):  # root could look at it, and root has been given up
+            if self._key.stat().st_mode & 0o007:
+                said.append(f"{self._key} can be read by everybody on this machine; run `chmod o= {self._key}`")
         return said
 
     def unreadable(self) -> str:
-        """The file that could be read at the start and cannot be read any more, root being given up; empty for none."""
+        """The file that could be read at the start and cannot be read any more, root being given up; empty for none.
+        That is then known, and no change to be noted."""
         for path in (self._cert, self._key):
             try:
                 path.open("rb").close()
             except OSError:
+                self._state = self._look()
                 return str(path)
         return ""
 
