@@ -74,7 +74,7 @@ async def door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     authority = Authority.make()
     tls = "TLS" in request.param
     pair = load(*authority.write(tmp_path_factory.mktemp("tls"), "localhost", "127.0.0.1")) if tls else None
-    async with serving(hot="hot" in request.param, tls=pair, limits=Limits(handshake_s=1.0)) as served:
+    async with serving(hot="hot" in request.param, tls=pair, limits=Limits(handshake_s=1.0, body_s=1.0)) as served:
         yield Door(served, await served.key(), authority.client() if tls else None)
 
 
@@ -151,6 +151,41 @@ async def test_c29_who_never_comes_to_the_end_of_a_head_is_let_go(door: Door) ->
                 else:
                     raise AssertionError("a slow head was waited for")
         writer.close()
+
+
+async def test_c29_nor_who_never_comes_to_the_end_of_a_body(door: Door) -> None:
+    """Where nobody has to be signed in, too; and a body that comes in time is waited for."""
+    headers = {"host": door.host, "content-type": "application/json"}
+    for more in ({}, {"x-api-key": door.key}):
+        path = "/api/keys" if more else "/api/signin"
+        post = raw.plain("POST", path, headers | more | {"content-length": "17"})
+        reader, writer = await door.connect()
+        writer.write(post + b"{")
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(15):
+                assert await reader.read() == b""
+        writer.close()
+        if not more:
+            continue
+        reader, writer = await door.connect()
+        writer.write(post + b"{")
+        await asyncio.sleep(0.3)
+        writer.write(b'"name": "late" }')
+        async with asyncio.timeout(15):
+            assert raw.status(await reader.readuntil(b"\r\n\r\n")) == 201
+        writer.close()
+
+
+async def test_a_socket_outlives_the_times_of_requests(door: Door) -> None:
+    reader, writer = await door.connect()
+    writer.write(door.upgrade())
+    async with asyncio.timeout(15):
+        assert raw.status(await reader.readuntil(b"\r\n\r\n")) == 101
+    await asyncio.sleep(1.5)
+    writer.write(b"\x89\x80abcd")  # a ping
+    async with asyncio.timeout(15):
+        assert (await reader.readexactly(2))[0] == 0x8A
+    writer.close()
 
 
 def twice(request: bytes, name: str, first: str, second: str) -> bytes:

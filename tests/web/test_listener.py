@@ -22,12 +22,9 @@ from tests.certificates import Authority
 from tests.web.serving import Served, serving
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
-def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
-    if request.param == "uvloop":
-        made: asyncio.AbstractEventLoopPolicy = uvloop.EventLoopPolicy()
-        return made
-    return asyncio.DefaultEventLoopPolicy()
+@pytest.fixture
+def event_loop_policy() -> uvloop.EventLoopPolicy:
+    return uvloop.EventLoopPolicy()
 
 
 @dataclass

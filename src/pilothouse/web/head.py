@@ -16,8 +16,6 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.datastructures import Headers
 from websockets.http11 import Request
 
-HEAD_S = 10.0
-"""From a connection's or request's first byte to the end of its head."""
 HEAD_MAX = 128 * 1024
 """Bytes of a request's head: a token and a signed header of some KB each fit many times."""
 _HANDSHAKE = frozenset(
@@ -31,16 +29,19 @@ class BadTargetError(Exception):
 
 
 class Http(HttpToolsProtocol):
-    """uvicorn waits for ever for the rest of a head, and takes one of any size."""
+    """uvicorn waits for ever for the rest of a request, and takes a head of any size."""
 
-    limit_s: float = HEAD_S
+    head_s: float
+    """From a connection's or request's first byte to the end of its head."""
+    body_s: float
+    """From there to the end of its body."""
     _timer: asyncio.TimerHandle | None = None
     _size = 0
     _in_head = True
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._arm()
+        self._arm(self.head_s)
 
     def data_received(self, data: bytes) -> None:
         if self._in_head:
@@ -55,21 +56,27 @@ class Http(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head = True
-        self._arm()
+        self._arm(self.head_s)
 
     def on_headers_complete(self) -> None:
         self._disarm()
         self._in_head, self._size = False, 0
         self.url = _path(self.url, self.headers)
         super().on_headers_complete()
+        if not self.parser.should_upgrade():  # another protocol takes the connection then, and has its own times
+            self._arm(self.body_s)
+
+    def on_message_complete(self) -> None:
+        self._disarm()
+        super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
         super().connection_lost(exc)
 
-    def _arm(self) -> None:
+    def _arm(self, seconds: float) -> None:
         if self._timer is None:
-            self._timer = self.loop.call_later(self.limit_s, self._give_up)
+            self._timer = self.loop.call_later(seconds, self._give_up)
 
     def _disarm(self) -> None:
         if self._timer is not None:
@@ -112,9 +119,9 @@ class Upgraded(WebSocketsSansIOProtocol):
         return "\r\n".join([f"{method} / {version}", *kept, "", ""]).encode("latin-1") + rest
 
 
-def http(limit_s: float) -> type[Any]:
+def http(head_s: float, body_s: float) -> type[Any]:
     """For `uvicorn.Config`, which takes a class and gives it nothing."""
-    return type("Http", (Http,), {"limit_s": limit_s})
+    return type("Http", (Http,), {"head_s": head_s, "body_s": body_s})
 
 
 def _path(target: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:

@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 def plain_options(limits: Limits) -> dict[str, Any]:
     """For `uvicorn.Config`: the limits that the server has to keep for requests and for plain doors."""
     return {
-        "http": http(limits.handshake_s),
+        "http": http(limits.handshake_s, limits.body_s),
         "ws": Upgraded,
         "proxy_headers": False,  # uvicorn believes them of any program on this machine; `web.front` has its own rules
         "ws_max_size": limits.message,

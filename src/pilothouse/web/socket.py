@@ -43,6 +43,8 @@ class Limits:
     """Bytes of received messages that wait for the door; above it reading stops. One message may exceed it."""
     handshake_s: float = 10.0
     """From the first byte to the answer of the upgrade, checking who it is included."""
+    body_s: float = 60.0
+    """For the body of an ordinary request, from the end of its head: enough for some MB."""
     ping_s: float = 20.0
     """Below the idle time-outs of common proxies (30-60 s)."""
     silence_s: float = 45.0
