@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 import pytest
@@ -14,13 +16,18 @@ from starlette.requests import HTTPConnection
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from pilothouse.core.access import SCOPES
 from pilothouse.core.forwarded import networks
+from pilothouse.engine.gate import WRONG
 from pilothouse.web.front import SEEN, Front
 from pilothouse.web.guard import COOKIE, LOOPBACK, Trust
 from pilothouse.web.peer import UNKNOWN, peer, upgrade_peer
 from pilothouse.web.socket import UpgradeRequest
+from tests.core.signing import signed
+from tests.issuer import NOW, FakeIssuer
 from tests.security import raw
 from tests.web.serving import Served, serving
+from tests.web.test_signin import Still
 
 NAMED = frozenset({*LOOPBACK, "pilot.example", "xn--bcher-kva.example"})
 TRUSTED = networks(("127.0.0.1",))
@@ -224,3 +231,87 @@ async def test_many_ways_at_once_do_not_mix() -> None:
             for name in ("pilot.example", "evil.example") * 10
         ])  # fmt: skip
         assert codes == [200, 421] * 10
+
+
+# --- who is calling, through a proxy ---
+
+
+@pytest.mark.parametrize("hot", [True, False])
+async def test_a_signature_is_over_the_address_that_the_client_asked(hot: bool) -> None:
+    """Behind a proxy that tells of another name, and below a path that it cuts off; by HTTP and on a socket."""
+    async with proxied(hot=hot, trusted=TRUSTED, base="/pilothouse") as served:
+        record, secret = await served.platform.pairs.create("p", SCOPES, account="local")
+        key = (record.id, secret.secret_access_key)
+        for path, method, good in (("/api/sessions/a%20b", "GET", 404), ("/api/me", "GET", 200), ("/ws", "WS", 101)):
+            for presigned in (None, 60):
+                url = f"https://pilot.example/pilothouse{path}"
+                made = signed("GET", url, key=key, now=time.time(), presigned=presigned)
+                given = {n.lower().replace("-", "_"): v for n, v in made.headers if n.lower() != "host"} | FORGED
+                query = f"?{made.query}" if made.query else ""
+                for prefix in ("/pilothouse", ""):
+                    assert await code(served, prefix + path + query, method, **given) == good, (prefix, path, presigned)
+                elsewhere = {**given, "x_forwarded_host": "xn--bcher-kva.example"}
+                assert await code(served, path + query, method, **elsewhere) == 401, "signed for another name"
+                cut = signed("GET", f"https://pilot.example{path}", key=key, now=time.time(), presigned=presigned)
+                given = {n.lower().replace("-", "_"): v for n, v in cut.headers if n.lower() != "host"} | FORGED
+                query = f"?{cut.query}" if cut.query else ""
+                assert await code(served, path + query, method, **given) == 401, "signed for another path"
+
+
+@pytest.mark.parametrize("hot", [True, False])
+async def test_a_client_behind_a_proxy_is_who_audit_gate_and_sign_ins_know(hot: bool) -> None:
+    """By one address, which is written in one way; wrong credentials of one client are not another's."""
+    async with proxied(hot=hot, trusted=TRUSTED) as served:
+        audit, url = served.platform.kit.audit, served.url
+        mapped = {**CLIENT, "x-forwarded-for": "10.9.8.7, ::ffff:203.0.113.9"}
+        async with httpx.AsyncClient(base_url=url, headers=mapped) as http:
+            assert (await http.post("/api/keys", json={}, headers={"x-api-key": await served.key()})).status_code == 201
+            ticket, _ = await served.identity.ticket()
+            cookie = (await http.post("/api/signin", json={"ticket": ticket})).cookies[COOKIE]
+            seen = await http.get("/api/signins", headers={"cookie": f"{COOKIE}={cookie}"})
+            assert [one["address"] for one in seen.json()["items"]] == ["203.0.113.9"]
+            answers = [
+                (await http.get("/api/me", headers={"x-api-key": f"wrong {n}"})).status_code
+                for n in range(WRONG.burst + 1)
+            ]
+            assert answers == [401] * WRONG.burst + [429]
+        other = {"x_forwarded_for": "203.0.113.10", "x_api_key": "wrong too"}
+        assert await code(served, "/ws", "WS", **other) == 401
+        assert await code(served, "/ws", "WS", **{**other, "x_forwarded_for": "203.0.113.9"}) == 429
+        records = [json.loads(line) for line in await audit.after("default", 0, 100)]
+        assert {(r["action"], r["address"]) for r in records if r["address"]} == {
+            ("key.create", "203.0.113.9"), ("signin", "203.0.113.9"),
+            ("credential.refuse", "203.0.113.9"), ("credential.refuse", "203.0.113.10"),
+        }  # fmt: skip
+
+
+async def test_a_provider_and_a_share_link_lead_back_below_the_path() -> None:
+    house = FakeIssuer()
+    front = Front(trusted=TRUSTED, base="/pilothouse")
+    async with serving(houses=[house], clock=Still(NOW), front=front, trust=Trust(NAMED)) as served:
+        root = f"http://127.0.0.1:{served.port}"
+        for prefix in ("/pilothouse", ""):
+            async with httpx.AsyncClient(base_url=root + prefix, headers=CLIENT) as http:
+                begun = await http.get("/api/signin/oidc/example")
+                query = dict(parse_qsl(urlsplit(begun.headers["location"]).query))
+                back = "https://pilot.example/pilothouse/api/signin/oidc/example/callback"
+                assert query["redirect_uri"] == back
+                assert begun.headers["set-cookie"].startswith("__Host-")
+                consent = house.consent(begun.headers["location"], groups=["boss"])
+                secret = begun.headers["set-cookie"].partition(";")[0]
+                path = "/api/signin/oidc/example/callback"
+                answer = await http.get(
+                    path, params={"code": consent, "state": query["state"]}, headers={"cookie": secret}
+                )
+                assert answer.status_code == 200, answer.text
+                assert 'content="0;url=../../../../"' in answer.text, "from the address that the browser shows"
+                mine = next(c for c in answer.headers.get_list("set-cookie") if c.startswith(f"{COOKIE}="))
+                assert "; path=/pilothouse/" in mine.lower()
+                assert "; secure" in mine.lower()
+        session = await served.platform.sessions.create(owner="local", agent="echo")
+        links = f"/pilothouse/api/sessions/{session.live.record.id}/links"
+        async with httpx.AsyncClient(base_url=root, headers={**CLIENT, "x-api-key": await served.key()}) as http:
+            url = (await http.post(links, json={"right": "watch"})).json()["url"]
+            assert url.startswith("https://pilot.example/pilothouse/#link=")
+            followed = await http.post("/api/signin", json={"link": url.partition("#link=")[2]})
+            assert "; path=/pilothouse/" in followed.headers["set-cookie"].lower()

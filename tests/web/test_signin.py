@@ -333,6 +333,29 @@ async def test_c06_a_socket_ends_with_its_token(house: FakeIssuer) -> None:
             assert socket.close_code == 4401
 
 
+async def test_a_sign_in_with_an_issuer_and_a_refused_one_are_in_the_audit(served: Served, house: FakeIssuer) -> None:
+    """And the member that somebody becomes by coming, by a token too; no answer of a provider is written down."""
+    async with browser(served) as client:
+        assert (await signed_in(client, house, sub="ann", name="Ann", groups=["ops"])).status_code == 200
+        assert (await signed_in(client, house, sub="ann", name="Ann", groups=["ops"])).status_code == 200
+        _, sent = await begin(client)
+        strange = await client.get(f"{BEGIN}/callback", params={"code": "x", "state": sent["state"] + "x"})
+        assert strange.status_code == 401
+        token = {"authorization": f"Bearer {house.token(sub='bob', groups=['ops'])}"}
+        assert (await client.get("/api/me", headers=token)).status_code == 200
+        wrong = {"authorization": token["authorization"][:-4] + "AAAA"}
+        assert (await client.get("/api/me", headers=wrong)).status_code == 401
+    records = [json.loads(line) for line in await served.platform.kit.audit.after("default", 0, 100)]
+    assert [(r["action"], r["outcome"], r["actor"]["kind"], r["address"]) for r in records] == [
+        ("member.add", "ok", "person", "127.0.0.1"), ("signin", "ok", "person", "127.0.0.1"),
+        ("signin", "ok", "person", "127.0.0.1"), ("signin", "refused", "nobody", "127.0.0.1"),
+        ("member.add", "ok", "person", "127.0.0.1"), ("credential.refuse", "refused", "nobody", "127.0.0.1"),
+    ]  # fmt: skip
+    assert records[0]["details"] == {"by": "issuer", "disabled": False, "name": "Ann", "role": "operator"}
+    assert (records[1]["details"], records[4]["actor"]["credential"][:4]) == ({"by": "example"}, "jwt:")
+    assert sent["state"] not in str(records)
+
+
 # --- who is signed in ---
 
 
