@@ -161,7 +161,7 @@ async def test_killed_between_any_two_writes_leaves_both_or_neither(nth: int, cl
 
 
 async def test_a_disk_that_is_full_refuses_the_act_and_leaves_the_chain_whole(tmp_path: Path, clock: HandClock) -> None:
-    store = await SqliteStore.open(tmp_path / "log.sqlite", max_pages=40)
+    store = await SqliteStore.open(tmp_path / "log.sqlite", max_pages=48)
     try:
         identity = Identity(store, clock, Audit(store, clock))
         made = 0
