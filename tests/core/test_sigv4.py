@@ -85,12 +85,14 @@ def test_what_botocore_signs_stands(request: Request) -> None:
 # --- and nothing else ---
 
 
-def alike(request: Request) -> object:
+def alike(request: Request, *, portless: bool = False) -> object:
     """What two requests may differ in and yet be the same, all of it: the case of header names, blanks around and
     between the words of a header, the case of hex digits in a query's escapes, and, where a client has signed the host
     without its port, the port."""
     escapes = re.sub(r"%[0-9A-Fa-f]{2}", lambda found: found[0].upper(), request.query)
     headers = [(n.lower(), re.sub(r"[ \t]+", " ", v).strip(" ")) for n, v in request.headers]
+    if portless:
+        headers = [(n, re.sub(r":[0-9]+\Z", "", v) if n == "host" else v) for n, v in headers]
     return request.method, request.path, escapes, headers, request.body
 
 
@@ -137,9 +139,10 @@ bytes_to = st.one_of(st.sampled_from(b" \t%+&=/.;,:~-_aAfF09"), st.integers(1, 2
 @settings(MANY, max_examples=600)
 @given(requests(), st.lists(st.tuples(st.integers(0, 10_000), bytes_to), min_size=8, max_size=8))
 def test_a_request_with_one_byte_changed_does_not_stand(request: Request, changes: list[tuple[int, int]]) -> None:
+    portless = request.of("host").endswith(":80")  # botocore signs a host without the port that is usual
     for place, to in changes:
         made = changed(request, place, to)
-        if made is not None and alike(made) != alike(request):
+        if made is not None and alike(made, portless=portless) != alike(request, portless=portless):
             assert refused(made), made
 
 
