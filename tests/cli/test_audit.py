@@ -117,3 +117,13 @@ async def test_a_key_is_made_with_rates_of_its_own(audited: Pilothouse, served: 
     (key,) = [k for k in await served.identity.keys.all() if k.rates is not None]
     assert key.rates is not None
     assert (key.rates.per_s, key.rates.burst, key.rates.per_day) == (2.5, 5, 0)
+
+
+async def test_the_server_s_admins_read_another_organisation_s(audited: Pilothouse, served: Served) -> None:
+    await served.identity.members.make("red", None)
+    await served.identity.members.put("red", "ann", role="viewer")
+    theirs = await audited("audit", "--organisation", "red", "--json")
+    assert [json.loads(line)["action"] for line in theirs.out.splitlines()] == ["organisation.create", "member.add"]
+    head = await audited("audit", "head", "--organisation", "red")
+    assert head.out.startswith("2:")
+    assert (await audited("audit", "--organisation", "none")).status != 0

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
@@ -279,13 +279,15 @@ async def test_every_kind_of_credential_has_its_rate_and_its_quota(served: Serve
         return dict(made.headers)
 
     async with httpx.AsyncClient(base_url=served.url) as client:
-        for most, headers in ((4, lambda: token), (3, lambda: pair("GET", "/api/me"))):
+        asking: dict[int, Callable[[], dict[str, str]]] = {4: lambda: token, 3: lambda: pair("GET", "/api/me")}
+        for most, headers in asking.items():
             answers = [(await client.get("/api/me", headers=headers())) for _ in range(most + 1)]
             assert [a.status_code for a in answers] == [200] * most + [429]
             assert answers[0].headers["x-ratelimit-limit"] == str(most)
         clock.seconds += 10
         jobs = f"/api/sessions/{sid}/jobs"
-        for most, headers in ((3, lambda: token), (1, lambda: pair("POST", jobs, body))):
+        working: dict[int, Callable[[], dict[str, str]]] = {3: lambda: token, 1: lambda: pair("POST", jobs, body)}
+        for most, headers in working.items():
             for number in range(most + 1):
                 given = {**headers(), "content-type": "application/json"}
                 answer = await client.post(jobs, content=body, headers=given)

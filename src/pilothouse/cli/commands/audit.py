@@ -14,6 +14,7 @@ import msgspec
 
 from pilothouse.cli import wire
 from pilothouse.cli.client import PAGE, Client
+from pilothouse.cli.commands.members import IN
 from pilothouse.cli.context import connected
 from pilothouse.cli.errors import FAILED, NoServer
 from pilothouse.cli.table import audited
@@ -32,28 +33,30 @@ _HEAD = re.compile(r"([0-9]{1,15}):([0-9a-f]{64})\Z")
 @click.option("--after", type=click.IntRange(min=0), default=0, metavar="SEQ", help="Begin after this record.")
 @click.option("--follow", is_flag=True, help="Go on with what happens.")
 @click.option("--json", "raw", is_flag=True, help="The records as they are, one a line: what `verify` reads.")
+@IN
 @click.pass_context
-def audit(context: click.Context, after: int, follow: bool, raw: bool) -> None:
+def audit(context: click.Context, after: int, follow: bool, raw: bool, organisation: str | None) -> None:
     """Show who did what to which thing, from where, and what came of it."""
     if context.invoked_subcommand is not None:
         return
 
     async def work(client: Client, terminal: Terminal) -> int:
-        seq = await _all(client, terminal, after, raw, head=True)
+        seq = await _all(client, terminal, after, raw, organisation, head=True)
         if follow:
-            await _follow(client, terminal, seq, raw)
+            await _follow(client, terminal, seq, raw, organisation)
         return 0
 
     connected(context, work)
 
 
 @audit.command()
+@IN
 @click.pass_context
-def head(context: click.Context) -> None:
+def head(context: click.Context, organisation: str | None) -> None:
     """Print the newest record's number and hash; keep it elsewhere, and give it to `verify --head`."""
 
     async def work(client: Client, terminal: Terminal) -> int:
-        found = await client.audit_head()
+        found = await client.audit_head(organisation)
         terminal.write(plain(f"{found.seq}:{found.hash}") + "\n")
         return 0
 
@@ -85,10 +88,12 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
         yield line.removesuffix(b"\n")
 
 
-async def _all(client: Client, terminal: Terminal, after: int, raw: bool, *, head: bool = False) -> int:
+async def _all(
+    client: Client, terminal: Terminal, after: int, raw: bool, organisation: str | None, *, head: bool = False
+) -> int:
     """Every record after a number. The number of the last."""
     while True:
-        page = await client.audit(after)
+        page = await client.audit(after, organisation)
         if page:
             _show(terminal, page, raw, head=head)
             after, head = msgspec.json.decode(page[-1], type=wire.Audited).seq, False
@@ -96,7 +101,7 @@ async def _all(client: Client, terminal: Terminal, after: int, raw: bool, *, hea
             return after
 
 
-async def _follow(client: Client, terminal: Terminal, after: int, raw: bool) -> None:
+async def _follow(client: Client, terminal: Terminal, after: int, raw: bool, organisation: str | None) -> None:
     """To Ctrl-C; a server that is restarted is waited for."""
     loop, me = asyncio.get_running_loop(), asyncio.current_task()
     assert me is not None
@@ -105,7 +110,7 @@ async def _follow(client: Client, terminal: Terminal, after: int, raw: bool) -> 
         while True:
             await asyncio.sleep(AGAIN_S)
             try:
-                after = await _all(client, terminal, after, raw)
+                after = await _all(client, terminal, after, raw, organisation)
             except NoServer:
                 terminal.notice("the server went away; waiting for it")
                 with suppress(NoServer):
