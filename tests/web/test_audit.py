@@ -307,6 +307,52 @@ async def test_signing_in_and_out_and_failing_to(house: House) -> None:
     assert cookie not in str((signin, refused, signout))
 
 
+async def test_what_a_member_had_is_ended_with_it_by_whoever_removed_it(house: House) -> None:
+    identity, pairs = house.served.identity, house.served.platform.pairs
+    await identity.members.put("default", "leaver", role="operator")
+    _, key = await identity.keys.create("k", ("read",), account="leaver")
+    await pairs.create("p", ("read",), account="leaver")
+    await identity.redeem((await identity.ticket("leaver"))[0])
+    sid = (await house.working()).live.record.id
+    await identity.links.make(await identity.keys.by_secret(key), sid, "watch")
+    before = len(await house.records())
+    assert (await house.http.delete("/api/members/leaver")).status_code == 204
+    gone = (await house.records())[before:]
+    assert sorted(r["action"] for r in gone) == [
+        "key.revoke",
+        "key.revoke",
+        "link.revoke",
+        "member.remove",
+        "signin.end",
+    ]
+    assert gone[-1]["action"] == "member.remove"
+    assert {(r["actor"]["id"], r["address"]) for r in gone} == {(house.key_id, "127.0.0.1")}
+
+
+async def test_whoever_follows_a_link_is_noted_once_and_what_it_answers_is_the_link_s(house: House) -> None:
+    session = await house.working()
+    name = await house.asked(session)
+    maker = await house.served.identity.keys.by_secret(house.key)
+    link, secret = await house.served.identity.links.make(maker, session.live.record.id, "approve")
+    before = len(await house.records())
+    async with httpx.AsyncClient(base_url=house.served.url) as visitor:
+        for _ in range(3):
+            assert (await visitor.post("/api/signin", json={"link": secret})).status_code == 200
+        headers = {"origin": house.served.url, "x-csrf-token": house.served.identity.csrf(secret)}
+        answer = await visitor.post(f"/api/approvals/{name}", json={"approved": True}, headers=headers)
+        assert answer.status_code == 200, answer.text
+    followed, approved = (await house.records())[before:]
+    assert (followed["action"], followed["object"], followed["details"]) == (
+        "signin",
+        f"link:{link.id}",
+        {"by": "link"},
+    )
+    assert (approved["action"], approved["actor"]) == (
+        "approval.approve", {"kind": "link", "id": link.id, "name": "approve", "credential": f"link:{link.id}"},
+    )  # fmt: skip
+    assert secret not in str((followed, approved))
+
+
 async def test_wrong_credentials_and_what_one_may_not_are_counted(house: House) -> None:
     before = len(await house.records())
     record, weak = await house.served.identity.keys.create("weak", ("read",))

@@ -454,6 +454,9 @@ async def test_signing_out_everywhere_ends_all_of_ones_own(served: Served, house
     await bob.aclose()
     async with httpx.AsyncClient(base_url=served.url, headers={"x-api-key": await served.key()}) as client:
         assert (await client.post("/api/signout", json={"everywhere": True})).status_code == 403
+    records = [json.loads(line) for line in await served.platform.kit.audit.after("default", 0, 100)]
+    ended = [(r["action"], r["actor"]["name"]) for r in records if r["action"] in {"signout", "signin.end"}]
+    assert sorted(ended) == [("signin.end", "Ann"), ("signin.end", "Ann"), ("signout", "Ann")]
 
 
 async def test_a_sign_in_says_when_it_was_seen(served: Served, house: FakeIssuer, clock: HandClock) -> None:
