@@ -6,6 +6,7 @@ import { go, hrefOf, useRoute } from "../../model/route.ts";
 import type { Me } from "../../net/api.ts";
 import { store } from "../../wiring.ts";
 import { Chat } from "../chat/Chat.tsx";
+import { Members } from "../members/Members.tsx";
 import { Settings } from "../settings/Settings.tsx";
 import { Connection, ConnectionBanner } from "../../ui/Connection.tsx";
 import { Mark } from "../../ui/Mark.tsx";
@@ -78,6 +79,7 @@ export function Shell({ me }: { me: Me }) {
             </div>
           ) : null}
           {route.page === "settings" ? <Settings me={me} /> : null}
+          {route.page === "members" ? <Members me={me} /> : null}
         </Suspense>
       </AppShell.Main>
       <Notices />

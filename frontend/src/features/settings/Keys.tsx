@@ -7,7 +7,7 @@ import { ago } from "../../ui/words.ts";
 import { api } from "../../wiring.ts";
 import { Part } from "./Settings.tsx";
 
-const SCOPES = ["read", "run", "approve", "admin"];
+export const SCOPES = ["read", "run", "approve", "admin"];
 
 export function Keys() {
   const queries = useQueryClient();
@@ -18,6 +18,7 @@ export function Keys() {
   const creating = useMutation({ mutationFn: () => api.createKey(name.trim(), scopes), onSuccess: () => (setName(""), refresh()) });
   const revoking = useMutation({ mutationFn: (id: string) => api.revokeKey(id), onSuccess: refresh });
   const fault = keys.error ?? creating.error ?? revoking.error;
+  const items = keys.data?.items.filter((one) => one.kind !== "sigv4") ?? [];
   return (
     <Part title="API keys">
       <Text fz="sm" c="dimmed">
@@ -53,7 +54,7 @@ export function Keys() {
           </Button>
         </Group>
       </form>
-      {keys.data && keys.data.items.length > 0 ? (
+      {items.length > 0 ? (
         <Table.ScrollContainer minWidth={440} className="figures">
           <Table fz="sm" verticalSpacing={6}>
             <Table.Thead>
@@ -65,7 +66,7 @@ export function Keys() {
               </Table.Tr>
             </Table.Thead>
             <Table.Tbody>
-              {keys.data.items.map((one) => (
+              {items.map((one) => (
                 <Table.Tr key={one.id} data-testid="key-row">
                   <Table.Td>{one.name || "Unnamed"}</Table.Td>
                   <Table.Td>

@@ -1,6 +1,8 @@
 import { Badge, Button, Group, Paper, SegmentedControl, Stack, Text, Title, useMantineColorScheme } from "@mantine/core";
 import type { ReactNode } from "react";
 import type { Me } from "../../net/api.ts";
+import { MembersPart } from "../members/MembersPart.tsx";
+import { KeyPairs } from "./KeyPairs.tsx";
 import { Keys } from "./Keys.tsx";
 import { Rules } from "./Rules.tsx";
 import { SignIns } from "./SignIns.tsx";
@@ -46,7 +48,9 @@ export function Settings({ me }: { me: Me }) {
           <Scheme />
         </Part>
         <Rules />
+        <MembersPart me={me} />
         {principal.scopes.includes("admin") ? <Keys /> : null}
+        {principal.scopes.includes("admin") ? <KeyPairs account={principal.account} /> : null}
         {principal.kind === "person" ? <SignIns /> : null}
         <Part title="Account">
           <Group justify="space-between">
