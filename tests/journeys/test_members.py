@@ -74,6 +74,7 @@ async def _added_and_let_in(page: Page, program: Program, chromium: Browser) -> 
     await page.get_by_test_id("add-account").fill(ANN)
     await page.get_by_test_id("add-member").click()
     await expect(page.get_by_text("That is a member already.")).to_be_visible()
+    await picture(page, "member-already")
     await page.reload()
     await expect(row(page, ANN)).to_contain_text("signed in, seen")
     assert await faults(page, "members") == []
@@ -117,6 +118,8 @@ async def _changed_while_looking(page: Page, ann: Page) -> None:
     await ann.get_by_test_id("ticket-make").click()
     await expect(ann.get_by_role("dialog").get_by_role("alert")).to_contain_text("lacks the scope 'admin'")
     await picture(ann, "refused")
+    await ann.get_by_test_id("try-again").click()
+    await expect(ann.get_by_test_id("members-refused")).to_contain_text("You are a viewer")
 
 
 async def _shut_out(page: Page, ann: Page) -> None:
@@ -170,7 +173,7 @@ async def _pairs(page: Page, program: Program) -> None:
     parts = ("pair-id", "pair-secret", "pair-session-token")
     id, secret, token = [await page.get_by_test_id(part).inner_text() for part in parts]
     assert await faults(page, "key pairs") == []
-    await page.get_by_test_id("pair-secret").scroll_into_view_if_needed()
+    await page.get_by_test_id("key-name").scroll_into_view_if_needed()
     await picture(page, "pair")
 
     async def status(path: str = "/api/me", method: str = "GET", body: bytes = b"") -> int:

@@ -30,15 +30,13 @@ export function AddMember({ organisation, members, onChange }: { organisation: s
   const made = adding.data;
   return (
     <>
-      <form onSubmit={(event) => (event.preventDefault(), add())} aria-label="Add a member">
-        <Group gap="sm" align="flex-start">
-          <TextInput size="xs" label="Account" description="Such as a mail address" value={account} maxLength={200} error={wrong} required withAsterisk={false} autoCapitalize="none" spellCheck={false} onChange={(event) => (setAccount(event.currentTarget.value), setWrong(undefined))} data-testid="add-account" />
-          <TextInput size="xs" label="Name" description="What others read" value={name} maxLength={100} onChange={(event) => setName(event.currentTarget.value)} data-testid="add-name" />
-          <NativeSelect size="xs" label="Role" description="Explained below" value={role} data={ROLES.map(({ value, label }) => ({ value, label }))} onChange={(event) => setRole(event.currentTarget.value as Role)} data-testid="add-role" />
-          <Button type="submit" size="xs" className="addbutton" disabled={account.trim() === ""} loading={adding.isPending} data-testid="add-member">
-            Add
-          </Button>
-        </Group>
+      <form className="addform" onSubmit={(event) => (event.preventDefault(), add())} aria-label="Add a member">
+        <TextInput size="xs" label="Account" description="Such as a mail address" value={account} maxLength={200} error={wrong} required withAsterisk={false} autoCapitalize="none" spellCheck={false} onChange={(event) => (setAccount(event.currentTarget.value), setWrong(undefined))} data-testid="add-account" />
+        <TextInput size="xs" label="Name" description="What others read" value={name} maxLength={100} onChange={(event) => setName(event.currentTarget.value)} data-testid="add-name" />
+        <NativeSelect size="xs" label="Role" description="Explained below" value={role} data={ROLES.map(({ value, label }) => ({ value, label }))} onChange={(event) => setRole(event.currentTarget.value as Role)} data-testid="add-role" />
+        <Button type="submit" size="xs" disabled={account.trim() === ""} loading={adding.isPending} data-testid="add-member">
+          Add
+        </Button>
       </form>
       <Fault error={adding.error} />
       {made ? (

@@ -28,13 +28,13 @@ export function MemberRow({ member, own, fixed, seen, onChange }: Props) {
   const doing = { member, own, onClose: close, onChange };
   return (
     <li data-testid="member-row" data-account={member.account} data-disabled={member.disabled}>
-      <div className="whom">
+      <div className="what">
         <Text fz="sm" fw={500} span>
           <Exact text={member.name} />
           {own ? <span className="quiet"> (you)</span> : null}
         </Text>
         {member.name === member.account ? null : (
-          <Text fz="xs" c="dimmed" className="account">
+          <Text fz="xs" c="dimmed">
             <Exact text={member.account} />
           </Text>
         )}

@@ -25,7 +25,7 @@ export function Members({ me }: { me: Me }) {
   const [chosen, choose] = useState(own);
   return (
     <div className="newsession">
-      <Stack gap="lg" w="100%" maw={720} mb="auto">
+      <Stack gap="lg" w="100%" maw={720} mt={0} mb="auto">
         <Group justify="space-between" align="flex-end">
           <Title order={1} fz={22}>
             Members
@@ -68,8 +68,8 @@ function Everybody({ organisation, me }: { organisation: string; me: Me }) {
   };
   const members = found.data?.items;
   const vouching = providers.data?.items.map((one) => one.label) ?? [];
-  const seen = (account: string): string | undefined =>
-    signIns.data && keys.data ? presence(account, signIns.data.items, keys.data.items) : undefined;
+  const seen = (one: Member): string | undefined =>
+    signIns.data && keys.data ? presence(one, signIns.data.items, keys.data.items) : undefined;
   return (
     <>
       {members ? (
@@ -90,7 +90,7 @@ function Everybody({ organisation, me }: { organisation: string; me: Me }) {
           </Group>
         ) : null}
         {members ? (
-          <List members={members} row={(one) => <MemberRow key={one.account} member={one} own={home && one.account === me.principal.account} fixed={stays(one, members)} seen={seen(one.account)} onChange={refresh} />} />
+          <List members={members} row={(one) => <MemberRow key={one.account} member={one} own={home && one.account === me.principal.account} fixed={stays(one, members)} seen={seen(one)} onChange={refresh} />} />
         ) : null}
       </Part>
     </>
@@ -110,7 +110,7 @@ function List({ members, row }: { members: readonly Member[]; row: (one: Member)
           {members.length === 0 ? "Nobody belongs to this organisation yet: add its first admin." : "None is called so."}
         </Text>
       ) : null}
-      <ul className="members" aria-label="Members">
+      <ul className="rows" aria-label="Members">
         {found.slice(0, shown).map(row)}
       </ul>
       {found.length > shown ? (

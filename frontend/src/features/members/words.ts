@@ -5,7 +5,7 @@ import { ago, plural } from "../../ui/words.ts";
 
 export const ROLES: readonly { value: Role; label: string; may: string }[] = [
   { value: "viewer", label: "Viewer", may: "Sees the sessions of the organisation that are not private: log, files, network." },
-  { value: "operator", label: "Operator", may: "Also makes sessions, prompts and stops them. Has every right in its own sessions, answers included." },
+  { value: "operator", label: "Operator", may: "Also makes sessions, writes prompts and stops what runs. In its own sessions it has every right, answering included." },
   { value: "approver", label: "Approver", may: "Also answers approvals and questions in the sessions of others." },
   { value: "admin", label: "Admin", may: "Also manages members, keys, share links and rules. Has every right in every session, private ones included." },
 ];
@@ -27,12 +27,13 @@ export function stays(member: Member, members: readonly Member[]): string | unde
 }
 
 /** What is known of when an account was here: its sign-ins that stand, and its keys. */
-export function presence(account: string, signIns: readonly SignIn[], keys: readonly Key[]): string {
+export function presence({ account, disabled }: Member, signIns: readonly SignIn[], keys: readonly Key[]): string {
   const here = signIns.filter((one) => one.account === account);
   const seen = latest(here.map((one) => one.lastSeenAt));
   const used = latest(keys.filter((one) => one.account === account).map((one) => one.lastUsedAt));
   const where = here.length > 1 ? ` in ${plural(here.length, "browser")}` : "";
-  const said = [seen ? `signed in${where}, seen ${ago(seen)}` : "not signed in"];
+  const now = disabled ? "shut out" : seen ? `signed in${where}` : "not signed in";
+  const said = [seen ? `${now}, seen ${ago(seen)}` : now];
   if (used) said.push(`key used ${ago(used)}`);
   return said.join("; ");
 }

@@ -1,17 +1,13 @@
-import { Badge, Button, Checkbox, Code, Group, NativeSelect, Text, TextInput } from "@mantine/core";
+import { Button, Checkbox, Group, NativeSelect, Text, TextInput } from "@mantine/core";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
-import type { Key } from "../../net/api.ts";
 import type { NewPair, PairSecret } from "../../net/people.ts";
-import { plain } from "../../protocol/reveal.ts";
-import { Confirm } from "../../ui/Confirm.tsx";
 import { CopyButton } from "../../ui/CopyButton.tsx";
-import { Exact } from "../../ui/Exact.tsx";
 import { Fault } from "../../ui/Fault.tsx";
 import { Secret } from "../../ui/Secret.tsx";
 import { api } from "../../wiring.ts";
-import { SCOPES } from "./Keys.tsx";
-import { environment, standing } from "./pairs.ts";
+import { KeyList } from "./KeyList.tsx";
+import { SCOPES, environment } from "./keywords.ts";
 import { Part } from "./Settings.tsx";
 
 const DAY_S = 86_400;
@@ -30,8 +26,6 @@ export function KeyPairs({ account }: { account: string | undefined }) {
   const queries = useQueryClient();
   const keys = useQuery({ queryKey: ["keys"], queryFn: ({ signal }) => api.keys(signal) });
   const refresh = (): Promise<void> => queries.invalidateQueries({ queryKey: ["keys"] });
-  const [ending, end] = useState<Key>();
-  const pairs = keys.data?.items.filter((one) => one.kind === "sigv4");
   return (
     <Part title="Key pairs">
       <Text fz="sm" c="dimmed">
@@ -39,19 +33,7 @@ export function KeyPairs({ account }: { account: string | undefined }) {
       </Text>
       <Fault error={keys.error} again={() => void keys.refetch()} />
       <MakePair onMade={refresh} />
-      {pairs?.length === 0 ? <Text fz="sm">No key pair yet.</Text> : null}
-      {pairs && pairs.length > 0 ? (
-        <ul className="members" aria-label="Key pairs">
-          {pairs.map((one) => (
-            <PairRow key={one.id} one={one} account={account} onRevoke={() => end(one)} />
-          ))}
-        </ul>
-      ) : null}
-      {ending ? (
-        <Confirm title="Revoke the key pair?" act="Revoke" onClose={() => end(undefined)} doing={() => api.revokeKey(ending.id).then(refresh)}>
-          Whatever signs with “{plain(ending.name)}” ({ending.id}) is refused from then on, and what it has open is closed. It cannot be brought back.
-        </Confirm>
-      ) : null}
+      {keys.data ? <KeyList what="key pair" keys={keys.data.items.filter((one) => one.kind === "sigv4")} account={account} onRevoke={refresh} /> : null}
     </Part>
   );
 }
@@ -112,31 +94,5 @@ function MadePair({ made, onClose }: { made: PairSecret; onClose: () => void }) 
         <CopyButton text={environment(made)} label="Copy as environment variables" />
       </Group>
     </Secret>
-  );
-}
-
-function PairRow({ one, account, onRevoke }: { one: Key; account: string | undefined; onRevoke: () => void }) {
-  return (
-    <li data-testid="pair-row">
-      <div className="whom">
-        <Text fz="sm" fw={500} span>
-          <Exact text={one.name} />
-        </Text>
-        <Code>{one.id}</Code>
-        <Text fz="xs" c="dimmed">
-          {standing(one, account)}
-        </Text>
-      </div>
-      <div className="marks">
-        {one.scopes.map((scope) => (
-          <Badge key={scope} size="xs" variant="light" color="gray">
-            {scope}
-          </Badge>
-        ))}
-      </div>
-      <Button size="compact-xs" variant="subtle" color="red" onClick={onRevoke} aria-label={`Revoke ${plain(one.name)}, ${one.id}`} data-testid="pair-revoke">
-        Revoke
-      </Button>
-    </li>
   );
 }

@@ -49,7 +49,7 @@ export function Settings({ me }: { me: Me }) {
         </Part>
         <Rules />
         <MembersPart me={me} />
-        {principal.scopes.includes("admin") ? <Keys /> : null}
+        {principal.scopes.includes("admin") ? <Keys account={principal.account} /> : null}
         {principal.scopes.includes("admin") ? <KeyPairs account={principal.account} /> : null}
         {principal.kind === "person" ? <SignIns /> : null}
         <Part title="Account">

@@ -1,8 +1,10 @@
-/** Key pairs in words. */
+/** Keys and key pairs in words. */
 import type { Key } from "../../net/api.ts";
 import type { PairSecret } from "../../net/people.ts";
 import { plain } from "../../protocol/reveal.ts";
 import { ago } from "../../ui/words.ts";
+
+export const SCOPES = ["read", "run", "approve", "admin"];
 
 /** As AWS's clients read them. None of the values has a character that a shell would see something in. */
 export const environment = (made: PairSecret): string =>
@@ -17,7 +19,7 @@ export const standing = (one: Key, account: string | undefined, now = Date.now()
   [
     one.account === undefined || one.account === account ? "" : `of ${plain(one.account)}`,
     one.lastUsedAt ? `used ${ago(one.lastUsedAt, now)}` : "never used",
-    ends(one.expiresAt, now),
+    one.kind === "sigv4" ? ends(one.expiresAt, now) : "",
   ]
     .filter((part) => part !== "")
     .join("; ");
