@@ -110,7 +110,7 @@ function List({ members, row }: { members: readonly Member[]; row: (one: Member)
           {members.length === 0 ? "Nobody belongs to this organisation yet: add its first admin." : "None is called so."}
         </Text>
       ) : null}
-      <ul className="rows" aria-label="Members">
+      <ul className="entries" aria-label="Members">
         {found.slice(0, shown).map(row)}
       </ul>
       {found.length > shown ? (

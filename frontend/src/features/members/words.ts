@@ -5,7 +5,7 @@ import { ago, plural } from "../../ui/words.ts";
 
 export const ROLES: readonly { value: Role; label: string; may: string }[] = [
   { value: "viewer", label: "Viewer", may: "Sees the sessions of the organisation that are not private: log, files, network." },
-  { value: "operator", label: "Operator", may: "Also makes sessions, writes prompts and stops what runs. In its own sessions it has every right, answering included." },
+  { value: "operator", label: "Operator", may: "Also makes sessions, writes prompts and stops what runs. Has every right in sessions of their own, answering included." },
   { value: "approver", label: "Approver", may: "Also answers approvals and questions in the sessions of others." },
   { value: "admin", label: "Admin", may: "Also manages members, keys, share links and rules. Has every right in every session, private ones included." },
 ];

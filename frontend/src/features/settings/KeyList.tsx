@@ -22,7 +22,7 @@ export function KeyList({ what, keys, account, onRevoke }: Props) {
   if (keys.length === 0) return <Text fz="sm">No {what} yet.</Text>;
   return (
     <>
-      <ul className="rows" aria-label={`${what}s`}>
+      <ul className="entries" aria-label={`${what}s`}>
         {keys.map((one) => (
           <li key={one.id} data-testid={`${test}-row`}>
             <div className="what">
