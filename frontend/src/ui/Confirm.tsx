@@ -3,6 +3,9 @@ import { useMutation } from "@tanstack/react-query";
 import type { ReactNode } from "react";
 import { Fault } from "./Fault.tsx";
 
+/** The dialog gives the focus back first. */
+const SETTLED_MS = 100;
+
 interface Props {
   title: string;
   children: ReactNode;
@@ -14,7 +17,7 @@ interface Props {
 
 /** Asked before what cannot be taken back. */
 export function Confirm({ title, children, act, doing, onClose }: Props) {
-  const working = useMutation({ mutationFn: doing, onSuccess: onClose });
+  const working = useMutation({ mutationFn: doing, onSuccess: () => (onClose(), goOn()) });
   return (
     <Modal opened onClose={onClose} title={title} centered closeButtonProps={{ "aria-label": "Close" }}>
       <Stack>
@@ -31,4 +34,11 @@ export function Confirm({ title, children, act, doing, onClose }: Props) {
       </Stack>
     </Modal>
   );
+}
+
+/** What was asked about is gone, and often the button with it: the keyboard goes on from the page's content. */
+function goOn(): void {
+  setTimeout(() => {
+    if (document.activeElement === document.body) document.getElementById("content")?.focus();
+  }, SETTLED_MS);
 }
