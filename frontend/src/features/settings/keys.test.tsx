@@ -34,12 +34,14 @@ afterEach(() => {
   vi.unstubAllGlobals();
 });
 
-function show(view = <KeyPairs account="ann" />): void {
+function show(view = <KeyPairs account="ann" />): QueryClient {
+  const queries = new QueryClient({ defaultOptions: { queries: { retry: false } } });
   render(
     <MantineProvider env="test">
-      <QueryClientProvider client={new QueryClient({ defaultOptions: { queries: { retry: false } } })}>{view}</QueryClientProvider>
+      <QueryClientProvider client={queries}>{view}</QueryClientProvider>
     </MantineProvider>,
   );
+  return queries;
 }
 
 it("says whose a pair is, when it was used, and when it ends or ended", () => {
@@ -51,7 +53,7 @@ it("says whose a pair is, when it was used, and when it ends or ended", () => {
 });
 
 it("makes a pair as it was wished for, and shows its secret until that is closed", async () => {
-  show();
+  const queries = show();
   await screen.findByTestId("pair-row");
   api.createPair.mockResolvedValueOnce({ accessKeyId: "PHKA3", secretAccessKey: "s-e_cret", sessionToken: "to-ken" });
   await userEvent.type(screen.getByTestId("pair-name"), " build ");
@@ -65,6 +67,7 @@ it("makes a pair as it was wished for, and shows its secret until that is closed
   expect(api.keys).toHaveBeenCalledTimes(2);
   await userEvent.click(screen.getByRole("button", { name: "Close" }));
   expect(document.body.textContent).not.toContain("s-e_cret");
+  await waitFor(() => expect(queries.getMutationCache().getAll()).toEqual([]));
   expect(environment({ accessKeyId: "PHKA3", secretAccessKey: "s" })).toBe("export AWS_ACCESS_KEY_ID=PHKA3\nexport AWS_SECRET_ACCESS_KEY=s");
 });
 
