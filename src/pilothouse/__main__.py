@@ -36,6 +36,7 @@ Talking to a server:
   keys      create, list and revoke API keys
   members   list, add, change and remove the members of an organisation
   organisations  list and make organisations
+  audit     who did what, from where; check an exported file
 
 Started by the server: keeper, proxy, runner.
 

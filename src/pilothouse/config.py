@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from pilothouse.adapters.sandboxes.layout import LayoutError, private
-from pilothouse.core import issuers, reach, second, sizes
+from pilothouse.core import bucket, issuers, reach, second, sizes
 from pilothouse.core.claims import Issuer
 from pilothouse.core.errors import BadRequest
 from pilothouse.core.limits import GIB, KINDS, Caps
@@ -120,6 +120,40 @@ class Config:
         "Serve WebSockets by picows; off: by the plain ASGI route.",
         key="server.hot_sockets",
         env="PILOTHOUSE_HOT_SOCKETS",
+    )
+    rate_per_s: float = _setting(
+        10.0,
+        "Requests a second of a key that names no other rate; 0: no limit.",
+        key="rate.per_s",
+        env="PILOTHOUSE_RATE_PER_S",
+        low=0,
+        high=bucket.PER_S_MAX,
+    )
+    rate_burst: int = _setting(
+        20, "Requests at once.", key="rate.burst", env="PILOTHOUSE_RATE_BURST", low=1, high=bucket.BURST_MAX
+    )
+    quota_per_day: int = _setting(
+        1000,
+        "Jobs a day (UTC) of a key or person; 0: no limit.",
+        key="rate.quota_per_day",
+        env="PILOTHOUSE_QUOTA_PER_DAY",
+        low=0,
+        high=bucket.QUOTA_MAX,
+    )
+    connections_max: int = _setting(
+        100,
+        "Sockets and streams of a key or person at one time.",
+        key="rate.connections",
+        env="PILOTHOUSE_CONNECTIONS_MAX",
+        low=1,
+    )
+    audit_days: int = _setting(
+        365,
+        "Days after which a record of the audit may go; 0: never.",
+        key="store.audit_days",
+        env="PILOTHOUSE_AUDIT_DAYS",
+        low=0,
+        high=36_600,
     )
     log_format: str = _setting(
         "text",

@@ -38,12 +38,15 @@ from pilothouse.adapters.stores.memory import MemoryStore
 from pilothouse.adapters.stores.sqlite import SqliteStore
 from pilothouse.bootstrap import LOOPBACK_BINDS, CannotStartError, leave_root, listen, may_bind, only_one, tls
 from pilothouse.config import Config, ConfigError
+from pilothouse.core.bucket import Rates
 from pilothouse.core.errors import PilothouseError
 from pilothouse.core.ids import SessionId
 from pilothouse.engine.bearers import Bearers
 from pilothouse.engine.clock import SystemClock
 from pilothouse.engine.contacts import NetworkIntake
+from pilothouse.engine.gate import Gate
 from pilothouse.engine.identity import Identity
+from pilothouse.engine.keeping import AuditUpkeep
 from pilothouse.engine.keypairs import KeyPairs
 from pilothouse.engine.kit import Kit, Limits, Note
 from pilothouse.engine.limits import LimitIntake
@@ -57,8 +60,9 @@ from pilothouse.engine.upstream import EgressSettings, ModelSettings
 from pilothouse.engine.usage import UsageIntake
 from pilothouse.web.app import application, watch
 from pilothouse.web.call import Platform
-from pilothouse.web.chat import ChatDoor, Hub
+from pilothouse.web.chat import ChatDoor
 from pilothouse.web.guard import LOOPBACK, Guard, Trust
+from pilothouse.web.hub import Hub
 from pilothouse.web.plain import PlainDoor, plain_options
 from pilothouse.web.socket import Door
 from pilothouse.web.socket import Limits as SocketLimits
@@ -102,7 +106,7 @@ async def _serve(
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
         platform, hub, guard = await _platform(settings, store, stack, note, start)
-        if settings.host not in LOOPBACK_BINDS and not await platform.identity.keys():
+        if settings.host not in LOOPBACK_BINDS and not await platform.identity.keys.all():
             raise CannotStartError(
                 "Nobody could use this server: make a key first with `pilothouse keys create` on 127.0.0.1."
             )
@@ -162,10 +166,14 @@ async def _platform(
     )
     log = Log(store, clock)
     kit = Kit(store, log, sandboxes, models, clock, limits, note=_noter(note), serial=await _serial(store))
-    rules = Rules(store, clock)
+    rules = Rules(store, clock, kit.audit)
     sessions = Sessions(kit, rules, probe)
-    identity = Identity(store, clock)
+    identity = Identity(store, clock, kit.audit)
     await identity.load()
+    rates = Rates(settings.rate_per_s, settings.rate_burst, settings.quota_per_day)
+    gate = Gate(store, clock, rates, settings.connections_max)
+    await gate.start()
+    stack.push_async_callback(gate.close)
     trust = Trust(
         hosts=frozenset(
             {*LOOPBACK, f"[{settings.host}]" if ":" in settings.host else settings.host.lower(), *settings.hosts}
@@ -192,12 +200,14 @@ async def _platform(
         lambda: _not_ready(sessions),
         pairs=pairs,
         providers=Providers(settings.issuers, oidc, keys, identity, clock),
+        gate=gate,
     )
     hub = Hub()
     watch(platform, hub)
     await sessions.start()
     stack.push_async_callback(sessions.close)
-    for chore in (UsageIntake(kit, sessions), NetworkIntake(kit, sessions), Upkeep(kit), LimitIntake(kit, sessions)):
+    upkeep = Upkeep(kit), AuditUpkeep(kit, settings.audit_days)
+    for chore in (UsageIntake(kit, sessions), NetworkIntake(kit, sessions), LimitIntake(kit, sessions), *upkeep):
         chore.start()
         stack.push_async_callback(chore.close)
     if not probe.usable:
@@ -268,10 +278,11 @@ async def _local_key(settings: Config, identity: Identity) -> None:
     """The key of this machine's own command line, in a file that only its user reads."""
     path = settings.local_key_file
     with contextlib.suppress(OSError, ValueError, PilothouseError):
-        await identity.by_key(path.read_text().strip())
+        await identity.keys.by_secret(path.read_text().strip())
         path.chmod(0o600)
         return
-    _, text = await identity.create("this machine", ("read", "run", "approve", "admin"))
+    free = Rates(per_s=0, per_day=0)  # whoever reads the file may read the store as well
+    _, text = await identity.keys.create("this machine", ("read", "run", "approve", "admin"), rates=free)
     _write_private(path, text + "\n")
 
 

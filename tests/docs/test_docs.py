@@ -54,7 +54,7 @@ def test_commands_and_options(page: str) -> None:
                 continue
             command: click.Command | None = CLI.get(name)
             assert command is not None or name in {*program.PROGRAMS, *program.TOOLS}, words
-            if isinstance(command, click.Group) and rest:
+            if isinstance(command, click.Group) and rest and not rest[0].startswith(("-", "[")):
                 assert rest[0] in command.commands, words
                 command = command.commands[rest[0]]
             known = {o for p in command.params for o in p.opts} if command else OTHER_OPTIONS.get(name, set())

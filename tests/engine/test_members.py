@@ -201,16 +201,16 @@ async def test_who_comes_again_under_the_same_name_finds_no_credential_of_before
         await identity.members.put(organisation, "ann", role="operator")
         ticket, _ = await identity.ticket("ann", organisation)
         cookie = await identity.redeem((await identity.ticket("ann", organisation))[0])
-        key = (await identity.create("x", SCOPES, account="ann", organisation=organisation))[1]
+        key = (await identity.keys.create("x", SCOPES, account="ann", organisation=organisation))[1]
         link = (await identity.links.make(person("ann", organisation), session, "watch"))[1]
         shown[organisation] = (cookie, key, link)
         await identity.by_cookie(cookie)
         if organisation == "red":
             waiting = ticket
     await identity.members.remove("red", "ann")
-    assert sorted(one.partition(":")[0] for one in told) == ["key", "link", "signin", "ticket"]
+    assert sorted(one.partition(":")[0] for one in told) == ["key", "link", "signin"]
     await identity.members.put("red", "ann", role="admin")
-    ways = (identity.by_cookie, identity.by_key, identity.links.by_secret)
+    ways = (identity.by_cookie, identity.keys.by_secret, identity.links.by_secret)
     for way, secret in zip(ways, shown["red"], strict=True):
         with pytest.raises(Unauthenticated):
             await way(secret)
@@ -226,15 +226,15 @@ async def test_a_ticket_and_a_key_are_for_members_only_and_keep_their_organisati
     with pytest.raises(NotFound):
         await identity.ticket("ann", "red")
     with pytest.raises(NotFound):
-        await identity.create("x", SCOPES, account="ann", organisation="red")
+        await identity.keys.create("x", SCOPES, account="ann", organisation="red")
     await identity.members.make("red", None)
     await identity.members.put("red", "ann", role="viewer", name="Ann A.")
     ticket, _ = await identity.ticket("ann", "red")
     ann = await identity.by_cookie(await identity.redeem(ticket))
     assert (ann.account, ann.organisation, ann.label) == ("ann", "red", "Ann A.")
-    record, text = await identity.create("x", SCOPES, account="ann", organisation="red")
-    assert identity.members.now(await identity.by_key(text)).scopes == {"read"}
-    assert [k.id for k in await identity.keys("red")] == [record.id]
-    assert await identity.keys("default") == []
+    record, text = await identity.keys.create("x", SCOPES, account="ann", organisation="red")
+    assert identity.members.now(await identity.keys.by_secret(text)).scopes == {"read"}
+    assert [k.id for k in await identity.keys.all("red")] == [record.id]
+    assert await identity.keys.all("default") == []
     with pytest.raises(NotFound):
-        await identity.revoke(record.id, "default")
+        await identity.keys.revoke(record.id, "default")

@@ -201,7 +201,7 @@ async def test_c06_no_two_installations_share_a_secret(program: Program) -> None
 
     assert all(not f.default for f in config.settings() if f.metadata["secret"])
     elsewhere = Identity(MemoryStore(), SystemClock())
-    _, key = await elsewhere.create("this machine", SCOPES)
+    _, key = await elsewhere.keys.create("this machine", SCOPES)
     cookie = await elsewhere.redeem((await elsewhere.ticket())[0])
     for headers in ({"x-api-key": key}, {"cookie": f"{COOKIE}={cookie}"}):
         async with httpx.AsyncClient(base_url=program.url, headers=headers) as http:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 import uvicorn
@@ -13,8 +13,10 @@ import uvicorn
 from pilothouse.adapters.identity.keys import IssuerKeys
 from pilothouse.adapters.stores.memory import MemoryStore
 from pilothouse.core.access import SCOPES, Scope
+from pilothouse.core.bucket import Rates
 from pilothouse.engine.bearers import Bearers
 from pilothouse.engine.clock import SystemClock
+from pilothouse.engine.gate import Gate
 from pilothouse.engine.identity import Identity
 from pilothouse.engine.keypairs import KeyPairs
 from pilothouse.engine.kit import Kit, Limits
@@ -25,8 +27,9 @@ from pilothouse.engine.rules import Rules
 from pilothouse.engine.sessions import Sessions
 from pilothouse.web.app import application, watch
 from pilothouse.web.call import Platform
-from pilothouse.web.chat import ChatDoor, Hub
+from pilothouse.web.chat import ChatDoor
 from pilothouse.web.guard import LOOPBACK, Guard, Trust
+from pilothouse.web.hub import Hub
 from pilothouse.web.plain import PlainDoor, plain_options
 from pilothouse.web.socket import Limits as SocketLimits
 from pilothouse.web.switch import hot_options
@@ -53,7 +56,7 @@ class Served:
         return f"ws://127.0.0.1:{self.port}/ws"
 
     async def key(self, *scopes: Scope) -> str:
-        return (await self.identity.create("test", scopes or SCOPES))[1]
+        return (await self.identity.keys.create("test", scopes or SCOPES))[1]
 
     async def cookie(self) -> str:
         ticket, _ = await self.identity.ticket()
@@ -69,15 +72,16 @@ async def serving(
     clock: Clock | None = None,
     houses: Sequence[FakeIssuer] = (),
     limits: Limits | None = None,
+    gate: Callable[[EventStore, Clock], Gate] | None = None,
 ) -> AsyncIterator[Served]:
-    """`houses` are issuers: of tokens, and where people sign in."""
+    """`houses` are issuers: of tokens, and where people sign in. Without a `gate` of its own nobody is too fast."""
     store = store or MemoryStore()
     clock, sandboxes, models = clock or SystemClock(), FakeSandboxes(), FakeModels()
     kit = Kit(store, Log(store, clock), sandboxes, models, clock, limits or Limits())
-    rules = Rules(store, clock)
+    rules = Rules(store, clock, kit.audit)
     probe = await sandboxes.probe()
     sessions = Sessions(kit, rules, probe)
-    identity = Identity(store, clock)
+    identity = Identity(store, clock, kit.audit)
     await identity.load()
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
@@ -87,9 +91,10 @@ async def serving(
     keys = IssuerKeys(every, clock)
     providers = Providers(issuers, every, keys, identity, clock) if houses else None
     pairs = KeyPairs(store, clock, PlainSealer(), identity)
+    limited = gate(store, clock) if gate else Gate(store, clock, Rates(0, 1, 0), connections_max=10_000)
     platform = Platform(
         kit, sessions, rules, identity, "0", lambda: f"http://127.0.0.1:{port}", False, list,
-        providers=providers, pairs=pairs,
+        providers=providers, pairs=pairs, gate=limited,
     )  # fmt: skip
     known = trust or Trust(hosts=LOOPBACK)
     guard = Guard(identity, lambda: known, pairs=pairs, bearers=Bearers(issuers, keys, clock))
@@ -99,7 +104,9 @@ async def serving(
     options = hot_options({"/ws": door}.get, bounds) if hot else plain_options(bounds)
     app = application(platform, guard, None if hot else PlainDoor(door, bounds))
     server = uvicorn.Server(
-        uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1, **options)
+        uvicorn.Config(
+            app, log_config=None, lifespan="off", timeout_graceful_shutdown=1, proxy_headers=False, **options
+        )
     )
     await sessions.start()
     task = asyncio.create_task(server._serve([listening]))

@@ -171,9 +171,9 @@ async def test_scopes_hold_on_the_socket(served: Served) -> None:
 
 
 async def test_a_revoked_key_loses_its_socket(served: Served) -> None:
-    record, text = await served.identity.create("short", ("read",))
+    record, text = await served.identity.keys.create("short", ("read",))
     async with await connect(served.socket_url, additional_headers={"x-api-key": text}) as socket:
-        await served.identity.revoke(record.id)
+        await served.identity.keys.revoke(record.id)
         with pytest.raises(ConnectionClosed) as closed:
             await asyncio.wait_for(socket.recv(), 10)
         assert closed.value.rcvd is not None

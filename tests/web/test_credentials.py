@@ -132,7 +132,7 @@ async def made(served: Served, subject: str) -> Ann:
     first = ann.token(-30, "boss")
     host = ("host", f"127.0.0.1:{served.port}")
     ann.account = (await ann.me((host, *first)))["account"]
-    _, key = await served.identity.create("ann", SCOPES, account=ann.account)
+    _, key = await served.identity.keys.create("ann", SCOPES, account=ann.account)
     record, secret = await served.platform.pairs.create("ann", SCOPES, account=ann.account)
     cookie = await served.identity.redeem((await served.identity.ticket(ann.account))[0])
     ann.pair = (record.id, secret.secret_access_key)

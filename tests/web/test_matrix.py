@@ -73,6 +73,8 @@ BODIES: dict[str, Any] = {
     "GET /api/keys": None,
     "POST /api/keys": {"name": "new"},
     "DELETE /api/keys/{id}": None,
+    "GET /api/audit": None,
+    "GET /api/audit/head": None,
     "GET /api/organisations": None,
     "POST /api/organisations": {"id": "green"},
     "GET /api/members": None,

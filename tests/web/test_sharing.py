@@ -20,6 +20,7 @@ from pilothouse.engine.identity import COOKIE_S
 from pilothouse.engine.kit import Limits
 from pilothouse.engine.links import LINK_S
 from pilothouse.engine.ports import Put
+from pilothouse.web.chat import Connection
 from pilothouse.web.guard import COOKIE, LINK_COOKIE
 from tests.engine.fakes import HandClock
 from tests.web.serving import Served, serving
@@ -134,7 +135,7 @@ async def test_a_session_that_becomes_private_is_gone_for_the_others_and_their_s
 
 def keeping_follows(served: Served, name: str) -> set[str]:
     open_ = [c for mine in served.hub._open.values() for c in mine if c.principal.name == name]
-    return {sid for connection in open_ for sid in connection._following}
+    return {sid for viewer in open_ if isinstance(viewer, Connection) for sid in viewer._following}
 
 
 @pytest.mark.parametrize("how", ["private", "disabled"])
@@ -215,6 +216,8 @@ async def test_an_answer_by_link_or_grant_is_remembered_for_this_session_at_most
         answer = {"approvalId": world.ids["approvals"], **always}
         assert (await say(socket, type="approval_response", **answer))["code"] == "forbidden"
         await socket.close()
+    edited = {"approved": True, "updatedInput": {"command": "rm -rf /"}}
+    assert await world.ask("POST", "/api/approvals/{id}", await world.link("approve"), edited) == (403, "forbidden")
     once = {**always, "optionId": "allow_session"}
     assert await world.ask("POST", "/api/approvals/{id}", world.by_key("red", "viewer"), once) == (200, "")
     await world.furnish()
@@ -306,7 +309,7 @@ async def test_c17_the_asker_is_refused_at_every_door_and_another_is_not(world: 
     for asker in ("admin", "owner"):
         approval = await _asked_for(world, asker)
         identity = world.served.identity
-        other_key = (await identity.create("other", SCOPES, account=asker, organisation="red"))[1]
+        other_key = (await identity.keys.create("other", SCOPES, account=asker, organisation="red"))[1]
         doors = [world.by_key("red", asker), {"x-api-key": other_key}]
         for headers in doors:
             status = await world.ask("POST", "/api/approvals/{id}", headers, {"approved": True})
@@ -389,11 +392,11 @@ async def test_a_session_and_a_key_from_before_there_were_organisations_are_stil
     assert not {"organisation", "private", "grants"} & set(document)
     await store.commit(Put("session", old.id, json.dumps(document).encode(), "local"))
     async with serving(store=store) as served:
-        record, key = await served.identity.create("old", SCOPES)
+        record, key = await served.identity.keys.create("old", SCOPES)
         kept = json.loads((await store.get("key", record.id)) or b"")
         kept.pop("organisation", None)
         await store.commit(Put("key", record.id, json.dumps(kept).encode()))
-        served.identity._keys.clear()
+        served.identity.keys._known.clear()
         async with httpx.AsyncClient(base_url=served.url, headers={"x-api-key": key}, timeout=20) as http:
             assert [s["id"] for s in (await http.get("/api/sessions")).json()["items"]] == [old.id]
             assert (await http.get(f"/api/sessions/{old.id}")).json()["owner"] == "local"

@@ -379,6 +379,27 @@ async def test_c13_people_see_and_end_their_own_sign_ins_and_admins_all(served: 
         await client.aclose()
 
 
+async def test_an_account_that_is_disabled_here_comes_in_by_no_way(
+    served: Served, house: FakeIssuer, clock: HandClock
+) -> None:
+    """Whatever its issuer says; and its role is that of the groups again when it signs in anew."""
+    ann, _ = await person(served, house, "ann", "ops")
+    account = (await me(ann))["principal"]["id"]
+    clock.seconds += 5
+    await served.identity.members.put("default", account, role="viewer", disabled=True)
+    assert (await ann.get("/api/me")).status_code == 401
+    async with browser(served) as client:
+        assert (await signed_in(client, house, sub="ann", groups=["ops"])).status_code == 401
+        token = {"authorization": f"Bearer {house.token(sub='ann', groups=['ops'])}"}
+        assert (await client.get("/api/me", headers=token)).status_code == 401
+        await served.identity.members.put("default", account, disabled=False)
+        assert (await client.get("/api/me", headers=token)).json()["principal"]["scopes"] == ["read"], "an older word"
+        clock.seconds += 5
+        assert (await signed_in(client, house, sub="ann", groups=["ops"])).status_code == 200
+        assert (await me(client))["principal"]["scopes"] == ["read", "run"]
+    await ann.aclose()
+
+
 async def test_c12_an_ended_sign_in_ends_its_sockets(served: Served, house: FakeIssuer) -> None:
     ann, csrf = await person(served, house, "ann")
     second, _ = await person(served, house, "ann")

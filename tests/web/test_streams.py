@@ -41,14 +41,14 @@ async def open_stream(served: Served, key: str, path: str) -> AsyncIterator[http
 async def test_a_stream_ends_when_its_key_is_revoked_or_the_server_goes(served: Served) -> None:
     session = await served.platform.sessions.create(owner="local", agent="echo")
     path = f"/api/sessions/{session.live.record.id}/events"
-    record, key = await served.identity.create("x", ("read",))
-    for end in (lambda: served.identity.revoke(record.id), None):
+    record, key = await served.identity.keys.create("x", ("read",))
+    for end in (lambda: served.identity.keys.revoke(record.id), None):
         async with open_stream(served, key, path) as answer:
             parts = answer.aiter_bytes()
             assert b"pilothouse" in await anext(parts)
             if end is not None:
                 await end()
-                _, key = await served.identity.create("y", ("read",))
+                _, key = await served.identity.keys.create("y", ("read",))
             else:
                 served.platform.streams.all_away()
             async for _ in parts:
@@ -125,7 +125,7 @@ async def test_a_door_that_cannot_answer_says_so(served: Served) -> None:
     async def broken(*_: object, **__: object) -> None:
         raise RuntimeError("no one foresaw this")
 
-    served.identity.by_key = broken  # type: ignore[method-assign, assignment]
+    served.identity.keys.by_secret = broken  # type: ignore[method-assign, assignment]
     with pytest.raises(websockets.InvalidStatus) as told:
         await asyncio.wait_for(websockets.connect(served.socket_url, additional_headers={"x-api-key": "x"}), 5)
     assert told.value.response.status_code == 500

@@ -58,7 +58,9 @@ class World:
             await members.make(organisation, None)
             for account, role in ROLES.items():
                 await members.put(organisation, account, role=role)
-                _, text = await self.served.identity.create(account, SCOPES, account=account, organisation=organisation)
+                _, text = await self.served.identity.keys.create(
+                    account, SCOPES, account=account, organisation=organisation
+                )
                 self.keys[organisation, account] = text
 
     async def furnish(self, organisation: str = "red") -> None:
@@ -88,7 +90,7 @@ class World:
         first, second = session.approvals.pending
         await session.approvals.decide(first, approved=True, by="x", option_id="allow_project")
         await served.platform.kit.store.commit(Put("text", f"{sid}:{'0' * 64}", b"x", sid))
-        key, _ = await served.identity.create("spare", ("read",), account="owner", organisation=organisation)
+        key, _ = await served.identity.keys.create("spare", ("read",), account="owner", organisation=organisation)
         cookie = await served.identity.redeem((await served.identity.ticket("owner", organisation))[0])
         maker = Principal("person", "owner", "owner", "owner", frozenset(SCOPES), "x", organisation=organisation)
         spare, _ = await served.identity.links.make(maker, sid, "watch")

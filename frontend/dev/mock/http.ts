@@ -108,6 +108,7 @@ function route(world: World, method: string, url: URL, body: Json): Answer {
   if (kind === "organisations") return [200, { items: [{ id: "default", name: "Default" }], next: null }];
   if (kind === "members") return members(method, decodeURIComponent(id ?? ""), body);
   if (kind === "tickets") return [201, { ticket: "demo", url: "http://localhost/#ticket=demo", expiresAt: new Date(Date.now() + 600_000).toISOString() }];
+  if (kind === "audit") return [200, { items: AUDIT, next: null }];
   if (kind === "keys") return keys(world, method, id, body);
   if (kind === "approvals" || kind === "questions") return decide(world, method, id ?? "", body);
   if (kind !== "sessions") throw new Refusal(404, "not_found", "No such thing.");
@@ -163,6 +164,12 @@ function members(method: string, account: string, body: Json): Answer {
   const after = { ...member(account, "viewer")[1], ...before, ...body };
   return MEMBERS.set(account, after), [200, after];
 }
+
+const AUDIT: Json[] = [
+  { action: "signin", actor: { kind: "nobody", id: "", name: "" }, object: "", outcome: "refused", details: { count: 12 } },
+  { action: "key.create", actor: { kind: "person", id: "local", name: "local" }, object: "key:0a1b2c3d4e5f", outcome: "ok", details: { name: "ci", scopes: ["read", "run"] } },
+  { action: "signin", actor: { kind: "person", id: "local", name: "local" }, object: "", outcome: "ok", details: { by: "ticket" } },
+].map((one, i) => ({ seq: 3 - i, at: new Date(Date.now() - i * 3_600_000).toISOString(), address: "192.0.2.7", ...one }));
 
 function keys(world: World, method: string, id: string | undefined, body: Json): Answer {
   if (method === "GET") return [200, { items: [...world.keys.values()], next: null }];

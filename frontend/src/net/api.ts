@@ -124,6 +124,17 @@ export interface Rule {
   by: string;
   createdAt: string;
 }
+/** Names in it may be anybody's words. */
+export interface AuditRecord {
+  seq: number;
+  at: string;
+  actor: { kind: string; id: string; name: string };
+  action: string;
+  object: string;
+  address: string;
+  outcome: "ok" | "refused" | "failed";
+  details: Readonly<Record<string, string | number | boolean | string[]>>;
+}
 export interface FileEntry {
   name: string;
   kind: "file" | "directory" | "link" | "other";
@@ -230,6 +241,11 @@ export const makeApi = (http: Http) => ({
     http.get<Page<Key>>(`api/keys${organisation ? `?organisation=${id(organisation)}` : ""}`, signal),
   createKey: (name: string, scopes: string[]) =>
     http.send<Key & { key: string }>("POST", "api/keys", { name, scopes }),
+  /** Newest first; `before` a record's number, 0 for all. */
+  audit: (asked: { action: string; who: string; before: number }, signal?: AbortSignal) => {
+    const query = new URLSearchParams({ action: asked.action, who: asked.who, before: String(asked.before) });
+    return http.get<{ items: AuditRecord[]; next: number | null }>(`api/audit?${query.toString()}`, signal);
+  },
   rules: (signal?: AbortSignal) => http.get<Page<Rule>>("api/rules", signal),
   removeRule: (rule: string) => http.send<undefined>("DELETE", `api/rules/${id(rule)}`),
   revokeKey: (key: string) => http.send<undefined>("DELETE", `api/keys/${id(key)}`),

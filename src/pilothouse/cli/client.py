@@ -216,6 +216,14 @@ class Client:
     async def make_organisation(self, id: str, name: str | None) -> wire.Organisation:
         return await self._ask(wire.Organisation, "POST", "/api/organisations", json=_given({"id": id, "name": name}))
 
+    async def audit(self, after: int) -> list[bytes]:
+        """Up to PAGE records with a higher number, as they were sealed."""
+        query = {"after": str(after), "limit": str(PAGE)}
+        return [bytes(item) for item in (await self._ask(wire.AuditPage, "GET", "/api/audit", params=query)).items]
+
+    async def audit_head(self) -> wire.AuditHead:
+        return await self._ask(wire.AuditHead, "GET", "/api/audit/head")
+
     # --- the request -------------------------------------------------------------------------------------------
 
     async def _all(self, kind: type[T], path: str, **params: str) -> list[T]:

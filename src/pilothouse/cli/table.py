@@ -86,6 +86,16 @@ def organisations(items: list[wire.Organisation]) -> str:
     return columns(lines + [[text.line(f, TITLE) for f in (one.id, one.name, one.created_at)] for one in items])
 
 
+def audited(items: list[wire.Audited], *, head: bool) -> str:
+    lines = [["SEQ", "TIME", "WHO", "FROM", "ACTION", "OBJECT", "OUTCOME", "DETAILS"]] if head else []
+    for item in items:
+        who = f"{item.actor.kind} {item.actor.name}".rstrip()
+        more = " ".join(f"{name}={msgspec.json.encode(value).decode()}" for name, value in item.details.items())
+        fields = [item.at, who, item.address, item.action, item.object, item.outcome, more]
+        lines.append([str(item.seq), *[text.line(text.exact(field), 120) for field in fields]])
+    return columns(lines)
+
+
 def keys(items: list[wire.Key]) -> str:
     lines = [["ID", "KIND", "NAME", "SCOPES", "CREATED", "LAST USED", "ENDS"]]
     for key in items:

@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
+from pilothouse.core.bucket import Rates
 from pilothouse.core.errors import BadRequest, Forbidden, NotFound
 from pilothouse.core.ids import SessionId
 
@@ -82,6 +83,8 @@ class Principal:
     """Of a signed token: when its issuer said what its groups are."""
     most: frozenset[str] | None = None
     """What the credential allows at most, whatever its account may. None: `scopes`."""
+    rates: Rates | None = None
+    """How often it may, where that is not as configured."""
 
     @property
     def label(self) -> str:

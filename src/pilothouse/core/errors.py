@@ -9,7 +9,8 @@
     ├── Conflict              409  right in form, wrong in this state
     │   └── AlreadyResolved   409  an approval or question that has its answer
     ├── TooLarge              413  over a named limit
-    ├── TooMany               429  over a rate or a count; says when to come back
+    ├── TooMany               429  over a count
+    │   └── RateLimited       429  over a rate or a daily quota; says when to come back
     └── Unavailable           503  the server cannot do it now (store full, no sandbox, proxy away)
 
 `code` is the machine-readable word of the wire, the docstring the general meaning, the message the particular.
@@ -94,6 +95,24 @@ class TooMany(PilothouseError):
 
     code = "too_many"
     status = 429
+
+
+class RateLimited(TooMany):
+    """Too many requests; come back later. Its details: `limit`, `remaining`, `resetAt` (seconds since 1970) and
+    `retryAfterS`."""
+
+    code = "rate_limited"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """As HTTP says it; `Reset` in seconds since 1970."""
+        names = {
+            "limit": "x-ratelimit-limit",
+            "remaining": "x-ratelimit-remaining",
+            "resetAt": "x-ratelimit-reset",
+            "retryAfterS": "retry-after",
+        }
+        return {header: str(self.details[name]) for name, header in names.items() if name in self.details}
 
 
 class Unavailable(PilothouseError):

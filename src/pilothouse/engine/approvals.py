@@ -22,6 +22,7 @@ from pilothouse.core.ids import ApprovalId
 from pilothouse.core.options import options
 from pilothouse.core.said import shallow
 from pilothouse.engine import allowance, records
+from pilothouse.engine.audit import SERVER, Entry, Who
 from pilothouse.engine.kit import worth_noting
 from pilothouse.engine.live import Live, whole
 from pilothouse.engine.ports import Op
@@ -193,15 +194,17 @@ class Approvals:
         by: str,
         account: str = "",
         beyond: bool = True,
+        edits: bool = True,
         input_hash: str | None = None,
         option_id: str | None = None,
         message: str | None = None,
         updated_input: Any = None,
+        who: Who = SERVER,
     ) -> ApprovalRecord:
         """The first valid answer wins. `account`: whose it is, where that matters; `beyond`: whether it may be
-        remembered for other sessions too. Raises NotFound, AlreadyResolved,
-        Conflict (stale hash), Forbidden (a second person is needed), BadRequest, Unavailable; in each case nothing has
-        changed."""
+        remembered for other sessions too; `edits`: whether it may be about another input. Raises NotFound,
+        AlreadyResolved, Conflict (stale hash), Forbidden (a second person is needed), BadRequest, Unavailable; in each
+        case nothing has changed."""
         async with self._live.act():
             record = self.pending.get(approval_id) or await self._stored(approval_id)
             after = approval.step(record.state, "approve" if approved else "deny", by=record.resolved_by)
@@ -213,6 +216,8 @@ class Approvals:
             option = _option(record, option_id, approved)
             if option is not None and option.scope == "project" and not beyond:
                 raise Forbidden("You may answer in this session only, not for the whole project.")
+            if updated_input is not None and not edits:
+                raise Forbidden("Another input is another command: that needs the right 'run' in this session.")
             if updated_input is not None and record.origin == "proxy":
                 raise BadRequest("updatedInput: a connection is allowed as it was asked for, or not")
             if updated_input is not None and (not approved or not isinstance(updated_input, dict)):
@@ -245,7 +250,8 @@ class Approvals:
                 ops.append(records.put(session))
                 if job is not None and job.id == record.job_id:
                     ops.append(records.put(records.copy(job, permission_mode=decided.mode)))
-            await self._live.commit(happened, *ops)
+            async with self._live.kit.audit.noting(who, *_entries(decided, rule)) as noted:
+                await self._live.commit(happened, *ops, *noted)
             widened = session.egress is not self._live.record.egress
             self._live.record = session
             if decided.mode is not None and job is not None and job.id == record.job_id:
@@ -361,6 +367,29 @@ class Approvals:
         self._answered[key] = answer
         while len(self._answered) > ANSWERED_KEPT:
             del self._answered[next(iter(self._answered))]
+
+
+def _entries(decided: ApprovalRecord, rule: RuleRecord | None) -> list[Entry]:
+    """For the audit: what was decided about which input. The input itself is in the session's log, and may hold
+    anything."""
+    session = f"session:{decided.session_id}"
+    entries = [
+        Entry(
+            "approval.approve" if decided.state == "approved" else "approval.deny",
+            f"approval:{decided.approval_id}",
+            details={
+                "session": session,
+                "tool": decided.tool,
+                "inputHash": decided.input_hash,
+                "edited": decided.updated_input is not None,
+                "option": decided.option_id or "",
+            },
+        )
+    ]
+    if rule is not None:
+        about = {"session": session, "tool": rule.tool, "scope": rule.scope, "answer": rule.outcome}
+        entries.append(Entry("rule.remember", f"rule:{rule.id}", details=dict(about)))
+    return entries
 
 
 def _size(*parts: Any) -> int:

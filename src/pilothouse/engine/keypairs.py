@@ -23,9 +23,12 @@ from msgspec import Struct
 
 from pilothouse.core import proof
 from pilothouse.core.access import ORGANISATION, Principal, Scope
+from pilothouse.core.bucket import Rates
+from pilothouse.core.chain import Value
 from pilothouse.core.errors import BadRequest, BadSignature, NotFound, Unavailable
 from pilothouse.core.proof import SigningKeys
 from pilothouse.core.sigv4 import SERVICES, Claim
+from pilothouse.engine.audit import SERVER, Entry, Who
 from pilothouse.engine.identity import Identity
 from pilothouse.engine.ports import Clock, Delete, EventStore, Op, Put, SealBroken, Sealer, StoreFailed
 
@@ -52,6 +55,8 @@ class PairRecord(Struct, kw_only=True, omit_defaults=True, rename="camel"):
     created_at: float
     expires_at: float | None = None
     last_used_at: float | None = None
+    rates: Rates | None = None
+    """How often it may, where that is not as configured."""
 
 
 class Secret(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -84,6 +89,7 @@ class KeyPairs:
         self._pairs: dict[str, _Pair] = {}
         self._keys = SigningKeys()
         self._members = identity.members
+        self._audit = identity.audit
         identity.standing[CREDENTIAL] = self._left
         identity.members.on_leave.append(self._leave)
 
@@ -91,6 +97,8 @@ class KeyPairs:
         self,
         name: str,
         scopes: tuple[Scope, ...],
+        who: Who = SERVER,
+        rates: Rates | None = None,
         *,
         account: str,
         organisation: str = ORGANISATION,
@@ -117,9 +125,11 @@ class KeyPairs:
             raise Unavailable(f"No key pair can be kept: {error}") from None
         record = PairRecord(
             id=id, name=name, scopes=list(scopes), sealed=sealed, account=account, organisation=organisation,
-            created_at=now, expires_at=None if expires_in_s is None else now + expires_in_s,
+            created_at=now, expires_at=None if expires_in_s is None else now + expires_in_s, rates=rates,
         )  # fmt: skip
-        await self._commit(Put("keypair", id, msgspec.json.encode(record)))
+        about: dict[str, Value] = {"name": name, "scopes": list(scopes), "account": account, "kind": "sigv4"}
+        entry = Entry("key.create", f"key:{id}", details=about, organisation=organisation)
+        await self._audit.commit(who, [entry], Put("keypair", id, msgspec.json.encode(record)))
         self._pairs[id] = _Pair(record, secret)
         return record, secret
 
@@ -134,22 +144,25 @@ class KeyPairs:
         """Whether this could be the id of a pair."""
         return _ID.match(id) is not None
 
-    async def revoke(self, id: str, organisation: str | None = None) -> None:
+    async def revoke(self, id: str, organisation: str | None = None, who: Who = SERVER) -> None:
         """Raises NotFound: also for one of another organisation than the one named."""
         async with self._changing:
             doc = await self._store.get("keypair", id)
-            if doc is None or organisation not in {None, msgspec.json.decode(doc, type=PairRecord).organisation}:
+            found = None if doc is None else msgspec.json.decode(doc, type=PairRecord)
+            if found is None or organisation not in {None, found.organisation}:
                 raise NotFound
-            await self._commit(Delete("keypair", id))
+            about: dict[str, Value] = {"name": found.name, "account": found.account, "kind": "sigv4"}
+            entry = Entry("key.revoke", f"key:{id}", details=about, organisation=found.organisation)
+            await self._audit.commit(who, [entry], Delete("keypair", id))
             self._forget(id)
         for told in list(self._told):
             told(f"{CREDENTIAL}:{id}")
 
-    async def _leave(self, organisation: str, account: str) -> None:
+    async def _leave(self, organisation: str, account: str, who: Who) -> None:
         """Ends every pair of a member."""
         for record in await self.all(organisation):
             if record.account == account:
-                await self.revoke(record.id)
+                await self.revoke(record.id, who=who)
 
     async def by_claim(self, claim: Claim, payload: Payload, *, services: frozenset[str] = SERVICES) -> Principal:
         """Who signed. Where the claim declares its payload's hash, the signature is checked before the payload is asked
@@ -265,4 +278,5 @@ def _principal(record: PairRecord) -> Principal:
         credential=f"{CREDENTIAL}:{record.id}",
         organisation=record.organisation,
         expires_at=record.expires_at,
+        rates=record.rates,
     )

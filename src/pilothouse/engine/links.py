@@ -24,6 +24,7 @@ from pilothouse.core import access
 from pilothouse.core.access import SCOPES_OF_LINK, LinkRight, Principal
 from pilothouse.core.errors import BadRequest, NotFound, TooMany, Unauthenticated, Unavailable
 from pilothouse.core.ids import SessionId
+from pilothouse.engine.audit import SERVER, Audit, Entry, Who
 from pilothouse.engine.ports import Clock, Delete, EventStore, Op, Put, StoreFailed
 
 LINK_S = 7 * 86_400.0
@@ -51,8 +52,9 @@ class Link(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Links:
-    def __init__(self, store: EventStore, clock: Clock) -> None:
+    def __init__(self, store: EventStore, clock: Clock, audit: Audit | None = None) -> None:
         self._store = store
+        self._audit = audit or Audit(store, clock)
         self._clock = clock
         self._changing = asyncio.Lock()
         """Held while one goes from store to memory or ends: else one that ends at that moment came back."""
@@ -60,9 +62,16 @@ class Links:
         self.on_revoke: Callable[[str], None] = lambda _: None
 
     async def make(
-        self, who: Principal, session: SessionId, right: str, *, name: str | None = None, seconds: float | None = None
+        self,
+        maker: Principal,
+        session: SessionId,
+        right: str,
+        *,
+        name: str | None = None,
+        seconds: float | None = None,
+        address: str = "",
     ) -> tuple[Link, str]:
-        """A new link and its only showing. That `who` may share the session so far has been checked. Raises
+        """A new link and its only showing. That `maker` may share the session so far has been checked. Raises
         BadRequest, TooMany, Unavailable."""
         allowed = access.link_right(right)
         lasts = LINK_S if seconds is None else seconds
@@ -79,15 +88,18 @@ class Links:
             link = Link(
                 id=secrets.token_hex(6),
                 session_id=session,
-                organisation=who.organisation,
+                organisation=maker.organisation,
                 right=allowed,
                 name=name,
                 hash=_hash(secret),
-                made_by=who.account,
+                made_by=maker.account,
                 created_at=now,
                 expires_at=now + lasts,
             )
-            await self._commit(Put("link", link.id, msgspec.json.encode(link), session))
+            about = {"session": f"session:{session}", "right": allowed, "name": name}
+            entry = Entry("link.create", f"link:{link.id}", details={**about})
+            put = Put("link", link.id, msgspec.json.encode(link), session)
+            await self._audit.commit(Who(maker, address), [entry], put)
             self._known[link.id] = link
             return link, f"{link.id}_{secret}"
 
@@ -108,17 +120,19 @@ class Links:
             self._known.pop(name, None)
         return sorted(standing, key=lambda link: -link.created_at)
 
-    async def revoke(self, session: SessionId, link_id: str) -> None:
+    async def revoke(self, session: SessionId, link_id: str, who: Who = SERVER) -> None:
         """Raises NotFound, Unavailable."""
         async with self._changing:
             link = await self._read(link_id)
             if link is None or link.session_id != session:
                 raise NotFound
-            await self._commit(Delete("link", link_id))
+            about = {"session": f"session:{session}", "name": link.name}
+            entry = Entry("link.revoke", f"link:{link_id}", details={**about}, organisation=link.organisation)
+            await self._audit.commit(who, [entry], Delete("link", link_id))
             self._known.pop(link_id, None)
         self.on_revoke(f"link:{link_id}")
 
-    async def leave(self, organisation: str, account: str) -> None:
+    async def leave(self, organisation: str, account: str, who: Who = SERVER) -> None:
         """Ends every link that a member has made."""
         after = ""
         while rows := await self._store.scan("link", after=after, limit=BATCH):
@@ -126,7 +140,7 @@ class Links:
             for name, doc in rows:
                 link = msgspec.json.decode(doc, type=Link)
                 if (link.organisation, link.made_by) == (organisation, account):
-                    await self.revoke(link.session_id, name)
+                    await self.revoke(link.session_id, name, who)
 
     def forget(self, session: SessionId) -> None:
         """The session is deleted, and its documents with it."""

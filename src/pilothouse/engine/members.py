@@ -20,8 +20,10 @@ from msgspec import Struct
 
 from pilothouse.core import access
 from pilothouse.core.access import ORGANISATION, SCOPES, SCOPES_OF_ROLE, Principal, Role
-from pilothouse.core.errors import BadRequest, Conflict, NotFound, TooMany, Unauthenticated, Unavailable
-from pilothouse.engine.ports import Clock, Delete, EventStore, Op, Put, StoreFailed
+from pilothouse.core.chain import Value
+from pilothouse.core.errors import BadRequest, Conflict, NotFound, TooMany, Unauthenticated
+from pilothouse.engine.audit import SERVER, Audit, Entry, Who
+from pilothouse.engine.ports import Clock, Delete, EventStore, Put
 
 ACCOUNT = "local"
 MEMBERS_MAX = 20_000
@@ -59,17 +61,18 @@ HOME = Organisation(id=ORGANISATION, name="Default")
 
 
 class Members:
-    def __init__(self, store: EventStore, clock: Clock) -> None:
+    def __init__(self, store: EventStore, clock: Clock, audit: Audit | None = None) -> None:
         self._store = store
+        self._audit = audit or Audit(store, clock)
         self._clock = clock
         self._changing = asyncio.Lock()
         self._members: dict[tuple[str, str], Member] = {(ORGANISATION, ACCOUNT): ROOT}
         self._organisations: dict[str, Organisation] = {ORGANISATION: HOME}
         self.on_change: list[Callable[[], None]] = []
         """Called when somebody may do less, or more, than a moment ago: what is open is looked at again."""
-        self.on_leave: list[Callable[[str, str], Awaitable[None]]] = []
-        """Called with organisation and account before a member is removed: whoever comes again under the same name
-        must find no credential of before."""
+        self.on_leave: list[Callable[[str, str, Who], Awaitable[None]]] = []
+        """Called with organisation, account and whose act it is, before a member is removed: whoever comes again under
+        the same name must find no credential of before."""
 
     async def load(self) -> None:
         """Once, before anybody is served."""
@@ -98,13 +101,15 @@ class Members:
             most = frozenset(SCOPES) if who.credential.startswith("signin:") else who.scopes
         return dataclasses.replace(who, role=member.role, most=most, scopes=most & SCOPES_OF_ROLE[member.role])
 
-    async def met(self, who: Principal) -> Principal:
+    async def met(self, who: Principal, address: str = "") -> Principal:
         """As `now`, for a credential that was just verified: an account for which an issuer's token speaks becomes a
         member by coming, and has the role that the groups of the newest token give. Raises Unauthenticated."""
         if who.issued_at is not None:
             known = self._members.get((who.organisation, who.account))
             name = who.name if known is None else known.name  # an access token often knows no name
-            await self.seen(who.organisation, who.account, role=who.role, name=name, at=who.issued_at)
+            await self.seen(
+                who.organisation, who.account, role=who.role, name=name, at=who.issued_at, who=Who(who, address)
+            )
         return self.now(who)
 
     def find(self, organisation: str, account: str) -> Member:
@@ -135,7 +140,7 @@ class Members:
 
     # --- changed by admins ---
 
-    async def make(self, id: str, name: str | None) -> Organisation:
+    async def make(self, id: str, name: str | None, who: Who = SERVER) -> Organisation:
         """Raises BadRequest, Conflict, TooMany, Unavailable."""
         if not _ORGANISATION.match(id):
             raise BadRequest("id: 1 to 40 of a-z, 0-9 and dashes, no dash at either end")
@@ -146,7 +151,8 @@ class Members:
             if len(self._organisations) >= ORGANISATIONS_MAX:
                 raise TooMany(f"There are {ORGANISATIONS_MAX} organisations already.")
             made = Organisation(id=id, name=name, created_at=self._clock.now())
-            await self._commit(Put("organisation", id, msgspec.json.encode(made)))
+            entry = Entry("organisation.create", f"organisation:{id}", details={"name": name}, organisation=id)
+            await self._audit.commit(who, [entry], Put("organisation", id, msgspec.json.encode(made)))
             self._organisations[id] = made
             return made
 
@@ -159,6 +165,7 @@ class Members:
         name: str | None = None,
         disabled: bool | None = None,
         vouched_at: float | None = None,
+        who: Who = SERVER,
     ) -> Member:
         """Adds a member, or changes what is given of one. `vouched_at`: an issuer said so then, who knows of no last
         admin. Raises BadRequest, NotFound, Conflict, TooMany, Unavailable."""
@@ -190,13 +197,16 @@ class Members:
             )
             if vouched_at is None and (after.disabled or after.role != "admin"):
                 self._keep_an_admin(before)
-            await self._commit(_put(after))
+            entry = _entry(self._members.get((organisation, account)), after, vouched_at is not None)
+            await self._audit.commit(who, [] if entry is None else [entry], _put(after))
             self._members[organisation, account] = after
         if (after.role, after.disabled) != (before.role, before.disabled):
             self._changed()
         return after
 
-    async def seen(self, organisation: str, account: str, *, role: Role, name: str, at: float) -> Member:
+    async def seen(
+        self, organisation: str, account: str, *, role: Role, name: str, at: float, who: Who = SERVER
+    ) -> Member:
         """An account that an issuer vouched for `at` a time comes: as a member with the role that the issuer's groups
         give, in the organisation that the issuer's configuration names. Raises as `put` does, and Unauthenticated when
         it is disabled here."""
@@ -209,16 +219,17 @@ class Members:
                 return known
         if organisation not in self._organisations:
             with contextlib.suppress(Conflict):  # somebody else of it came at the same moment
-                await self.make(organisation, None)
-        return await self.put(organisation, account, role=role, name=name, vouched_at=at)
+                await self.make(organisation, None, who)
+        return await self.put(organisation, account, role=role, name=name, vouched_at=at, who=who)
 
-    async def remove(self, organisation: str, account: str) -> None:
+    async def remove(self, organisation: str, account: str, who: Who = SERVER) -> None:
         """Raises NotFound, Conflict (the last admin), Unavailable."""
         async with self._changing:
             self._keep_an_admin(self.find(organisation, account))
             for leave in self.on_leave:
-                await leave(organisation, account)
-            await self._commit(Delete("member", _key(organisation, account)))
+                await leave(organisation, account, who)
+            entry = Entry("member.remove", f"member:{account}", organisation=organisation)
+            await self._audit.commit(who, [entry], Delete("member", _key(organisation, account)))
             del self._members[organisation, account]
         self._changed()
 
@@ -234,11 +245,16 @@ class Members:
         for told in list(self.on_change):
             told()
 
-    async def _commit(self, *ops: Op) -> None:
-        try:
-            await self._store.commit(*ops)
-        except StoreFailed as error:
-            raise Unavailable("The store cannot write; nothing was changed.") from error
+
+def _entry(before: Member | None, after: Member, vouched: bool) -> Entry | None:
+    """For the audit. None: an issuer said again what it had said."""
+    if vouched and before is not None and (before.role, before.disabled) == (after.role, after.disabled):
+        return None
+    details: dict[str, Value] = {"role": after.role, "name": after.name, "disabled": after.disabled}
+    if vouched:
+        details["by"] = "issuer"
+    what = "member.add" if before is None else "member.change"
+    return Entry(what, f"member:{after.account}", details=details, organisation=after.organisation)
 
 
 def _key(organisation: str, account: str) -> str:

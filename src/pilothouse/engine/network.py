@@ -17,6 +17,7 @@ from pilothouse.core.contacts import Contact, Verdict, verdict
 from pilothouse.core.errors import PilothouseError
 from pilothouse.core.ids import SessionId
 from pilothouse.engine import allowance, records
+from pilothouse.engine.audit import SERVER, Entry, Who
 from pilothouse.engine.kit import Kit
 from pilothouse.engine.live import whole
 from pilothouse.engine.records import Egress
@@ -83,12 +84,19 @@ class Network:
     # --- policy ---
 
     @whole
-    async def change(self, session: Session, egress: Egress | None, by: str) -> View:
+    async def change(self, session: Session, egress: Egress | None, by: str, who: Who = SERVER) -> View:
         """What the session may reach from now on; connections that are open and no longer allowed end."""
         live = session.live
         async with live.act():
             record = live.changed(egress=egress)
-            await live.commit([], records.put(record))
+            given = egress or Egress()
+            entry = Entry(
+                "network.change",
+                f"session:{record.id}",
+                details={"policy": given.policy or "as configured", "domains": given.domains or []},
+            )
+            async with self._kit.audit.noting(who, entry) as noted:
+                await live.commit([], records.put(record), *noted)
             live.record = record
         reach = allowance.of(record, self._kit.limits.egress)
         self._kit.note("egress", session=record.id, policy=reach.policy, domains=len(reach.domains), by=by)

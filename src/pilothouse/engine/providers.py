@@ -15,6 +15,7 @@ Nothing is written before all of that holds: a page of somebody else can begin a
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import hmac
 import re
@@ -28,10 +29,11 @@ from pilothouse.core import claims, token
 from pilothouse.core.claims import Issuer, NotAdmitted
 from pilothouse.core.errors import Forbidden, NotFound, Unauthenticated
 from pilothouse.core.token import BadToken
+from pilothouse.engine.audit import Who
 from pilothouse.engine.bearers import Signatures, verify
 from pilothouse.engine.identity import Identity
 from pilothouse.engine.ports import Clock
-from pilothouse.engine.signins import SignIn, Visit
+from pilothouse.engine.signins import SignIn, Visit, principal
 
 BEGUN_S = 600
 """A person finds a password and a second factor in that time."""
@@ -152,9 +154,7 @@ class Providers:
             raise Unauthenticated(f"The provider's ID token is refused: {error}.", code="bad_token") from None
         except NotAdmitted as error:
             raise Forbidden(str(error)) from None
-        members = self._identity.members
-        await members.seen(who.organisation, who.account, role=who.role, name=who.name, at=now)
-        return SignIn(
+        entry = SignIn(
             account=who.account,
             organisation=who.organisation,
             name=who.name,
@@ -163,6 +163,12 @@ class Providers:
             address=visit.address,
             agent=visit.agent,
         )
+        person = dataclasses.replace(principal("", entry, who.name), credential=f"issuer:{issuer.name}")
+        coming = Who(person, visit.address)
+        await self._identity.members.seen(
+            who.organisation, who.account, role=who.role, name=who.name, at=now, who=coming
+        )
+        return entry
 
 
 def _derived(secret: str, name: str, use: str) -> str:

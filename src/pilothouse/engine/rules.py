@@ -11,6 +11,7 @@ from pilothouse.core import policy
 from pilothouse.core.access import Principal
 from pilothouse.core.errors import NotFound
 from pilothouse.engine import records
+from pilothouse.engine.audit import Audit, Entry, Who
 from pilothouse.engine.ports import Clock, Delete, EventStore
 from pilothouse.engine.records import RuleRecord, SessionRecord
 
@@ -30,8 +31,9 @@ def _may_see(who: Principal, rule: RuleRecord) -> bool:
 
 
 class Rules:
-    def __init__(self, store: EventStore, clock: Clock) -> None:
+    def __init__(self, store: EventStore, clock: Clock, audit: Audit | None = None) -> None:
         self._store = store
+        self._audit = audit or Audit(store, clock)
         self._clock = clock
         self._all: dict[str, RuleRecord] = {}
 
@@ -73,13 +75,13 @@ class Rules:
             and (r.session_id == session.id if r.scope == "session" else here is not None and r.project == here)
         ]
 
-    async def remove(self, rule_id: str, who: Principal) -> None:
+    async def remove(self, rule_id: str, who: Who) -> None:
         """Raises NotFound."""
         found = self._all.get(rule_id)
-        if found is None or not _may_see(who, found):
+        if found is None or who.principal is None or not _may_see(who.principal, found):
             raise NotFound
-        await self._store.commit(Delete("rule", rule_id))
-        del self._all[rule_id]
+        await self._audit.commit(who, [Entry("rule.remove", f"rule:{rule_id}")], Delete("rule", rule_id))
+        self._all.pop(rule_id, None)
 
     def forget(self, session: SessionRecord) -> None:
         """The session is deleted; its documents went with it."""

@@ -16,6 +16,7 @@ from pilothouse.core.errors import BadRequest, NotFound, PilothouseError, TooMan
 from pilothouse.core.ids import ApprovalId, JobId, QuestionId, SessionId, is_uuid
 from pilothouse.engine import records
 from pilothouse.engine.approvals import Approvals
+from pilothouse.engine.audit import SERVER, Entry, Who
 from pilothouse.engine.domains import Domains
 from pilothouse.engine.intake import Intake
 from pilothouse.engine.jobs import Jobs
@@ -75,12 +76,15 @@ class Sessions:
         model: str | None = None,
         limits: Mapping[str, float] | None = None,
         egress: Egress | None = None,
+        who: Who = SERVER,
     ) -> Session:
         """Raises BadRequest, Unavailable. Nothing is started yet. The same `once` (a caller's own word for this very
         wish) gives the same session. `limits` have been checked."""
         whose = (organisation, owner)
         if not once:
-            return await self._create(whose, agent, title, source, permission_mode, model, [], limits or {}, egress)
+            return await self._create(
+                whose, agent, title, source, permission_mode, model, [], limits or {}, egress, who
+            )
         key = f"made:{organisation}:{urllib.parse.quote(owner, safe='')}:{once}"
         async with self._creating:
             known = await self.kit.store.get("resend", key)
@@ -89,7 +93,9 @@ class Sessions:
             session = None if known is None else await self.found(SessionId(known.decode()))
             if session is not None:
                 return session
-            return await self._create(whose, agent, title, source, permission_mode, model, [key], limits or {}, egress)
+            return await self._create(
+                whose, agent, title, source, permission_mode, model, [key], limits or {}, egress, who
+            )
 
     async def _create(
         self,
@@ -102,6 +108,7 @@ class Sessions:
         resends: list[str],
         limits: Mapping[str, float],
         egress: Egress | None,
+        who: Who,
     ) -> Session:
         agent = self.kit.limits.agent if agent is None else agent
         if agent not in self.kit.agents:
@@ -136,9 +143,10 @@ class Sessions:
         )
         session = self._make(record)
         ops = [Put("resend", key, record.id.encode(), record.id) for key in resends]
+        entry = Entry("session.create", f"session:{record.id}", details={"agent": agent, "mode": mode})
         try:
-            async with session.live.act():
-                await session.live.commit([session.live.session_event()], records.put(record), *ops)
+            async with session.live.act(), self.kit.audit.noting(who, entry) as noted:
+                await session.live.commit([session.live.session_event()], records.put(record), *ops, *noted)
         except PilothouseError:
             if spare:
                 with contextlib.suppress(PilothouseError):
@@ -263,7 +271,13 @@ class Sessions:
 
     @whole
     async def change(
-        self, session: Session, *, title: str | None = None, mode: str | None = None, model: str | None = None
+        self,
+        session: Session,
+        *,
+        title: str | None = None,
+        mode: str | None = None,
+        model: str | None = None,
+        who: Who = SERVER,
     ) -> SessionRecord:
         """Title, permission mode, model. A running job goes on in the new mode, asks that are open stay open."""
         live = session.live
@@ -291,7 +305,9 @@ class Sessions:
             ops: list[Op] = [records.put(record)]
             if mode is not None and running is not None:  # kept, or a restart would bring the old mode back
                 ops.append(records.put(records.copy(running, permission_mode=record.permission_mode)))
-            await live.commit(happened, *ops)
+            entry = Entry("session.change", f"session:{record.id}", details={**changes})
+            async with self.kit.audit.noting(who, entry) as noted:
+                await live.commit(happened, *ops, *noted)
             live.record = record
             if mode is not None and running is not None:
                 running.permission_mode = record.permission_mode
@@ -301,11 +317,13 @@ class Sessions:
             return record
 
     @whole
-    async def stop(self, session: Session) -> None:
-        """Ends its processes; workspace and conversation stay."""
+    async def stop(self, session: Session, who: Who | None = None) -> None:
+        """Ends its processes; workspace and conversation stay. Without `who`: nobody's act, the session was idle."""
         live = session.live
         if live.record.state == "new" and not session.jobs.busy:
             return
+        if who is not None:  # first: what has ended is not brought back when the store cannot write
+            await self.kit.audit.commit(who, [Entry("session.stop", f"session:{live.record.id}")])
         live.ending = "The session was stopped."
         live.ends += 1
         try:
@@ -323,9 +341,10 @@ class Sessions:
             live.record = record
 
     @whole
-    async def delete(self, session: Session) -> None:
+    async def delete(self, session: Session, who: Who = SERVER) -> None:
         """Ends it and removes log, documents and workspace. A person's act."""
         live = session.live
+        await self.kit.audit.commit(who, [Entry("session.delete", f"session:{live.record.id}")])  # first, as above
         live.removed = True
         live.ends += 1
         live.ending = "The session was deleted."

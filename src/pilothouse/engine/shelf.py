@@ -10,9 +10,11 @@ from typing import Generic, Protocol, TypeVar
 
 from pilothouse.core import access
 from pilothouse.core.access import Grant, Principal
+from pilothouse.core.chain import Value
 from pilothouse.core.errors import TooMany
 from pilothouse.core.ids import SessionId
 from pilothouse.engine import records
+from pilothouse.engine.audit import SERVER, Entry, Who
 from pilothouse.engine.kit import Kit
 from pilothouse.engine.live import Live, whole
 from pilothouse.engine.records import SessionRecord
@@ -71,7 +73,13 @@ class Shelf(Generic[S]):
 
     @whole
     async def share(
-        self, session: Holder, *, private: bool | None = None, account: str = "", grant: Grant | None = None
+        self,
+        session: Holder,
+        *,
+        private: bool | None = None,
+        account: str = "",
+        grant: Grant | None = None,
+        who: Who = SERVER,
     ) -> SessionRecord:
         """Who else may see it: `private`, or the grant of an account, which None takes away."""
         live = session.live
@@ -83,7 +91,12 @@ class Shelf(Generic[S]):
                     raise TooMany(f"{GRANTS_MAX} accounts have a grant in this session already.")
                 changes["grants"] = others if grant is None else {**others, account: grant}
             record = live.changed(**changes)
-            await live.commit([], records.put(record))
+            about: dict[str, Value] = {} if private is None else {"private": private}
+            if account:
+                about |= {"account": account, "right": grant or ""}
+            entry = Entry("session.share", f"session:{record.id}", "ok", about, record.organisation)
+            async with self._kit.audit.noting(who, entry) as noted:
+                await live.commit([], records.put(record), *noted)
             live.record = record
         for told in list(self.on_share):
             told()

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import msgspec
 from msgspec import Struct
 
-from pilothouse.core.access import ORGANISATION, Principal
+from pilothouse.core.access import ORGANISATION, SCOPES, Principal
 from pilothouse.core.errors import Forbidden, NotFound
+from pilothouse.engine.audit import Who
 from pilothouse.engine.ports import Clock, EventStore
 
 BATCH = 1000
@@ -41,8 +42,22 @@ class SignIn(Struct, kw_only=True, omit_defaults=True, rename="camel"):
     agent: str = ""
 
 
+def principal(digest: str, entry: SignIn, name: str) -> Principal:
+    """May all that its account may, which its member's record says."""
+    return Principal(
+        "person",
+        entry.account,
+        name,
+        entry.account,
+        frozenset(SCOPES),
+        f"signin:{digest}",
+        organisation=entry.organisation,
+        expires_at=entry.expires_at,
+    )
+
+
 class SignIns:
-    def __init__(self, store: EventStore, clock: Clock, end: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(self, store: EventStore, clock: Clock, end: Callable[[str, Who], Awaitable[None]]) -> None:
         """`end` is `Identity.end`."""
         self._store = store
         self._clock = clock
@@ -56,18 +71,18 @@ class SignIns:
         mine = [pair async for pair in every(self._store) if pair[1].expires_at >= now and _may(who, pair[1])]
         return sorted(mine, key=lambda pair: -pair[1].created_at)
 
-    async def end(self, who: Principal, digest: str) -> None:
+    async def end(self, who: Principal, digest: str, address: str = "") -> None:
         """Raises NotFound for one that is not there or not theirs, Forbidden."""
         doc = await self._store.get("signin", digest)
         if doc is None or not _may(who, decode(doc)):
             raise NotFound
-        await self._end(digest)
+        await self._end(digest, Who(who, address))
 
-    async def end_own(self, who: Principal) -> None:
+    async def end_own(self, who: Principal, address: str = "") -> None:
         """Every sign-in of the caller's account, the caller's own included."""
         async for digest, entry in every(self._store):
             if (entry.account, entry.organisation) == (who.account, who.organisation):
-                await self._end(digest)
+                await self._end(digest, Who(who, address))
 
 
 async def every(store: EventStore) -> AsyncIterator[tuple[str, SignIn]]:

@@ -1,10 +1,10 @@
-"""The HTTP API's handlers for who one is, keys, sessions, approvals, questions, rules. See `protocol/http.md`."""
+"""The HTTP API's handlers for who one is, sessions, approvals, questions, rules. See `protocol/http.md`."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from starlette.responses import Response
 
@@ -14,7 +14,7 @@ from pilothouse.core.errors import BadRequest, NotFound
 from pilothouse.core.ids import ApprovalId, QuestionId
 from pilothouse.engine import records
 from pilothouse.engine.records import ApprovalRecord, QuestionRecord
-from pilothouse.web import members, network, views, wire
+from pilothouse.web import network, views, wire
 from pilothouse.web.call import Call
 from pilothouse.web.guard import COOKIE, LINK_COOKIE, cookie_of
 
@@ -69,69 +69,6 @@ async def me(call: Call) -> Response:
     )
 
 
-# --- keys and tickets ---
-
-
-async def make_ticket(call: Call) -> Response:
-    organisation, account = members.whom(call)
-    ticket, until = await call.platform.identity.ticket(account, organisation)
-    url = f"{call.platform.url()}/#ticket={ticket}"
-    return wire.Reply({"ticket": ticket, "url": url, "expiresAt": records.stamp(until)}, 201)
-
-
-async def list_keys(call: Call) -> Response:
-    organisation = members.which(call)
-    found = [views.key(k) for k in await call.platform.identity.keys(organisation)]
-    found += [views.pair(p) for p in await call.platform.pairs.all(organisation)]
-    return wire.Reply({"items": sorted(found, key=lambda key: key["createdAt"], reverse=True), "next": None})
-
-
-class NewKey(wire.Body):
-    name: str = "key"
-    scopes: list[str] | None = None
-    account: str | None = None
-    kind: Literal["key", "sigv4"] = "key"
-    expires_in_s: float | None = None
-    session_token: bool = False
-
-
-async def make_key(call: Call) -> Response:
-    given = await wire.body(call.request, NewKey)
-    organisation, account = members.whom(call, given.account)
-    if given.kind == "sigv4":
-        return await _make_pair(call, given, organisation, account)
-    if given.expires_in_s is not None or given.session_token:
-        raise BadRequest("expiresInS, sessionToken: only for kind sigv4")
-    record, text = await call.platform.identity.create(
-        given.name, access.scopes(given.scopes), account=account, organisation=organisation
-    )
-    return wire.Reply({**views.key(record), "key": text}, 201)
-
-
-async def _make_pair(call: Call, given: NewKey, organisation: str, account: str) -> Response:
-    record, secret = await call.platform.pairs.create(
-        given.name,
-        access.scopes(given.scopes),
-        account=account,
-        organisation=organisation,
-        expires_in_s=given.expires_in_s,
-        token=given.session_token,
-    )
-    shown = {"accessKeyId": record.id, "secretAccessKey": secret.secret_access_key}
-    if secret.session_token is not None:
-        shown["sessionToken"] = secret.session_token
-    return wire.Reply({**views.pair(record), **shown}, 201)
-
-
-async def revoke_key(call: Call) -> Response:
-    name, organisation = call.request.path_params["id"], members.which(call)
-    if call.platform.pairs.named(name):
-        await call.platform.pairs.revoke(name, organisation)
-    else:
-        await call.platform.identity.revoke(name, organisation)
-    return Response(status_code=204)
-
-
 # --- sessions ---
 
 
@@ -167,6 +104,7 @@ async def make_session(call: Call) -> Response:
         model=given.model,
         limits=asked,
         egress=network.wished(call, given.egress),
+        who=call.who,
     )
     return wire.Reply(await views.session(call.platform.sessions, made.live.record, call.principal), 201)
 
@@ -195,21 +133,25 @@ async def change_session(call: Call) -> Response:
     sessions = call.platform.sessions
     if given.private is not None:
         access.need(call.principal, session.live.record, "admin")
-    record = await sessions.change(session, title=given.title, mode=given.permission_mode, model=given.model)
+    record = session.live.record
+    if given.private is None or not (given.title is given.permission_mode is given.model is None):
+        record = await sessions.change(
+            session, title=given.title, mode=given.permission_mode, model=given.model, who=call.who
+        )
     if given.private is not None:
-        record = await sessions.shelf.share(session, private=given.private)
+        record = await sessions.shelf.share(session, private=given.private, who=call.who)
     return wire.Reply(await views.session(sessions, record, call.principal))
 
 
 async def delete_session(call: Call) -> Response:
     session = await call.session()
-    await call.platform.sessions.delete(session)
+    await call.platform.sessions.delete(session, call.who)
     call.platform.identity.links.forget(session.live.record.id)
     return Response(status_code=204)
 
 
 async def stop_session(call: Call) -> Response:
-    await call.platform.sessions.stop(await call.session())
+    await call.platform.sessions.stop(await call.session(), call.who)
     return Response(status_code=204)
 
 
@@ -268,10 +210,12 @@ async def decide(call: Call) -> Response:
         by=call.principal.label,
         account=call.principal.account,
         beyond=access.beyond(call.principal, session.live.record),
+        edits="run" in access.rights(call.principal, session.live.record),
         input_hash=given.input_hash,
         option_id=given.option_id,
         message=given.message,
         updated_input=given.updated_input,
+        who=call.who,
     )
     return wire.Reply(views.approval(decided))
 
@@ -314,7 +258,9 @@ class Answers(wire.Body):
 async def answer(call: Call) -> Response:
     session, record = await call.question()
     given = await wire.body(call.request, Answers)
-    decided = await session.questions.answer(QuestionId(record.question_id), given.answers, by=call.principal.label)
+    decided = await session.questions.answer(
+        QuestionId(record.question_id), given.answers, by=call.principal.label, who=call.who
+    )
     return wire.Reply(views.question(decided))
 
 
@@ -326,5 +272,5 @@ async def list_rules(call: Call) -> Response:
 
 
 async def remove_rule(call: Call) -> Response:
-    await call.platform.rules.remove(call.request.path_params["id"], call.principal)
+    await call.platform.rules.remove(call.request.path_params["id"], call.who)
     return Response(status_code=204)

@@ -13,8 +13,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pilothouse.core.errors import NotFound, PilothouseError
 from pilothouse.web import routes, static, wire
 from pilothouse.web.call import Platform
-from pilothouse.web.chat import Hub
 from pilothouse.web.guard import Guard, Once
+from pilothouse.web.hub import Hub
 
 HEADERS = {
     "x-content-type-options": "nosniff",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
@@ -11,6 +12,8 @@ from starlette.responses import Response
 from pilothouse.core import access
 from pilothouse.core.access import Principal, Scope
 from pilothouse.core.errors import Unauthenticated
+from pilothouse.engine.audit import Who
+from pilothouse.engine.gate import Gate
 from pilothouse.engine.identity import Identity
 from pilothouse.engine.keypairs import KeyPairs
 from pilothouse.engine.kit import Kit
@@ -19,6 +22,7 @@ from pilothouse.engine.records import ApprovalRecord, JobRecord, QuestionRecord
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.sessions import Session, Sessions
 from pilothouse.engine.signins import SignIns
+from pilothouse.web.peer import peer
 from pilothouse.web.streams import Streamed, Streams
 
 
@@ -35,6 +39,7 @@ class Platform:
     secure: bool
     ready: Callable[[], list[str]]
     """Why the server is not ready; empty when it is."""
+    gate: Gate = field(kw_only=True)
     streams: Streams = field(default_factory=Streams)
     providers: Providers | None = None
     """With whom people sign in, besides the printed link."""
@@ -69,6 +74,11 @@ class Call:
         return SignIns(kit.store, kit.clock, self.platform.identity.end)
 
     @property
+    def who(self) -> Who:
+        """As the audit says it."""
+        return Who(self.caller, peer(self.request))
+
+    @property
     def principal(self) -> Principal:
         assert self.caller is not None, "a public route has no principal"
         return self.caller
@@ -86,6 +96,10 @@ class Call:
     async def question(self) -> tuple[Session, QuestionRecord]:
         return await self.platform.sessions.of_question(self.request.path_params["id"], self.principal, self.scope)
 
+    def room(self) -> AbstractContextManager[None]:
+        """For one more stream. Raises TooMany."""
+        return self.platform.gate.connected(self.principal)
+
 
 Handler = Callable[[Call], Awaitable[Response]]
 
@@ -99,8 +113,10 @@ def streamed(
     *,
     endless: bool = False,
     let_go: Callable[[], None] | None = None,
+    room: AbstractContextManager[None] | None = None,
 ) -> Streamed:
-    """An answer about a session that takes long; it ends when its reader may not look any more."""
+    """An answer about a session that takes long; it ends when its reader may not look any more. `room`: `Call.room`,
+    where it was taken before something was opened. Raises TooMany otherwise."""
     platform, who = call.platform, call.principal
     return Streamed(
         content,
@@ -112,4 +128,5 @@ def streamed(
         headers=headers,
         endless=endless,
         let_go=let_go,
+        room=room or call.room(),
     )

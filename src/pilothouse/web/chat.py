@@ -10,102 +10,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import defaultdict
+from contextlib import AbstractContextManager
 
 from pilothouse.core import access, chat
 from pilothouse.core.access import Principal
 from pilothouse.core.attach import pictures
-from pilothouse.core.errors import BadRequest, Conflict, NotFound, PilothouseError, TooMany
+from pilothouse.core.errors import BadRequest, Conflict, Forbidden, NotFound, PilothouseError, TooMany
 from pilothouse.core.ids import ApprovalId, QuestionId, SessionId
+from pilothouse.engine.audit import Who
 from pilothouse.engine.log import Gap
-from pilothouse.engine.ports import Row, StoreFailed
+from pilothouse.engine.ports import StoreFailed
 from pilothouse.engine.sessions import Session
-from pilothouse.web import wire
+from pilothouse.web import admit, wire
 from pilothouse.web.asked import Asked
 from pilothouse.web.call import Platform
 from pilothouse.web.guard import Guard, Once
-from pilothouse.web.socket import Accept, Frames, Message, Refuse, Socket, UpgradeRequest
+from pilothouse.web.hub import Hub
+from pilothouse.web.peer import upgrade_peer
+from pilothouse.web.socket import Accept, Message, Refuse, Socket, UpgradeRequest
 from pilothouse.web.streams import lapse
 
 SUBSCRIPTIONS_MAX = 50
 """Sessions followed on one socket: a page shows one, a wall of them a few dozen."""
-FRAMED_MAX = 256 * 1024
-"""Bytes of frames remembered per watched session: what is new, not a replay from the start."""
 SLOW_S = 60.0
 """How long a viewer may leave its socket unread."""
 CLOSE_FAILED = 1011
 GONE = "The session was deleted, or is not yours to see any more."
-CONNECTIONS_MAX = 2000
-"""Chat sockets of one credential; a fault in a client must not take all of the server's."""
 
 _log = logging.getLogger(__name__)
-
-
-class Hub:
-    """Who watches what: the count that `viewers` frames tell."""
-
-    def __init__(self) -> None:
-        self._viewers: defaultdict[SessionId, set[Connection]] = defaultdict(set)
-        self._open: defaultdict[str, set[Connection]] = defaultdict(set)
-        self._framed: dict[SessionId, tuple[int, int, Frames]] = {}
-
-    def count(self, session: SessionId) -> int:
-        return len(self._viewers[session]) if session in self._viewers else 0
-
-    def joined(self, session: SessionId, viewer: Connection) -> None:
-        self._viewers[session].add(viewer)
-        self._tell(session)
-
-    def left(self, session: SessionId, viewer: Connection) -> None:
-        self._viewers[session].discard(viewer)
-        self._tell(session)
-        if not self._viewers[session]:
-            del self._viewers[session]
-            self._framed.pop(session, None)
-
-    def _tell(self, session: SessionId) -> None:
-        frame = chat.encode_frame(chat.Viewers(chat_id=session, viewers=len(self._viewers[session])))
-        for viewer in self._viewers[session]:
-            viewer.socket.send_text(frame)
-
-    def frames(self, session: SessionId, rows: list[Row]) -> Frames:
-        """The rows as WebSocket frames, made once for all viewers that are at the same place."""
-        first, last = rows[0].seq, rows[-1].seq
-        known = self._framed.get(session)
-        if known is not None and known[:2] == (first, last):
-            return known[2]
-        made = Frames.of([row.body for row in rows])
-        if len(made.raw) <= FRAMED_MAX:
-            self._framed[session] = (first, last, made)
-        return made
-
-    def opened(self, connection: Connection) -> None:
-        mine = self._open[connection.principal.credential]
-        if len(mine) >= CONNECTIONS_MAX:
-            raise TooMany
-        mine.add(connection)
-
-    def closed(self, connection: Connection) -> None:
-        credential = connection.principal.credential
-        self._open[credential].discard(connection)
-        if not self._open[credential]:
-            del self._open[credential]
-
-    def revoked(self, credential: str) -> None:
-        for connection in list(self._open.get(credential, ())):
-            connection.socket.close(chat.CLOSE_SIGN_IN, "sign in again")
-
-    def recheck(self) -> None:
-        """Somebody may do less than a moment ago."""
-        for mine in list(self._open.values()):
-            for connection in list(mine):
-                connection.recheck()
-
-    def all_away(self) -> None:
-        """The server goes: everybody may come back."""
-        for mine in list(self._open.values()):
-            for connection in list(mine):
-                connection.socket.close(chat.CLOSE_GOING_AWAY, "the server restarts")
 
 
 class ChatDoor:
@@ -115,35 +47,49 @@ class ChatDoor:
         self._hub = hub
 
     async def authorize(self, request: UpgradeRequest) -> Accept | Refuse:
+        address, headers, asked = upgrade_peer(request), Once(request.all), Asked.upgrade(request)
+        principal: Principal | None = None
         try:
-            asked = Asked.upgrade(request)
-            principal = await self._guard.check(
-                "cookie-same-origin", "GET", Once(request.all), socket=True, asked=asked, links=True
-            )
+            with self._platform.gate.knocking(address):
+                checked = self._guard.check(
+                    "cookie-same-origin", "GET", headers, socket=True, asked=asked, links=True, address=address
+                )
+                principal = await admit.admit(checked, self._platform, asked, address)
             assert principal is not None
+            self._platform.gate.request(principal)
             principal.need_at_most("read")
+            room = self._platform.gate.connected(principal)
         except PilothouseError as error:
-            answer = wire.problem(error)
-            return Refuse(answer.status_code, [("content-type", "application/problem+json")], bytes(answer.body))
-        who = principal
-        return Accept(lambda socket: Connection(self._platform, self._hub, socket, who).serve())
+            if isinstance(error, Forbidden):
+                await admit.forbidden(self._platform, Who(principal, address), "WS /ws", error)
+            return _refuse(error)
+        who = Who(principal, address)
+        return Accept(lambda socket: Connection(self._platform, self._hub, socket, who).serve(room))
+
+
+def _refuse(error: PilothouseError) -> Refuse:
+    answer = wire.problem(error)
+    headers = [(name, value) for name, value in answer.headers.items() if name != "content-length"]
+    return Refuse(answer.status_code, headers, bytes(answer.body))
 
 
 class Connection:
-    def __init__(self, platform: Platform, hub: Hub, socket: Socket, principal: Principal) -> None:
+    def __init__(self, platform: Platform, hub: Hub, socket: Socket, who: Who) -> None:
+        assert who.principal is not None
         self._platform = platform
         self._hub = hub
         self.socket = socket
-        self.principal = principal
+        self._who = who
+        self.principal = who.principal
         self._following: dict[SessionId, asyncio.Task[None]] = {}
         self._followed: dict[SessionId, Session] = {}
 
-    async def serve(self) -> None:
-        try:
-            self._hub.opened(self)
-        except TooMany:
-            self.socket.close(chat.CLOSE_POLICY, "too many connections")
-            return
+    async def serve(self, room: AbstractContextManager[None]) -> None:
+        with room:
+            await self._serve()
+
+    async def _serve(self) -> None:
+        self._hub.opened(self)
         ends = self._platform.left(self.principal) is not None
         ending = asyncio.create_task(self._end_with_credential(), name="credential") if ends else None
         try:
@@ -186,6 +132,8 @@ class Connection:
                 chat.Rejected(code="unavailable", message="The store does not answer; try again.", ref=_ref(said))
             )
         except PilothouseError as error:
+            if isinstance(error, Forbidden):
+                await admit.forbidden(self._platform, self._who, f"WS /ws {type(said).__name__.lower()}", error)
             self._send(
                 chat.Rejected(
                     code=error.code,
@@ -210,7 +158,9 @@ class Connection:
                 session = await sessions.get(said.chat_id, who)
                 await self._unsubscribe(session.live.record.id)
             case chat.Chat():
-                await self._chat(said, who)
+                self._platform.gate.act(who)
+                async with self._platform.gate.job(who):
+                    await self._chat(said, who)
             case chat.ApprovalResponse():
                 who.need_at_most("approve")
                 session, record = await sessions.of_approval(said.approval_id, who, "approve")
@@ -220,21 +170,23 @@ class Connection:
                     by=label,
                     account=who.account,
                     beyond=access.beyond(who, session.live.record),
+                    edits="run" in access.rights(who, session.live.record),
                     input_hash=said.input_hash,
                     option_id=said.option_id,
                     message=said.message,
                     updated_input=said.updated_input,
+                    who=self._who,
                 )
             case chat.QuestionResponse():
                 who.need_at_most("approve")
                 session, question = await sessions.of_question(said.question_id, who, "approve")
-                await session.questions.answer(QuestionId(question.question_id), said.answers, by=label)
+                await session.questions.answer(QuestionId(question.question_id), said.answers, by=label, who=self._who)
             case chat.Interrupt():
                 await (await self._in(said.chat_id, who)).jobs.interrupt(label)
             case chat.SetMode():
-                await sessions.change(await self._in(said.chat_id, who), mode=said.mode)
+                await sessions.change(await self._in(said.chat_id, who), mode=said.mode, who=self._who)
             case chat.SetModel():
-                await sessions.change(await self._in(said.chat_id, who), model=said.model)
+                await sessions.change(await self._in(said.chat_id, who), model=said.model, who=self._who)
 
     async def _in(self, chat_id: str, who: Principal) -> Session:
         """A session to do something in."""
@@ -260,6 +212,7 @@ class Connection:
                 agent=said.agent,
                 permission_mode=said.permission_mode,
                 model=said.model,
+                who=self._who,
             )
             if session.live.record.id not in self._following:  # a resend on the same socket
                 self._subscribe(session, 0, None, ref=said.client_message_id)

@@ -135,15 +135,17 @@ class Guard:
         socket: bool = False,
         asked: Asked | None = None,
         links: bool = False,
+        address: str = "",
     ) -> Principal | None:
-        """The caller, None on public routes; by a share link only where `links`. Raises MisdirectedHost, Forbidden,
+        """The caller, None on public routes; by a share link only where `links`. `address`: from where, for the audit.
+        Raises MisdirectedHost, Forbidden,
         Unauthenticated, and what reading the body raises, which a signature covers."""
         who = await self._shown(policy, method, headers, asked, socket=socket)
         if who is None:
             return None
         if who.session is not None and not links:
             raise Forbidden("A share link opens its own session only.", code="link")
-        return await self.identity.members.met(who)
+        return await self.identity.members.met(who, address)
 
     async def _shown(
         self, policy: Policy, method: str, headers: Once, asked: Asked | None, *, socket: bool
@@ -190,7 +192,7 @@ class Guard:
             return await self._signed(asked)
         if given.kind == "token" and self._bearers is not None:
             return await self._bearers.principal(given.text)
-        return await self.identity.by_key(given.text)
+        return await self.identity.keys.by_secret(given.text)
 
     async def _signed(self, asked: Asked) -> Principal:
         if self._pairs is None:

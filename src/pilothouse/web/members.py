@@ -45,7 +45,7 @@ async def make_organisation(call: Call) -> Response:
     if not call.principal.of_server:
         raise Forbidden("Only an admin of the server makes organisations.")
     given = await wire.body(call.request, NewOrganisation)
-    made = await call.platform.identity.members.make(given.id, given.name)
+    made = await call.platform.identity.members.make(given.id, given.name, call.who)
     return wire.Reply(views.organisation(made), 201)
 
 
@@ -63,11 +63,16 @@ class MemberChange(wire.Body):
 async def put_member(call: Call) -> Response:
     given = await wire.body(call.request, MemberChange)
     member = await call.platform.identity.members.put(
-        which(call), call.request.path_params["account"], role=given.role, name=given.name, disabled=given.disabled
+        which(call),
+        call.request.path_params["account"],
+        role=given.role,
+        name=given.name,
+        disabled=given.disabled,
+        who=call.who,
     )
     return wire.Reply(views.member(member))
 
 
 async def remove_member(call: Call) -> Response:
-    await call.platform.identity.members.remove(which(call), call.request.path_params["account"])
+    await call.platform.identity.members.remove(which(call), call.request.path_params["account"], call.who)
     return Response(status_code=204)

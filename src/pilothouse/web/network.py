@@ -39,7 +39,7 @@ async def get_network(call: Call) -> Response:
 async def put_egress(call: Call) -> Response:
     session = await call.session()
     egress = wished(call, await wire.body(call.request, Wish))
-    return wire.Reply(await _network(call).change(session, egress, call.principal.label))
+    return wire.Reply(await _network(call).change(session, egress, call.principal.label, call.who))
 
 
 async def stream_network(call: Call) -> Response:

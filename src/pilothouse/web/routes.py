@@ -11,20 +11,22 @@ foreign Host, from a foreign Origin. A public entry says why it is public.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pilothouse.core.access import Scope
-from pilothouse.core.errors import PilothouseError, Unavailable
+from pilothouse.core.access import Principal, Scope
+from pilothouse.core.errors import Forbidden, PilothouseError, Unavailable
+from pilothouse.engine.audit import Who
 from pilothouse.engine.ports import StoreFailed
-from pilothouse.web import api, members, network, sharing, signin, wire, work
+from pilothouse.web import admit, api, audit, keys, members, network, sharing, signin, wire, work
 from pilothouse.web.asked import Asked
 from pilothouse.web.call import Call, Handler, Platform
 from pilothouse.web.guard import Guard, Once, Policy
+from pilothouse.web.peer import peer
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Entry:
     on: Literal["organisation", "session"] = "organisation"
     links: bool = False
     """Whether a share link may come here. A session that is not its own does not exist for it in any case."""
+    counted: bool = False
+    """It starts a job, which counts for the day."""
 
 
 def _own(method: str, path: str, scope: Scope, handler: Handler, *, links: bool = False) -> Entry:
@@ -71,10 +75,12 @@ TABLE: tuple[Entry, ...] = (
     _own("GET", "/api/signins", "read", signin.every),
     _own("DELETE", "/api/signins/{id}", "read", signin.end),
     _own("GET", "/api/me", "read", api.me, links=True),
-    _own("POST", "/api/tickets", "admin", api.make_ticket),
-    _own("GET", "/api/keys", "admin", api.list_keys),
-    _own("POST", "/api/keys", "admin", api.make_key),
-    _own("DELETE", "/api/keys/{id}", "admin", api.revoke_key),
+    _own("POST", "/api/tickets", "admin", keys.make_ticket),
+    _own("GET", "/api/keys", "admin", keys.list_keys),
+    _own("POST", "/api/keys", "admin", keys.make_key),
+    _own("DELETE", "/api/keys/{id}", "admin", keys.revoke_key),
+    _own("GET", "/api/audit", "admin", audit.list_audit),
+    _own("GET", "/api/audit/head", "admin", audit.audit_head),
     _own("GET", "/api/organisations", "admin", members.list_organisations),
     _own("POST", "/api/organisations", "admin", members.make_organisation),
     _own("GET", "/api/members", "admin", members.list_members),
@@ -97,7 +103,7 @@ TABLE: tuple[Entry, ...] = (
     _in("GET", "/api/sessions/{id}/network/stream", "read", network.stream_network),
     _in("PUT", "/api/sessions/{id}/egress", "run", network.put_egress),
     _in("GET", "/api/sessions/{id}/texts/{digest}", "read", api.text, links=True),
-    _in("POST", "/api/sessions/{id}/jobs", "run", work.make_job),
+    replace(_in("POST", "/api/sessions/{id}/jobs", "run", work.make_job), counted=True),
     _in("GET", "/api/sessions/{id}/jobs", "read", work.list_jobs, links=True),
     _in("GET", "/api/sessions/{id}/files", "read", work.list_files),
     _in("GET", "/api/sessions/{id}/files/content", "read", work.get_file),
@@ -128,17 +134,25 @@ def _endpoint(entry: Entry, platform: Platform, guard: Guard) -> Callable[[Reque
     handler = entry.handler
     assert handler is not None
 
+    async def answer(request: Request, caller: Principal | None) -> Response:
+        if caller is not None and entry.scope is not None:
+            (caller.need_at_most if entry.on == "session" else caller.need)(entry.scope)
+        return await handler(Call(request, platform, caller, entry.scope or "read"))
+
     async def endpoint(request: Request) -> Response:
+        address = peer(request)
+        caller: Principal | None = None
         try:
             asked, request = Asked.of(request)
             once = Once(request.headers.getlist)
-            caller = await guard.check(entry.policy, request.method, once, asked=asked, links=entry.links)
-            if caller is not None and entry.scope is not None:
-                (caller.need_at_most if entry.on == "session" else caller.need)(entry.scope)
-            return await handler(Call(request, platform, caller, entry.scope or "read"))
+            checked = guard.check(entry.policy, request.method, once, asked=asked, links=entry.links, address=address)
+            caller = await admit.admit(checked, platform, asked, address)
+            return await admit.counted(platform.gate, caller, entry.counted, lambda: answer(request, caller))
         except StoreFailed:
             return wire.problem(Unavailable("The store does not answer; try again."))
         except PilothouseError as error:
+            if isinstance(error, Forbidden):
+                await admit.forbidden(platform, Who(caller, address), f"{entry.method} {entry.path}", error)
             return wire.problem(error)
 
     return endpoint

@@ -19,13 +19,13 @@ async def put_grant(call: Call) -> Response:
     grant = access.grant(given.right)
     account = call.request.path_params["account"]
     call.platform.identity.members.find(session.live.record.organisation, account)
-    record = await call.platform.sessions.shelf.share(session, account=account, grant=grant)
+    record = await call.platform.sessions.shelf.share(session, account=account, grant=grant, who=call.who)
     return wire.Reply(await views.session(call.platform.sessions, record, call.principal))
 
 
 async def remove_grant(call: Call) -> Response:
     session = await call.session()
-    await call.platform.sessions.shelf.share(session, account=call.request.path_params["account"])
+    await call.platform.sessions.shelf.share(session, account=call.request.path_params["account"], who=call.who)
     return Response(status_code=204)
 
 
@@ -45,12 +45,17 @@ async def make_link(call: Call) -> Response:
     session = await call.session()
     given = await wire.body(call.request, NewLink)
     made, text = await call.platform.identity.links.make(
-        call.principal, session.live.record.id, given.right, name=given.name, seconds=given.expires_in_s
+        call.principal,
+        session.live.record.id,
+        given.right,
+        name=given.name,
+        seconds=given.expires_in_s,
+        address=call.who.address,
     )
     return wire.Reply({**views.link(made), "url": f"{call.platform.url()}/#link={text}"}, 201)
 
 
 async def revoke_link(call: Call) -> Response:
     session = await call.session()
-    await call.platform.identity.links.revoke(session.live.record.id, call.request.path_params["link"])
+    await call.platform.identity.links.revoke(session.live.record.id, call.request.path_params["link"], call.who)
     return Response(status_code=204)

@@ -13,14 +13,16 @@ from http.cookies import CookieError, SimpleCookie
 from starlette.responses import Response
 
 from pilothouse.core import useragent
-from pilothouse.core.errors import BadRequest, Forbidden, NotFound, PilothouseError
+from pilothouse.core.errors import BadRequest, Forbidden, NotFound, PilothouseError, RateLimited, Unauthenticated
 from pilothouse.engine import records
+from pilothouse.engine.audit import Entry, Who
 from pilothouse.engine.identity import COOKIE_S
 from pilothouse.engine.providers import BEGUN_S, Providers
 from pilothouse.engine.signins import Visit
-from pilothouse.web import wire
+from pilothouse.web import admit, wire
 from pilothouse.web.call import Call
 from pilothouse.web.guard import COOKIE, LINK_COOKIE, cookie_of
+from pilothouse.web.peer import peer
 
 BEGUN = "pilothouse-begun"
 ANSWER = ("code", "state", "iss", "error")
@@ -40,15 +42,30 @@ async def by_secret(call: Call) -> Response:
         raise BadRequest("ticket: either it or link")
     if given.link is not None:
         return await _follow(call, given.link)
-    cookie = await call.platform.identity.redeem(given.ticket or "", _visit(call))
+    try:
+        cookie = await call.platform.identity.redeem(given.ticket or "", _visit(call))
+    except Unauthenticated:
+        await _wrong(call, given.ticket or "")
+        raise
     answer = Response(status_code=204)
     _signed_in(call, answer, cookie, COOKIE_S)
     return answer
 
 
+async def _wrong(call: Call, shown: str) -> None:
+    """Counts against the caller's address. Raises RateLimited."""
+    await admit.wrong(call.platform, call.who.address, shown, "signin")
+
+
 async def _follow(call: Call, link: str) -> Response:
     identity = call.platform.identity
-    visitor = identity.members.now(await identity.links.by_secret(link))
+    try:
+        visitor = identity.members.now(await identity.links.by_secret(link))
+    except Unauthenticated:
+        await _wrong(call, link)
+        raise
+    who = Who(visitor, call.who.address)
+    await identity.audit.counted(who, Entry("signin", visitor.credential, details={"by": "link"}))
     answer = wire.Reply({"session": visitor.session})
     _signed_in(call, answer, link, identity.left(visitor) or 0, LINK_COOKIE)
     return answer
@@ -65,10 +82,10 @@ async def out(call: Call) -> Response:
     if given.everywhere:
         if call.principal.kind != "person":
             raise Forbidden("A key signs nobody out.")
-        await call.signins.end_own(call.principal)
+        await call.signins.end_own(call.principal, call.who.address)
     cookie = cookie_of(call.request.headers)
     if call.principal.kind == "person" and cookie is not None:
-        await call.platform.identity.sign_out(cookie)
+        await call.platform.identity.sign_out(cookie, call.who)
     answer = Response(status_code=204)
     gone = LINK_COOKIE if call.principal.kind == "link" else COOKIE
     answer.delete_cookie(gone, httponly=True, samesite="strict", secure=call.platform.secure, path="/")
@@ -112,10 +129,23 @@ async def finish(call: Call) -> Response:
             call.request.path_params["provider"], once, _secret(call), _redirect(call), _visit(call)
         )
     except PilothouseError as error:
-        return _done(call, _sorry(call, error))
+        return _done(call, _sorry(call, await _noted(call, error, once.get("state", ""))))
     answer = _page("Signed in", "You are signed in.", _root(call), "Go on", at_once=True)
     _signed_in(call, answer, cookie, entry.expires_at - call.platform.kit.clock.now())
     return _done(call, answer)
+
+
+async def _noted(call: Call, error: PilothouseError, shown: str) -> PilothouseError:
+    """What is answered to a sign-in that was refused, which the audit hears of."""
+    try:
+        if isinstance(error, Unauthenticated):
+            await _wrong(call, shown)
+    except RateLimited as limited:
+        return limited
+    if isinstance(error, Forbidden):
+        entry = Entry("signin", outcome="refused", details={"why": error.code})
+        await call.platform.kit.audit.counted(call.who, entry)
+    return error
 
 
 def _known(call: Call) -> Providers:
@@ -150,7 +180,7 @@ async def every(call: Call) -> Response:
 
 
 async def end(call: Call) -> Response:
-    await call.signins.end(call.principal, call.request.path_params["id"])
+    await call.signins.end(call.principal, call.request.path_params["id"], call.who.address)
     return Response(status_code=204)
 
 
@@ -158,9 +188,8 @@ async def end(call: Call) -> Response:
 
 
 def _visit(call: Call) -> Visit:
-    client = call.request.client
     return Visit(
-        address=client.host if client is not None else "",
+        address=peer(call.request),
         agent=useragent.summary(call.request.headers.get("user-agent")),
     )
 

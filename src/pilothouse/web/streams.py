@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager
 
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -67,6 +68,7 @@ class Streamed(StreamingResponse):
         headers: dict[str, str],
         endless: bool = False,
         let_go: Callable[[], None] | None = None,
+        room: AbstractContextManager[None] | None = None,
     ) -> None:
         super().__init__(content, media_type=media_type, headers=headers)
         self.credential = credential
@@ -77,8 +79,13 @@ class Streamed(StreamingResponse):
         self._content = content
         self._streams = streams
         self._let_go = let_go
+        self._room = room or contextlib.nullcontext()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._room:
+            await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         sending = asyncio.create_task(super().__call__(scope, receive, send))
         cut = asyncio.create_task(self.cut.wait())
         waiting = [sending, cut]

@@ -9,8 +9,8 @@ import msgspec
 from pilothouse.core import access
 from pilothouse.core.access import SCOPES, Principal
 from pilothouse.engine import records
-from pilothouse.engine.identity import KeyRecord
 from pilothouse.engine.keypairs import PairRecord
+from pilothouse.engine.keys import KeyRecord
 from pilothouse.engine.links import Link
 from pilothouse.engine.members import Member, Organisation
 from pilothouse.engine.records import ApprovalRecord, JobRecord, QuestionRecord, RuleRecord, SessionRecord
@@ -129,6 +129,10 @@ def _credential(kind: str, record: KeyRecord | PairRecord) -> dict[str, Any]:
         "account": record.account,
         "createdAt": records.stamp(record.created_at),
     }
+    if record.rates is not None:
+        out["ratePerS"] = record.rates.per_s
+        out["rateBurst"] = record.rates.burst
+        out["quotaPerDay"] = record.rates.per_day
     if record.last_used_at is not None:
         out["lastUsedAt"] = records.stamp(record.last_used_at)
     return out

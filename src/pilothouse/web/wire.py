@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from pilothouse.core.chat import explain
-from pilothouse.core.errors import BadRequest, PilothouseError, TooLarge
+from pilothouse.core.errors import BadRequest, PilothouseError, RateLimited, TooLarge
 
 BODY_MAX = 4 * 1024 * 1024
 """Bytes of a request's body: a prompt of 1 MiB in the longest JSON escapes that people send, and its options."""
@@ -49,6 +49,8 @@ def problem(error: PilothouseError) -> Response:
         headers["www-authenticate"] = 'Bearer realm="pilothouse"'
     if error.status in {429, 503}:
         headers["retry-after"] = "1"
+    if isinstance(error, RateLimited):
+        headers |= error.headers
     return Response(msgspec.json.encode(document), error.status, headers, "application/problem+json")
 
 

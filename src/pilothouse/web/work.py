@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import urllib.parse
 from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractContextManager
 
 import msgspec
 from starlette.responses import Response
 
 from pilothouse.core.attach import pictures
 from pilothouse.core.chat import Attached
-from pilothouse.core.errors import BadRequest, Conflict
+from pilothouse.core.errors import BadRequest, Conflict, Unavailable
 from pilothouse.core.ids import JobId, SessionId
 from pilothouse.engine import records
+from pilothouse.engine.audit import Entry
 from pilothouse.engine.log import Gap
 from pilothouse.engine.ports import Content, FileEntry, Row
 from pilothouse.engine.records import JobRecord
@@ -242,9 +245,18 @@ def _attachment(name: str, size: int | None = None) -> dict[str, str]:
 
 async def get_file(call: Call) -> Response:
     session = await call.session()
-    entry, chunks = await call.platform.kit.sandboxes.files(session.live.record.id).read(_path(call))
+    path, room = _path(call), call.room()
+    entry, chunks = await call.platform.kit.sandboxes.files(session.live.record.id).read(path)
+    await _taken(call, session.live.record.id, path)
     # No content-length: an agent may be writing the file while it is read.
-    return _download(call, session, _passed_on(chunks), "application/octet-stream", entry.name, chunks.close)
+    return _download(call, session, _passed_on(chunks), "application/octet-stream", entry.name, room, chunks.close)
+
+
+async def _taken(call: Call, sid: SessionId, path: str) -> None:
+    """For the audit. Reading goes on when nothing can be written."""
+    entry = Entry("files.download", f"session:{sid}", details={"path": path})
+    with contextlib.suppress(Unavailable):
+        await call.platform.kit.audit.commit(call.who, [entry])
 
 
 async def _passed_on(content: Content) -> AsyncGenerator[bytes, None]:
@@ -258,15 +270,17 @@ def _download(
     content: AsyncGenerator[bytes, None],
     media_type: str,
     name: str,
+    room: AbstractContextManager[None],
     let_go: Callable[[], None] | None = None,
 ) -> Response:
-    return streamed(call, session, content, media_type, _attachment(name), let_go=let_go)
+    return streamed(call, session, content, media_type, _attachment(name), let_go=let_go, room=room)
 
 
 async def get_zip(call: Call) -> Response:
     session = await call.session()
-    path = _path(call)
+    path, room = _path(call), call.room()
     files = call.platform.kit.sandboxes.files(session.live.record.id)
     await files.list(path)  # the folder is there, or the answer is an error and not a broken zip
     name = path.rstrip("/").rpartition("/")[2] or f"workspace-{session.live.record.id[:8]}"
-    return _download(call, session, zipped(files, path), "application/zip", f"{name}.zip")
+    await _taken(call, session.live.record.id, path)
+    return _download(call, session, zipped(files, path), "application/zip", f"{name}.zip", room)

@@ -81,7 +81,8 @@ export function Pending({ event }: { event: Asked }) {
   );
   useSettled(state.busy, () => setState({ busy: false, fault: "The answer was sent; the log has not confirmed it yet." }));
 
-  const may = useRights().includes("approve");
+  const rights = useRights();
+  const may = rights.includes("approve");
   const canApprove = may && seen && !state.busy && (once !== undefined || asked.options.length === 0);
   const approve = (): void => {
     if (canApprove) answer({ approved: true, option: once });
@@ -211,7 +212,7 @@ export function Pending({ event }: { event: Asked }) {
               <Button size="compact-sm" variant="subtle" color="gray" disabled={state.busy} onClick={() => setForm("deny")} data-testid="deny-with-message">
                 Deny with a message…
               </Button>
-              {plan === undefined && connection === undefined && once ? (
+              {rights.includes("run") && plan === undefined && connection === undefined && once ? (
                 <Button size="compact-sm" variant="subtle" color="gray" disabled={!seen || state.busy} onClick={() => setForm("edit")} data-testid="edit-input">
                   Edit the input…
                 </Button>

@@ -5,6 +5,7 @@ import { useLiveState, useSessions } from "../../model/hooks.ts";
 import { go, hrefOf, useRoute } from "../../model/route.ts";
 import type { Me } from "../../net/api.ts";
 import { store } from "../../wiring.ts";
+import { Audit } from "../audit/Audit.tsx";
 import { Chat } from "../chat/Chat.tsx";
 import { Members } from "../members/Members.tsx";
 import { Settings } from "../settings/Settings.tsx";
@@ -80,6 +81,7 @@ export function Shell({ me }: { me: Me }) {
           ) : null}
           {route.page === "settings" ? <Settings me={me} /> : null}
           {route.page === "members" ? <Members me={me} /> : null}
+          {route.page === "audit" ? <Audit /> : null}
         </Suspense>
       </AppShell.Main>
       <Notices />

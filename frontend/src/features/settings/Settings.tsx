@@ -1,5 +1,6 @@
 import { Badge, Button, Group, Paper, SegmentedControl, Stack, Text, Title, useMantineColorScheme } from "@mantine/core";
 import type { ReactNode } from "react";
+import { hrefOf } from "../../model/route.ts";
 import type { Me } from "../../net/api.ts";
 import { MembersPart } from "../members/MembersPart.tsx";
 import { KeyPairs } from "./KeyPairs.tsx";
@@ -52,6 +53,16 @@ export function Settings({ me }: { me: Me }) {
         {principal.scopes.includes("admin") ? <Keys account={principal.account} /> : null}
         {principal.scopes.includes("admin") ? <KeyPairs account={principal.account} /> : null}
         {principal.kind === "person" ? <SignIns /> : null}
+        {principal.scopes.includes("admin") ? (
+          <Part title="Audit">
+            <Group justify="space-between">
+              <Text fz="sm">Who did what, from where, and what came of it.</Text>
+              <Button component="a" href={hrefOf({ page: "audit" })} variant="default" size="xs" data-testid="audit-open">
+                Open the audit
+              </Button>
+            </Group>
+          </Part>
+        ) : null}
         <Part title="Account">
           <Group justify="space-between">
             <Text fz="sm">

@@ -45,14 +45,17 @@ def keys() -> None:
 )
 @FOR
 @IN
+@click.option("--rate-per-s", "ratePerS", type=click.FloatRange(min=0), help="Requests a second; 0: no limit.")
+@click.option("--rate-burst", "rateBurst", type=click.IntRange(min=1), help="Requests at once.")
+@click.option("--quota-per-day", "quotaPerDay", type=click.IntRange(min=0), help="Jobs a day (UTC); 0: no limit.")
 @click.option("--plain", "bare", is_flag=True, help="Print only the key; of a key pair ID:SECRET[:TOKEN].")
 @click.option("--sigv4", is_flag=True, help="A key pair for clients that sign requests as AWS's do.")
 @click.option("--session-token", "token", is_flag=True, help="With --sigv4: a session token too, which is then needed.")
 @click.option("--expires", type=options.POSITIVE, metavar="SECONDS", help="With --sigv4: when it ends by itself.")
 @click.pass_context
 def create(
-    context: click.Context, name: str | None, scopes: tuple[str, ...], account: str | None, organisation: str | None,
-    bare: bool, sigv4: bool, token: bool, expires: float | None,
+    context: click.Context, /, name: str | None, scopes: tuple[str, ...], account: str | None, organisation: str | None,
+    bare: bool, sigv4: bool, token: bool, expires: float | None, **rates: float | None,
 ) -> None:  # fmt: skip
     """Make a key, or a key pair. It is shown this once; without --scope it has read, run and approve."""
     if not sigv4 and (token or expires):
@@ -64,7 +67,7 @@ def create(
 
     async def work(client: Client, terminal: Terminal) -> int:
         pair = {"kind": "sigv4", "expiresInS": expires, "sessionToken": token or None} if sigv4 else {}
-        wish = {"name": name, "scopes": list(dict.fromkeys(wanted)) or None, "account": account, **pair}
+        wish = {"name": name, "scopes": list(dict.fromkeys(wanted)) or None, "account": account, **pair, **rates}
         made = await client.make_key(wish, organisation)
         lines = _pair(made, bare) if sigv4 else [made.key or ""]
         if not all(lines):
