@@ -76,7 +76,7 @@ it("says who has to stay, when somebody was here, and which accounts cannot be",
   const now = new Date().toISOString();
   const key: Key = { id: "k", name: "ci", scopes: [], account: "bob", createdAt: now, lastUsedAt: now };
   const seen = [signIn("bob", "2020-01-01T00:00:00.000Z"), signIn("bob", now), signIn("eve", now)];
-  expect(presence(member("bob"), seen, [key])).toBe("signed in in 2 browsers, seen now; key used now");
+  expect(presence(member("bob"), seen, [key])).toBe("signed in with 2 browsers, seen now; key used now");
   expect(presence(member("ann"), seen, [key])).toBe("not signed in");
   expect(presence(member("eve", "viewer", { disabled: true }), seen, [])).toBe("shut out, seen now");
 

@@ -31,7 +31,7 @@ export function presence({ account, disabled }: Member, signIns: readonly SignIn
   const here = signIns.filter((one) => one.account === account);
   const seen = latest(here.map((one) => one.lastSeenAt));
   const used = latest(keys.filter((one) => one.account === account).map((one) => one.lastUsedAt));
-  const where = here.length > 1 ? ` in ${plural(here.length, "browser")}` : "";
+  const where = here.length > 1 ? ` with ${plural(here.length, "browser")}` : "";
   const now = disabled ? "shut out" : seen ? `signed in${where}` : "not signed in";
   const said = [seen ? `${now}, seen ${ago(seen)}` : now];
   if (used) said.push(`key used ${ago(used)}`);
