@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from pilothouse.adapters.sandboxes.layout import LayoutError, private
-from pilothouse.core import bucket, issuers, reach, second, sizes
+from pilothouse.core import bucket, forwarded, hosts, issuers, reach, second, sizes
 from pilothouse.core.claims import Issuer
 from pilothouse.core.errors import BadRequest
 from pilothouse.core.limits import GIB, KINDS, Caps
@@ -34,7 +34,14 @@ _RUNTIME_TAIL = 60
 
 
 NEVER_SCHEMES = frozenset({"file", "ext", "fd", "git-remote-ext"})
-_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?\Z|\[[0-9a-f:.]+\]\Z")
+_BASE = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+\Z")
+OWN_PATHS = frozenset({"api", "ws", "assets", "healthz", "readyz"})
+"""First words of our own addresses: no sub-path begins with one, or an address would have two meanings."""
+LOOPBACK_BINDS = frozenset({"127.0.0.1", "::1", "localhost"})
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "0": "127.0.0.1"}  # noqa: S104  asked about, not listened on
+"""What listens on every address, and where this machine itself reaches it."""
+NOBODYS = frozenset({"", *WILDCARDS, "[::]"})
+"""No names of anybody: a page reaches any server by such an address."""
 _ORIGIN = re.compile(r"https?://([a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?\Z")
 
 
@@ -105,7 +112,38 @@ class Config:
         (), "Origins whose pages may call with a key.", key="server.cors_origins", env="PILOTHOUSE_CORS_ORIGINS"
     )
     behind_proxy: bool = _setting(
-        False, "A TLS-terminating proxy stands in front.", key="server.behind_proxy", env="PILOTHOUSE_BEHIND_PROXY"
+        False,
+        "A TLS proxy stands in front, and is the way in for others.",
+        key="server.behind_proxy",
+        env="PILOTHOUSE_BEHIND_PROXY",
+    )
+    trusted_proxies: tuple[str, ...] = _setting(
+        (),
+        "Addresses or networks of the proxies in front whose forwarded headers are believed.",
+        key="server.trusted_proxies",
+        env="PILOTHOUSE_TRUSTED_PROXIES",
+    )
+    forwarded: str = _setting(
+        "x-forwarded",
+        "Which headers those proxies write: `X-Forwarded-For`, `-Proto`, `-Host`, or `Forwarded` (RFC 7239).",
+        key="server.forwarded",
+        env="PILOTHOUSE_FORWARDED",
+        choices=("x-forwarded", "forwarded"),
+    )
+    base_path: str = _setting(
+        "",
+        "Path below which a proxy serves all this, such as `/pilothouse`; whether it cuts the path off or not.",
+        key="server.base_path",
+        env="PILOTHOUSE_BASE_PATH",
+    )
+    tls_cert: Path | None = _setting(
+        None,
+        "Certificate with its chain, PEM; read again when it changes.",
+        key="server.tls_cert",
+        env="PILOTHOUSE_TLS_CERT",
+    )
+    tls_key: Path | None = _setting(
+        None, "Its private key, PEM, not encrypted.", key="server.tls_key", env="PILOTHOUSE_TLS_KEY"
     )
     sigv4_region: str = _setting(
         "",
@@ -113,8 +151,6 @@ class Config:
         key="server.sigv4_region",
         env="PILOTHOUSE_SIGV4_REGION",
     )
-    tls_cert: Path | None = _setting(None, "Certificate chain, PEM.", key="server.tls_cert", env="PILOTHOUSE_TLS_CERT")
-    tls_key: Path | None = _setting(None, "Private key, PEM.", key="server.tls_key", env="PILOTHOUSE_TLS_KEY")
     hot_sockets: bool = _setting(
         True,
         "Serve WebSockets by picows; off: by the plain ASGI route.",
@@ -161,6 +197,13 @@ class Config:
         key="server.log_format",
         env="PILOTHOUSE_LOG_FORMAT",
         choices=("text", "json"),
+    )
+    access_log: str = _setting(
+        "auto",
+        "A line in that log for each request: `auto` where other machines reach the server.",
+        key="server.access_log",
+        env="PILOTHOUSE_ACCESS_LOG",
+        choices=("auto", "on", "off"),
     )
 
     sandbox: str = _setting(
@@ -407,8 +450,28 @@ class Config:
     @property
     def url(self) -> str:
         """Where a person on this machine opens the server."""
-        name = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'https' if self.tls else 'http'}://{name}:{self.port}"
+        host = WILDCARDS.get(self.host, self.host)
+        name = f"[{host}]" if ":" in host else host
+        return f"{'https' if self.tls else 'http'}://{name}:{self.port}{self.base_path}"
+
+    @property
+    def page(self) -> str:
+        """Where people open the page: by a name that the certificate has, where there is one."""
+        if not self.tls or not self.hosts:
+            return self.url
+        port = "" if self.port == 443 else f":{self.port}"
+        return f"https://{self.hosts[0]}{port}{self.base_path}"
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Whom a `Host` header may name. An address that stands for all is nobody's: pages can reach it."""
+        mine = f"[{self.host}]" if ":" in self.host else self.host.lower()
+        return frozenset({*hosts.LOOPBACK, *self.hosts, *({hosts.plain(mine)} - NOBODYS)})
+
+    @property
+    def logs_access(self) -> bool:
+        reachable = self.host not in LOOPBACK_BINDS or self.behind_proxy or bool(self.trusted_proxies)
+        return reachable if self.access_log == "auto" else self.access_log == "on"
 
 
 def settings() -> list[dataclasses.Field[Any]]:
@@ -584,8 +647,21 @@ def _check_names(config: Config) -> None:
     if not re.match(r"[A-Za-z0-9.:%_-]+\Z", config.host):
         raise ConfigError(f"server.host: {config.host!r} is no address")
     for host in config.hosts:
-        if not _HOST.match(host):
-            raise ConfigError(f"server.hosts: {host!r} is no host name; give it without scheme, port and path")
+        if not host.isascii():
+            raise ConfigError(f"server.hosts: {host!r}: give it as browsers send it, in ASCII (xn--...)")
+        if hosts.plain(host) != host or host in NOBODYS:
+            raise ConfigError(
+                f"server.hosts: {host!r} is no host name; give it in lower case, without scheme, port and path"
+            )
+    try:
+        forwarded.networks(config.trusted_proxies)
+    except ValueError as error:
+        raise ConfigError(f"server.trusted_proxies: '{error}' is no address and no network") from None
+    if config.base_path and (not _BASE.match(config.base_path) or config.base_path.split("/")[1] in OWN_PATHS):
+        raise ConfigError(
+            f"server.base_path: {config.base_path!r} is no path for this; expected /WORD, without a slash at its end, "
+            f"and not one of {', '.join(sorted(OWN_PATHS))}"
+        )
     if not re.match(r"[a-z0-9-]{0,64}\Z", config.sigv4_region):
         raise ConfigError(f"server.sigv4_region: {config.sigv4_region!r} is no region; expected one such as us-east-1")
     for origin in config.cors_origins:
@@ -610,7 +686,7 @@ def _check_names(config: Config) -> None:
         raise ConfigError(f"egress.allow_private: {text!r}: {error}") from None
     if config.base_url and not re.match(r"https?://[^/\s@]+(/[^\s@]*)?\Z", config.base_url):
         raise ConfigError("model.base_url: expected http:// or https:// and a host, without credentials")
-    if config.sandbox == "host" and config.behind_proxy:
+    if config.sandbox == "host" and (config.behind_proxy or config.trusted_proxies):
         raise ConfigError("sandbox.kind: host isolates nothing and is for this machine alone, not behind a proxy")
 
 

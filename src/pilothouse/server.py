@@ -10,15 +10,10 @@ import argparse
 import asyncio
 import contextlib
 import dataclasses
-import json
-import logging
-import os
 import signal
 import socket
-import ssl
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -36,8 +31,20 @@ from pilothouse.adapters.sandboxes.client import Start
 from pilothouse.adapters.sandboxes.host import Host
 from pilothouse.adapters.stores.memory import MemoryStore
 from pilothouse.adapters.stores.sqlite import SqliteStore
-from pilothouse.bootstrap import LOOPBACK_BINDS, CannotStartError, leave_root, listen, may_bind, only_one, tls
-from pilothouse.config import Config, ConfigError
+from pilothouse.bootstrap import (
+    CannotStartError,
+    front,
+    keep_certificate,
+    leave_root,
+    listen,
+    may_bind,
+    only_one,
+    say_where,
+    start_logging,
+    tls,
+    write_private,
+)
+from pilothouse.config import LOOPBACK_BINDS, Config, ConfigError
 from pilothouse.core.bucket import Rates
 from pilothouse.core.errors import PilothouseError
 from pilothouse.core.ids import SessionId
@@ -58,11 +65,14 @@ from pilothouse.engine.sessions import Sessions
 from pilothouse.engine.upkeep import Upkeep
 from pilothouse.engine.upstream import EgressSettings, ModelSettings
 from pilothouse.engine.usage import UsageIntake
+from pilothouse.web.access import AccessLog
 from pilothouse.web.app import application, watch
 from pilothouse.web.call import Platform
+from pilothouse.web.certificate import Certificate
 from pilothouse.web.chat import ChatDoor
-from pilothouse.web.guard import LOOPBACK, Guard, Trust
+from pilothouse.web.guard import Guard, Trust
 from pilothouse.web.hub import Hub
+from pilothouse.web.listener import TlsServer
 from pilothouse.web.plain import PlainDoor, plain_options
 from pilothouse.web.socket import Door
 from pilothouse.web.socket import Limits as SocketLimits
@@ -83,11 +93,11 @@ def main(argv: list[str]) -> int:
     try:
         settings = config.load(overrides=options)
         may_bind(settings)
-        context = tls(settings)
+        certificate = tls(settings)
         lock = only_one(settings)
         listening = listen(settings)
         start = leave_root(settings)
-        return uvloop.run(_serve(settings, listening, context, start, lock))
+        return uvloop.run(_serve(settings, listening, certificate, start, lock))
     except (ConfigError, CannotStartError) as error:
         sys.stderr.write(f"pilothouse: {error}\n")
         return 2 if isinstance(error, ConfigError) else 1
@@ -97,9 +107,9 @@ def main(argv: list[str]) -> int:
 
 
 async def _serve(
-    settings: Config, listening: socket.socket, tls: ssl.SSLContext | None, start: Start, lock: Any
+    settings: Config, listening: socket.socket, certificate: Certificate | None, start: Start, lock: Any
 ) -> int:
-    _logging(settings)
+    start_logging(settings)
     note = structlog.get_logger("pilothouse")
     settings = _with_port(settings, listening)
     store = await _store(settings)
@@ -111,9 +121,11 @@ async def _serve(
                 "Nobody could use this server: make a key first with `pilothouse keys create` on 127.0.0.1."
             )
         await _local_key(settings, platform.identity)
-        _write_private(settings.server_file, json.dumps({"url": settings.url, "pid": os.getpid()}))
+        if certificate is not None:
+            keep_certificate(settings, certificate, note, stack)
+        say_where(settings, certificate)
         stack.callback(settings.server_file.unlink, missing_ok=True)
-        server = uvicorn.Server(_uvicorn(settings, platform, guard, ChatDoor(platform, guard, hub), tls))
+        server = _uvicorn(settings, platform, guard, ChatDoor(platform, guard, hub), certificate)
         stack.callback(hub.all_away)
         await _welcome(settings, platform)
         await _until_signal(server, listening, (hub.all_away, platform.streams.all_away))
@@ -175,9 +187,7 @@ async def _platform(
     await gate.start()
     stack.push_async_callback(gate.close)
     trust = Trust(
-        hosts=frozenset(
-            {*LOOPBACK, f"[{settings.host}]" if ":" in settings.host else settings.host.lower(), *settings.hosts}
-        ),
+        hosts=settings.names,
         cors_origins=frozenset(settings.cors_origins),
         secure=settings.tls,
         behind_proxy=settings.behind_proxy,
@@ -195,7 +205,7 @@ async def _platform(
         rules,
         identity,
         __version__,
-        lambda: settings.url,
+        lambda: settings.page,
         settings.tls or settings.behind_proxy,
         lambda: _not_ready(sessions),
         pairs=pairs,
@@ -283,25 +293,17 @@ async def _local_key(settings: Config, identity: Identity) -> None:
         return
     free = Rates(per_s=0, per_day=0)  # whoever reads the file may read the store as well
     _, text = await identity.keys.create("this machine", ("read", "run", "approve", "admin"), rates=free)
-    _write_private(path, text + "\n")
-
-
-def _write_private(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".new")
-    temporary.unlink(missing_ok=True)
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(fd, "w") as file:
-        file.write(text)
-    temporary.rename(path)
+    write_private(path, text + "\n")
 
 
 def _uvicorn(
-    settings: Config, platform: Platform, guard: Guard, door: ChatDoor, tls: ssl.SSLContext | None
-) -> uvicorn.Config:
-    limits = SocketLimits()
-    app = application(platform, guard, None if settings.hot_sockets else PlainDoor(door, limits))
+    settings: Config, platform: Platform, guard: Guard, door: ChatDoor, certificate: Certificate | None
+) -> uvicorn.Server:
+    limits, before = SocketLimits(), front(settings)
+    log = AccessLog(structlog.get_logger("pilothouse").bind()) if settings.logs_access else None
+    app = application(platform, guard, None if settings.hot_sockets else PlainDoor(door, limits), before, log)
     doors: dict[str, Door] = {"/ws": door}
-    options = hot_options(doors.get, limits) if settings.hot_sockets else plain_options(limits)
+    options = hot_options(doors.get, limits, before, log) if settings.hot_sockets else plain_options(limits)
     made = uvicorn.Config(
         app,
         log_config=None,
@@ -311,12 +313,11 @@ def _uvicorn(
         lifespan="off",
         timeout_graceful_shutdown=DRAIN_S,
         timeout_keep_alive=30,
-        proxy_headers=False,
         **options,
     )
-    made.load()
-    made.ssl = tls  # its own loading would read the key again, which only root may
-    return made
+    if certificate is None:
+        return uvicorn.Server(made)
+    return TlsServer(made, lambda: certificate.pair.context)
 
 
 async def _welcome(settings: Config, platform: Platform) -> None:
@@ -325,9 +326,9 @@ async def _welcome(settings: Config, platform: Platform) -> None:
     model = await platform.kit.models.state()
     lines = [
         "",
-        f"  Pilothouse {__version__}   {settings.url}",
+        f"  Pilothouse {__version__}   {settings.page}",
         "",
-        f"  Sign in (once, within 10 minutes):  {settings.url}/#ticket={ticket}",
+        f"  Sign in (once, within 10 minutes):  {settings.page}/#ticket={ticket}",
         "  Another link:                       pilothouse ticket",
         "",
         f"  Isolation: {platform.sessions.probe.summary}",
@@ -345,24 +346,6 @@ DEMO_LINE = (
 
 def _with_port(settings: Config, listening: socket.socket) -> Config:
     return dataclasses.replace(settings, port=int(listening.getsockname()[1]))
-
-
-def _logging(settings: Config) -> None:
-    renderer: Any = (
-        structlog.processors.JSONRenderer()
-        if settings.log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    )
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
 
 
 def _noter(logger: Any) -> Note:

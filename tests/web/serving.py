@@ -25,11 +25,15 @@ from pilothouse.engine.ports import Clock, EventStore
 from pilothouse.engine.providers import Providers
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.sessions import Sessions
+from pilothouse.web.access import AccessLog
 from pilothouse.web.app import application, watch
 from pilothouse.web.call import Platform
+from pilothouse.web.certificate import Pair
 from pilothouse.web.chat import ChatDoor
+from pilothouse.web.front import Front
 from pilothouse.web.guard import LOOPBACK, Guard, Trust
 from pilothouse.web.hub import Hub
+from pilothouse.web.listener import TlsServer
 from pilothouse.web.plain import PlainDoor, plain_options
 from pilothouse.web.socket import Limits as SocketLimits
 from pilothouse.web.switch import hot_options
@@ -46,14 +50,16 @@ class Served:
     models: FakeModels
     hub: Hub
     server: uvicorn.Server
+    tls: bool = False
+    base: str = ""
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' * self.tls}://127.0.0.1:{self.port}{self.base}"
 
     @property
     def socket_url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}/ws"
+        return f"ws{'s' * self.tls}://127.0.0.1:{self.port}{self.base}/ws"
 
     async def key(self, *scopes: Scope) -> str:
         return (await self.identity.keys.create("test", scopes or SCOPES))[1]
@@ -73,6 +79,10 @@ async def serving(
     houses: Sequence[FakeIssuer] = (),
     limits: Limits | None = None,
     gate: Callable[[EventStore, Clock], Gate] | None = None,
+    tls: Pair | None = None,
+    front: Front | None = None,
+    log: AccessLog | None = None,
+    bounds: SocketLimits | None = None,
 ) -> AsyncIterator[Served]:
     """`houses` are issuers: of tokens, and where people sign in. Without a `gate` of its own nobody is too fast."""
     store = store or MemoryStore()
@@ -92,28 +102,27 @@ async def serving(
     providers = Providers(issuers, every, keys, identity, clock) if houses else None
     pairs = KeyPairs(store, clock, PlainSealer(), identity)
     limited = gate(store, clock) if gate else Gate(store, clock, Rates(0, 1, 0), connections_max=10_000)
+    before = front or Front()
+    url = f"http{'s' * bool(tls)}://127.0.0.1:{port}{before.base}"
     platform = Platform(
-        kit, sessions, rules, identity, "0", lambda: f"http://127.0.0.1:{port}", False, list,
+        kit, sessions, rules, identity, "0", lambda: url, tls is not None, list,
         providers=providers, pairs=pairs, gate=limited,
     )  # fmt: skip
-    known = trust or Trust(hosts=LOOPBACK)
+    known = trust or Trust(hosts=LOOPBACK, secure=tls is not None, behind_proxy=before.behind_proxy)
     guard = Guard(identity, lambda: known, pairs=pairs, bearers=Bearers(issuers, keys, clock))
     hub = Hub()
     watch(platform, hub)
-    door, bounds = ChatDoor(platform, guard, hub), SocketLimits()
-    options = hot_options({"/ws": door}.get, bounds) if hot else plain_options(bounds)
-    app = application(platform, guard, None if hot else PlainDoor(door, bounds))
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app, log_config=None, lifespan="off", timeout_graceful_shutdown=1, proxy_headers=False, **options
-        )
-    )
+    door, bounds = ChatDoor(platform, guard, hub), bounds or SocketLimits()
+    options = hot_options({"/ws": door}.get, bounds, before, log) if hot else plain_options(bounds)
+    app = application(platform, guard, None if hot else PlainDoor(door, bounds), before, log)
+    config = uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1, **options)
+    server = TlsServer(config, lambda: tls.context, bounds.handshake_s) if tls else uvicorn.Server(config)
     await sessions.start()
     task = asyncio.create_task(server._serve([listening]))
     while not server.started:
         await asyncio.sleep(0.01)
     try:
-        yield Served(port, platform, identity, sandboxes, models, hub, server)
+        yield Served(port, platform, identity, sandboxes, models, hub, server, tls is not None, before.base)
     finally:
         hub.all_away()
         server.should_exit = True

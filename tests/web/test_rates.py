@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 from collections.abc import AsyncIterator
@@ -12,11 +13,14 @@ import httpx
 import pytest
 import websockets
 
+from pilothouse.core.access import SCOPES
 from pilothouse.core.bucket import DAY_S, Rates
 from pilothouse.engine import gate as gates
 from pilothouse.engine.gate import WRONG, Gate
-from pilothouse.web.guard import COOKIE
+from pilothouse.web.guard import COOKIE, LINK_COOKIE
 from tests.clock import HandClock
+from tests.core.signing import signed
+from tests.issuer import FakeIssuer
 from tests.security import raw
 from tests.web.serving import Served, serving
 
@@ -38,7 +42,9 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def served(clock: Clock) -> AsyncIterator[Served]:
-    async with serving(clock=clock, gate=lambda store, c: Gate(store, c, Rates(2, 4, 3), connections_max=2)) as running:
+    async with serving(
+        clock=clock, houses=[HOUSE], gate=lambda store, c: Gate(store, c, Rates(2, 4, 3), connections_max=2)
+    ) as running:
         yield running
 
 
@@ -179,8 +185,8 @@ async def test_c30_wrong_keys_and_tickets_of_an_address_are_slowed_down_and_the_
 ) -> None:
     async with httpx.AsyncClient(base_url=served.url) as client:
         for n in range(WRONG.burst // 2):
-            forged = {"x-api-key": f"ph_{n:012x}_" + "x" * 43}
-            assert (await client.get("/api/me", headers=forged)).status_code == 401
+            wrong = {"x-api-key": f"ph_{n:012x}_" + "x" * 43}
+            assert (await client.get("/api/me", headers=wrong)).status_code == 401
             assert (await client.post("/api/signin", json={"ticket": f"{n:043d}"})).status_code == 401
         over = await client.get("/api/me", headers={"x-api-key": "ph_ffffffffffff_" + "x" * 43})
         assert (over.status_code, over.json()["code"]) == (429, "rate_limited")
@@ -200,8 +206,8 @@ async def test_c30_wrong_keys_and_tickets_of_an_address_are_slowed_down_and_the_
 async def test_a_client_that_signs_wrongly_is_one_client(served: Served) -> None:
     async with httpx.AsyncClient(base_url=served.url) as client:
         for n in range(WRONG.burst + 1):
-            signed = f"AWS4-HMAC-SHA256 Credential=AKID/20260101/x/y/aws4_request, Signature={n:064x}"
-            answer = await client.get("/api/me", headers={"authorization": signed})
+            wrong = f"AWS4-HMAC-SHA256 Credential=AKID/20260101/x/y/aws4_request, Signature={n:064x}"
+            answer = await client.get("/api/me", headers={"authorization": wrong})
     assert answer.status_code == 401
 
 
@@ -211,6 +217,109 @@ async def test_headers_of_a_client_are_no_address_of_it(served: Served) -> None:
             headers = {"x-api-key": f"wrong {n}", "x-forwarded-for": f"10.0.0.{n}", "forwarded": f"for=10.0.0.{n}"}
             answer = await client.get("/api/me", headers=headers)
     assert answer.status_code == 429
+
+
+HOUSE = FakeIssuer()
+
+
+def forged(kind: str, number: int, url: str) -> dict[str, Any]:
+    """A request with a wrong credential that nobody has shown yet."""
+    key = f"PHKA{base64.b32encode(number.to_bytes(10)).decode()}", "wrong"
+    if kind == "token":
+        return {"headers": {"authorization": f"Bearer {HOUSE.token(sub=str(number))[:-4]}AAAA"}}
+    if kind == "signature":
+        made = signed("GET", f"{url}/api/me", key=key, now=START)
+        return {"headers": dict(made.headers)}
+    if kind == "signed address":
+        made = signed("GET", f"{url}/api/me", key=key, now=START, presigned=300)
+        return {"url": f"/api/me?{made.query}", "headers": dict(made.headers)}
+    if kind == "link":
+        return {"headers": {"cookie": f"{LINK_COOKIE}={number:012x}_{'x' * 43}"}}
+    if kind == "cookie":
+        return {"headers": {"cookie": f"{COOKIE}={number:043d}"}}
+    if kind == "link in a body":
+        return {"method": "POST", "url": "/api/signin", "json": {"link": f"{number:012x}_{'x' * 43}"}}
+    return {"url": "/api/signin/oidc/example/callback", "params": {"state": str(number), "code": "x"}}
+
+
+@pytest.mark.parametrize(
+    "kind", ["token", "signature", "signed address", "cookie", "link", "link in a body", "provider's answer"]
+)
+async def test_c30_a_wrong_credential_of_any_kind_counts_for_its_address(
+    served: Served, clock: Clock, kind: str
+) -> None:
+    audit = served.platform.kit.audit
+    async with httpx.AsyncClient(base_url=served.url) as client:
+        told = []
+        for number in range(WRONG.burst + 1):
+            request = {"method": "GET", "url": "/api/me"} | forged(kind, number, served.url)
+            told.append((await client.request(**request)).status_code)
+        assert told == [401] * WRONG.burst + [429]
+        key = {"x-api-key": await served.key()}
+        assert (await client.get("/api/me", headers=key)).status_code == 200
+    await audit.flush(every=True)
+    records = [json.loads(line) for line in await audit.after("default", 0, 100)]
+    refused = [r for r in records if r["outcome"] == "refused"]
+    assert {(r["actor"]["kind"], r["address"]) for r in refused} == {("nobody", "127.0.0.1")}
+    assert {r["action"] for r in refused} == {"signin" if kind[-4:] in {"body", "swer"} else "credential.refuse"}
+    assert sum(r["details"].get("count", 1) for r in refused) == WRONG.burst + 1
+
+
+async def test_every_kind_of_credential_has_its_rate_and_its_quota(served: Served, clock: Clock) -> None:
+    """A person's tokens and sign-ins are one person's; a key pair may have rates of its own, as a key may."""
+    sid = (await served.platform.sessions.create(owner="local", agent="echo")).live.record.id
+    token = {"authorization": f"Bearer {HOUSE.token(iat=START, exp=START + 600, groups=['boss'])}"}
+    record, secret = await served.platform.pairs.create("p", SCOPES, rates=Rates(2, 3, 1), account="local")
+    body = b'{"prompt":"x"}'
+
+    def pair(method: str, path: str, body: bytes = b"") -> dict[str, str]:
+        key = (record.id, secret.secret_access_key)
+        given = (("content-type", "application/json"),) if body else ()
+        made = signed(method, served.url + path, given, body, key=key, now=clock.now())
+        return dict(made.headers)
+
+    async with httpx.AsyncClient(base_url=served.url) as client:
+        for most, headers in ((4, lambda: token), (3, lambda: pair("GET", "/api/me"))):
+            answers = [(await client.get("/api/me", headers=headers())) for _ in range(most + 1)]
+            assert [a.status_code for a in answers] == [200] * most + [429]
+            assert answers[0].headers["x-ratelimit-limit"] == str(most)
+        clock.seconds += 10
+        jobs = f"/api/sessions/{sid}/jobs"
+        for most, headers in ((3, lambda: token), (1, lambda: pair("POST", jobs, body))):
+            for number in range(most + 1):
+                given = {**headers(), "content-type": "application/json"}
+                answer = await client.post(jobs, content=body, headers=given)
+                clock.seconds += 2
+                assert answer.status_code == (202 if number < most else 429), answer.text
+            assert answer.json()["code"] == "quota_exceeded"
+        made = await client.post(
+            "/api/keys", json={"kind": "sigv4", "ratePerS": 1}, headers={"x-api-key": await served.key()}
+        )
+        assert made.json()["ratePerS"] == 1
+
+
+async def test_the_connections_of_every_kind_of_credential_are_counted(served: Served, clock: Clock) -> None:
+    session = await served.platform.sessions.create(owner="local", agent="echo")
+    maker = await served.identity.keys.by_secret(await served.key())
+    _, link = await served.identity.links.make(maker, session.live.record.id, "watch")
+    record, secret = await served.platform.pairs.create("p", SCOPES, account="local")
+    made = signed("GET", f"{served.url}/ws", key=(record.id, secret.secret_access_key), now=clock.now())
+    token = HOUSE.token(iat=START, exp=START + 600, groups=["boss"])
+    kinds: dict[str, dict[str, str]] = {
+        "token": {"authorization": f"Bearer {token}"},
+        "signature": {n: v for n, v in made.headers if n.lower() != "host"},
+        "sign-in": {"cookie": f"{COOKIE}={await served.cookie()}", "origin": served.url},
+        "link": {"cookie": f"{LINK_COOKIE}={link}", "origin": served.url},
+    }
+    for kind, headers in kinds.items():
+        async with contextlib.AsyncExitStack() as opened:
+            for _ in range(2):
+                connecting = websockets.connect(served.socket_url, additional_headers=headers)
+                await opened.enter_async_context(connecting)
+            with pytest.raises(websockets.InvalidStatus) as refused:
+                await websockets.connect(served.socket_url, additional_headers=headers)
+            assert json.loads(refused.value.response.body)["code"] == "too_many", kind
+        clock.seconds += 5
 
 
 # --- connections ---

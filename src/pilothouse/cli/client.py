@@ -42,7 +42,15 @@ KEY_HELP = (
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     url: str
+    """Without a slash at its end; it may have a path."""
     key: str
+    fingerprint: str = ""
+    """Of this machine's own server: SHA-256 of its certificate, which names it to others and need not name it to us."""
+
+    @property
+    def tls(self) -> aiohttp.Fingerprint | bool:
+        """How its certificate is checked: by the fingerprint, else as everybody does."""
+        return aiohttp.Fingerprint(bytes.fromhex(self.fingerprint)) if self.fingerprint else True
 
     def __repr__(self) -> str:
         return f"Endpoint({self.url!r})"
@@ -266,7 +274,12 @@ class Client:
     def _request(self, method: str, path: str, **options: Any) -> Any:
         # A redirect would carry the key to wherever it points, so it is not followed.
         return self.http.request(
-            method, self.endpoint.url + path, headers=self.headers, allow_redirects=False, **options
+            method,
+            self.endpoint.url + path,
+            headers=self.headers,
+            allow_redirects=False,
+            ssl=self.endpoint.tls,
+            **options,
         )
 
 

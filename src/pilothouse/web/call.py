@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from pilothouse.core import access
+from pilothouse.core import access, hosts
 from pilothouse.core.access import Principal, Scope
 from pilothouse.core.errors import Unauthenticated
 from pilothouse.engine.audit import Who
@@ -22,8 +23,11 @@ from pilothouse.engine.records import ApprovalRecord, JobRecord, QuestionRecord
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.sessions import Session, Sessions
 from pilothouse.engine.signins import SignIns
+from pilothouse.web.guard import Once
 from pilothouse.web.peer import peer
 from pilothouse.web.streams import Streamed, Streams
+
+_HERE = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Platform:
     identity: Identity
     version: str
     url: Callable[[], str]
+    """Where people open the page."""
     secure: bool
     ready: Callable[[], list[str]]
     """Why the server is not ready; empty when it is."""
@@ -82,6 +87,26 @@ class Call:
     def principal(self) -> Principal:
         assert self.caller is not None, "a public route has no principal"
         return self.caller
+
+    @property
+    def base(self) -> str:
+        """The sub-path below which the caller sees us; empty, or without a slash at its end."""
+        return str(self.request.scope.get("root_path", ""))
+
+    @property
+    def secure(self) -> bool:
+        """Whether a cookie for the caller is for TLS only."""
+        seen = Once.of(self.request).seen.secure
+        return self.platform.secure if seen is None else seen
+
+    @property
+    def url(self) -> str:
+        """The page's address as the caller has it; for a caller on this machine, as people have it. The guard has
+        checked `Host`."""
+        host, seen, known = self.request.headers["host"], Once.of(self.request).seen.secure, self.platform.url()
+        if hosts.of_header(host) in hosts.LOOPBACK and (seen is None or urlsplit(known).hostname not in _HERE):
+            return known
+        return f"{'http' if seen is False else 'https'}://{host}{self.base}"
 
     async def session(self) -> Session:
         """The session that the path names. Raises NotFound, Forbidden."""

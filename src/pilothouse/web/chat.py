@@ -22,6 +22,7 @@ from pilothouse.engine.log import Gap
 from pilothouse.engine.ports import StoreFailed
 from pilothouse.engine.sessions import Session
 from pilothouse.web import admit, wire
+from pilothouse.web.access import named
 from pilothouse.web.asked import Asked
 from pilothouse.web.call import Platform
 from pilothouse.web.guard import Guard, Once
@@ -47,7 +48,7 @@ class ChatDoor:
         self._hub = hub
 
     async def authorize(self, request: UpgradeRequest) -> Accept | Refuse:
-        address, headers, asked = upgrade_peer(request), Once(request.all), Asked.upgrade(request)
+        address, headers, asked = upgrade_peer(request), Once.upgrade(request), Asked.upgrade(request)
         principal: Principal | None = None
         try:
             with self._platform.gate.knocking(address):
@@ -64,7 +65,9 @@ class ChatDoor:
                 await admit.forbidden(self._platform, Who(principal, address), "WS /ws", error)
             return _refuse(error)
         who = Who(principal, address)
-        return Accept(lambda socket: Connection(self._platform, self._hub, socket, who).serve(room))
+        return Accept(
+            lambda socket: Connection(self._platform, self._hub, socket, who).serve(room), principal=named(principal)
+        )
 
 
 def _refuse(error: PilothouseError) -> Refuse:

@@ -1,6 +1,7 @@
 """Who is calling, and from where. Every route and every socket passes here before anything else runs.
 
-1. `Host` must be a name of ours: a page that rebinds its own name to this address is refused.
+1. `Host` must be a name of ours: a page that rebinds its own name to this address is refused. Where a trusted proxy
+   tells of another `Host` that the client asked for, both must be.
 2. `Origin`, where one is sent, must be ours exactly (scheme, host and port); other origins only with a key, and only
    those of `cors_origins`. `null` is foreign.
 3. By the route's policy (a token is a signed one of a configured issuer):
@@ -29,7 +30,9 @@ from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, Literal, Protocol
 
-from pilothouse.core import bearer, proof, sigv4
+from starlette.requests import HTTPConnection
+
+from pilothouse.core import bearer, hosts, proof, sigv4
 from pilothouse.core.access import Principal
 from pilothouse.core.errors import BadSignature, Forbidden, PilothouseError, Unauthenticated
 from pilothouse.core.token import looks_like
@@ -37,13 +40,15 @@ from pilothouse.engine.bearers import Bearers
 from pilothouse.engine.identity import Identity
 from pilothouse.engine.keypairs import KeyPairs
 from pilothouse.web.asked import Asked
+from pilothouse.web.front import SEEN, Seen
+from pilothouse.web.socket import UpgradeRequest
 
 Policy = Literal["cookie-same-origin", "credential", "public"]
 COOKIE = "pilothouse"
 LINK_COOKIE = "pilothouse_link"
 """Beside the other: who follows a link stays signed in, and who signs in is no longer the link's visitor."""
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
+LOOPBACK = hosts.LOOPBACK
 
 
 class MisdirectedHost(PilothouseError):
@@ -61,8 +66,17 @@ class Once:
     """Headers as the guard reads them. One that comes twice is ambiguous: `Host` and `Origin` are then nobody's, any
     other is taken for absent."""
 
-    def __init__(self, every: Callable[[str], list[str]]) -> None:
+    def __init__(self, every: Callable[[str], list[str]], seen: Seen | None = None) -> None:
         self._every = every
+        self.seen = seen or Seen()
+
+    @classmethod
+    def of(cls, request: HTTPConnection) -> Once:
+        return cls(request.headers.getlist, request.scope.get(SEEN))
+
+    @classmethod
+    def upgrade(cls, request: UpgradeRequest) -> Once:
+        return cls(request.all, Seen(request.secure, request.received))
 
     def all(self, name: str) -> list[str]:
         return self._every(name)
@@ -87,8 +101,17 @@ class Trust:
     hosts: frozenset[str]
     cors_origins: frozenset[str] = frozenset()
     secure: bool = False
-    """TLS is ours, or a proxy's in front."""
+    """TLS is ours; asked only where nobody has seen how the request came."""
     behind_proxy: bool = False
+    """A TLS proxy stands in front."""
+
+    def schemes(self, seen: bool | None, name: str) -> tuple[str, ...]:
+        """How a page must have come to be ours."""
+        if seen is not None:
+            return ("https",) if seen else ("http",)
+        if self.behind_proxy:  # which speaks TLS; this machine's own browser may come without it
+            return ("http", "https") if name in LOOPBACK else ("https",)
+        return ("https",) if self.secure else ("http",)
 
 
 class Guard:
@@ -109,8 +132,10 @@ class Guard:
     def host(self, headers: Headers) -> str:
         """The `Host` as sent. Raises MisdirectedHost."""
         host = headers.get("host") or ""
-        if split_port(host.lower()) not in self._trust().hosts:
-            raise MisdirectedHost
+        received = headers.seen.received if isinstance(headers, Once) else None
+        for given in (host,) if received is None else (host, received):
+            if split_port(given) not in self._trust().hosts:
+                raise MisdirectedHost
         return host
 
     def origin(self, headers: Headers, host: str, *, keyed: bool) -> str | None:
@@ -119,10 +144,9 @@ class Guard:
         if origin is None:
             return None
         trust = self._trust()
-        schemes: tuple[str, ...] = ("https",) if trust.secure else ("http",)
-        if trust.behind_proxy:  # which speaks TLS; this machine's own browser may come without it
-            schemes = ("http", "https") if split_port(host.lower()) in LOOPBACK else ("https",)
-        if origin in {f"{scheme}://{host}" for scheme in schemes} or (keyed and origin in trust.cors_origins):
+        seen = headers.seen.secure if isinstance(headers, Once) else None
+        ours = {f"{scheme}://{host}" for scheme in trust.schemes(seen, split_port(host))}
+        if origin in ours or (keyed and origin in trust.cors_origins):
             return origin
         raise Forbidden(f"Origin {origin[:100]!r} is foreign here.", code="foreign_origin")
 
@@ -220,12 +244,8 @@ class Guard:
 
 
 def split_port(host: str) -> str:
-    """The name in a `Host` header."""
-    if host.startswith("["):
-        name, bracket, rest = host.partition("]")
-        return name + bracket if rest == "" or (rest.startswith(":") and rest[1:].isdigit()) else ""
-    name, colon, port = host.partition(":")
-    return name if not colon or port.isdigit() else ""
+    """The name in a `Host` header; empty where there is none."""
+    return hosts.of_header(host)
 
 
 def cookie_of(headers: Headers, name: str = COOKIE) -> str | None:

@@ -17,7 +17,7 @@ from pilothouse.web.call import Call
 async def make_ticket(call: Call) -> Response:
     organisation, account = members.whom(call)
     ticket, until = await call.platform.identity.ticket(account, organisation, call.who)
-    url = f"{call.platform.url()}/#ticket={ticket}"
+    url = f"{call.url}/#ticket={ticket}"
     return wire.Reply({"ticket": ticket, "url": url, "expiresAt": records.stamp(until)}, 201)
 
 

@@ -23,6 +23,7 @@ from pilothouse.core.errors import Forbidden, PilothouseError, Unavailable
 from pilothouse.engine.audit import Who
 from pilothouse.engine.ports import StoreFailed
 from pilothouse.web import admit, api, audit, keys, members, network, sharing, signin, wire, work
+from pilothouse.web.access import WHO, named
 from pilothouse.web.asked import Asked
 from pilothouse.web.call import Call, Handler, Platform
 from pilothouse.web.guard import Guard, Once, Policy
@@ -144,9 +145,11 @@ def _endpoint(entry: Entry, platform: Platform, guard: Guard) -> Callable[[Reque
         caller: Principal | None = None
         try:
             asked, request = Asked.of(request)
-            once = Once(request.headers.getlist)
+            once = Once.of(request)
             checked = guard.check(entry.policy, request.method, once, asked=asked, links=entry.links, address=address)
             caller = await admit.admit(checked, platform, asked, address)
+            if caller is not None:
+                request.scope[WHO] = named(caller)
             return await admit.counted(platform.gate, caller, entry.counted, lambda: answer(request, caller))
         except StoreFailed:
             return wire.problem(Unavailable("The store does not answer; try again."))

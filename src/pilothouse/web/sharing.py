@@ -52,7 +52,7 @@ async def make_link(call: Call) -> Response:
         seconds=given.expires_in_s,
         address=call.who.address,
     )
-    return wire.Reply({**views.link(made), "url": f"{call.platform.url()}/#link={text}"}, 201)
+    return wire.Reply({**views.link(made), "url": f"{call.url}/#link={text}"}, 201)
 
 
 async def revoke_link(call: Call) -> Response:

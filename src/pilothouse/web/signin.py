@@ -88,7 +88,7 @@ async def out(call: Call) -> Response:
         await call.platform.identity.sign_out(cookie, call.who)
     answer = Response(status_code=204)
     gone = LINK_COOKIE if call.principal.kind == "link" else COOKIE
-    answer.delete_cookie(gone, httponly=True, samesite="strict", secure=call.platform.secure, path="/")
+    answer.delete_cookie(gone, httponly=True, samesite="strict", secure=call.secure, path=f"{call.base}/")
     return answer
 
 
@@ -115,7 +115,7 @@ async def begin(call: Call) -> Response:
         max_age=BEGUN_S,
         httponly=True,
         samesite="lax",
-        secure=call.platform.secure,
+        secure=call.secure,
         path="/",
     )
     return answer
@@ -196,27 +196,26 @@ def _visit(call: Call) -> Visit:
 
 def _signed_in(call: Call, answer: Response, cookie: str, seconds: float, name: str = COOKIE) -> None:
     answer.set_cookie(
-        name, cookie, max_age=int(seconds), httponly=True, samesite="strict", secure=call.platform.secure, path="/"
+        name, cookie, max_age=int(seconds), httponly=True, samesite="strict", secure=call.secure, path=f"{call.base}/"
     )
 
 
 def _redirect(call: Call) -> str:
     """Our own address for the answer, as the provider has it registered. `Host` is ours: the guard has seen it."""
-    scheme = "https" if call.platform.secure else "http"
+    scheme = "https" if call.secure else "http"
     provider = call.request.path_params["provider"]
-    root = call.request.scope.get("root_path", "")
-    return f"{scheme}://{call.request.headers['host']}{root}/api/signin/oidc/{provider}/callback"
+    return f"{scheme}://{call.request.headers['host']}{call.base}/api/signin/oidc/{provider}/callback"
 
 
 def _root(call: Call) -> str:
     """The page, from wherever this address is: relative, so that a sub-path works."""
-    depth = call.request.url.path.count("/") - str(call.request.scope.get("root_path", "")).count("/") - 1
+    depth = str(call.request.scope["path"]).count("/") - call.base.count("/") - 1
     return "../" * depth
 
 
 def _begun(call: Call) -> str:
     """With TLS under the one prefix that no sibling of this host can set a cookie for."""
-    return f"__Host-{BEGUN}" if call.platform.secure else BEGUN
+    return f"__Host-{BEGUN}" if call.secure else BEGUN
 
 
 def _secret(call: Call) -> str:
@@ -229,7 +228,7 @@ def _secret(call: Call) -> str:
 
 
 def _done(call: Call, answer: Response) -> Response:
-    answer.delete_cookie(_begun(call), httponly=True, samesite="lax", secure=call.platform.secure, path="/")
+    answer.delete_cookie(_begun(call), httponly=True, samesite="lax", secure=call.secure, path="/")
     return answer
 
 
