@@ -158,6 +158,8 @@ async def test_an_older_word_of_an_issuer_brings_no_role_back(members: Members) 
         ("red", "a b", {"role": "viewer"}, "account"),
         ("red", "", {"role": "viewer"}, "account"),
         ("red", "x" * 201, {"role": "viewer"}, "account"),
+        ("red", ".", {"role": "viewer"}, "account"),
+        ("red", "..", {"role": "viewer"}, "account"),
         ("red", "ann", {"role": "root"}, "root"),
         ("red", "ann", {}, "role"),
         ("red", "ann", {"role": "viewer", "name": "a\nb"}, "name"),

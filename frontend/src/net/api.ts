@@ -1,6 +1,7 @@
 /** The calls of `protocol/http.md` that the page makes, with their answers' types. */
 import type { EventOf, Isolation } from "../protocol/events.ts";
 import type { Http } from "./http.ts";
+import { makePeople } from "./people.ts";
 
 export interface Me {
   principal: {
@@ -106,8 +107,11 @@ export interface Key {
   id: string;
   name: string;
   scopes: string[];
+  kind?: "key" | "sigv4";
+  account?: string;
   createdAt: string;
   lastUsedAt?: string | null;
+  expiresAt?: string;
 }
 export interface Rule {
   id: string;
@@ -182,6 +186,7 @@ interface Page<T> {
 const id = encodeURIComponent;
 
 export const makeApi = (http: Http) => ({
+  ...makePeople(http),
   me: (signal?: AbortSignal) => http.get<Me>("api/me", signal),
   signIn: (ticket: string) => http.send<undefined>("POST", "api/signin", { ticket }),
   followLink: (link: string) => http.send<{ session: string }>("POST", "api/signin", { link }),
@@ -232,7 +237,8 @@ export const makeApi = (http: Http) => ({
     http.send<ShareLink & { url: string }>("POST", `api/sessions/${id(session)}/links`, body),
   revokeLink: (session: string, link: string) =>
     http.send<undefined>("DELETE", `api/sessions/${id(session)}/links/${id(link)}`),
-  keys: (signal?: AbortSignal) => http.get<Page<Key>>("api/keys", signal),
+  keys: (signal?: AbortSignal, organisation?: string) =>
+    http.get<Page<Key>>(`api/keys${organisation ? `?organisation=${id(organisation)}` : ""}`, signal),
   createKey: (name: string, scopes: string[]) =>
     http.send<Key & { key: string }>("POST", "api/keys", { name, scopes }),
   /** Newest first; `before` a record's number, 0 for all. */

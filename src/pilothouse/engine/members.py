@@ -33,7 +33,8 @@ BATCH = 1000
 SAID_EVERY_S = 60.0
 """`said_at` is written at most this often, where nothing else has changed."""
 _ORGANISATION = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?\Z")
-_ACCOUNT = re.compile(r"[!-~]{1,200}\Z")
+_ACCOUNT = re.compile(r"(?!\.{1,2}\Z)[!-~]{1,200}\Z")
+"""`.` and `..` are no part of an address: every client would resolve them, and no request could name the member."""
 _NAME = re.compile(r"[^\x00-\x1f\x7f]{1,100}\Z")
 
 
@@ -169,7 +170,7 @@ class Members:
         """Adds a member, or changes what is given of one. `vouched_at`: an issuer said so then, who knows of no last
         admin. Raises BadRequest, NotFound, Conflict, TooMany, Unavailable."""
         if not _ACCOUNT.match(account):
-            raise BadRequest("account: 1 to 200 printable ASCII characters without spaces")
+            raise BadRequest("account: 1 to 200 printable ASCII characters without spaces, and not dots alone")
         wanted = None if role is None else access.role(role)
         name = None if name is None else _line(name)
         async with self._changing:

@@ -7,6 +7,7 @@ import type { Me } from "../../net/api.ts";
 import { store } from "../../wiring.ts";
 import { Audit } from "../audit/Audit.tsx";
 import { Chat } from "../chat/Chat.tsx";
+import { Members } from "../members/Members.tsx";
 import { Settings } from "../settings/Settings.tsx";
 import { Connection, ConnectionBanner } from "../../ui/Connection.tsx";
 import { Mark } from "../../ui/Mark.tsx";
@@ -79,6 +80,7 @@ export function Shell({ me }: { me: Me }) {
             </div>
           ) : null}
           {route.page === "settings" ? <Settings me={me} /> : null}
+          {route.page === "members" ? <Members me={me} /> : null}
           {route.page === "audit" ? <Audit /> : null}
         </Suspense>
       </AppShell.Main>

@@ -2,6 +2,8 @@ import { Badge, Button, Group, Paper, SegmentedControl, Stack, Text, Title, useM
 import type { ReactNode } from "react";
 import { hrefOf } from "../../model/route.ts";
 import type { Me } from "../../net/api.ts";
+import { MembersPart } from "../members/MembersPart.tsx";
+import { KeyPairs } from "./KeyPairs.tsx";
 import { Keys } from "./Keys.tsx";
 import { Rules } from "./Rules.tsx";
 import { SignIns } from "./SignIns.tsx";
@@ -47,7 +49,9 @@ export function Settings({ me }: { me: Me }) {
           <Scheme />
         </Part>
         <Rules />
-        {principal.scopes.includes("admin") ? <Keys /> : null}
+        <MembersPart me={me} />
+        {principal.scopes.includes("admin") ? <Keys account={principal.account} /> : null}
+        {principal.scopes.includes("admin") ? <KeyPairs account={principal.account} /> : null}
         {principal.kind === "person" ? <SignIns /> : null}
         {principal.scopes.includes("admin") ? (
           <Part title="Audit">
