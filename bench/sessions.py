@@ -9,8 +9,9 @@ python    a bare `python -I -S` that waits: the least that a process of ours cou
 
 Memory is PSS (each shared page divided among its users), read from the kernel after all have started. "ours" is what we
 add: holder and first process. Times are from the request at the keeper's socket to its answer, which comes when the
-first process has said that it is ready; for the peers until the first byte from inside. All in one run, in turns, so
-that a busy machine is busy for all of them. Sessions have no disk image here: making one takes as long as mkfs does.
+first process has said that it is ready; for the peers until the first byte from inside. All in one run, ten of each in
+turns, so that a busy machine is busy for all of them. Without `--image` sessions have no disk image: making one takes
+as long as mkfs and mount do.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ from pilothouse.adapters.sandboxes import client, interpreter
 
 KEEPER = (sys.executable, "-m", "pilothouse.keeper", "--no-proxy")
 SETTLE_S = 1.0
+BLOCK = 10
+"""Of one kind in a row: one at a time would measure how cold the other two leave the processor's caches."""
 MEMORY_MAX = 2.5
 """MB of ours for each idle session: the design's limit."""
 READY_MAX = 25.0
@@ -69,13 +72,13 @@ def kind(pid: int) -> str:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         if Path(os.fsdecode(words[0])).name == "bwrap":
             return "bwrap"
-        return "first process" if b"pilothouse.adapters.sandboxes.inside" in words else "holder"
+        return "first process" if words[0].endswith(b"/sleep") else "holder"
     return "gone"
 
 
-async def opened(keeper: Path, session: str) -> float:
+async def opened(keeper: Path, session: str, *, image: bool) -> float:
     began = time.perf_counter()
-    request = {"verb": "open", "session": session, "sandbox": "bubblewrap", "agent": "echo", "image": False}
+    request = {"verb": "open", "session": session, "sandbox": "bubblewrap", "agent": "echo", "image": image}
     await client.ask(keeper, request)
     return time.perf_counter() - began
 
@@ -111,19 +114,21 @@ def row(name: str, times: list[float], memory: float) -> str:
     return f"{name:10}  {statistics.median(ms):8.1f}  {p95:8.1f}  {memory:10.2f}"
 
 
-async def measure(count: int, base: Path) -> None:
+async def measure(count: int, base: Path, *, image: bool) -> None:
     layout = await client.ensure_keeper(base / "h", base / "r", partial(client.start, argv=KEEPER))
     sessions = [str(uuid.uuid4()) for _ in range(count)]
     times: dict[str, list[float]] = defaultdict(list)
     running: dict[str, list[subprocess.Popen[bytes]]] = defaultdict(list)
     try:
-        await opened(layout.keeper, str(uuid.uuid4()))  # what is only done once
-        for session in sessions:
-            times["ours"].append(await opened(layout.keeper, session))
+        await opened(layout.keeper, str(uuid.uuid4()), image=image)  # what is only done once
+        for at in range(0, count, BLOCK):
+            block = sessions[at : at + BLOCK]
+            times["ours"] += [await opened(layout.keeper, session, image=image) for session in block]
             for name, argv in peers().items():
-                process, took = started(argv)
-                running[name].append(process)
-                times[name].append(took)
+                for _ in block:
+                    process, took = started(argv)
+                    running[name].append(process)
+                    times[name].append(took)
         await asyncio.sleep(SETTLE_S)
         report(count, layout.runtime, times, running)
     finally:
@@ -138,7 +143,8 @@ def report(
 ) -> None:
     tree, parts = children(), dict.fromkeys(("holder", "first process", "bwrap"), 0)
     keeper = next(p for p in tree[1] if runtime.as_posix().encode() in Path(f"/proc/{p}/cmdline").read_bytes())
-    for pid in walk(keeper, tree):
+    zygote = tree[keeper][0]
+    for pid in walk(zygote, tree):
         if (what := kind(pid)) in parts:
             parts[what] += pss(pid)
     mb = {name: total / (count + 1) / 1e6 for name, total in parts.items()}
@@ -160,9 +166,11 @@ def report(
 def main() -> None:
     parser = argparse.ArgumentParser(description="What an idle session costs.")
     parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--image", action="store_true", help="each session with a disk image of its own (root only)")
+    given = parser.parse_args()
     base = Path(tempfile.mkdtemp(prefix="ph-"))
     try:
-        asyncio.run(measure(parser.parse_args().count, base))
+        asyncio.run(measure(given.count, base, image=given.image))
     finally:
         shutil.rmtree(base, ignore_errors=True)
 

@@ -1,7 +1,7 @@
-"""The keeper: a small process on the host that forks one holder per session and keeps the proxy running.
+"""The keeper: a small process on the host that has one holder made for each session and keeps the proxy running.
 
 Standard library only, one thread, no state that it could not find again: its death harms no holder, and a new one reads
-the runtime directory. It is the zygote as well, so it must stay small.
+the runtime directory. Holders are forked by its own fork, the zygote, so it must stay small.
 
 `<runtime>/keeper.sock`, JSON lines (see fdpass), `hello` first, peers of its own uid or root only:
 
@@ -35,12 +35,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pilothouse.adapters.sandboxes import fdpass, holder, kernel, launch, limits, proxied, trees
+from pilothouse.adapters.sandboxes import enter, fdpass, kernel, limits, proxied, trees
 from pilothouse.adapters.sandboxes.counter import PROTO, Client, Counter, turn
 from pilothouse.adapters.sandboxes.desks import DeskRefused, Desks
 from pilothouse.adapters.sandboxes.layout import Layout, LayoutError, make
+from pilothouse.adapters.sandboxes.namespaced import START_MAX_S
+from pilothouse.adapters.sandboxes.order import Order
 from pilothouse.adapters.sandboxes.owner import named, share
 from pilothouse.adapters.sandboxes.stage import Stage
+from pilothouse.adapters.sandboxes.zygote import Zygote
 from pilothouse.core.errors import BadRequest
 from pilothouse.core.ids import is_uuid
 
@@ -109,6 +112,7 @@ class Keeper:
         self._stage = stage
         self._proxy = proxy
         self._lock = lock
+        self.zygote = Zygote()
         self._selector = selectors.DefaultSelector()
         self._sessions: dict[str, fdpass.Lines] = {}
         """A watching connection to each holder; its end is the holder's end."""
@@ -207,13 +211,14 @@ class Keeper:
         caps, directory, isolated = limits.caps(message), self._directory(message), sandbox != "host"
         uid = self._limits.make(session, caps, image=isolated and message.get("image") is not False)
         place = self._limits.place(session, self._stage.place(session, directory), directory)
-        order = launch.Order(
+        inside = self._stage.inside(sandbox)
+        order = Order(
             session=session,
             sandbox=sandbox,
             agent=agent,
             env=env,
             place=place,
-            interpreter=self._stage.inside(sandbox),
+            interpreter=inside,
             bwrap=self._stage.bwrap,
             uid=uid if self._root and isolated else None,
             control=str(self._layout.control(session)),
@@ -222,11 +227,17 @@ class Keeper:
             owner=self._owner,
             bounds=self._limits.bounds(session, caps, place, directory),
             userns=message.get("userns") is not False,
+            first=enter.first(place.etc, inside.executable, inside.library) if sandbox == "bubblewrap" else (),
         )
         if sandbox == "reduced":
             trees.alone(self._layout.session(session), uid)
-        self._fork(order)
-        order.bounds.leaf.close()
+        try:
+            self._fork(order)
+        except OSError:
+            self._limits.over(session)
+            raise
+        finally:
+            order.bounds.leaf.close()
         self._starting[session] = [client]
 
     def _directory(self, message: dict[str, Any]) -> str | None:
@@ -238,36 +249,44 @@ class Keeper:
             raise Refused("dir: expected an absolute path")
         return directory
 
-    def _fork(self, order: launch.Order) -> None:
-        out, into = os.pipe2(os.O_CLOEXEC)
-        pid = os.fork()
-        if pid == 0:
-            status = 1
-            try:
-                self._let_go()
-                os.close(out)
-                status = holder.hold(order, into)
-            finally:
-                os._exit(status)
-        os.close(into)
-        self._selector.register(out, selectors.EVENT_READ, lambda: self._reported(order.session, out))
+    def _fork(self, order: Order) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self.zygote.hold(order, theirs.fileno())
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        ours.setblocking(False)
+        lines, session = fdpass.Lines(ours), order.session
+        self._selector.register(ours, selectors.EVENT_READ, lambda: self._reported(session, lines))
 
-    def _reported(self, session: str, report: int) -> None:
-        said = os.read(report, 4096).decode(errors="replace")
-        self._selector.unregister(report)
-        os.close(report)
-        if said == "ok":
-            self._adopt(session)
+    def _reported(self, session: str, lines: fdpass.Lines) -> None:
+        """A new holder's first word; what it says on the same line later is what a watcher hears."""
+        said: dict[str, Any] = {}
+        with contextlib.suppress(fdpass.Broken):
+            lines.feed()
+            lines.drop_fds()
+            said = lines.next() or {}
+        if not said and not lines.ended:
+            return
+        if said.get("ok") is True:
+            self._watch(session, lines)
+            self._hear(session, lines)  # what came with it
             answer: dict[str, Any] = {"ok": True, "started": True}
         else:
+            self._selector.unregister(lines.sock)
+            lines.sock.close()
             self._forget(session)
-            answer = {"ok": False, "error": said or "the holder died"}
+            answer = {"ok": False, "error": str(said.get("error") or "the holder died")}
         for client in self._starting.pop(session):
             self._say(client, answer)
 
     def _let_go(self) -> None:
         """In a forked child: none of the keeper's sockets is its own, nor the lock, which would outlive the keeper."""
         os.close(self._lock)
+        self.zygote.let_go()
         for key in list(self._selector.get_map().values()):
             if isinstance(key.fileobj, socket.socket):
                 key.fileobj.close()
@@ -314,7 +333,7 @@ class Keeper:
     def _stop_all(self, client: Client, _: dict[str, Any]) -> None:
         for session in list(self._sessions):
             with contextlib.suppress(Refused):
-                self._ask(session, "stop", launch.START_MAX_S)
+                self._ask(session, "stop", START_MAX_S)
             self._forget(session)
         if self._proxy:
             self._proxy.stop()
@@ -367,9 +386,12 @@ class Keeper:
         if self._made_by_us(sock):
             self._limits.adopt(sock)
         sock.setblocking(False)
-        lines = fdpass.Lines(sock)
+        self._selector.register(sock, selectors.EVENT_READ)
+        self._watch(session, fdpass.Lines(sock))
+
+    def _watch(self, session: str, lines: fdpass.Lines) -> None:
         self._sessions[session] = lines
-        self._selector.register(sock, selectors.EVENT_READ, lambda: self._watched(session, lines))
+        self._selector.modify(lines.sock, selectors.EVENT_READ, lambda: self._watched(session, lines))
 
     def _made_by_us(self, holder: socket.socket) -> bool:
         """Whether who listens there is a holder: a process of our interpreter that is a session's, not the server's."""
@@ -385,6 +407,12 @@ class Keeper:
             if lines.ended:
                 trees.end_left(self._layout.session(session))
             lines.drop_fds()
+        except fdpass.Broken:
+            lines.ended = True
+        self._hear(session, lines)
+
+    def _hear(self, session: str, lines: fdpass.Lines) -> None:
+        try:
             while (message := lines.next()) is not None:
                 lines.ended = lines.ended or "ended" in message
         except fdpass.Broken:
@@ -447,6 +475,7 @@ def main(argv: list[str]) -> int:
     except (LayoutError, OSError) as error:
         sys.stderr.write(f"keeper: {error}\n")
         return 2
+    os.umask(0o022)  # sessions look at some of what is made here; what is nobody else's says so itself
     lock = _alone(layout)
     if lock is None:
         return 0
@@ -461,7 +490,9 @@ def main(argv: list[str]) -> int:
             os._exit(0)
         os.setsid()
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+    keeper.zygote.start()
     keeper.serve()
+    keeper.zygote.stop()  # it stands where the keeper is counted
     keeper.leave()
     layout.keeper.unlink(missing_ok=True)
     if proxy:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -61,6 +62,7 @@ class Waiting:
 class Options:
     seed: int
     count: int
+    """Faults that hit somebody."""
     kinds: Sequence[Kind]
     claude: int = 2
     echo: int = 4
@@ -126,13 +128,19 @@ class Conductor:
     # --- faults
 
     async def _faults(self, workers: list[asyncio.Task[None]]) -> None:
-        flight = asyncio.Semaphore(FLIGHT)
-        under_way: set[asyncio.Task[None]] = set()
         while len(self._seats) < len(workers):
             await asyncio.sleep(0.05)
             _raise_failed(workers)
         o = self._options
-        for fault in plan.plan(o.seed, o.count, o.kinds, o.pace):
+        planned = plan.plan(o.seed, 2 * o.count, o.kinds, o.pace)
+        while faults := list(itertools.islice(planned, max(0, o.count - self._figures.faults))):
+            await self._several(faults, workers)
+
+    async def _several(self, faults: list[Fault], workers: list[asyncio.Task[None]]) -> None:
+        """Those that found nobody to hit are made up for by the next."""
+        flight = asyncio.Semaphore(FLIGHT)
+        under_way: set[asyncio.Task[None]] = set()
+        for fault in faults:
             await asyncio.sleep(fault.pause)
             await flight.acquire()
             _raise_failed([*workers, *under_way])

@@ -11,7 +11,7 @@ import socket
 from pathlib import Path
 
 RUNNER = "pilothouse.runner"
-FIRST = "pilothouse.adapters.sandboxes.inside"
+FIRST = "/etc/pilothouse/sleep infinity"
 AGENT = "_bundled/claude"
 _PIDFD_GETFD = 438
 _LISTENS = 0x10000

@@ -27,7 +27,7 @@ from tests.faults.viewers import Viewer, Where
 from tests.faults.work import Worked
 
 SEED = 11
-FAULTS = 62
+FAULTS = 60
 """Each kind, most of them twice."""
 
 

@@ -19,7 +19,7 @@ from tests.journeys.program import Demo, Program, Viewer, begin, installation
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 RUNNER = "pilothouse.runner"
-FIRST = "pilothouse.adapters.sandboxes.inside"
+FIRST = "/etc/pilothouse/sleep infinity"
 AGENT = "_bundled/claude"
 
 

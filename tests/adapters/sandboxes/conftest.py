@@ -35,6 +35,14 @@ def processes(mark: str) -> list[int]:
     return found
 
 
+def comm(pid: int) -> str:
+    """The short name that the kernel shows; empty when it has ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 async def until(true: Callable[[], bool], seconds: float = 20.0) -> None:
     """Waits for something that must come; not a measurement."""
     async with asyncio.timeout(seconds):

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import uuid
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from pilothouse.core.events import Source
 from pilothouse.core.ids import SessionId
 from pilothouse.engine.ports import SandboxSpec
 from tests import disks
-from tests.adapters.sandboxes.conftest import processes, until
+from tests.adapters.sandboxes.conftest import KEEPER, _end, processes, until
 
 
 async def sh(sandboxes: Bubblewrap, session: SessionId, script: str) -> str:
@@ -81,8 +82,8 @@ async def test_inside(sandboxes: Bubblewrap, session: SessionId, monkeypatch: py
         ), name
     assert await sh(sandboxes, session, "pwd; id -u; hostname") == "/workspace\n1000\nsandbox"
     assert await sh(sandboxes, session, "ls /root /home /work 2>&1 | grep -v agent | grep -c :") != "0"
-    assert await sh(sandboxes, session, "ls /proc/1/fd 2>&1 | tail -1; cat /proc/1/environ 2>&1 | wc -l") != ""
     assert "Permission denied" in await sh(sandboxes, session, "ls /proc/1/fd 2>&1")
+    assert await sh(sandboxes, session, "cat /etc/pilothouse/sleep 2>&1 | tail -c 18") == "Permission denied"
     assert await sh(sandboxes, session, "kill -9 1; echo alive") == "alive"
 
 
@@ -92,11 +93,35 @@ async def test_the_bundled_agent_runs_inside(sandboxes: Bubblewrap, session: Ses
     assert said.endswith("(Claude Code)")
 
 
+PLAIN = """
+import sys
+from pilothouse import keeper
+from pilothouse.adapters.sandboxes import enter
+enter.SLEEPER = "none"
+sys.exit(keeper.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("argv", [KEEPER, (sys.executable, "-c", PLAIN, "--no-proxy")], ids=["light", "plain"])
+async def test_orphans_are_cleared_away(base: Path, session: SessionId, argv: tuple[str, ...]) -> None:
+    """Also where no `env` can start a program that ignores the end of its children."""
+    made = await Bubblewrap.connect_keeper(base / "h", base / "r", argv=argv)
+    await made.open(SandboxSpec(session, "echo"))
+    await sh(made, session, "for n in $(seq 30); do (sleep 0 &); done; sh -c '(sleep 0.3; echo > done) &'")
+    assert ("python" in await sh(made, session, "tr '\\0' ' ' < /proc/1/cmdline")) is (argv is not KEEPER)
+    assert "Permission denied" in await sh(made, session, "ls /proc/1/fd 2>&1")
+    assert (
+        await sh(made, session, "until [ -e done ]; do sleep 0.05; done; grep -l '^State:.Z' /proc/[0-9]*/status") == ""
+    )
+    assert await sh(made, session, "kill -9 1; kill -TERM 1; echo goes on") == "goes on"
+    await _end(base, made)
+
+
 async def test_c33_sessions_do_not_see_each_other_nor_the_host(sandboxes: Bubblewrap, base: Path) -> None:
     one, two = SessionId(str(uuid.uuid4())), SessionId(str(uuid.uuid4()))
     for session in (one, two):
         await sandboxes.open(SandboxSpec(session, "echo"))
-    await sh(sandboxes, one, "echo mine > secret; sleep 100 >/dev/null 2>&1 &")
+    await sh(sandboxes, one, "echo mine > secret; sleep 1234 >/dev/null 2>&1 &")
     for path in (
         base / "h" / "sessions" / one / "workspace" / "secret",
         base / "h",
@@ -104,7 +129,7 @@ async def test_c33_sessions_do_not_see_each_other_nor_the_host(sandboxes: Bubble
         "/run/pilothouse-stage",
     ):
         assert "No such file" in await sh(sandboxes, two, f"ls {path} 2>&1")
-    assert "sleep" not in await sh(sandboxes, two, "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
+    assert "1234" not in await sh(sandboxes, two, "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
     if os.geteuid() == 0:
         owners = {(disks.own(base / "h", base / "r", s) / "workspace").stat().st_uid for s in (one, two)}
         assert len(owners) == 2
@@ -228,7 +253,7 @@ async def test_stopping_keeps_files_and_deleting_takes_them(
 
 async def test_an_end_by_itself_is_kept_until_asked(sandboxes: Bubblewrap, base: Path, session: SessionId) -> None:
     await sandboxes.open(SandboxSpec(session, "echo"))
-    (first,) = [pid for pid in processes("sandboxes.inside") if _parent_is(pid, await _bwrap(base, session))]
+    (first,) = [pid for pid in processes("infinity") if _parent_is(pid, await _bwrap(base, session))]
     os.kill(first, signal.SIGKILL)
     while (state := await sandboxes.state(session)).alive:
         await asyncio.sleep(0.02)

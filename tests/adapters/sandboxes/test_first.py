@@ -17,6 +17,7 @@ import pytest
 
 from pilothouse.adapters.sandboxes import fdpass, launch, profile
 from pilothouse.adapters.sandboxes.holder import Holder
+from pilothouse.adapters.sandboxes.order import Order, Running
 
 SESSION = "01a1fca5-a696-7da8-a592-78b242187567"
 
@@ -58,15 +59,15 @@ def taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Taken]:
     ours.setblocking(False)
     pid = os.posix_spawn("/bin/sleep", ["sleep", "60"], os.environ)
     err, err_in = os.pipe()  # of bwrap's words
-    running = launch.Running(
+    running = Running(
         pid, ours, fdpass.Lines(ours), err, [], {}, "/", profile.Interpreter("x", (), (), "", ""),
         os.pidfd_open(pid),
     )  # fmt: skip
-    monkeypatch.setattr(launch, "launch", lambda order: running)
+    monkeypatch.setattr(launch, "launch", lambda order, prepared: running)
     control, runner = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
     control.bind(str(tmp_path / "c"))
     control.listen()
-    order = launch.Order(
+    order = Order(
         SESSION,
         "bubblewrap",
         "echo",
@@ -79,7 +80,7 @@ def taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Taken]:
         "",
         (os.geteuid(),),
     )
-    made = Holder(order, control, runner)
+    made = Holder(order, (), control, runner)
     made.start()
     serving = threading.Thread(target=made.serve, daemon=True)
     serving.start()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from pilothouse.adapters.sandboxes.host import Host
-from pilothouse.adapters.sandboxes.layout import make
+from pilothouse.adapters.sandboxes.layout import Layout, make
 from pilothouse.core.errors import Unavailable
 from tests.adapters.sandboxes.conftest import until
 
@@ -76,3 +77,25 @@ async def test_its_end_is_noticed_and_the_next_one_has_our_presence_too(base: Pa
     await until(lambda: len(keeper.silent) == 1)
     assert keeper.silent[0] is not first
     await host.close()
+
+
+async def test_a_server_that_lets_go_leaves_no_keeper_half_started(base: Path, keeper: Keeper) -> None:
+    begun, may_end, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def start(_: Layout) -> None:
+        begun.set()
+        may_end.wait()
+        ended.set()
+
+    host = await Host.connect_keeper(base / "h", base / "r", start=start)
+    await until(lambda: len(keeper.silent) == 1)
+    keeper.path.unlink()
+    keeper.silent.pop().close()  # as when it dies, and nobody answers any more
+    await until(begun.is_set)
+    closing = asyncio.create_task(host.close())
+    await asyncio.wait([closing], timeout=0.2)
+    too_soon = closing.done()
+    may_end.set()
+    await closing
+    assert not too_soon
+    assert ended.is_set()

@@ -9,7 +9,12 @@ import sys
 from pathlib import Path
 
 from pilothouse.adapters.sandboxes.host import Host
-from tests.adapters.sandboxes.conftest import _end, processes, until
+from tests.adapters.sandboxes.conftest import _end, comm, processes, until
+
+
+def programs(base: Path) -> set[int]:
+    """Keepers and proxies."""
+    return {pid for pid in processes(str(base)) if comm(pid) != "ph-zygote"}
 
 
 async def proxy(host: Host) -> int:
@@ -26,11 +31,9 @@ async def test_the_proxy_is_kept_running(base: Path) -> None:
     async with asyncio.timeout(30):
         while (second := await proxy(host)) == first:
             await asyncio.sleep(0.05)
-    (keeper,) = [
-        pid for pid in processes(str(base)) if b"pilothouse.keeper" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
+    (keeper,) = [pid for pid in programs(base) if b"pilothouse.keeper" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     os.kill(keeper, signal.SIGKILL)
-    await until(lambda: len(set(processes(str(base))) - {keeper, second}) == 1)  # a new one, nobody asked for it
+    await until(lambda: len(programs(base) - {keeper, second}) == 1)  # a new one, nobody asked for it
     assert await proxy(host) == second
     await _end(base, host)
 
@@ -39,7 +42,7 @@ async def test_keeper_and_proxy_killed_at_once_are_both_back_though_nobody_asks(
     argv = (sys.executable, "-m", "pilothouse.keeper")
     host = await Host.connect_keeper(base / "h", base / "r", argv=argv)
     await proxy(host)
-    before = set(processes(str(base)))
+    before = programs(base)
     assert len(before) == 2
     for pid in before:
         os.kill(pid, signal.SIGKILL)

@@ -15,7 +15,7 @@ from pilothouse.adapters.sandboxes import client, trees
 from pilothouse.adapters.sandboxes.bubblewrap import Bubblewrap
 from pilothouse.core.ids import SessionId
 from pilothouse.engine.ports import Files
-from tests.adapters.sandboxes.conftest import KEEPER, processes, until
+from tests.adapters.sandboxes.conftest import KEEPER, comm, processes, until
 
 ROOT = os.geteuid() == 0
 UID = 60900 if ROOT else os.geteuid()
@@ -38,9 +38,9 @@ class House:
         return self.sandboxes.files(session)
 
     def desks(self) -> list[int]:
-        """The pids of the keeper's desks: its children but for none, since no sandbox runs."""
+        """The pids of the keeper's desks: its children but for the zygote, since no sandbox runs."""
         pids = processes(str(self.base))
-        return [pid for pid in pids if _parent(pid) in pids]
+        return [pid for pid in pids if _parent(pid) in pids and comm(pid) != "ph-zygote"]
 
 
 def _parent(pid: int) -> int:

@@ -24,6 +24,7 @@ from pilothouse.engine.ports import Probe, SandboxSpec
 
 _CHECKS = "pilothouse.adapters.sandboxes.checks"
 _CHECKS_MAX_S = 20.0
+_WORDS_MAX = 500
 
 FULL: dict[str, Any] = {"sandbox": "bubblewrap"}
 NESTED: dict[str, Any] = {"sandbox": "bubblewrap", "userns": False}
@@ -100,5 +101,7 @@ class Bubblewrap(KeptSandboxes):
                 {"verb": "run", "module": _CHECKS, "argv": [canary], "timeout": _CHECKS_MAX_S},
                 _CHECKS_MAX_S + client.ANSWER_MAX_S,
             )
+        if done.get("exit") != "exit 0":
+            raise Unavailable(str(done.get("output") or done.get("exit"))[-_WORDS_MAX:])
         answers = json.loads(str(done.get("output")))
         return answers if isinstance(answers, dict) else {}

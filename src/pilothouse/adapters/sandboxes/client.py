@@ -10,7 +10,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +77,20 @@ async def ensure_keeper(home: Path, runtime: Path, start: Start) -> layout.Layou
     except (layout.LayoutError, OSError) as error:
         raise Unavailable(str(error)) from None
     if not await _answers(found):
-        await asyncio.to_thread(start, found)
+        await _wholly(asyncio.to_thread(start, found))
         if not await _answers(found):
             raise Unavailable(f"the keeper does not answer; see {found.log}")
     return found
+
+
+async def _wholly(starts: Coroutine[Any, Any, None]) -> None:
+    """To its end even if the caller is cancelled: a thread left behind would bring up a keeper that nobody wants."""
+    running = asyncio.ensure_future(starts)
+    try:
+        await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.gather(running, return_exceptions=True)
+        raise
 
 
 async def _answers(found: layout.Layout) -> bool:

@@ -60,8 +60,12 @@ class Counter:
         if fdpass.peer_uid(sock) not in self._allowed or len(self.clients) >= CLIENTS_MAX:
             sock.close()
             return
+        self.join(sock)
+
+    def join(self, sock: socket.socket, *, watching: bool = False) -> None:
+        """A connection that needs no hello is one that was there from the start."""
         sock.setblocking(False)
-        client = Client(fdpass.Lines(sock))
+        client = Client(fdpass.Lines(sock), watching, watching)
         self.clients.append(client)
         self._selector.register(sock, selectors.EVENT_READ, lambda: self._readable(client))
 

@@ -14,7 +14,6 @@ import contextlib
 import errno
 import os
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +40,8 @@ _TRIAL_BYTES = 64 << 20
 
 def make(image: Path, size: int, files: int) -> None:
     """A new file system with room for `size` bytes in a sparse file. Raises OSError."""
+    import subprocess  # see proxied
+
     files = min(files, size // _BYTES_PER_FILE)
     program = shutil.which("mkfs.ext4", path=_PATH)
     if program is None:
@@ -64,10 +65,10 @@ def make(image: Path, size: int, files: int) -> None:
     fresh.rename(image)
 
 
-def mount(image: Path, target: Path) -> None:
-    """Raises OSError."""
+def mount(image: Path, target: Path, *, fresh: bool = False) -> None:
+    """`fresh`: nobody can have it. Raises OSError."""
     target.mkdir(mode=0o711, exist_ok=True)
-    with loops.attached(image) as device:
+    with loops.attached(image, fresh=fresh) as device:
         kernel.mount(device, str(target), "ext4", _FLAGS, _OPTIONS)
 
 
@@ -78,6 +79,8 @@ class Disks:
         self._mounts = mounts
         self._used: dict[str, float] = {}
         self._seen: set[int] = set()
+        self._fresh: set[str] = set()
+        """Made, and never mounted."""
         self.missing = "only a root keeper that may mount can have them"
         if mounts is not None:
             mounts.mkdir(mode=0o711, exist_ok=True)
@@ -106,6 +109,7 @@ class Disks:
         """Raises OSError."""
         self._layout.session(session).mkdir(mode=0o711, exist_ok=True)
         make(self._image(session), caps.disk, caps.files)
+        self._fresh.add(session)
 
     def ready(self, session: str, now: float) -> Path:
         """Where workspace and home are: mounted if need be. Raises OSError."""
@@ -115,7 +119,9 @@ class Disks:
             raise OSError(errno.EPERM, "the session's disk is an image, which only a root keeper can mount")
         target = self._mounts / session
         if session not in self._used:
-            mount(self._image(session), target)
+            fresh = session in self._fresh
+            self._fresh.discard(session)  # after a mount that failed somebody may still have its device
+            mount(self._image(session), target, fresh=fresh)
             self._used[session] = now
             _passable(target)
         self._used[session] = now
@@ -142,6 +148,7 @@ class Disks:
 
     def drop(self, session: str) -> None:
         """Before its files are removed."""
+        self._fresh.discard(session)
         if session in self._used:
             kernel.umount(str(self._at(session)))
             del self._used[session]

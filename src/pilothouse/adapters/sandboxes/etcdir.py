@@ -6,9 +6,12 @@ One bind instead of thirty is faster to start, and an allow-list is safer than t
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import stat
 from pathlib import Path
+
+from pilothouse.adapters.sandboxes import enter
 
 ALLOWED = (
     "alternatives", "bash.bashrc", "bash_completion", "ca-certificates", "ca-certificates.conf", "debian_version",
@@ -51,12 +54,22 @@ def _copy(source: Path, target: Path, budget: _Budget) -> None:
     elif stat.S_ISDIR(status.st_mode):
         if status.st_mode & 0o005 != 0o005:
             return
-        target.mkdir(mode=0o755, parents=True, exist_ok=True)
+        target.mkdir(parents=True, exist_ok=True)
+        target.chmod(0o755)
         for child in source.iterdir():
             _copy(child, target / child.name, budget)
     elif stat.S_ISREG(status.st_mode) and status.st_mode & 0o004 and budget.spend(status.st_size):
         shutil.copyfile(source, target, follow_symlinks=False)
         target.chmod(0o755 if status.st_mode & 0o100 else 0o644)
+
+
+def _sleeper(target: Path) -> None:
+    """To be run, not read, even by whom it belongs to. Where it is missing, another first process is found."""
+    with contextlib.suppress(OSError):
+        target.parent.mkdir()
+        target.parent.chmod(0o755)
+        shutil.copyfile("/bin/sleep", target)
+        target.chmod(0o111)
 
 
 def names(etc: Path = Path("/etc")) -> list[str]:
@@ -73,6 +86,7 @@ def prepare(target: Path, etc: Path = Path("/etc")) -> None:
         if (etc / name).is_symlink() or (etc / name).exists():
             (target / name).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             _copy(etc / name, target / name, budget)
+    _sleeper(target / enter.SLEEPER)
     for name, text in _SYNTHETIC.items():
         path = target / name
         path.write_text(text)

@@ -25,6 +25,7 @@ asked for EXIT_KEPT_S after somebody has read its exit. Nobody but the keeper's 
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import re
 import selectors
@@ -38,16 +39,22 @@ from typing import Any
 
 from pilothouse.adapters.sandboxes import fdpass, interpreter, kernel, launch, meter, profile
 from pilothouse.adapters.sandboxes.counter import Client, Counter, turn
+from pilothouse.adapters.sandboxes.order import LaunchFailed, Order
 
 TAIL_MAX = 16 * 1024
 """The end of what a program wrote: enough for its last words."""
 GRACE_S = 3.0
 """From asking politely to the end, at a stop."""
 EXIT_KEPT_S = 600.0
+ORPHANS_S = 0.05
+"""Between two looks for orphans, while a session ends whose starter ended first."""
 RUN_MAX_S = 1800.0
 _RUNNER_FD = 3
 _MODULE = re.compile(r"pilothouse(\.[a-z_]+)+\Z")
 _READ = 65536
+_WORDS_MAX = 4096
+_NAME = b"ph-holder"
+_OK = b'{"ok":true}\n'
 _SIGNALLED = 128
 """bwrap passes on the end of its child as a shell does: 128 and the signal."""
 
@@ -66,8 +73,9 @@ class _Task:
 
 
 class Holder:
-    def __init__(self, order: launch.Order, control: socket.socket, runner: socket.socket) -> None:
+    def __init__(self, order: Order, prepared: tuple[int, ...], control: socket.socket, runner: socket.socket) -> None:
         self._order = order
+        self._prepared = prepared
         self._control = control
         self._runner_socket = runner
         self._selector = selectors.DefaultSelector()
@@ -82,26 +90,44 @@ class Holder:
         self._kill_at = 0.0
         self._exit = ""
         self._leave_at = 0.0
+        self._orphans_at = 0.0
         self._done = False
         self._sandbox_log = bytearray()
         self._runners = 0
+        self._meter: meter.Meter | None = None
         self._runner_pid: int | None = None
-        """Inside."""
+        """As who started it knows it: on the host, but for `reduced` and `host`, where it is the same."""
 
     def start(self) -> None:
         """Raises LaunchFailed."""
-        self._running = launch.launch(self._order)
+        self._running = launch.launch(self._order, self._prepared)
         self._pidfd = os.pidfd_open(self._running.pid)
-        self._order.bounds.leaf.entered()
-        bounds, home = self._order.bounds, self._order.place.home
-        self._meter = meter.Meter(bounds, self._order.sandbox, self._running.first, home, self._limit_hit)
-        self._meter.register(self._selector)
+        self._running.entered = self._entered
+        if self._running.enter is None:
+            self._entered()
         greeting = {"session": self._order.session, "sandbox": self._order.sandbox}
         self._counter = Counter(self._selector, self._control, self._order.allowed_uids, greeting, self._request)
         self._say = self._counter.say
         self._selector.register(self._running.control, selectors.EVENT_READ, self._heard)
         self._selector.register(self._pidfd, selectors.EVENT_READ, self._sandbox_ended)
         self._collect(self._running.stderr, self._sandbox_log)
+
+    def _entered(self) -> None:
+        self._order.bounds.leaf.entered()
+        self._measure().starts(self._running.starter)
+
+    def _measure(self) -> meter.Meter:
+        """From the first program or question on: in a session that only waits there is nothing to measure."""
+        if self._meter is None:
+            bounds, home = self._order.bounds, self._order.place.home
+            self._meter = meter.Meter(
+                bounds, self._order.sandbox, self._running.first, home, self._limit_hit, self._running.rooms
+            )
+            self._meter.register(self._selector)
+        return self._meter
+
+    def watched_by(self, keeper: socket.socket) -> None:
+        self._counter.join(keeper, watching=True)
 
     def serve(self) -> None:
         while not self._done:
@@ -111,12 +137,26 @@ class Holder:
     # --- time
 
     def _pause(self) -> float | None:
-        times = [t for t in (self._kill_at, self._leave_at, self._meter.next) if t]
+        times = [
+            t for t in (self._kill_at, self._leave_at, self._orphans_at, self._meter.next if self._meter else 0.0) if t
+        ]
         times += [task.deadline for task in self._tasks.values() if task.deadline]
         return max(0.0, min(times) - time.monotonic()) if times else None
 
+    def _reap(self) -> None:
+        """What the starter left behind. Its programs are children from outside their namespace, which does not end
+        before somebody has taken leave of them; the host's first process may never do it."""
+        with contextlib.suppress(ChildProcessError):
+            while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                if found.si_pid == self._running.pid:
+                    return
+                os.waitpid(found.si_pid, 0)
+
     def _expire(self, now: float) -> None:
-        if not self._exit:
+        if self._orphans_at and now >= self._orphans_at:
+            self._orphans_at = 0.0 if self._exit else now + ORPHANS_S
+            self._reap()
+        if self._meter and not self._exit:
             self._meter.tick(now, self._runner_pid, busy=bool(self._tasks))
         if self._kill_at and now >= self._kill_at:
             self._kill_at = 0.0
@@ -142,7 +182,7 @@ class Holder:
         elif verb == "stop":
             self._stop(client)
         elif verb == "hits":
-            self._say(client, {"ok": True, "hits": list(self._meter.notices)})
+            self._say(client, {"ok": True, "hits": list(self._meter.notices if self._meter else ())})
         elif self._exit:
             self._say(client, {"ok": False, "error": f"the sandbox has ended: {self._exit}"})
         elif verb == "runner":
@@ -155,7 +195,7 @@ class Holder:
         elif verb == "run":
             self._run(client, message)
         elif verb == "limits":
-            self._say(client, {"ok": True, "limits": self._meter.states()})
+            self._say(client, {"ok": True, "limits": self._measure().states()})
         else:
             self._say(client, {"ok": False, "error": f"unknown verb {str(verb)[:40]!r}"})
 
@@ -177,10 +217,12 @@ class Holder:
     # --- processes inside
 
     def _tell(self, message: Reply, fds: tuple[int, ...] = ()) -> None:
-        """A first process that does not listen is none."""
+        """Who starts nothing is of no use."""
         try:
+            self._running.begin()
             fdpass.send(self._running.control, message, fds)
-        except OSError:
+        except OSError as error:
+            self._sandbox_log += f"{error}\n".encode()
             self._kill()
 
     def _launch(self, argv: list[str], env: dict[str, str], output: bytearray, extra: tuple[int, ...] = ()) -> int:
@@ -241,7 +283,7 @@ class Holder:
         del tail[:-TAIL_MAX]
 
     def _heard(self) -> None:
-        """From the first process. What it says is taken as hostile: the agent might have become it."""
+        """From who starts programs. What it says is taken as hostile: it stands beside the agent."""
         lines = self._running.lines
         try:
             lines.feed()
@@ -253,15 +295,18 @@ class Holder:
             lines.ended = True
         if lines.ended:
             self._selector.unregister(self._running.control)
+            self._kill()  # who cannot start anything is of no use
+            self._orphans_at = time.monotonic()
 
     def _noted(self, message: dict[str, Any]) -> None:
-        if message.get("started") == self._runner and isinstance(message.get("pid"), int):
+        if self._runner is not None and message.get("started") == self._runner and isinstance(message.get("pid"), int):
             self._runner_pid = message["pid"]
         key, status = message.get("exit"), str(message.get("status"))[:40]
         task = self._tasks.pop(key, None) if isinstance(key, int) else None
         if task is None:
             return
-        self._meter.soon()
+        if self._meter:
+            self._meter.soon()
         if task.pipe >= 0:
             with contextlib.suppress(BlockingIOError):
                 self._drain(task.pipe, task.output)
@@ -328,6 +373,7 @@ class Holder:
         self._exit = f"signal {-code}" if code < 0 else f"exit {code}"
         self._selector.unregister(self._pidfd)
         os.close(self._pidfd)
+        self._running.end()
         self._runner, self._kill_at = None, 0.0
         for task in self._tasks.values():
             task.deadline = 0.0
@@ -338,8 +384,10 @@ class Holder:
         self._done = bool(self._stopping) or self._terminated
         for client in self._stopping:
             self._say(client, {"ok": True, "exit": self._exit})
-        self._meter.last()
-        self._meter.close()
+        if self._meter:
+            self._meter.last()
+            self._meter.close()
+        self._order.bounds.leaf.close()
         for client in [c for c in self._counter.clients if c.watching]:
             self._say(client, {"ended": self._exit})
         for sock in (*self._running.listeners, self._runner_socket):
@@ -387,29 +435,31 @@ def _drop(uid: int) -> None:
     os.setresuid(uid, uid, uid)
 
 
-def hold(order: launch.Order, report: int) -> int:
-    """The whole life of a holder, in a freshly forked process. Writes "ok" or why not to `report`."""
+def hold(order: Order, report: socket.socket, prepared: tuple[int, ...]) -> int:
+    """The whole life of a holder, in a freshly forked process. `report` is told {"ok": true} or {"error": why} and is
+    the keeper's watching connection from then on; `prepared` are the files of `namespaced.prepare`."""
+    gc.disable()  # a collection writes to every object; what is made from here on is little, and without circles
+    kernel.name(_NAME)
     os.setsid()
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
-        signal.signal(number, signal.SIG_IGN)
     try:
         control, runner = _bind(order.control, order.owner), _bind(order.runner, order.owner)
         if order.uid == 0:
-            raise launch.LaunchFailed("no session runs as root")
+            raise LaunchFailed("no session runs as root")
         if order.uid is not None:
             _drop(order.uid)
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
-        holder = Holder(order, control, runner)
+        holder = Holder(order, prepared, control, runner)
         holder.start()
+        kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
         signal.signal(signal.SIGTERM, holder.told_to_end)
-    except (OSError, KeyError, launch.LaunchFailed) as error:
-        os.write(report, f"{error}".encode()[:4096])
+    except (OSError, KeyError, LaunchFailed) as error:
+        fdpass.send(report, {"error": str(error)[:_WORDS_MAX]})
         return 1
-    os.write(report, b"ok")
-    os.close(report)
+    os.write(report.fileno(), _OK)
+    holder.watched_by(report)
     holder.serve()
     sys.stderr.flush()
     return 0

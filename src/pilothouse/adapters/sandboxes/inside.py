@@ -1,7 +1,9 @@
-"""The first process inside a session: starts what the holder asks for, reports how it ended, reaps orphans.
+"""What starts a session's programs when the holder asks for them, and reports how they ended.
 
-It talks JSON lines over a socket it inherits; nothing the agent can reach leads to it: as process 1 of its namespace it
-takes no signal from inside, and it is undumpable, so its memory and descriptors are closed to the agent's uid.
+It talks JSON lines over a socket it inherits; nothing the agent can reach leads to it. With bwrap it is a fork of the
+holder in the session's namespaces (see `enter`), which no process inside can see. Elsewhere it is the first process
+and a Python of its own: it reaps orphans and, without namespaces, ends all that is left. It is undumpable, so its
+memory and descriptors are closed to the agent's uid.
 
     holder -> inside  {"start": key, "argv": [], "env": {}, "cwd": path, "fds": [n]}   descriptors beside it
                       {"kill": key, "signal": n}                                       its process group
@@ -25,8 +27,7 @@ from typing import Any
 
 from pilothouse.adapters.sandboxes import fdpass, kernel
 
-_OOM_SCORE = "500"
-"""When memory runs out a session goes before anything of the host."""
+_DEFAULT = (signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTERM, signal.SIGXFSZ)
 _HIGH_FD = 100
 """Received descriptors move above every number they may become."""
 
@@ -99,8 +100,8 @@ def _become(message: dict[str, Any], fds: list[int]) -> None:
     """In the child: a new process session, the descriptors in place, then the program."""
     try:
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        for number in _DEFAULT:  # what is ignored here would stay so in the program
+            signal.signal(number, signal.SIG_DFL)
         os.setsid()
         moved = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _HIGH_FD) for fd in fds]
         for fd, target in zip(moved, message["fds"], strict=True):
@@ -113,11 +114,9 @@ def _become(message: dict[str, Any], fds: list[int]) -> None:
         os._exit(127)
 
 
-def _harden(host: bool, processes: int) -> None:
+def harden(processes: int, *, host: bool) -> None:
     """`processes`: threads count. It is set here, after the namespaces are made: a limit set before counts the user's
     other processes on the host as well."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
     if not host:
         resource.setrlimit(resource.RLIMIT_NPROC, (processes, processes))
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
@@ -160,6 +159,12 @@ def sweep_uid() -> None:
             os.waitpid(-1, 0)
 
 
+def serve(control: socket.socket) -> None:
+    """Until the holder goes away."""
+    with contextlib.suppress(fdpass.Broken, BrokenPipeError, ConnectionResetError):
+        Inside(control).serve()
+
+
 _SWEEPS = {"host": sweep, "reduced": sweep_uid}
 """Where no namespace ends with us."""
 
@@ -169,13 +174,12 @@ def main(argv: list[str]) -> int:
     control = socket.socket(fileno=int(argv[0]))
     control.set_inheritable(False)
     clear = _SWEEPS.get(argv[1])
-    _harden(argv[1] == "host", int(argv[2]))
+    kernel.volunteer()
+    harden(int(argv[2]), host=argv[1] == "host")
     if clear:
         kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
     try:
-        Inside(control).serve()
-    except (fdpass.Broken, BrokenPipeError, ConnectionResetError):
-        pass
+        serve(control)
     finally:
         if clear:
             clear()

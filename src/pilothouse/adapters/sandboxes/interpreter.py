@@ -15,7 +15,9 @@ import pilothouse
 from pilothouse.adapters.sandboxes import profile
 
 BOOT = (
-    "import os,sys;os.environ.pop('LD_LIBRARY_PATH',None);sys.path.extend(sys.argv.pop(1).split('\\n'));"
+    "import os,sys;os.environ.pop('LD_LIBRARY_PATH',None);v=sys.argv.pop(1);"
+    "v==sys.version or sys.exit('the Python inside is another one: '+sys.version+', outside '+v);"
+    "sys.path.extend(sys.argv.pop(1).split('\\n'));"
     "from importlib import import_module as i;m=i(sys.argv.pop(1));sys.exit(m.main(sys.argv[1:]))"
 )
 """Isolated start (-I -S): our paths come after the standard library's, so that no package can shadow it. The loader
@@ -80,7 +82,8 @@ def _package() -> Path:
 
 def command(interpreter: profile.Interpreter, module: str, *args: str) -> list[str]:
     """How to start `module.main(args)` with it."""
-    return [interpreter.executable, "-I", "-S", "-B", "-c", BOOT, "\n".join(interpreter.path), module, *args]
+    start = [interpreter.executable, "-I", "-S", "-B", "-c", BOOT, interpreter.version]
+    return [*start, "\n".join(interpreter.path), module, *args]
 
 
 def bwrap() -> str | None:

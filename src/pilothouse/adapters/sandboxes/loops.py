@@ -66,11 +66,12 @@ def _free(image: int) -> tuple[int, str]:
 
 
 @contextlib.contextmanager
-def attached(image: Path) -> Iterator[str]:
-    """The device that holds the image, `/dev/loopN`, at least until the end of the block. Raises OSError."""
+def attached(image: Path, *, fresh: bool = False) -> Iterator[str]:
+    """The device that holds the image, `/dev/loopN`, at least until the end of the block. A `fresh` one is on none yet:
+    looking through all of them is saved. Raises OSError."""
     fd = os.open(image, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        device, path = _of(os.fstat(fd)) or _free(fd)
+        device, path = (None if fresh else _of(os.fstat(fd))) or _free(fd)
     finally:
         os.close(fd)
     try:

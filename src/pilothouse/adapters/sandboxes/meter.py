@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import select
 import selectors
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pilothouse.adapters.sandboxes import walk, watchdog
@@ -64,17 +64,24 @@ class _Told:
 
 class Meter:
     def __init__(
-        self, bounds: Bounds, sandbox: str, pidfd: int, home: str, tell: Callable[[dict[str, Any]], None]
+        self,
+        bounds: Bounds,
+        sandbox: str,
+        pidfd: int,
+        home: str,
+        tell: Callable[[dict[str, Any]], None],
+        rooms: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
-        """`pidfd`: of the first process inside. `home`: a directory of the session's disk."""
+        """`pidfd`: of the first process inside. `home`: a directory of the session's disk. `rooms`: descriptors of its
+        file systems in memory, by the names of their limits."""
         first = _pid(pidfd)
         self._caps = bounds.caps
         self._leaf = bounds.leaf
         self._image = bounds.image
         self._sandbox = sandbox
-        self._first = first
+        self._rooms = rooms
         self._tell = tell
-        self._from = secrets.token_hex(8)
+        self._from = os.urandom(8).hex()
         self._n = 0
         self.notices: deque[dict[str, Any]] = deque(maxlen=NOTICES_MAX)
         self._told = {name: _Told() for name in ("memory", "processes", "disk", "files")}
@@ -92,6 +99,11 @@ class Meter:
         self.next = time.monotonic() + WATCH_S
         """When `tick` has something to do, 0 for never again."""
 
+    def starts(self, starter: int) -> None:
+        """Programs are children of this process, which is not inside; 0: of the first."""
+        if starter:
+            self._watch.roots.append(starter)
+
     def register(self, selector: selectors.BaseSelector) -> None:
         self._selector = selector
         selector.register(self._wake.fileno(), selectors.EVENT_READ, self._woken)
@@ -105,7 +117,7 @@ class Meter:
     # --- often
 
     def tick(self, now: float, runner: int | None, *, busy: bool) -> None:
-        """`runner`: its pid inside. `busy`: something that was asked for runs."""
+        """`runner`: its pid. `busy`: something that was asked for runs."""
         if now < self.next:
             return
         self.next = now + (IDLE_S if not busy and not self._others else WATCH_S if self._measures else TICK_S)
@@ -234,11 +246,10 @@ class Meter:
             s = os.fstatvfs(self._disk)
             return (s.f_blocks - s.f_bfree) * s.f_frsize if name == "disk" else s.f_files - s.f_ffree
         if name in {"tmp", "shm", "run"}:
-            return (
-                self._tmpfs({"tmp": "tmp", "shm": "dev/shm", "run": "run"}[name])
-                if self._sandbox == "bubblewrap"
-                else None
-            )
+            if name not in self._rooms:
+                return None
+            s = os.fstatvfs(self._rooms[name])
+            return (s.f_blocks - s.f_bfree) * s.f_frsize
         if name == "memory":
             return self._memory()
         if name == "processes":
@@ -253,13 +264,6 @@ class Meter:
         cached = self._read("memory.stat", "total_inactive_file")
         cached = self._read("memory.stat", "inactive_file") if cached is None else cached
         return max(0.0, used - (cached or 0.0))  # what the kernel takes back first is nobody's use
-
-    def _tmpfs(self, path: str) -> float | None:
-        try:
-            s = os.statvfs(f"/proc/{self._first}/root/{path}")
-        except OSError:
-            return None
-        return (s.f_blocks - s.f_bfree) * s.f_frsize
 
     def _read(self, key: str, word: str = "") -> float | None:
         """A counter of the leaf; None where there is none."""

@@ -1,12 +1,13 @@
 """The arguments of bwrap for one session, and what a session sees. Pure: paths in, a list out.
 
-Only `--die-with-parent --as-pid-1 --args FD -- <python> …` is on the command line; the rest travels on a memfd, so that
-`/proc` inside shows neither host paths nor variables. The first process is ours (`inside`): as pid 1 it
+Only `--die-with-parent --as-pid-1 --args FD -- <first process>` is on the command line; the rest travels on a
+memfd, so that `/proc` inside shows neither host paths nor variables. The first process sleeps: as pid 1 it
 cannot be killed from inside, and its end is the end of everything in it.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,7 @@ def session_environment() -> dict[str, str]:
     return environment("/home/agent", "/tmp", "/workspace", MODEL_PORT, EGRESS_PORT)  # noqa: S108
 
 
+@functools.cache
 def _root_links() -> list[str]:
     """`/bin`, `/lib` and their kind: links on a merged host, directories elsewhere."""
     args = ["--ro-bind", "/usr", "/usr"]
@@ -96,6 +98,7 @@ def _root_links() -> list[str]:
     return args
 
 
+@functools.cache
 def _proc() -> list[str]:
     """A root bwrap leaves `/proc/sys` writable, and some files are 0666: cover them whoever we are."""
     args = ["--proc", "/proc"]
@@ -130,7 +133,7 @@ def arguments(
     args += ["--uid", str(INSIDE_UID), "--gid", str(INSIDE_UID), "--hostname", "sandbox", "--clearenv"]
     if userns:
         args += ["--disable-userns", "--assert-userns-disabled"]
-    args += _root_links()
+    args += _root_links()  # looked up once for each keeper
     args += ["--ro-bind", place.etc, "/etc"]
     args += _proc()
     args += ["--dev", "/dev", *_tmpfs(shm, "1777", "/dev/shm"), "--remount-ro", "/dev"]  # noqa: S108

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -53,6 +52,8 @@ class Proxy:
             self._start(now)
 
     def _start(self, now: float) -> None:
+        import subprocess  # it brings threading along, whose work after each fork costs every holder 400 KB
+
         places = ["--home", str(self._layout.home), "--runtime", str(self._layout.runtime)]
         child = subprocess.Popen(  # noqa: S603
             [sys.executable, "-P", "-m", "pilothouse", "proxy", *places, *self._user],

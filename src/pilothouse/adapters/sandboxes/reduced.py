@@ -21,8 +21,6 @@ of Landlock would stop it: so only a keeper that is root offers this.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import os
 import socket
 from pathlib import Path
@@ -32,8 +30,6 @@ from pilothouse.adapters.sandboxes.landlock import DEVICE, OWN, READ, RUN, Rule
 
 ABI_MIN = 2
 """Before it, no file could be moved from one directory to another: git and package managers do that."""
-_PR_SET_SECCOMP = 22
-_SECCOMP_MODE_FILTER = 2
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts")
 """Terminals are kept apart by their owner's uid."""
@@ -42,7 +38,6 @@ _ETC = ("passwd", "group", "hosts", "nsswitch.conf", "gai.conf")
 _PROC = ("cpuinfo", "meminfo", "stat", "uptime", "loadavg", "version")
 """Of the machine, none of a process: other sessions' command lines would be among those."""
 _TMP = ".tmp"
-_OOM_SCORE = "500"
 
 
 class Unsafe(Exception):
@@ -109,17 +104,8 @@ def rules(place: profile.Place, inside: profile.Interpreter) -> list[Rule]:
     return [*found, Rule(str(_model(place)), landlock.RESOLVE_UNIX)]
 
 
-class _Program(ctypes.Structure):
-    """`struct sock_fprog`."""
-
-    _fields_ = (("len", ctypes.c_ushort), ("filter", ctypes.c_char_p))
-
-
 def confine(place: profile.Place, inside: profile.Interpreter, version: int) -> None:
     """This process and all that it starts, for good. Raises OSError, and then nothing may be started."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
+    kernel.volunteer()
     landlock.restrict(rules(place, inside), version)
-    code = seccomp.program(os.uname().machine, alone=True)
-    program = _Program(len(code) // seccomp.INSTRUCTION, code)
-    kernel.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(program))
+    seccomp.install(seccomp.program(os.uname().machine, alone=True))

@@ -27,10 +27,16 @@ Without namespaces (`alone`) the filter stands in for some of them:
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import functools
 import struct
 from dataclasses import dataclass
 
+from pilothouse.adapters.sandboxes import kernel
+
+_PR_SET_SECCOMP = 22
+_MODE_FILTER = 2
 _LD_ABS = 0x20
 _JEQ = 0x15
 _JGE = 0x35
@@ -175,6 +181,7 @@ def _local(number: int) -> list[bytes]:
     return [_op(_JEQ, number, 0, len(body)), *body]
 
 
+@functools.cache
 def program(machine: str, *, alone: bool = False) -> bytes:
     """The filter for `machine` (as in `os.uname().machine`), `alone` where no namespace stands beside it.
 
@@ -198,3 +205,15 @@ def program(machine: str, *, alone: bool = False) -> bytes:
     code += _only(m.numbers["personality"], 0, _PERSONALITIES)
     code.append(_op(_RET, _ALLOW))
     return b"".join(code)
+
+
+class _Program(ctypes.Structure):
+    """`struct sock_fprog`."""
+
+    _fields_ = (("len", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+
+
+def install(code: bytes) -> None:
+    """On this process and all that it starts; it must have given up gaining privileges. Raises OSError."""
+    program = _Program(len(code) // INSTRUCTION, code)
+    kernel.prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.addressof(program))

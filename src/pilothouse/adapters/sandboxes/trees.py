@@ -9,7 +9,6 @@ import contextlib
 import os
 import shutil
 import signal
-import subprocess
 from pathlib import Path
 
 SOCKETS = "sockets"
@@ -62,6 +61,8 @@ def end_left(own: Path) -> None:
 
 
 def _rm(directory: int, uid: int | None) -> bool:
+    import subprocess  # see proxied
+
     def run(*argv: str) -> bool:
         done = subprocess.run(  # noqa: S603
             [shutil.which(argv[0], path=_PATH) or argv[0], *argv[1:]],

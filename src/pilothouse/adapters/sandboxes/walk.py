@@ -46,7 +46,8 @@ class Walk:
         except BlockingIOError:
             return False
         os.close(self._pipe)
-        os.waitpid(self._pid, 0)  # it has written its last
+        with contextlib.suppress(ChildProcessError):  # the holder reaps all when its sandbox ends
+            os.waitpid(self._pid, 0)  # it has written its last
         self._pipe = -1
         self._next = now + max(EVERY_S, (now - self._began) * SHARE)
         if said:

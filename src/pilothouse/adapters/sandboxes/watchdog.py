@@ -1,8 +1,9 @@
 """A session's processes, looked at from outside, and ended where no control group does it.
 
-They are found from the first process down (as process 1 of its namespace it inherits every orphan), measured by what
-each takes alone and its share of what is shared (PSS). The largest that is not ours goes first; the runner only when
-nothing else is left to end, for a runner is as hostile as what it runs.
+They are found from the first process down (as process 1 of its namespace it inherits every orphan) and from what starts
+programs (of which they are the children), measured by what each takes alone and its share of what is shared (PSS). The
+largest that is not ours goes first; the runner only when nothing else is left to end, for a runner is as hostile as
+what it runs.
 """
 
 from __future__ import annotations
@@ -50,11 +51,13 @@ def victims(processes: Iterable[Process], over: int) -> list[Process]:
 class Watchdog:
     def __init__(self, first: int) -> None:
         self._first = first
+        self.roots = [first]
+        """Whose children are looked at."""
 
     def look(self, runner: int | None) -> Found:
-        """`runner`: its pid inside. Nothing is measured where only ours are there."""
-        pids = _below(self._first)
-        ours = {pid for pid in pids if runner is not None and _inner(pid) == runner}
+        """`runner`: its pid. Nothing is measured where only ours are there."""
+        pids = [pid for root in self.roots for pid in _below(root)]
+        ours = {pid for pid in pids if pid == runner}
         if not set(pids) - ours:
             return Found((), 0, 0)
         others = [p for pid in pids if (p := _process(pid, pid in ours)) is not None]
@@ -87,15 +90,6 @@ def _children(pid: int) -> list[int]:
             with contextlib.suppress(OSError):
                 children += map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split())
     return children
-
-
-def _inner(pid: int) -> int:
-    """Its pid in the innermost namespace."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        for line in Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines():
-            if line.startswith("NSpid:"):
-                return int(line.split()[-1])
-    return 0
 
 
 def _stat(pid: int) -> list[str]:

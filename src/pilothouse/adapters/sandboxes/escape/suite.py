@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from pilothouse.adapters.sandboxes import kernel
+from pilothouse.adapters.sandboxes import enter, kernel
 from pilothouse.adapters.sandboxes.escape import (
     calls,
     cgroups,
@@ -34,7 +34,6 @@ from pilothouse.adapters.sandboxes.escape.ground import VARIABLE, Check, Ground,
 
 _AT_ONCE = "fs.inherited_fds"
 """Looked at before anything here opens a descriptor."""
-_FIRST = b"pilothouse.adapters.sandboxes.inside\0"
 
 LIMITS = "limits"
 GROUPS: dict[str, dict[str, Check]] = {
@@ -64,7 +63,7 @@ def unsafe(ground: Ground | None) -> str:
         return "this process may gain privileges, or is not filtered"
     if ground is None:
         return "no canaries were named"
-    if not ground.reduced and _FIRST not in content("/proc/1/cmdline"):
+    if not ground.reduced and not enter.is_first(content("/proc/1/cmdline")):
         return "the first process is not a session's"
     return ""
 
