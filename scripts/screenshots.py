@@ -219,6 +219,14 @@ async def _views(program: Program, context: BrowserContext, camera: Camera, sess
         await page.goto(f"{program.url}/#/settings")
         await expect(page.get_by_test_id("rule-row").first).to_be_visible()
         await camera.shot(page, "settings")
+    if camera.wants("members"):
+        await page.goto(f"{program.url}/#/members")
+        await expect(page.get_by_test_id("member-row").first).to_be_visible()
+        await camera.shot(page, "members")
+    if camera.wants("audit"):
+        await page.goto(f"{program.url}/#/audit")
+        await expect(page.get_by_test_id("audit-row").first).to_be_visible()
+        await camera.shot(page, "audit")
     menu = page.get_by_test_id("menu")
     if camera.wants("drawer") and await menu.is_visible():
         await menu.click()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pilothouse import bootstrap, config, server
+from pilothouse import bootstrap, config
 from pilothouse.config import ConfigError, load, shown
 from pilothouse.core.limits import GIB
 
@@ -35,7 +35,18 @@ BAD = [
     ("PILOTHOUSE_JOB_MAX_COST_USD", "inf"), ("PILOTHOUSE_JOB_MAX_COST_USD", "-1"),
     ("PILOTHOUSE_SESSION_MAX_COST_USD", "lots"), ("PILOTHOUSE_HOST", "http://x"), ("PILOTHOUSE_HOST", "a b"),
     ("PILOTHOUSE_HOSTS", "https://example.com"), ("PILOTHOUSE_HOSTS", "example.com:443"), ("PILOTHOUSE_HOSTS", "*"),
-    ("PILOTHOUSE_HOSTS", "Example.com"), ("PILOTHOUSE_HOSTS", "a.example,evil/x"), ("PILOTHOUSE_CORS_ORIGINS", "*"),
+    ("PILOTHOUSE_HOSTS", "Example.com"), ("PILOTHOUSE_HOSTS", "example.com."),
+    ("PILOTHOUSE_HOSTS", "b\u00fccher.example"),
+    ("PILOTHOUSE_HOSTS", "0.0.0.0"), ("PILOTHOUSE_HOSTS", "[::]"), ("PILOTHOUSE_HOSTS", "user@a.example"),
+    ("PILOTHOUSE_HOSTS", "[2001:DB8::1]"), ("PILOTHOUSE_HOSTS", "[2001:db8:0::1]"), ("PILOTHOUSE_HOSTS", "a..example"),
+    ("PILOTHOUSE_TRUSTED_PROXIES", "*"), ("PILOTHOUSE_TRUSTED_PROXIES", "10.0.0.1/8"),
+    ("PILOTHOUSE_TRUSTED_PROXIES", "proxy.example"), ("PILOTHOUSE_TRUSTED_PROXIES", "10.0.0.1,unix"),
+    ("PILOTHOUSE_FORWARDED", "both"), ("PILOTHOUSE_ACCESS_LOG", "yes"),
+    ("PILOTHOUSE_BASE_PATH", "pilothouse"), ("PILOTHOUSE_BASE_PATH", "/"), ("PILOTHOUSE_BASE_PATH", "/a/"),
+    ("PILOTHOUSE_BASE_PATH", "//a"), ("PILOTHOUSE_BASE_PATH", "/a//b"), ("PILOTHOUSE_BASE_PATH", "/.."),
+    ("PILOTHOUSE_BASE_PATH", "/a b"), ("PILOTHOUSE_BASE_PATH", "/a?b"), ("PILOTHOUSE_BASE_PATH", "/a%2fb"),
+    ("PILOTHOUSE_BASE_PATH", "/api"), ("PILOTHOUSE_BASE_PATH", "/ws/a"), ("PILOTHOUSE_BASE_PATH", "https://a.example/b"),
+    ("PILOTHOUSE_HOSTS", "a.example,evil/x"), ("PILOTHOUSE_CORS_ORIGINS", "*"),
     ("PILOTHOUSE_CORS_ORIGINS", "null"), ("PILOTHOUSE_CORS_ORIGINS", "https://a.example/"),
     ("PILOTHOUSE_CORS_ORIGINS", "a.example"), ("PILOTHOUSE_CORS_ORIGINS", "https://A.example"),
     ("PILOTHOUSE_CORS_ORIGINS", "https://u@a.example"), ("PILOTHOUSE_GIT_SCHEMES", "ext"),
@@ -43,7 +54,8 @@ BAD = [
     ("ANTHROPIC_BASE_URL", "ftp://x"), ("ANTHROPIC_BASE_URL", "api.example"),
     ("ANTHROPIC_BASE_URL", "https://user:pw@x"), ("PILOTHOUSE_TLS_CERT", "/x.pem"), ("PILOTHOUSE_TLS_KEY", "/x.pem"),
     ("PILOTHOUSE_TLS_CERT", "~nobody-of-this-name/x"), ("PILOTHOUSE_CONFIG", "/nowhere/at/all.toml"),
-    ("PILOTHOUSE_HOME", "~nobody-of-this-name"), ("PILOTHOUSE_LIMITS_MEMORY", "lots"),
+    ("PILOTHOUSE_HOME", "~nobody-of-this-name"), ("PILOTHOUSE_SIGV4_REGION", "US East"),
+    ("PILOTHOUSE_LIMITS_MEMORY", "lots"),
     ("PILOTHOUSE_LIMITS_MEMORY", "1M"), ("PILOTHOUSE_LIMITS_DISK", "-5G"), ("PILOTHOUSE_LIMITS_CPU", "0"),
     ("PILOTHOUSE_LIMITS_CPU", "two"), ("PILOTHOUSE_LIMITS_PROCESSES", "2G"), ("PILOTHOUSE_LIMITS_FILES", "1"),
     ("PILOTHOUSE_LIMITS_IMAGE", "5G"),
@@ -154,6 +166,42 @@ def test_no_isolation_is_not_offered_through_a_proxy_either(tmp_path: Path) -> N
     with pytest.raises(ConfigError, match="isolates nothing"):
         read(tmp_path, PILOTHOUSE_SANDBOX="host", PILOTHOUSE_BEHIND_PROXY="1")
 
+    with pytest.raises(ConfigError, match="isolates nothing"):
+        read(tmp_path, PILOTHOUSE_SANDBOX="host", PILOTHOUSE_TRUSTED_PROXIES="127.0.0.1")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "0"])
+def test_c03_an_address_that_stands_for_all_is_nobodys_name(tmp_path: Path, host: str) -> None:
+    """Pages can reach it; and this machine's own command line goes to loopback."""
+    made = read(tmp_path, PILOTHOUSE_HOST=host, PILOTHOUSE_HOSTS="a.example", PILOTHOUSE_PORT="9")
+    assert made.names == {"127.0.0.1", "localhost", "[::1]", "a.example"}
+    assert made.url == ("http://[::1]:9" if host == "::" else "http://127.0.0.1:9")
+
+
+def test_an_address_that_is_one_is_a_name(tmp_path: Path) -> None:
+    assert "192.0.2.7" in read(tmp_path, PILOTHOUSE_HOST="192.0.2.7").names
+    assert "[2001:db8::7]" in read(tmp_path, PILOTHOUSE_HOST="2001:DB8:0::7").names
+
+
+def test_c02_requests_are_logged_where_other_machines_reach_the_server(tmp_path: Path) -> None:
+    assert not read(tmp_path).logs_access
+    for name, value in (("HOST", "0.0.0.0"), ("BEHIND_PROXY", "1"), ("TRUSTED_PROXIES", "10.0.0.0/8, ::1")):
+        assert read(tmp_path, **{f"PILOTHOUSE_{name}": value}).logs_access, name
+        assert not read(tmp_path, **{f"PILOTHOUSE_{name}": value, "PILOTHOUSE_ACCESS_LOG": "off"}).logs_access
+    assert read(tmp_path, PILOTHOUSE_ACCESS_LOG="on").logs_access
+
+
+def test_a_path_is_in_the_address(tmp_path: Path) -> None:
+    assert read(tmp_path, PILOTHOUSE_BASE_PATH="/a/b-c").url == "http://127.0.0.1:8420/a/b-c"
+
+
+def test_the_page_is_opened_by_a_name_that_the_certificate_has(tmp_path: Path) -> None:
+    tls = {"PILOTHOUSE_TLS_CERT": "/c", "PILOTHOUSE_TLS_KEY": "/k", "PILOTHOUSE_HOSTS": "a.example,b.example"}
+    made = read(tmp_path, **tls)
+    assert (made.page, made.url) == ("https://a.example:8420", "https://127.0.0.1:8420")
+    assert read(tmp_path, **tls, PILOTHOUSE_PORT="443", PILOTHOUSE_BASE_PATH="/x").page == "https://a.example/x"
+    assert read(tmp_path, PILOTHOUSE_HOSTS="a.example").page == "http://127.0.0.1:8420"
+
 
 def test_certificates_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     bad = tmp_path / "bad.pem"
@@ -167,7 +215,7 @@ def test_certificates_that_cannot_be_used_are_named(tmp_path: Path) -> None:
 def test_private_files_are_private_from_their_first_byte(tmp_path: Path) -> None:
     old = os.umask(0)
     try:
-        server._write_private(tmp_path / "key", "secret")
+        bootstrap.write_private(tmp_path / "key", "secret")
     finally:
         os.umask(old)
     assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600

@@ -8,15 +8,15 @@ import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { App } from "./App.tsx";
 import { watchTyping } from "./features/approvals/keys.ts";
-import { takeTicket } from "./features/signin/ticket.ts";
+import { isShown, takeShown } from "./features/signin/ticket.ts";
 import { theme } from "./ui/theme.ts";
 import { queries } from "./wiring.ts";
 
-// Before anything is drawn: the ticket must not stay in the address bar, the history or a screenshot.
-const ticket = takeTicket();
-// A sign-in link that is opened in this very tab changes the fragment only.
+// Before anything is drawn: the secret must not stay in the address bar, the history or a screenshot.
+const shown = takeShown();
+// A link that is opened in this very tab changes the fragment only.
 window.addEventListener("hashchange", () => {
-  if (window.location.hash.startsWith("#ticket=")) window.location.reload();
+  if (isShown(window.location.hash)) window.location.reload();
 });
 
 watchTyping();
@@ -27,7 +27,7 @@ if (root)
     <StrictMode>
       <MantineProvider theme={theme} defaultColorScheme="auto">
         <QueryClientProvider client={queries}>
-          <App ticket={ticket} />
+          <App shown={shown} />
         </QueryClientProvider>
       </MantineProvider>
     </StrictMode>,

@@ -34,6 +34,9 @@ Talking to a server:
   network   what a session may reach, has contacted and was refused
   ticket    print a fresh sign-in link
   keys      create, list and revoke API keys
+  members   list, add, change and remove the members of an organisation
+  organisations  list and make organisations
+  audit     who did what, from where; check an exported file
 
 Started by the server: keeper, proxy, runner.
 

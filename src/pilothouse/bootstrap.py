@@ -1,17 +1,22 @@
-"""What a server does before it serves, as whoever started it: checks, lock, port, key, and giving up root."""
+"""What a server does before it serves, as whoever started it: checks, lock, port, key, and giving up root; and what
+its configuration makes of proxies in front, of the certificate, and of its log."""
 
 from __future__ import annotations
 
 import contextlib
+import datetime
 import fcntl
 import functools
 import json
+import logging
 import os
 import socket
-import ssl
 import stat
+import sys
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from pilothouse.adapters.sandboxes import client
 from pilothouse.adapters.sandboxes.client import Start
@@ -19,9 +24,10 @@ from pilothouse.adapters.sandboxes.kept import KEEPER
 from pilothouse.adapters.sandboxes.layout import Layout, LayoutError
 from pilothouse.adapters.sandboxes.owner import Owner, chosen, share
 from pilothouse.adapters.sandboxes.privilege import become, own_parts, starter
-from pilothouse.config import Config, ConfigError
-
-LOOPBACK_BINDS = {"127.0.0.1", "::1", "localhost"}
+from pilothouse.config import LOOPBACK_BINDS, Config, ConfigError
+from pilothouse.core import forwarded
+from pilothouse.web.certificate import BadPairError, Certificate, Pair
+from pilothouse.web.front import Front
 
 
 class CannotStartError(Exception):
@@ -40,20 +46,14 @@ def may_bind(settings: Config) -> None:
         )
 
 
-def tls(settings: Config) -> ssl.SSLContext | None:
+def tls(settings: Config) -> Certificate | None:
     """Read before root is given up. Raises ConfigError naming the file, before anything is started."""
     if settings.tls_cert is None or settings.tls_key is None:
         return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")  # of TLS 1.2; the default lets older ones in
     try:
-        context.load_cert_chain(settings.tls_cert, settings.tls_key, lambda: b"")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
-        raise ConfigError(
-            f"server.tls_cert, server.tls_key: {settings.tls_cert} and {settings.tls_key} cannot be used: {reason}"
-        ) from None
-    return context
+        return Certificate(settings.tls_cert, settings.tls_key)
+    except BadPairError as error:
+        raise ConfigError(str(error)) from None
 
 
 def leave_root(settings: Config) -> Start:
@@ -135,3 +135,67 @@ def listen(settings: Config) -> socket.socket:
     listening.listen(1024)
     listening.setblocking(False)
     return listening
+
+
+def front(settings: Config) -> Front:
+    return Front(
+        settings.base_path,
+        forwarded.networks(settings.trusted_proxies),
+        "forwarded" if settings.forwarded == "forwarded" else "x-forwarded",
+        settings.behind_proxy,
+    )
+
+
+def keep_certificate(settings: Config, certificate: Certificate, note: Any, stack: contextlib.AsyncExitStack) -> None:
+    """Warns of what is wrong with it, and follows its changes."""
+
+    def warn() -> None:
+        for worry in certificate.worries(settings.names, datetime.datetime.now(datetime.UTC)):
+            note.warning("certificate", text=worry)
+
+    def changed(_: Pair) -> None:
+        warn()
+        say_where(settings, certificate)
+
+    warn()
+    if path := certificate.unreadable():
+        note.warning(
+            "certificate", text=f"{path} was read by root, which is given up: a new one is taken at the next start only"
+        )
+    certificate.on_change.append(changed)
+    certificate.watch(lambda kind, text: note.warning(kind, text=text))
+    stack.callback(certificate.close)
+
+
+def say_where(settings: Config, certificate: Certificate | None) -> None:
+    """For this machine's own command line, which knows the server by its certificate and needs no name in it."""
+    found = {"url": settings.url, "pid": os.getpid()}
+    known = {"fingerprint": certificate.pair.fingerprint} if certificate is not None else {}
+    write_private(settings.server_file, json.dumps(found | known))
+
+
+def write_private(path: Path, text: str) -> None:
+    temporary = path.with_suffix(".new")
+    temporary.unlink(missing_ok=True)
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(fd, "w") as file:
+        file.write(text)
+    temporary.rename(path)
+
+
+def start_logging(settings: Config) -> None:
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if settings.log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")

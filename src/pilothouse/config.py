@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from pilothouse.adapters.sandboxes.layout import LayoutError, private
-from pilothouse.core import reach, sizes
+from pilothouse.core import bucket, forwarded, hosts, issuers, reach, second, sizes
+from pilothouse.core.claims import Issuer
 from pilothouse.core.errors import BadRequest
 from pilothouse.core.limits import GIB, KINDS, Caps
+from pilothouse.core.policy import Pattern
 
 PORT = 8420
 YEAR_S = 366 * 86_400
@@ -32,7 +34,14 @@ _RUNTIME_TAIL = 60
 
 
 NEVER_SCHEMES = frozenset({"file", "ext", "fd", "git-remote-ext"})
-_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?\Z|\[[0-9a-f:.]+\]\Z")
+_BASE = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+\Z")
+OWN_PATHS = frozenset({"api", "ws", "assets", "healthz", "readyz"})
+"""First words of our own addresses: no sub-path begins with one, or an address would have two meanings."""
+LOOPBACK_BINDS = frozenset({"127.0.0.1", "::1", "localhost"})
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "0": "127.0.0.1"}  # noqa: S104  asked about, not listened on
+"""What listens on every address, and where this machine itself reaches it."""
+NOBODYS = frozenset({"", *WILDCARDS, "[::]"})
+"""No names of anybody: a page reaches any server by such an address."""
 _ORIGIN = re.compile(r"https?://([a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?\Z")
 
 
@@ -103,15 +112,84 @@ class Config:
         (), "Origins whose pages may call with a key.", key="server.cors_origins", env="PILOTHOUSE_CORS_ORIGINS"
     )
     behind_proxy: bool = _setting(
-        False, "A TLS-terminating proxy stands in front.", key="server.behind_proxy", env="PILOTHOUSE_BEHIND_PROXY"
+        False,
+        "A TLS proxy stands in front, and is the way in for others.",
+        key="server.behind_proxy",
+        env="PILOTHOUSE_BEHIND_PROXY",
     )
-    tls_cert: Path | None = _setting(None, "Certificate chain, PEM.", key="server.tls_cert", env="PILOTHOUSE_TLS_CERT")
-    tls_key: Path | None = _setting(None, "Private key, PEM.", key="server.tls_key", env="PILOTHOUSE_TLS_KEY")
+    trusted_proxies: tuple[str, ...] = _setting(
+        (),
+        "Addresses or networks of the proxies in front whose forwarded headers are believed.",
+        key="server.trusted_proxies",
+        env="PILOTHOUSE_TRUSTED_PROXIES",
+    )
+    forwarded: str = _setting(
+        "x-forwarded",
+        "Which headers those proxies write: `X-Forwarded-For`, `-Proto`, `-Host`, or `Forwarded` (RFC 7239).",
+        key="server.forwarded",
+        env="PILOTHOUSE_FORWARDED",
+        choices=("x-forwarded", "forwarded"),
+    )
+    base_path: str = _setting(
+        "",
+        "Path below which a proxy serves all this, such as `/pilothouse`; whether it cuts the path off or not.",
+        key="server.base_path",
+        env="PILOTHOUSE_BASE_PATH",
+    )
+    tls_cert: Path | None = _setting(
+        None,
+        "Certificate with its chain, PEM; read again when it changes.",
+        key="server.tls_cert",
+        env="PILOTHOUSE_TLS_CERT",
+    )
+    tls_key: Path | None = _setting(
+        None, "Its private key, PEM, not encrypted.", key="server.tls_key", env="PILOTHOUSE_TLS_KEY"
+    )
+    sigv4_region: str = _setting(
+        "",
+        "The AWS region that signed requests must name; empty: any.",
+        key="server.sigv4_region",
+        env="PILOTHOUSE_SIGV4_REGION",
+    )
     hot_sockets: bool = _setting(
         True,
         "Serve WebSockets by picows; off: by the plain ASGI route.",
         key="server.hot_sockets",
         env="PILOTHOUSE_HOT_SOCKETS",
+    )
+    rate_per_s: float = _setting(
+        10.0,
+        "Requests a second of a key that names no other rate; 0: no limit.",
+        key="rate.per_s",
+        env="PILOTHOUSE_RATE_PER_S",
+        low=0,
+        high=bucket.PER_S_MAX,
+    )
+    rate_burst: int = _setting(
+        20, "Requests at once.", key="rate.burst", env="PILOTHOUSE_RATE_BURST", low=1, high=bucket.BURST_MAX
+    )
+    quota_per_day: int = _setting(
+        1000,
+        "Jobs a day (UTC) of a key or person; 0: no limit.",
+        key="rate.quota_per_day",
+        env="PILOTHOUSE_QUOTA_PER_DAY",
+        low=0,
+        high=bucket.QUOTA_MAX,
+    )
+    connections_max: int = _setting(
+        100,
+        "Sockets and streams of a key or person at one time.",
+        key="rate.connections",
+        env="PILOTHOUSE_CONNECTIONS_MAX",
+        low=1,
+    )
+    audit_days: int = _setting(
+        365,
+        "Days after which a record of the audit may go; 0: never.",
+        key="store.audit_days",
+        env="PILOTHOUSE_AUDIT_DAYS",
+        low=0,
+        high=36_600,
     )
     log_format: str = _setting(
         "text",
@@ -119,6 +197,13 @@ class Config:
         key="server.log_format",
         env="PILOTHOUSE_LOG_FORMAT",
         choices=("text", "json"),
+    )
+    access_log: str = _setting(
+        "auto",
+        "A line in that log for each request: `auto` where other machines reach the server.",
+        key="server.access_log",
+        env="PILOTHOUSE_ACCESS_LOG",
+        choices=("auto", "on", "off"),
     )
 
     sandbox: str = _setting(
@@ -232,6 +317,12 @@ class Config:
         low=1,
         high=YEAR_S,
     )
+    second_approver: tuple[str, ...] = _setting(
+        (),
+        "Tool calls that somebody other than whoever asked has to approve: `Tool`, or `Tool(pattern)`.",
+        key="agent.second_approver",
+        env="PILOTHOUSE_SECOND_APPROVER",
+    )
     job_timeout_s: int = _setting(
         3600,
         "Seconds a job may take when it names no limit.",
@@ -239,6 +330,13 @@ class Config:
         env="PILOTHOUSE_JOB_TIMEOUT_S",
         low=1,
         high=YEAR_S,
+    )
+
+    issuers: tuple[Issuer, ...] = _setting(
+        (),
+        "Who may sign tokens and sign people in: tables `[[issuers]]`, see [docs/issuers.md](issuers.md).",
+        key="issuers",
+        secret=True,
     )
 
     provider: str = _setting(
@@ -306,6 +404,11 @@ class Config:
         return self.home / "local.key"
 
     @property
+    def sealing_key_file(self) -> Path:
+        """0600: what the secrets of key pairs are sealed with; made with the first of them."""
+        return self.home / "sealing.key"
+
+    @property
     def server_file(self) -> Path:
         """`{"url", "pid"}` of the running server."""
         return self.home / "server.json"
@@ -337,14 +440,38 @@ class Config:
         return reach.Reach(policy, reach.domains(self.egress_domains, "egress.domains"), hold)
 
     @property
+    def second_approvals(self) -> tuple[Pattern, ...]:
+        return second.patterns(self.second_approver)
+
+    @property
     def tls(self) -> bool:
         return self.tls_cert is not None
 
     @property
     def url(self) -> str:
         """Where a person on this machine opens the server."""
-        name = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'https' if self.tls else 'http'}://{name}:{self.port}"
+        host = WILDCARDS.get(self.host, self.host)
+        name = f"[{host}]" if ":" in host else host
+        return f"{'https' if self.tls else 'http'}://{name}:{self.port}{self.base_path}"
+
+    @property
+    def page(self) -> str:
+        """Where people open the page: by a name that the certificate has, where there is one."""
+        if not self.tls or not self.hosts:
+            return self.url
+        port = "" if self.port == 443 else f":{self.port}"
+        return f"https://{self.hosts[0]}{port}{self.base_path}"
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Whom a `Host` header may name. An address that stands for all is nobody's: pages can reach it."""
+        mine = f"[{self.host}]" if ":" in self.host else self.host.lower()
+        return frozenset({*hosts.LOOPBACK, *self.hosts, *({hosts.plain(mine)} - NOBODYS)})
+
+    @property
+    def logs_access(self) -> bool:
+        reachable = self.host not in LOOPBACK_BINDS or self.behind_proxy or bool(self.trusted_proxies)
+        return reachable if self.access_log == "auto" else self.access_log == "on"
 
 
 def settings() -> list[dataclasses.Field[Any]]:
@@ -419,6 +546,7 @@ def _from_file(path: Path, *, explicit: bool) -> dict[str, Any]:
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
     known = {f.metadata["key"]: f for f in settings() if f.metadata["key"]}
+    tables = tree.pop("issuers", None)
     status = path.stat()
     if os.geteuid() == 0 and status.st_uid != 0:
         raise ConfigError(f"{path}: root takes no settings from uid {status.st_uid}; run `chown root {path}`")
@@ -429,10 +557,14 @@ def _from_file(path: Path, *, explicit: bool) -> dict[str, Any]:
     stray = [k for k in tree if not isinstance(tree[k], dict)] + [k for k in flat if k not in known]
     if stray:
         raise ConfigError(f"{path}: unknown setting {stray[0]!r}; known are {', '.join(sorted(known))}")
-    secret = next((k for k in flat if known[k].metadata["secret"]), None)
+    secret = next((k for k in [*flat, *(["issuers"] if tables else [])] if known[k].metadata["secret"]), None)
     if secret is not None and open_to:
         raise ConfigError(f"{path}: it holds {secret}, and others may read it; run `chmod 600 {path}`")
-    return {known[key].name: _typed(known[key], value, f"{path}: {key}") for key, value in flat.items()}
+    out = {known[key].name: _typed(known[key], value, f"{path}: {key}") for key, value in flat.items()}
+    try:
+        return out if tables is None else out | {"issuers": issuers.read(tables)}
+    except issuers.BadIssuer as error:
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def _from_env(env: Mapping[str, str]) -> dict[str, Any]:
@@ -515,8 +647,23 @@ def _check_names(config: Config) -> None:
     if not re.match(r"[A-Za-z0-9.:%_-]+\Z", config.host):
         raise ConfigError(f"server.host: {config.host!r} is no address")
     for host in config.hosts:
-        if not _HOST.match(host):
-            raise ConfigError(f"server.hosts: {host!r} is no host name; give it without scheme, port and path")
+        if not host.isascii():
+            raise ConfigError(f"server.hosts: {host!r}: give it as browsers send it, in ASCII (xn--...)")
+        if hosts.plain(host) != host or host in NOBODYS:
+            raise ConfigError(
+                f"server.hosts: {host!r} is no host name; give it in lower case, without scheme, port and path"
+            )
+    try:
+        forwarded.networks(config.trusted_proxies)
+    except ValueError as error:
+        raise ConfigError(f"server.trusted_proxies: '{error}' is no address and no network") from None
+    if config.base_path and (not _BASE.match(config.base_path) or config.base_path.split("/")[1] in OWN_PATHS):
+        raise ConfigError(
+            f"server.base_path: {config.base_path!r} is no path for this; expected /WORD, without a slash at its end, "
+            f"and not one of {', '.join(sorted(OWN_PATHS))}"
+        )
+    if not re.match(r"[a-z0-9-]{0,64}\Z", config.sigv4_region):
+        raise ConfigError(f"server.sigv4_region: {config.sigv4_region!r} is no region; expected one such as us-east-1")
     for origin in config.cors_origins:
         if not _ORIGIN.match(origin):
             raise ConfigError(
@@ -525,6 +672,10 @@ def _check_names(config: Config) -> None:
     for scheme in config.git_schemes:
         if not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme) or scheme in NEVER_SCHEMES:
             raise ConfigError(f"sandbox.git_schemes: {scheme!r} reads this machine or runs programs, or is no scheme")
+    try:
+        second.patterns(config.second_approver)
+    except BadRequest as error:
+        raise ConfigError(f"agent.second_approver: {error.message}") from None
     try:
         reach.domains(config.egress_domains, "egress.domains")
         for text in config.egress_allow_private:
@@ -535,7 +686,7 @@ def _check_names(config: Config) -> None:
         raise ConfigError(f"egress.allow_private: {text!r}: {error}") from None
     if config.base_url and not re.match(r"https?://[^/\s@]+(/[^\s@]*)?\Z", config.base_url):
         raise ConfigError("model.base_url: expected http:// or https:// and a host, without credentials")
-    if config.sandbox == "host" and config.behind_proxy:
+    if config.sandbox == "host" and (config.behind_proxy or config.trusted_proxies):
         raise ConfigError("sandbox.kind: host isolates nothing and is for this machine alone, not behind a proxy")
 
 

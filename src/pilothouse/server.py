@@ -10,15 +10,10 @@ import argparse
 import asyncio
 import contextlib
 import dataclasses
-import json
-import logging
-import os
 import signal
 import socket
-import ssl
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -26,32 +21,58 @@ import uvicorn
 import uvloop
 
 from pilothouse import __version__, config
+from pilothouse.adapters.identity.documents import Documents
+from pilothouse.adapters.identity.keys import IssuerKeys
+from pilothouse.adapters.identity.oidc import Oidc
+from pilothouse.adapters.identity.sealing import KeyFile, KeyFileError
 from pilothouse.adapters.proxies.local import LocalProxy
 from pilothouse.adapters.sandboxes.bubblewrap import Bubblewrap
 from pilothouse.adapters.sandboxes.client import Start
 from pilothouse.adapters.sandboxes.host import Host
 from pilothouse.adapters.stores.memory import MemoryStore
 from pilothouse.adapters.stores.sqlite import SqliteStore
-from pilothouse.bootstrap import LOOPBACK_BINDS, CannotStartError, leave_root, listen, may_bind, only_one, tls
-from pilothouse.config import Config, ConfigError
+from pilothouse.bootstrap import (
+    CannotStartError,
+    front,
+    keep_certificate,
+    leave_root,
+    listen,
+    may_bind,
+    only_one,
+    say_where,
+    start_logging,
+    tls,
+    write_private,
+)
+from pilothouse.config import LOOPBACK_BINDS, Config, ConfigError
+from pilothouse.core.bucket import Rates
 from pilothouse.core.errors import PilothouseError
 from pilothouse.core.ids import SessionId
+from pilothouse.engine.bearers import Bearers
 from pilothouse.engine.clock import SystemClock
 from pilothouse.engine.contacts import NetworkIntake
+from pilothouse.engine.gate import Gate
 from pilothouse.engine.identity import Identity
+from pilothouse.engine.keeping import AuditUpkeep
+from pilothouse.engine.keypairs import KeyPairs
 from pilothouse.engine.kit import Kit, Limits, Note
 from pilothouse.engine.limits import LimitIntake
 from pilothouse.engine.log import Log
 from pilothouse.engine.ports import Budget, EventStore, ModelState, Put, StoreFailed
+from pilothouse.engine.providers import Providers
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.sessions import Sessions
 from pilothouse.engine.upkeep import Upkeep
 from pilothouse.engine.upstream import EgressSettings, ModelSettings
 from pilothouse.engine.usage import UsageIntake
-from pilothouse.web.app import application
+from pilothouse.web.access import AccessLog
+from pilothouse.web.app import application, watch
 from pilothouse.web.call import Platform
-from pilothouse.web.chat import ChatDoor, Hub
-from pilothouse.web.guard import LOOPBACK, Guard, Trust
+from pilothouse.web.certificate import Certificate
+from pilothouse.web.chat import ChatDoor
+from pilothouse.web.guard import Guard, Trust
+from pilothouse.web.hub import Hub
+from pilothouse.web.listener import TlsServer
 from pilothouse.web.plain import PlainDoor, plain_options
 from pilothouse.web.socket import Door
 from pilothouse.web.socket import Limits as SocketLimits
@@ -72,37 +93,39 @@ def main(argv: list[str]) -> int:
     try:
         settings = config.load(overrides=options)
         may_bind(settings)
-        context = tls(settings)
+        certificate = tls(settings)
         lock = only_one(settings)
         listening = listen(settings)
         start = leave_root(settings)
-        return uvloop.run(_serve(settings, listening, context, start, lock))
+        return uvloop.run(_serve(settings, listening, certificate, start, lock))
     except (ConfigError, CannotStartError) as error:
         sys.stderr.write(f"pilothouse: {error}\n")
         return 2 if isinstance(error, ConfigError) else 1
-    except (StoreFailed, PilothouseError) as error:
+    except (StoreFailed, PilothouseError, KeyFileError) as error:
         sys.stderr.write(f"pilothouse: cannot start: {error}\n")
         return 1
 
 
 async def _serve(
-    settings: Config, listening: socket.socket, tls: ssl.SSLContext | None, start: Start, lock: Any
+    settings: Config, listening: socket.socket, certificate: Certificate | None, start: Start, lock: Any
 ) -> int:
-    _logging(settings)
+    start_logging(settings)
     note = structlog.get_logger("pilothouse")
     settings = _with_port(settings, listening)
     store = await _store(settings)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
         platform, hub, guard = await _platform(settings, store, stack, note, start)
-        if settings.host not in LOOPBACK_BINDS and not await platform.identity.keys():
+        if settings.host not in LOOPBACK_BINDS and not await platform.identity.keys.all():
             raise CannotStartError(
                 "Nobody could use this server: make a key first with `pilothouse keys create` on 127.0.0.1."
             )
         await _local_key(settings, platform.identity)
-        _write_private(settings.server_file, json.dumps({"url": settings.url, "pid": os.getpid()}))
+        if certificate is not None:
+            keep_certificate(settings, certificate, note, stack)
+        say_where(settings, certificate)
         stack.callback(settings.server_file.unlink, missing_ok=True)
-        server = uvicorn.Server(_uvicorn(settings, platform, guard, ChatDoor(platform, guard, hub), tls))
+        server = _uvicorn(settings, platform, guard, ChatDoor(platform, guard, hub), certificate)
         stack.callback(hub.all_away)
         await _welcome(settings, platform)
         await _until_signal(server, listening, (hub.all_away, platform.streams.all_away))
@@ -130,6 +153,7 @@ async def _platform(
     settings: Config, store: EventStore, stack: contextlib.AsyncExitStack, note: Any, start: Start
 ) -> tuple[Platform, Hub, Guard]:
     clock = SystemClock()
+    sealer = KeyFile(settings.sealing_key_file)  # refused before anything is started
     models = LocalProxy(settings.runtime)
     stack.push_async_callback(models.close)
     sandboxes = await open_sandboxes(settings, models, start)
@@ -150,36 +174,50 @@ async def _platform(
         fold_after_s=settings.fold_after_s,
         retention_events=settings.retention_events,
         egress=settings.reach,
+        second_approver=settings.second_approvals,
     )
     log = Log(store, clock)
     kit = Kit(store, log, sandboxes, models, clock, limits, note=_noter(note), serial=await _serial(store))
-    rules = Rules(store, clock)
+    rules = Rules(store, clock, kit.audit)
     sessions = Sessions(kit, rules, probe)
-    identity = Identity(store, clock)
+    identity = Identity(store, clock, kit.audit)
+    await identity.load()
+    rates = Rates(settings.rate_per_s, settings.rate_burst, settings.quota_per_day)
+    gate = Gate(store, clock, rates, settings.connections_max)
+    await gate.start()
+    stack.push_async_callback(gate.close)
     trust = Trust(
-        hosts=frozenset(
-            {*LOOPBACK, f"[{settings.host}]" if ":" in settings.host else settings.host.lower(), *settings.hosts}
-        ),
+        hosts=settings.names,
         cors_origins=frozenset(settings.cors_origins),
         secure=settings.tls,
         behind_proxy=settings.behind_proxy,
     )
-    guard = Guard(identity, lambda: trust)
+    pairs = KeyPairs(store, clock, sealer, identity, settings.sigv4_region)
+    documents = Documents()
+    stack.push_async_callback(documents.close)
+    keys = IssuerKeys(documents, clock, kit.note)
+    stack.push_async_callback(keys.close)
+    oidc = Oidc(documents, keys, kit.note)
+    guard = Guard(identity, lambda: trust, pairs=pairs, bearers=Bearers(settings.issuers, keys, clock))
     platform = Platform(
         kit,
         sessions,
         rules,
         identity,
         __version__,
-        lambda: settings.url,
+        lambda: settings.page,
         settings.tls or settings.behind_proxy,
         lambda: _not_ready(sessions),
+        pairs=pairs,
+        providers=Providers(settings.issuers, oidc, keys, identity, clock),
+        gate=gate,
     )
     hub = Hub()
-    identity.on_revoke += [hub.revoked, platform.streams.revoked]
+    watch(platform, hub)
     await sessions.start()
     stack.push_async_callback(sessions.close)
-    for chore in (UsageIntake(kit, sessions), NetworkIntake(kit, sessions), Upkeep(kit), LimitIntake(kit, sessions)):
+    upkeep = Upkeep(kit), AuditUpkeep(kit, settings.audit_days)
+    for chore in (UsageIntake(kit, sessions), NetworkIntake(kit, sessions), LimitIntake(kit, sessions), *upkeep):
         chore.start()
         stack.push_async_callback(chore.close)
     if not probe.usable:
@@ -250,29 +288,22 @@ async def _local_key(settings: Config, identity: Identity) -> None:
     """The key of this machine's own command line, in a file that only its user reads."""
     path = settings.local_key_file
     with contextlib.suppress(OSError, ValueError, PilothouseError):
-        await identity.by_key(path.read_text().strip())
+        await identity.keys.by_secret(path.read_text().strip())
         path.chmod(0o600)
         return
-    _, text = await identity.create("this machine", ("read", "run", "approve", "admin"))
-    _write_private(path, text + "\n")
-
-
-def _write_private(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".new")
-    temporary.unlink(missing_ok=True)
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(fd, "w") as file:
-        file.write(text)
-    temporary.rename(path)
+    free = Rates(per_s=0, per_day=0)  # whoever reads the file may read the store as well
+    _, text = await identity.keys.create("this machine", ("read", "run", "approve", "admin"), rates=free)
+    write_private(path, text + "\n")
 
 
 def _uvicorn(
-    settings: Config, platform: Platform, guard: Guard, door: ChatDoor, tls: ssl.SSLContext | None
-) -> uvicorn.Config:
-    limits = SocketLimits()
-    app = application(platform, guard, None if settings.hot_sockets else PlainDoor(door, limits))
+    settings: Config, platform: Platform, guard: Guard, door: ChatDoor, certificate: Certificate | None
+) -> uvicorn.Server:
+    limits, before = SocketLimits(), front(settings)
+    log = AccessLog(structlog.get_logger("pilothouse").bind()) if settings.logs_access else None
+    app = application(platform, guard, None if settings.hot_sockets else PlainDoor(door, limits), before, log)
     doors: dict[str, Door] = {"/ws": door}
-    options = hot_options(doors.get, limits) if settings.hot_sockets else plain_options(limits)
+    options = hot_options(doors.get, limits, before, log) if settings.hot_sockets else plain_options(limits)
     made = uvicorn.Config(
         app,
         log_config=None,
@@ -282,12 +313,11 @@ def _uvicorn(
         lifespan="off",
         timeout_graceful_shutdown=DRAIN_S,
         timeout_keep_alive=30,
-        proxy_headers=False,
         **options,
     )
-    made.load()
-    made.ssl = tls  # its own loading would read the key again, which only root may
-    return made
+    if certificate is None:
+        return uvicorn.Server(made)
+    return TlsServer(made, lambda: certificate.pair.context)
 
 
 async def _welcome(settings: Config, platform: Platform) -> None:
@@ -296,9 +326,9 @@ async def _welcome(settings: Config, platform: Platform) -> None:
     model = await platform.kit.models.state()
     lines = [
         "",
-        f"  Pilothouse {__version__}   {settings.url}",
+        f"  Pilothouse {__version__}   {settings.page}",
         "",
-        f"  Sign in (once, within 10 minutes):  {settings.url}/#ticket={ticket}",
+        f"  Sign in (once, within 10 minutes):  {settings.page}/#ticket={ticket}",
         "  Another link:                       pilothouse ticket",
         "",
         f"  Isolation: {platform.sessions.probe.summary}",
@@ -316,24 +346,6 @@ DEMO_LINE = (
 
 def _with_port(settings: Config, listening: socket.socket) -> Config:
     return dataclasses.replace(settings, port=int(listening.getsockname()[1]))
-
-
-def _logging(settings: Config) -> None:
-    renderer: Any = (
-        structlog.processors.JSONRenderer()
-        if settings.log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    )
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
 
 
 def _noter(logger: Any) -> Note:

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from pilothouse.core import chat
 
+PAIR = "PHKAABCDEFGHIJKLMNOP"
 KEY = "ph_test_key_which_must_not_be_printed"
 SESSION = "11111111-1111-4111-8111-111111111111"
 JOB = "22222222-2222-4222-8222-222222222222"
@@ -147,6 +148,11 @@ class FakeServer:
                 web.post("/api/questions/{id}", self._answer),
                 web.post("/api/tickets", self._ticket),
                 web.get("/api/keys", self._keys),
+                web.get("/api/members", self._members),
+                web.put("/api/members/{account}", self._member),
+                web.delete("/api/members/{account}", self._nothing),
+                web.get("/api/organisations", self._organisations),
+                web.post("/api/organisations", self._make_organisation),
                 web.post("/api/keys", self._make_key),
                 web.delete("/api/keys/{id}", self._nothing),
                 web.get("/ws", self._socket),
@@ -173,7 +179,14 @@ class FakeServer:
         self.calls.append((request.method, request.path_qs, body))
         if self.refuse is not None and not request.path.startswith("/ws"):
             return self.refuse
-        if "id" in request.match_info and request.match_info["id"] not in {SESSION, JOB, APPROVAL, QUESTION, "k1"}:
+        if "id" in request.match_info and request.match_info["id"] not in {
+            SESSION,
+            JOB,
+            APPROVAL,
+            QUESTION,
+            "k1",
+            PAIR,
+        }:
             return problem(404, "not_found", "There is no such thing, or it is not yours to see.")
         return await self._routed(request, handler)
 
@@ -289,11 +302,31 @@ class FakeServer:
     def _key(self) -> dict[str, Any]:
         return {"id": "k1", "name": "ci", "scopes": ["read", "run"], "createdAt": "2026-11-21T09:00:00.000Z"}
 
+    member = {"account": "ann", "name": "Ann", "role": "viewer", "organisation": "red", "createdAt": "2026"}
+
+    async def _members(self, request: web.Request) -> web.Response:
+        return web.json_response({"items": [self.member], "next": None})
+
+    async def _member(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        return web.json_response({**self.member, **body, "account": request.match_info["account"]})
+
+    async def _organisations(self, request: web.Request) -> web.Response:
+        return web.json_response({"items": [{"id": "red", "name": "Red"}], "next": None})
+
+    async def _make_organisation(self, request: web.Request) -> web.Response:
+        return web.json_response({"name": "Blue", **await request.json()}, status=201)
+
     async def _keys(self, request: web.Request) -> web.Response:
         return web.json_response({"items": [self._key()], "next": None})
 
     async def _make_key(self, request: web.Request) -> web.Response:
-        return web.json_response({**self._key(), "key": f"ph_{uuid.UUID(int=7)}"}, status=201)
+        wish = await request.json()
+        if wish.get("kind") != "sigv4":
+            return web.json_response({**self._key(), "key": f"ph_{uuid.UUID(int=7)}"}, status=201)
+        pair = {"id": PAIR, "kind": "sigv4", "accessKeyId": PAIR, "secretAccessKey": "s3cret"}
+        token = {"sessionToken": "t0ken"} if wish.get("sessionToken") else {}
+        return web.json_response({**self._key(), **pair, **token}, status=201)
 
     async def _socket(self, request: web.Request) -> web.StreamResponse:
         socket = web.WebSocketResponse()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Pilothouse
-from tests.cli.fake import APPROVAL, JOB, SESSION, FakeServer
+from tests.cli.fake import APPROVAL, JOB, PAIR, SESSION, FakeServer
 
 UNKNOWN = "99999999-9999-4999-8999-999999999999"
 
@@ -228,6 +228,43 @@ async def test_ticket_and_keys(pilothouse: Pilothouse, server: FakeServer) -> No
     assert body == {"name": "ci", "scopes": ["read", "run"]}
     assert "never" in (await pilothouse("keys", "list")).out
     assert (await pilothouse("keys", "revoke", "k1")).out == "revoked k1\n"
+
+
+async def test_key_pairs(pilothouse: Pilothouse, server: FakeServer) -> None:
+    made = await pilothouse("keys", "create", "--sigv4", "--name", "ci", "--scope", "read")
+    assert made.status == 0
+    assert made.out == f"AWS_ACCESS_KEY_ID={PAIR}\nAWS_SECRET_ACCESS_KEY=s3cret\n"
+    assert "not shown again" in made.err
+    short = await pilothouse("keys", "create", "--sigv4", "--plain", "--session-token", "--expires", "3600")
+    assert (short.out, short.err) == (f"{PAIR}:s3cret:t0ken\n", "")
+    assert server.asked("POST", "/api/keys") == [
+        {"name": "ci", "scopes": ["read"], "kind": "sigv4"},
+        {"kind": "sigv4", "expiresInS": 3600, "sessionToken": True},
+    ]
+    gone = await pilothouse("keys", "revoke", PAIR)
+    assert (gone.out, gone.err) == (f"revoked {PAIR}\n", "")
+    for wrong in (("--expires", "60"), ("--session-token",), ("--sigv4", "--expires", "-1")):
+        refused = await pilothouse("keys", "create", *wrong)
+        assert (refused.status, "--" in refused.err) == (2, True)
+
+
+async def test_members_and_organisations(pilothouse: Pilothouse, server: FakeServer) -> None:
+    assert "viewer" in (await pilothouse("members", "list", "--organisation", "red")).out
+    done = await pilothouse(
+        "members", "set", "https://iss#1/x", "--role", "admin", "--disable", "--organisation", "red"
+    )
+    assert done.status == 0, done.err
+    assert "disabled" in done.out
+    [(path, body)] = [(path, body) for method, path, body in server.calls if method == "PUT"]
+    assert path.endswith("?organisation=red")
+    assert body == {"role": "admin", "disabled": True}
+    assert "https://iss#1/x" in done.out
+    assert (await pilothouse("members", "remove", "ann")).out == "removed ann\n"
+    assert "Red" in (await pilothouse("organisations", "list")).out
+    assert "blue" in (await pilothouse("organisations", "make", "blue")).out
+    assert (await pilothouse("ticket", "--account", "ann")).status == 0
+    wrong = await pilothouse("members", "set", "ann")
+    assert (wrong.status, "--role" in wrong.err) == (2, True)
 
 
 async def test_help_and_version_need_no_server(pilothouse: Pilothouse, server: FakeServer) -> None:

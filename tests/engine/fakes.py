@@ -10,6 +10,7 @@ import msgspec
 
 from pilothouse.core import events as ev
 from pilothouse.core import limits, link
+from pilothouse.core.access import SCOPES, Principal
 from pilothouse.core.contacts import Contact
 from pilothouse.core.errors import Unavailable
 from pilothouse.core.ids import JobId, SessionId
@@ -23,11 +24,16 @@ from pilothouse.engine.ports import (
     Probe,
     SandboxSpec,
     SandboxState,
+    SealBroken,
     UsageRecord,
     Wire,
 )
 
 _names = itertools.count(1)
+
+
+LOCAL = Principal("person", "local", "local", "local", frozenset(SCOPES), "signin:test")
+"""Whoever has this machine."""
 
 
 class MemoryWire:
@@ -279,6 +285,19 @@ class FakeModels:
 
     async def close(self) -> None:
         return
+
+
+class PlainSealer:
+    """Hides nothing; a secret opens for what it belongs to alone."""
+
+    def seal(self, secret: bytes, about: str) -> bytes:
+        return about.encode() + b"=" + secret
+
+    def unseal(self, sealed: bytes, about: str) -> bytes:
+        prefix = about.encode() + b"="
+        if not sealed.startswith(prefix):
+            raise SealBroken("another's")
+        return sealed.removeprefix(prefix)
 
 
 class HandClock:

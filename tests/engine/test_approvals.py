@@ -12,7 +12,7 @@ from pilothouse.core.errors import AlreadyResolved, BadRequest, Conflict, NotFou
 from pilothouse.core.ids import ApprovalId
 from pilothouse.engine.sessions import Session
 from tests.engine.conftest import Bench
-from tests.engine.fakes import ScriptedRunner
+from tests.engine.fakes import LOCAL, ScriptedRunner
 
 
 def bash(request: str = "r1", command: str = "touch x") -> link.PermissionAsk:
@@ -134,7 +134,7 @@ async def test_an_approval_outlives_the_server_and_keeps_its_grace(bench: Bench)
     await bench.sessions.close()
     bench.clock._now += 1000
     await bench.start()
-    session = await bench.sessions.get(session.live.record.id, "local")
+    session = await bench.sessions.get(session.live.record.id, LOCAL)
     await bench.clock.wind(30)
     await session.approvals.decide(ApprovalId(event.approval_id), approved=True, by="ann")
     assert (await answer_to(runner)).behavior == "allow"

@@ -20,6 +20,7 @@ from pilothouse.engine.network import Network
 from pilothouse.engine.records import Egress
 from pilothouse.engine.sessions import Session
 from tests.engine.conftest import Bench
+from tests.engine.fakes import LOCAL
 
 CONFIGURED = Reach("allow", reach.domains(["pypi.org", "*.crates.io"], "domains"), 120.0)
 
@@ -49,7 +50,7 @@ async def test_a_batch_that_comes_again_changes_nothing(bench: Bench) -> None:
     shown = (await network.view(session)).contacts
     assert {c.host: c.count for c in shown} == {"pypi.org": 5, "evil.test": 3}
     await bench.restart()
-    again = await bench.sessions.get(session.live.record.id, "local")
+    again = await bench.sessions.get(session.live.record.id, LOCAL)
     shown = (await Network(bench.sessions.kit, bench.sessions).view(again)).contacts
     assert {c.host: c.count for c in shown} == {"pypi.org": 5, "evil.test": 3}
 
@@ -78,7 +79,7 @@ async def test_whoever_follows_gets_all_then_what_changes_then_the_end(bench: Be
     session = await bench.session()
     network = Network(bench.sessions.kit, bench.sessions)
     await take(bench, [contact(session, 1)])
-    async with aclosing(network.follow(session.live.record.id, "local")) as views:
+    async with aclosing(network.follow(session.live.record.id, LOCAL)) as views:
         view = await anext(views)
         assert (view.policy, [c.host for c in view.contacts]) == ("off", ["pypi.org"])
         await take(bench, [contact(session, 2, "new.example")])

@@ -16,6 +16,7 @@ from pilothouse.engine.contacts import NetworkIntake
 from pilothouse.engine.kit import Limits
 from pilothouse.engine.sessions import Session
 from tests.engine.conftest import Bench
+from tests.engine.fakes import LOCAL
 
 CONFIGURED = Reach("allow", reach.domains(["pypi.org"], "domains"), 120.0)
 LIMITS = Limits(egress=CONFIGURED)
@@ -76,7 +77,7 @@ async def test_it_is_an_approval_of_the_running_job_and_the_answer_goes_back(
     assert await answers(bench) == [("a1", True, "", False)]
     assert bench.models.reaches[session.live.record.id] == CONFIGURED, "once is once"
     assert not [c for c in runner.commands if isinstance(c, link.PermissionAnswer)]
-    assert not bench.sessions.rules.all("local")
+    assert not bench.sessions.rules.all(LOCAL)
 
 
 async def test_allowed_for_the_session_it_is_on_its_list_from_then_on(bench: Bench, intake: NetworkIntake) -> None:
@@ -92,10 +93,10 @@ async def test_allowed_for_the_session_it_is_on_its_list_from_then_on(bench: Ben
     assert [str(d) for d in bench.models.reaches[sid].domains] == ["pypi.org", "example.org:443"]
     assert not bench.models.reaches[sid].allows(reach.target("example.org:80")), "what was shown, and no more"
     await bench.restart()
-    again = await bench.sessions.get(sid, "local")
+    again = await bench.sessions.get(sid, LOCAL)
     await again.live.tell_reach()
     assert bench.models.reaches[sid].allows(reach.target("example.org:443"))
-    assert not bench.sessions.rules.all("local")
+    assert not bench.sessions.rules.all(LOCAL)
 
 
 async def test_a_denial_is_told_in_the_persons_words_and_remembered(bench: Bench, intake: NetworkIntake) -> None:
@@ -162,7 +163,7 @@ async def test_it_waits_on_over_a_restart_of_the_server(bench: Bench, intake: Ne
     event = await required(bench, session)
     await bench.restart()
     intake = NetworkIntake(bench.sessions.kit, bench.sessions)
-    again = await bench.sessions.get(session.live.record.id, "local")
+    again = await bench.sessions.get(session.live.record.id, LOCAL)
     await settle(intake, bench, asks(again))
     assert list(again.approvals.pending) == [event.approval_id]
     await again.approvals.decide(ApprovalId(event.approval_id), approved=True, by="ann")
@@ -175,7 +176,7 @@ async def test_after_a_restart_what_nobody_waits_for_any_more_is_cancelled(bench
     await settle(intake, bench, asks(session))
     await required(bench, session)
     await bench.restart()
-    again = await bench.sessions.get(session.live.record.id, "local")
+    again = await bench.sessions.get(session.live.record.id, LOCAL)
     await settle(NetworkIntake(bench.sessions.kit, bench.sessions), bench)
     await bench.until(again, ev.ApprovalResolved)
     assert not again.approvals.pending

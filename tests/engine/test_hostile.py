@@ -14,6 +14,7 @@ from pilothouse.engine import drive as engine_drive
 from pilothouse.engine import link as engine_link
 from pilothouse.engine.ports import ModelState
 from tests.engine.conftest import Bench
+from tests.engine.fakes import LOCAL
 
 
 def completes(events: list[ev.LogEvent]) -> list[ev.Complete]:
@@ -214,7 +215,7 @@ async def test_after_a_restart_the_jobs_own_mode_and_tools_still_hold_and_events
     while runner.acked < runner.n:
         await asyncio.sleep(0)
     await bench.restart()
-    session = await bench.sessions.get(session.live.record.id, "local")
+    session = await bench.sessions.get(session.live.record.id, LOCAL)
     while len(runner.fences) < 2:
         await asyncio.sleep(0)
     runner.say(ask("r1"), ask("r2", "Read"), ev.Stream(content="x", message_id="m"))
@@ -234,7 +235,7 @@ async def test_a_mode_that_was_changed_while_a_job_runs_is_not_forgotten_by_a_re
         await asyncio.sleep(0)
     await bench.sessions.change(session, mode="manual")
     await bench.restart()
-    session = await bench.sessions.get(session.live.record.id, "local")
+    session = await bench.sessions.get(session.live.record.id, LOCAL)
     runner.say(ask())
     await bench.until(session, ev.ApprovalRequired)
 
@@ -314,13 +315,13 @@ async def test_a_session_that_is_being_deleted_is_gone_for_everybody(bench: Benc
     deleting = asyncio.create_task(bench.sessions.delete(session))
     await begun.wait()
     with pytest.raises(NotFound):
-        await bench.sessions.get(sid, "local")
+        await bench.sessions.get(sid, LOCAL)
     with pytest.raises(NotFound):
         await session.jobs.submit(bench.sessions.job(session, "x", "t"), client_message_id=None)
     go_on.set()
     await deleting
     with pytest.raises(NotFound):
-        await bench.sessions.get(sid, "local")
+        await bench.sessions.get(sid, LOCAL)
     assert await bench.events(session) == []
 
 
@@ -331,9 +332,9 @@ async def test_a_deletion_that_fails_can_be_tried_again(bench: Bench) -> None:
     with pytest.raises(Unavailable):
         await bench.sessions.delete(session)
     bench.store.failing = ""
-    await bench.sessions.delete(await bench.sessions.get(sid, "local"))
+    await bench.sessions.delete(await bench.sessions.get(sid, LOCAL))
     with pytest.raises(NotFound):
-        await bench.sessions.get(sid, "local")
+        await bench.sessions.get(sid, LOCAL)
 
 
 async def test_a_prompt_for_a_session_that_was_just_put_to_rest_is_refused_not_swallowed(bench: Bench) -> None:
@@ -341,7 +342,7 @@ async def test_a_prompt_for_a_session_that_was_just_put_to_rest_is_refused_not_s
     await bench.sessions._put_away(session)
     with pytest.raises(Unavailable):
         await session.jobs.submit(bench.sessions.job(session, "x", "t"), client_message_id=None)
-    anew = await bench.sessions.get(session.live.record.id, "local")
+    anew = await bench.sessions.get(session.live.record.id, LOCAL)
     job, runner = await bench.run(anew)
     runner.end_turn(job.id)
     await bench.until(anew, ev.Complete)
@@ -351,7 +352,7 @@ async def test_all_who_ask_for_a_session_at_once_get_the_same(bench: Bench) -> N
     session = await bench.session()
     sid = session.live.record.id
     await bench.sessions._put_away(session)
-    found = await asyncio.gather(*[bench.sessions.get(sid, "local") for _ in range(5)])
+    found = await asyncio.gather(*[bench.sessions.get(sid, LOCAL) for _ in range(5)])
     assert len({id(s) for s in found}) == 1
 
 

@@ -82,15 +82,15 @@ async def test_old_tickets_and_sign_ins_are_removed(identity: Identity, clock: H
 async def test_a_revoked_key_and_an_ended_sign_in_are_refused_at_once_and_told(identity: Identity) -> None:
     told: list[str] = []
     identity.on_revoke.append(told.append)
-    record, key = await identity.create("ci", ("read",))
-    who = await identity.by_key(key)
+    record, key = await identity.keys.create("ci", ("read",))
+    who = await identity.keys.by_secret(key)
     assert (who.kind, who.scopes, identity.left(who)) == ("key", frozenset({"read"}), None)
-    await identity.revoke(record.id)
+    await identity.keys.revoke(record.id)
     assert identity.left(who) == 0
     with pytest.raises(Unauthenticated):
-        await identity.by_key(key)
+        await identity.keys.by_secret(key)
     with pytest.raises(NotFound):
-        await identity.revoke(record.id)
+        await identity.keys.revoke(record.id)
     cookie = await identity.redeem((await identity.ticket())[0])
     person = await identity.by_cookie(cookie)
     await identity.sign_out(cookie)
@@ -104,17 +104,17 @@ async def test_a_key_that_is_used_while_it_is_revoked_does_not_come_back(turns: 
     """Writing down when it was last used once wrote the whole key back, for good."""
     store = SlowStore()
     made = Identity(store, clock)
-    record, key = await made.create("ci", ("admin",))
-    await made.by_key(key)
+    record, key = await made.keys.create("ci", ("admin",))
+    await made.keys.by_secret(key)
     await clock.wind(1000)
     for identity in (made, Identity(store, clock)):  # with the key in memory, and without
-        revoking = asyncio.create_task(identity.revoke(record.id))
+        revoking = asyncio.create_task(identity.keys.revoke(record.id))
         for _ in range(turns):
             await asyncio.sleep(0)
-        await asyncio.gather(identity.by_key(key), return_exceptions=True)
+        await asyncio.gather(identity.keys.by_secret(key), return_exceptions=True)
         await asyncio.gather(revoking, return_exceptions=True)
         with pytest.raises(Unauthenticated):
-            await identity.by_key(key)
+            await identity.keys.by_secret(key)
         assert await store.get("key", record.id) is None
 
 
@@ -137,14 +137,14 @@ async def test_a_cookie_that_is_used_while_it_is_signed_out_does_not_come_back(t
     "PH_000000000000_" + "x" * 43, "ph_00000000000g_" + "x" * 43, "x" * 100_000, "ph_000000000000_" + "x" * 43 + "\n",
 ])  # fmt: skip
 async def test_what_is_no_credential_is_refused(identity: Identity, text: str) -> None:
-    for asked in (identity.by_key(text), identity.by_cookie(text), identity.redeem(text)):
+    for asked in (identity.keys.by_secret(text), identity.by_cookie(text), identity.redeem(text)):
         with pytest.raises(Unauthenticated):
             await asked
 
 
 async def test_only_hashes_are_kept(identity: Identity) -> None:
     store = identity._store
-    _, key = await identity.create("ci", ("read",))
+    _, key = await identity.keys.create("ci", ("read",))
     ticket, _ = await identity.ticket()
     cookie = await identity.redeem((await identity.ticket())[0])
     docs = b"".join([name.encode() + doc for k in ("key", "ticket", "signin") for name, doc in await store.scan(k)])
@@ -155,19 +155,19 @@ async def test_only_hashes_are_kept(identity: Identity) -> None:
 async def test_a_full_disk_makes_nothing_and_locks_nobody_out(clock: HandClock) -> None:
     store = MemoryStore()
     identity = Identity(store, clock)
-    record, key = await identity.create("ci", ("read",))
+    record, key = await identity.keys.create("ci", ("read",))
     await clock.wind(1000)
     store.failing = "disk full"
-    await identity.by_key(key)
-    for act in (identity.create("x", ("read",)), identity.ticket(), identity.revoke(record.id)):
+    await identity.keys.by_secret(key)
+    for act in (identity.keys.create("x", ("read",)), identity.ticket(), identity.keys.revoke(record.id)):
         with pytest.raises(Unavailable):
             await act
     store.failing = ""
-    assert len(await identity.keys()) == 1
-    await identity.by_key(key)
+    assert len(await identity.keys.all()) == 1
+    await identity.keys.by_secret(key)
 
 
 @pytest.mark.parametrize("name", ["", "a\nb", "x" * 101, "\x7f"])
 async def test_a_bad_name_is_named(identity: Identity, name: str) -> None:
     with pytest.raises(BadRequest, match="name"):
-        await identity.create(name, ("read",))
+        await identity.keys.create(name, ("read",))

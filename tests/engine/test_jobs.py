@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
 
 import pytest
 
@@ -13,6 +14,7 @@ from pilothouse.core.attach import pictures
 from pilothouse.core.chat import Attached
 from pilothouse.core.errors import BadRequest, Conflict, NotFound, Unavailable
 from tests.engine.conftest import Bench
+from tests.engine.fakes import LOCAL
 
 
 def kinds(events: list[ev.LogEvent]) -> list[str]:
@@ -165,7 +167,7 @@ async def test_nothing_is_lost_or_doubled_over_a_restart_and_the_prompt_is_not_r
     await bench.sessions.close()
     runner.say(*[ev.Stream(content=str(i), message_id="m") for i in range(10, 20)])
     await bench.start()
-    session = await bench.sessions.get(session.live.record.id, "local")
+    session = await bench.sessions.get(session.live.record.id, LOCAL)
     while not runner.repeats:  # the prompt was offered again, and known
         await asyncio.sleep(0)
     runner.end_turn(job.id)
@@ -185,7 +187,7 @@ async def test_what_is_sent_again_is_in_the_log_once(bench: Bench) -> None:
     await bench.until(session, ev.Stream, 10)
     for _ in range(2):
         await bench.restart()
-        session = await bench.sessions.get(session.live.record.id, "local")
+        session = await bench.sessions.get(session.live.record.id, LOCAL)
     assert runner.wire is not None
     runner.wire.cut()
     runner.say(ev.Stream(content="10", message_id="m"))
@@ -205,7 +207,7 @@ async def test_a_turn_of_the_agents_own_outlives_the_server_too(bench: Bench) ->
     runner.say(ev.Stream(content="on", message_id="m"))
     runner.end_turn("own-1")
     await bench.start()
-    session = await bench.sessions.get(session.live.record.id, "local")
+    session = await bench.sessions.get(session.live.record.id, LOCAL)
     events = await bench.until(session, ev.Complete, 2)
     assert [e.content for e in events if isinstance(e, ev.Stream)] == ["so", "on"]
 
@@ -227,7 +229,7 @@ async def test_a_job_whose_session_ended_with_the_server_away_fails_once(bench: 
     await bench.sessions.close()
     bench.sandboxes.die(session.live.record.id)
     await bench.start()
-    session = await bench.sessions.get(session.live.record.id, "local")
+    session = await bench.sessions.get(session.live.record.id, LOCAL)
     done = (await bench.until(session, ev.Complete))[-1]
     assert isinstance(done, ev.Complete)
     assert done.reason == "session_lost"
@@ -246,7 +248,7 @@ async def test_a_store_that_fails_stops_the_acknowledging_and_loses_nothing(benc
         await asyncio.sleep(0)
     assert bench.sessions.stuck == [session.live.record.id]
     assert runner.acked == runner.n - 1
-    other = await bench.sessions.get(session.live.record.id, "local")
+    other = await bench.sessions.get(session.live.record.id, LOCAL)
     assert len(await bench.events(other)) == 5
     with pytest.raises(Unavailable):
         await bench.session()
@@ -261,9 +263,9 @@ async def test_sessions_of_others_and_malformed_ids_are_indistinguishable(bench:
     session = await bench.session()
     for wrong in ("", "x", "../etc", "0" * 36, "00000000-0000-7000-8000-000000000000"):
         with pytest.raises(NotFound):
-            await bench.sessions.get(wrong, "local")
+            await bench.sessions.get(wrong, LOCAL)
     with pytest.raises(NotFound):
-        await bench.sessions.get(session.live.record.id, "somebody else")
+        await bench.sessions.get(session.live.record.id, dataclasses.replace(LOCAL, organisation="other"))
 
 
 @pytest.mark.parametrize("prompt", ["", "  \n", "a\x00b", "x" * (1024 * 1024 + 1)])
@@ -283,7 +285,7 @@ async def test_deleting_a_session_leaves_nothing(bench: Bench) -> None:
     assert (await bench.store.read(sid, 0, 10)).rows == ()
     assert not await bench.store.scan("job", owner=sid)
     with pytest.raises(NotFound):
-        await bench.sessions.get(sid, "local")
+        await bench.sessions.get(sid, LOCAL)
 
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"x" * 20_000

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import ssl
 import sys
 import tempfile
 import time
@@ -51,6 +52,8 @@ class Program:
         self.log = home / "server.log"
         self.port = "0"
         """A page comes back to the port that it knows."""
+        self.verify: ssl.SSLContext | bool = True
+        """How its certificate is checked, where it has one."""
 
     async def start(self, *arguments: str) -> None:
         with self.log.open("ab") as log:
@@ -59,7 +62,7 @@ class Program:
                 env=self.env, stdout=log, stderr=log, stdin=asyncio.subprocess.DEVNULL,
             )  # fmt: skip
         deadline = time.monotonic() + START_S
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(verify=self.verify) as client:
             while time.monotonic() < deadline:
                 if self.process.returncode is not None:
                     raise AssertionError(f"the server ended: {self.log.read_text()[-3000:]}")
@@ -87,11 +90,14 @@ class Program:
         return (self.home / "ph" / "local.key").read_text().strip()
 
     def http(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(base_url=self.url, headers={"x-api-key": self.key}, timeout=60)
+        return httpx.AsyncClient(base_url=self.url, headers={"x-api-key": self.key}, timeout=60, verify=self.verify)
 
     async def socket(self) -> ClientConnection:
         return await connect(
-            self.url.replace("http", "ws") + "/ws", additional_headers={"x-api-key": self.key}, max_size=None
+            self.url.replace("http", "ws") + "/ws",
+            additional_headers={"x-api-key": self.key},
+            max_size=None,
+            ssl=self.verify if isinstance(self.verify, ssl.SSLContext) else None,
         )
 
     async def cli(self, *arguments: str, input: str | None = None, timeout: float = 120) -> tuple[int, str, str]:
@@ -178,7 +184,9 @@ class Demo:
 
 
 @contextlib.asynccontextmanager
-async def installation(*, demo: bool = True, **env: str) -> AsyncIterator[tuple[Program, Demo]]:
+async def installation(
+    *, demo: bool = True, verify: ssl.SSLContext | bool = True, **env: str
+) -> AsyncIterator[tuple[Program, Demo]]:
     """A running program against a demo model of its own (`demo`), or with the one that ships."""
     with tempfile.TemporaryDirectory(prefix="ph-") as name:
         home = Path(name)
@@ -188,6 +196,7 @@ async def installation(*, demo: bool = True, **env: str) -> AsyncIterator[tuple[
             await model.start()
             env = {"ANTHROPIC_BASE_URL": model.url, "ANTHROPIC_API_KEY": CANARY, **env}
         program = Program(home, **env)
+        program.verify = verify
         try:
             await program.start()
             yield program, model

@@ -104,6 +104,9 @@ async def tour(page: Page, url: str, look: Callable[[str], Awaitable[None]]) -> 
     await page.keyboard.press("Escape")
     await page.goto(f"{url}/#/settings")
     await look("settings")
+    await page.get_by_test_id("audit-open").click()
+    await expect(page.get_by_test_id("audit-row").first).to_be_visible()
+    await look("audit")
     if await page.get_by_test_id("menu").is_visible():
         await page.get_by_test_id("menu").click()
         await look("sessions of the phone")

@@ -28,6 +28,7 @@ from pilothouse.engine.clock import SystemClock
 from pilothouse.engine.identity import Identity
 from pilothouse.web.guard import COOKIE
 from pilothouse.web.routes import TABLE, Entry
+from tests.core.signing import signed
 from tests.journeys.program import Program, begin, installation
 from tests.security import raw
 
@@ -200,7 +201,7 @@ async def test_c06_no_two_installations_share_a_secret(program: Program) -> None
 
     assert all(not f.default for f in config.settings() if f.metadata["secret"])
     elsewhere = Identity(MemoryStore(), SystemClock())
-    _, key = await elsewhere.create("this machine", SCOPES)
+    _, key = await elsewhere.keys.create("this machine", SCOPES)
     cookie = await elsewhere.redeem((await elsewhere.ticket())[0])
     for headers in ({"x-api-key": key}, {"cookie": f"{COOKIE}={cookie}"}):
         async with httpx.AsyncClient(base_url=program.url, headers=headers) as http:
@@ -292,6 +293,32 @@ async def test_c10_a_credential_in_an_address_is_none(program: Program, session:
     log = program.log.read_text()
     for secret in (key, cookie, made["ticket"]):
         assert secret not in log
+
+
+async def test_c10_the_signature_of_one_request_may_be_in_its_address_and_is_written_down_nowhere(
+    program: Program, session: str
+) -> None:
+    """Made by the command line; the secret is sealed by a file of the server's user, and in no other."""
+    code, shown, _ = await program.cli("keys", "create", "--sigv4", "--scope", "read", "--plain")
+    assert code == 0
+    id, secret = shown.strip().split(":")
+    request = signed("GET", f"{program.url}/api/sessions?limit=3", key=(id, secret), now=time.time(), presigned=60)
+    target, where = f"{request.path}?{request.query}", dict(request.headers)
+    assert raw.status(await raw.exchange(program.url, raw.plain("GET", target, where))) == 200
+    for other in (target.replace("limit=3", "limit=4"), f"/api/me?{request.query}", target[:-1]):
+        assert raw.status(await raw.exchange(program.url, raw.plain("GET", other, where))) == 401
+    socket = signed("GET", f"{program.url}/ws", key=(id, secret), now=time.time(), presigned=60)
+    async with connect(f"{program.url.replace('http', 'ws')}/ws?{socket.query}") as viewer:
+        assert (await program.cli("keys", "revoke", id))[0] == 0
+        with pytest.raises(ConnectionClosed):
+            await viewer.recv()
+    assert raw.status(await raw.exchange(program.url, raw.plain("GET", target, where))) == 401
+    home = program.home / "ph"
+    assert stat.S_IMODE((home / "sealing.key").stat().st_mode) == 0o600
+    signature = request.query[-64:]
+    kept = b"".join(path.read_bytes() for path in [program.log, *home.glob("*.sqlite*"), *home.glob("*.log")])
+    for text in (secret, signature, socket.query[-64:]):
+        assert text.encode() not in kept
 
 
 async def test_c11_scopes_are_the_servers_record_whatever_the_caller_claims(program: Program, session: str) -> None:

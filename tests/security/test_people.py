@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
 import re
 from collections.abc import AsyncIterator
@@ -20,9 +21,11 @@ from pilothouse.core.ids import ApprovalId
 from pilothouse.engine.sessions import Session
 from pilothouse.web.routes import TABLE
 from tests.engine.conftest import Bench
-from tests.engine.fakes import ScriptedRunner
+from tests.engine.fakes import LOCAL, ScriptedRunner
 from tests.web.serving import Served, serving
 
+SOMEBODY = dataclasses.replace(LOCAL, organisation="other")
+"""Of another organisation, with the same account name."""
 ANY_ID = "01a1fca5-a696-7da8-a592-78b242187567"
 
 
@@ -51,7 +54,11 @@ async def _foreign(served: Served) -> dict[str, str]:
     """A session of somebody else with one of everything, by what an address would call it."""
     sessions = served.platform.sessions
     session = await sessions.create(
-        owner="somebody", agent="echo", permission_mode="manual", source=ev.Source(git="https://git.example/x.git")
+        owner="local",
+        organisation="other",
+        agent="echo",
+        permission_mode="manual",
+        source=ev.Source(git="https://git.example/x.git"),
     )
     job = await session.jobs.submit(sessions.job(session, "theirs", "x"), client_message_id=None)
     while session.live.record.id not in served.sandboxes.runners:
@@ -69,12 +76,15 @@ async def _foreign(served: Served) -> dict[str, str]:
         "jobs": job.id,
         "approvals": second,
         "questions": next(iter(session.questions.pending)),
-        "rules": served.platform.rules.all("somebody")[0].id,
+        "rules": served.platform.rules.all(SOMEBODY)[0].id,
         "keys": ANY_ID,
+        "signins": ANY_ID,
     }
 
 
 BODIES = {
+    "/api/sessions/{id}/grants/{account:path}": {"right": "run"},
+    "/api/sessions/{id}/links": {"right": "watch"},
     "/api/approvals/{id}": {"approved": True},
     "/api/questions/{id}": {"answers": {"Which?": "mine"}},
     "/api/sessions/{id}/jobs": {"prompt": "mine"},
@@ -85,16 +95,20 @@ BODIES = {
 async def test_c13_things_of_others_are_not_there_at_any_address(served: Served) -> None:
     """The same answer as for what does not exist, word for word; and nothing of theirs has changed."""
     theirs = await _foreign(served)
-    session = await served.platform.sessions.get(theirs["sessions"], "somebody")
+    session = await served.platform.sessions.get(theirs["sessions"], SOMEBODY)
     head = session.live.head
     async with httpx.AsyncClient(base_url=served.url, headers={"x-api-key": await served.key()}) as http:
         for entry in TABLE:
             if "{id}" not in entry.path:
                 continue
-            body = BODIES.get(entry.path) if entry.method in {"POST", "PATCH"} else None
+            body = BODIES.get(entry.path) if entry.method in {"POST", "PATCH", "PUT"} else None
             kind = entry.path.split("/")[2]
             foreign, unknown = [
-                await http.request(entry.method, entry.path.replace("{id}", i).replace("{digest}", "0" * 64), json=body)
+                await http.request(
+                    entry.method,
+                    entry.path.replace("{id}", i).replace("{digest}", "0" * 64).replace("{account:path}", "local"),
+                    json=body,
+                )
                 for i in (theirs[kind], ANY_ID)
             ]
             assert (foreign.status_code, foreign.content) == (unknown.status_code, unknown.content), entry
@@ -103,7 +117,7 @@ async def test_c13_things_of_others_are_not_there_at_any_address(served: Served)
             assert (await http.get(f"/api/{listed}")).json()["items"] == [], listed
     assert session.live.head == head
     assert theirs["approvals"] in session.approvals.pending
-    assert served.platform.rules.all("somebody")
+    assert served.platform.rules.all(SOMEBODY)
 
 
 async def test_c13_an_answer_that_others_remembered_does_not_speak_for_a_person(bench: Bench) -> None:

@@ -6,6 +6,8 @@ import asyncio
 import base64
 import contextlib
 import os
+import socket
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -17,6 +19,8 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from pilothouse.core.errors import Unauthenticated
+from pilothouse.web.certificate import Pair
+from pilothouse.web.listener import TlsServer
 from pilothouse.web.plain import PlainDoor, plain_options
 from pilothouse.web.socket import Accept, Door, Frames, Limits, Refuse, Socket, UpgradeRequest
 from pilothouse.web.switch import hot_options
@@ -80,7 +84,8 @@ class House:
 
 
 @contextlib.asynccontextmanager
-async def house(kind: str, limits: Limits) -> AsyncIterator[House]:
+async def house(kind: str, limits: Limits, tls: Pair | None = None) -> AsyncIterator[House]:
+    """`kind` is `hot` or `plain`."""
     echo = Echo()
     doors: dict[str, Door] = {"/door": echo}
     options = hot_options(doors.get, limits) if kind == "hot" else plain_options(limits)
@@ -92,14 +97,16 @@ async def house(kind: str, limits: Limits) -> AsyncIterator[House]:
         ]
     )
     options |= {"log_level": "critical", "lifespan": "off", "timeout_graceful_shutdown": 3}
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, **options)
-    server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    task = asyncio.create_task(server._serve())
+    config = uvicorn.Config(app, **options)
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    listening.listen(512)
+    server = TlsServer(config, lambda: tls.context, limits.handshake_s) if tls else uvicorn.Server(config)
+    task = asyncio.create_task(server._serve([listening]))
     while not server.started:
         await asyncio.sleep(0.005)
     try:
-        yield House(server.servers[0].sockets[0].getsockname()[1], echo, server)
+        yield House(listening.getsockname()[1], echo, server)
     finally:
         server.should_exit = True
         await asyncio.wait_for(task, 20)
@@ -123,12 +130,13 @@ class Raw:
         self.writer = writer
 
     @classmethod
-    async def connect(cls, port: int) -> Raw:
-        return cls(*await asyncio.open_connection("127.0.0.1", port))
+    async def connect(cls, port: int, tls: ssl.SSLContext | None = None) -> Raw:
+        name = "localhost" if tls is not None else None
+        return cls(*await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname=name))
 
     @classmethod
-    async def open(cls, port: int, target: str = "/door") -> Raw:
-        raw = await cls.connect(port)
+    async def open(cls, port: int, target: str = "/door", tls: ssl.SSLContext | None = None) -> Raw:
+        raw = await cls.connect(port, tls)
         raw.writer.write(request(target))
         head = await raw.reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 101 "), head

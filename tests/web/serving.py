@@ -5,28 +5,40 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 import uvicorn
 
+from pilothouse.adapters.identity.keys import IssuerKeys
 from pilothouse.adapters.stores.memory import MemoryStore
 from pilothouse.core.access import SCOPES, Scope
+from pilothouse.core.bucket import Rates
+from pilothouse.engine.bearers import Bearers
 from pilothouse.engine.clock import SystemClock
+from pilothouse.engine.gate import Gate
 from pilothouse.engine.identity import Identity
+from pilothouse.engine.keypairs import KeyPairs
 from pilothouse.engine.kit import Kit, Limits
 from pilothouse.engine.log import Log
-from pilothouse.engine.ports import EventStore
+from pilothouse.engine.ports import Clock, EventStore
+from pilothouse.engine.providers import Providers
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.sessions import Sessions
-from pilothouse.web.app import application
+from pilothouse.web.access import AccessLog
+from pilothouse.web.app import application, watch
 from pilothouse.web.call import Platform
-from pilothouse.web.chat import ChatDoor, Hub
+from pilothouse.web.certificate import Pair
+from pilothouse.web.chat import ChatDoor
+from pilothouse.web.front import Front
 from pilothouse.web.guard import LOOPBACK, Guard, Trust
+from pilothouse.web.hub import Hub
+from pilothouse.web.listener import TlsServer
 from pilothouse.web.plain import PlainDoor, plain_options
 from pilothouse.web.socket import Limits as SocketLimits
 from pilothouse.web.switch import hot_options
-from tests.engine.fakes import FakeModels, FakeSandboxes
+from tests.engine.fakes import FakeModels, FakeSandboxes, PlainSealer
+from tests.issuer import FakeIssuer, Houses
 
 
 @dataclass
@@ -38,17 +50,19 @@ class Served:
     models: FakeModels
     hub: Hub
     server: uvicorn.Server
+    tls: bool = False
+    base: str = ""
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' * self.tls}://127.0.0.1:{self.port}{self.base}"
 
     @property
     def socket_url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}/ws"
+        return f"ws{'s' * self.tls}://127.0.0.1:{self.port}{self.base}/ws"
 
     async def key(self, *scopes: Scope) -> str:
-        return (await self.identity.create("test", scopes or SCOPES))[1]
+        return (await self.identity.keys.create("test", scopes or SCOPES))[1]
 
     async def cookie(self) -> str:
         ticket, _ = await self.identity.ticket()
@@ -57,36 +71,58 @@ class Served:
 
 @contextlib.asynccontextmanager
 async def serving(
-    *, hot: bool = True, store: EventStore | None = None, trust: Trust | None = None
+    *,
+    hot: bool = True,
+    store: EventStore | None = None,
+    trust: Trust | None = None,
+    clock: Clock | None = None,
+    houses: Sequence[FakeIssuer] = (),
+    limits: Limits | None = None,
+    gate: Callable[[EventStore, Clock], Gate] | None = None,
+    tls: Pair | None = None,
+    front: Front | None = None,
+    log: AccessLog | None = None,
+    bounds: SocketLimits | None = None,
 ) -> AsyncIterator[Served]:
+    """`houses` are issuers: of tokens, and where people sign in. Without a `gate` of its own nobody is too fast."""
     store = store or MemoryStore()
-    clock, sandboxes, models = SystemClock(), FakeSandboxes(), FakeModels()
-    kit = Kit(store, Log(store, clock), sandboxes, models, clock, Limits())
-    rules = Rules(store, clock)
+    clock, sandboxes, models = clock or SystemClock(), FakeSandboxes(), FakeModels()
+    kit = Kit(store, Log(store, clock), sandboxes, models, clock, limits or Limits())
+    rules = Rules(store, clock, kit.audit)
     probe = await sandboxes.probe()
     sessions = Sessions(kit, rules, probe)
-    identity = Identity(store, clock)
+    identity = Identity(store, clock, kit.audit)
+    await identity.load()
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     listening.listen(512)
     port = listening.getsockname()[1]
-    platform = Platform(kit, sessions, rules, identity, "0", lambda: f"http://127.0.0.1:{port}", False, list)
-    known = trust or Trust(hosts=LOOPBACK)
-    guard = Guard(identity, lambda: known)
+    issuers, every = [house.issuer for house in houses], Houses(houses)
+    keys = IssuerKeys(every, clock)
+    providers = Providers(issuers, every, keys, identity, clock) if houses else None
+    pairs = KeyPairs(store, clock, PlainSealer(), identity)
+    limited = gate(store, clock) if gate else Gate(store, clock, Rates(0, 1, 0), connections_max=10_000)
+    before = front or Front()
+    url = f"http{'s' * bool(tls)}://127.0.0.1:{port}{before.base}"
+    platform = Platform(
+        kit, sessions, rules, identity, "0", lambda: url, tls is not None, list,
+        providers=providers, pairs=pairs, gate=limited,
+    )  # fmt: skip
+    known = trust or Trust(hosts=LOOPBACK, secure=tls is not None, behind_proxy=before.behind_proxy)
+    guard = Guard(identity, lambda: known, pairs=pairs, bearers=Bearers(issuers, keys, clock))
     hub = Hub()
-    identity.on_revoke += [hub.revoked, platform.streams.revoked]
-    door, limits = ChatDoor(platform, guard, hub), SocketLimits()
-    options = hot_options({"/ws": door}.get, limits) if hot else plain_options(limits)
-    app = application(platform, guard, None if hot else PlainDoor(door, limits))
-    server = uvicorn.Server(
-        uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1, **options)
-    )
+    watch(platform, hub)
+    door, bounds = ChatDoor(platform, guard, hub), bounds or SocketLimits()
+    options = hot_options({"/ws": door}.get, bounds, before, log) if hot else plain_options(bounds)
+    app = application(platform, guard, None if hot else PlainDoor(door, bounds), before, log)
+    config = uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1, **options)
+    server = TlsServer(config, lambda: tls.context, bounds.handshake_s) if tls else uvicorn.Server(config)
     await sessions.start()
     task = asyncio.create_task(server._serve([listening]))
     while not server.started:
         await asyncio.sleep(0.01)
     try:
-        yield Served(port, platform, identity, sandboxes, models, hub, server)
+        yield Served(port, platform, identity, sandboxes, models, hub, server, tls is not None, before.base)
     finally:
         hub.all_away()
         server.should_exit = True

@@ -17,7 +17,7 @@ from pilothouse.core import link
 from pilothouse.core.access import Scope
 from pilothouse.engine.sessions import Session
 from pilothouse.web.guard import COOKIE
-from tests.engine.fakes import ScriptedRunner
+from tests.engine.fakes import LOCAL, ScriptedRunner
 from tests.web.serving import Served, serving
 
 
@@ -171,9 +171,9 @@ async def test_scopes_hold_on_the_socket(served: Served) -> None:
 
 
 async def test_a_revoked_key_loses_its_socket(served: Served) -> None:
-    record, text = await served.identity.create("short", ("read",))
+    record, text = await served.identity.keys.create("short", ("read",))
     async with await connect(served.socket_url, additional_headers={"x-api-key": text}) as socket:
-        await served.identity.revoke(record.id)
+        await served.identity.keys.revoke(record.id)
         with pytest.raises(ConnectionClosed) as closed:
             await asyncio.wait_for(socket.recv(), 10)
         assert closed.value.rcvd is not None
@@ -238,7 +238,7 @@ async def test_two_hundred_viewers_end_with_exactly_the_log(served: Served) -> N
     key = await served.key()
     async with await dial(served) as author:
         chat, runner, job = await begin(served, author)
-        session = await served.platform.sessions.get(chat, "local")
+        session = await served.platform.sessions.get(chat, LOCAL)
         count = 800
         last = 5 + count + 1
         viewers = [asyncio.create_task(watch(served, key, session, seed, last)) for seed in range(200)]

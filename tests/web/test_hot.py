@@ -16,9 +16,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import Server, ServerState
 
+from pilothouse.web.head import Http
 from pilothouse.web.hot import _Silent
 from pilothouse.web.socket import Limits
-from pilothouse.web.switch import Switch, TimedHttp
+from pilothouse.web.switch import Switch
 from tests.web.doorhouse import house
 
 ARGUMENTS: tuple[Any, ...] = (
@@ -80,7 +81,7 @@ def test_uvicorn_keeps_what_we_put_into_its_state() -> None:
     assert "connection.shutdown()" in inspect.getsource(Server.shutdown)
     for name in ("connection_made", "on_message_begin", "on_headers_complete", "connection_lost"):
         assert hasattr(HttpToolsProtocol, name), name
-    assert issubclass(TimedHttp, HttpToolsProtocol)
+    assert issubclass(Http, HttpToolsProtocol)
     assert "isinstance(self.ws, str)" in inspect.getsource(Config.load), "a class or a callable is taken as it is"
 
 

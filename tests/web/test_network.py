@@ -97,7 +97,7 @@ async def test_what_is_wrong_is_named_and_changes_nothing(served: Served, wish: 
 
 async def test_the_stream_says_all_then_changes_and_ends_with_its_key(served: Served) -> None:
     platform = served.platform
-    record, key = await served.identity.create("x", ("read",))
+    record, key = await served.identity.keys.create("x", ("read",))
     session = await platform.sessions.create(owner="local", agent="echo")
     sid = session.live.record.id
     intake = NetworkIntake(platform.kit, platform.sessions)
@@ -126,7 +126,7 @@ async def test_the_stream_says_all_then_changes_and_ends_with_its_key(served: Se
         assert [(c["host"], c["verdict"], c["count"]) for c in second["contacts"]] == [
             ("<img onerror=alert(1)>", "refused", 2)
         ]
-        await served.identity.revoke(record.id)
+        await served.identity.keys.revoke(record.id)
         async with asyncio.timeout(5):
             async for _ in lines:
                 pass

@@ -41,7 +41,10 @@ async def ask(served: Served, entry: Entry, **headers: str) -> httpx.Response:
 
 def test_the_public_routes_are_these_and_each_says_why() -> None:
     public = {name(e): e.reason for e in TABLE if e.policy == "public"}
-    assert set(public) == {"GET /healthz", "GET /readyz", "POST /api/signin"}
+    signing_in = {"", "/providers", "/oidc/{provider}", "/oidc/{provider}/callback"}
+    assert set(public) == {"GET /healthz", "GET /readyz", "POST /api/signin"} | {
+        f"GET /api/signin{rest}" for rest in signing_in - {""}
+    }
     assert all(public.values())
     assert set(static.PUBLIC) == {"/", "/assets/{name}", "/favicon.svg"}
     assert all(static.PUBLIC.values())

@@ -1,12 +1,15 @@
-"""What every door can rely on, through picows and through plain ASGI alike."""
+"""What every door can rely on, through picows and through plain ASGI alike, with and without TLS."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import uvloop
@@ -14,7 +17,9 @@ import websockets.asyncio.client as client
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
 from websockets.typing import Subprotocol
 
+from pilothouse.web.certificate import Pair, load
 from pilothouse.web.socket import Accept, Frames, Limits, Refuse
+from tests.certificates import Authority
 from tests.web.doorhouse import House, Raw, house, request
 
 SMALL = Limits(
@@ -30,10 +35,30 @@ SMALL = Limits(
 )
 ROOMY = Limits(message=100_000, high_water=200_000, cut=2_000_000, inbox=50_000, close_s=1.0, grace_s=1.0)
 
-Open = Callable[[Limits], AbstractAsyncContextManager[House]]
+
+@dataclass
+class Client(House):
+    """A house, and how one gets in."""
+
+    tls: ssl.SSLContext | None = None
+
+    def connect(self, target: str = "/door", **options: Any) -> client.connect:
+        scheme = "wss" if self.tls else "ws"
+        return client.connect(f"{scheme}://127.0.0.1:{self.port}{target}", ssl=self.tls, **options)
+
+    async def raw(self) -> Raw:
+        return await Raw.connect(self.port, self.tls)
+
+    async def open(self, target: str = "/door") -> Raw:
+        return await Raw.open(self.port, target, self.tls)
 
 
-@pytest.fixture(params=["hot on asyncio", "hot on uvloop", "plain on uvloop"])
+Open = Callable[[Limits], AbstractAsyncContextManager[Client]]
+
+
+@pytest.fixture(
+    params=["hot on asyncio", "hot on uvloop", "plain on uvloop", "hot on uvloop, TLS", "plain on uvloop, TLS"]
+)
 def way(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -43,52 +68,68 @@ def event_loop_policy(way: str) -> asyncio.AbstractEventLoopPolicy:
     return uvloop.EventLoopPolicy() if "uvloop" in way else asyncio.DefaultEventLoopPolicy()
 
 
-@pytest.fixture
-def opened(way: str) -> Open:
-    return lambda limits: house(way.split()[0], limits)
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority.make()
+
+
+@pytest.fixture(scope="module")
+def pair(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    return load(*authority.write(tmp_path_factory.mktemp("tls"), "localhost", "127.0.0.1"))
 
 
 @pytest.fixture
-async def doors(opened: Open) -> AsyncIterator[House]:
+def trusting(way: str, authority: Authority) -> ssl.SSLContext | None:
+    return authority.client() if "TLS" in way else None
+
+
+@pytest.fixture
+def opened(way: str, pair: Pair, trusting: ssl.SSLContext | None) -> Open:
+    @contextlib.asynccontextmanager
+    async def open(limits: Limits) -> AsyncIterator[Client]:
+        async with house(way.split()[0], limits, pair if trusting else None) as made:
+            yield Client(made.port, made.echo, made.server, trusting)
+
+    return open
+
+
+@pytest.fixture
+async def doors(opened: Open) -> AsyncIterator[Client]:
     async with opened(ROOMY) as it:
         yield it
 
 
-def url(doors: House, target: str = "/door") -> str:
-    return f"ws://127.0.0.1:{doors.port}{target}"
-
-
-async def test_text_and_binary_come_back(doors: House) -> None:
-    async with client.connect(url(doors), compression=None) as socket:
+async def test_text_and_binary_come_back(doors: Client) -> None:
+    async with doors.connect(compression=None) as socket:
         for message in ("hällo", b"\x00\xff", "", b"", "x" * 99_000):
             await socket.send(message)
             assert await socket.recv() == message
 
 
-async def test_a_client_that_offers_deflate_is_served_without(doors: House) -> None:
-    async with client.connect(url(doors)) as socket:
+async def test_a_client_that_offers_deflate_is_served_without(doors: Client) -> None:
+    async with doors.connect() as socket:
         assert "sec-websocket-extensions" not in (socket.response.headers if socket.response else {})
         await socket.send("a")
         assert await socket.recv() == "a"
 
 
-async def test_what_the_door_sees_of_the_request(doors: House) -> None:
+async def test_what_the_door_sees_of_the_request(doors: Client) -> None:
     offers = [Subprotocol("one"), Subprotocol("two")]
     headers = {"X-Key": "k", "Cookie": "c=d"}
-    async with client.connect(url(doors, "/door?a=%2F&b"), subprotocols=offers, additional_headers=headers) as socket:
+    async with doors.connect("/door?a=%2F&b", subprotocols=offers, additional_headers=headers) as socket:
         assert socket.subprotocol == "two"
         assert socket.response is not None
         assert socket.response.headers["x-door"] == "echo"
     seen = doors.echo.seen[-1]
-    assert (seen.path, seen.query, seen.secure) == ("/door", "a=%2F&b", False)
+    assert (seen.path, seen.query, seen.secure) == ("/door", "a=%2F&b", doors.tls is not None)
     assert (seen.header("x-key"), seen.header("cookie"), seen.header("none")) == ("k", "c=d", None)
     assert seen.subprotocols == ["one", "two"]
     assert seen.client is not None
     assert seen.client[0] == "127.0.0.1"
 
 
-async def test_a_header_given_twice_has_no_single_value(doors: House) -> None:
-    raw = await Raw.connect(doors.port)
+async def test_a_header_given_twice_has_no_single_value(doors: Client) -> None:
+    raw = await doors.raw()
     raw.writer.write(request("/door").replace(b"Host:", b"X-Twice: a\r\nX-Twice: b\r\nHost:"))
     await raw.reader.readuntil(b"\r\n\r\n")
     seen = doors.echo.seen[-1]
@@ -97,54 +138,54 @@ async def test_a_header_given_twice_has_no_single_value(doors: House) -> None:
     raw.writer.close()
 
 
-async def test_a_refusal_is_an_http_answer(doors: House) -> None:
+async def test_a_refusal_is_an_http_answer(doors: Client) -> None:
     with pytest.raises(InvalidStatus) as caught:
-        await client.connect(url(doors, "/door?refuse"))
+        await doors.connect("/door?refuse")
     answer = caught.value.response
     assert (answer.status_code, answer.headers["x-why"], answer.body) == (403, "because", b"not you")
 
 
-async def test_an_error_of_the_tree_is_its_http_answer(doors: House) -> None:
+async def test_an_error_of_the_tree_is_its_http_answer(doors: Client) -> None:
     with pytest.raises(InvalidStatus) as caught:
-        await client.connect(url(doors, "/door?raise"))
+        await doors.connect("/door?raise")
     assert caught.value.response.status_code == 401
 
 
 async def test_a_door_that_cannot_decide_in_time_refuses(opened: Open) -> None:
     async with opened(SMALL) as doors:
         with pytest.raises(InvalidStatus) as caught:
-            await client.connect(url(doors, "/door?hang"))
+            await doors.connect("/door?hang")
         assert caught.value.response.status_code == 503
 
 
-async def test_other_paths_stay_where_they_are(doors: House) -> None:
-    async with client.connect(url(doors, "/other")) as socket:
+async def test_other_paths_stay_where_they_are(doors: Client) -> None:
+    async with doors.connect("/other") as socket:
         await socket.send("x")
         assert await socket.recv() == "other x"
     with pytest.raises(InvalidStatus):
-        await client.connect(url(doors, "/nowhere"))
-    raw = await Raw.connect(doors.port)
+        await doors.connect("/nowhere")
+    raw = await doors.raw()
     raw.writer.write(b"GET /page HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     assert (await raw.reader.read()).endswith(b"page")
     raw.writer.close()
 
 
-async def test_many_frames_in_one_write(doors: House) -> None:
-    async with client.connect(url(doors), max_size=None) as socket:
+async def test_many_frames_in_one_write(doors: Client) -> None:
+    async with doors.connect(max_size=None) as socket:
         await socket.send("many")
         assert [await socket.recv() for _ in range(3)] == ["1", "2" * 200, "3" * 70000]
 
 
-async def test_a_door_can_listen_instead_of_receiving(doors: House) -> None:
-    async with client.connect(url(doors, "/door?listen")) as socket:
+async def test_a_door_can_listen_instead_of_receiving(doors: Client) -> None:
+    async with doors.connect("/door?listen") as socket:
         for word in ("a", "b"):
             await socket.send(word)
             assert await socket.recv() == f"heard {word}"
 
 
 @pytest.mark.parametrize(("word", "code"), [("bye", 4001), ("return", 1000), ("fail", 1011)])
-async def test_how_a_door_ends(doors: House, word: str, code: int) -> None:
-    async with client.connect(url(doors)) as socket:
+async def test_how_a_door_ends(doors: Client, word: str, code: int) -> None:
+    async with doors.connect() as socket:
         await socket.send(word)
         with pytest.raises(ConnectionClosed) as caught:
             await socket.recv()
@@ -152,8 +193,8 @@ async def test_how_a_door_ends(doors: House, word: str, code: int) -> None:
         assert caught.value.rcvd.code == code
 
 
-async def test_what_arrived_before_the_client_left_is_still_received(doors: House) -> None:
-    socket = await client.connect(url(doors))
+async def test_what_arrived_before_the_client_left_is_still_received(doors: Client) -> None:
+    socket = await doors.connect()
     for _ in range(20):
         await socket.send("x")
     await socket.close()
@@ -162,8 +203,8 @@ async def test_what_arrived_before_the_client_left_is_still_received(doors: Hous
             await asyncio.sleep(0.01)
 
 
-async def test_a_client_that_vanishes_ends_the_door(doors: House) -> None:
-    raw = await Raw.open(doors.port)
+async def test_a_client_that_vanishes_ends_the_door(doors: Client) -> None:
+    raw = await doors.open()
     raw.writer.transport.abort()
     async with asyncio.timeout(5):
         while not doors.echo.ended:
@@ -172,7 +213,7 @@ async def test_a_client_that_vanishes_ends_the_door(doors: House) -> None:
 
 async def test_a_door_that_does_not_return_is_cancelled(opened: Open) -> None:
     async with opened(SMALL) as doors:
-        raw = await Raw.open(doors.port)
+        raw = await doors.open()
         raw.frame(1, b"sleep")
         await raw.writer.drain()
         await asyncio.sleep(0.05)
@@ -206,19 +247,19 @@ BAD: dict[str, tuple[Callable[[Raw], Raw], int]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-async def test_bytes_that_must_not_be(doors: House, name: str) -> None:
+async def test_bytes_that_must_not_be(doors: Client, name: str) -> None:
     do, code = BAD[name]
-    raw = await Raw.open(doors.port)
+    raw = await doors.open()
     do(raw)
     async with asyncio.timeout(5):
         assert await raw.closed_with() in ((1002, 1009) if code == -1 else (code,))
-    async with client.connect(url(doors)) as socket:
+    async with doors.connect() as socket:
         await socket.send("still here")
         assert await socket.recv() == "still here"
 
 
-async def test_fragments_with_a_ping_between_are_one_message(doors: House) -> None:
-    raw = await Raw.open(doors.port)
+async def test_fragments_with_a_ping_between_are_one_message(doors: Client) -> None:
+    raw = await doors.open()
     raw.frame(1, "ä".encode()[:1], fin=False)
     raw.frame(9, b"now")
     raw.frame(0, b"", fin=False)
@@ -241,8 +282,8 @@ async def test_fragments_with_a_ping_between_are_one_message(doors: House) -> No
         ({"Sec_WebSocket_Key": "AAAA"}, (400,)),
     ],
 )
-async def test_a_handshake_that_is_none(doors: House, change: dict[str, str | None], status: tuple[int, ...]) -> None:
-    raw = await Raw.connect(doors.port)
+async def test_a_handshake_that_is_none(doors: Client, change: dict[str, str | None], status: tuple[int, ...]) -> None:
+    raw = await doors.raw()
     raw.writer.write(request("/door", **change))
     line = await raw.reader.readline()
     assert int(line.split()[1]) in status
@@ -253,7 +294,7 @@ async def test_a_handshake_that_is_none(doors: House, change: dict[str, str | No
 
 async def test_c30_a_slow_client_holds_a_bounded_buffer(opened: Open) -> None:
     async with opened(ROOMY) as doors:
-        raw = await Raw.open(doors.port)
+        raw = await doors.open()
         raw.frame(1, b"flood")
         await raw.writer.drain()
         await asyncio.sleep(0.5)
@@ -263,7 +304,7 @@ async def test_c30_a_slow_client_holds_a_bounded_buffer(opened: Open) -> None:
 
 async def test_a_door_that_does_not_wait_loses_the_connection(opened: Open) -> None:
     async with opened(ROOMY) as doors:
-        raw = await Raw.open(doors.port)
+        raw = await doors.open()
         raw.frame(1, b"rudely")
         await raw.writer.drain()
         async with asyncio.timeout(10):
@@ -272,8 +313,8 @@ async def test_a_door_that_does_not_wait_loses_the_connection(opened: Open) -> N
         raw.writer.transport.abort()
 
 
-async def test_messages_that_the_door_does_not_take_stop_the_client(doors: House) -> None:
-    raw = await Raw.open(doors.port)
+async def test_messages_that_the_door_does_not_take_stop_the_client(doors: Client) -> None:
+    raw = await doors.open()
     raw.frame(1, b"sleep")
     sent = 0
     block = b"x" * 60_000
@@ -289,7 +330,7 @@ async def test_messages_that_the_door_does_not_take_stop_the_client(doors: House
 
 async def test_c29_a_silent_client_is_pinged_then_let_go(opened: Open) -> None:
     async with opened(SMALL) as doors:
-        raw = await Raw.open(doors.port)
+        raw = await doors.open()
         async with asyncio.timeout(5):
             opcode, _ = await raw.read()
             assert opcode == 9
@@ -297,7 +338,7 @@ async def test_c29_a_silent_client_is_pinged_then_let_go(opened: Open) -> None:
 
 
 async def test_a_client_that_answers_pings_stays(opened: Open) -> None:
-    async with opened(SMALL) as doors, client.connect(url(doors)) as socket:
+    async with opened(SMALL) as doors, doors.connect() as socket:
         await asyncio.sleep(SMALL.silence_s * 2)
         await socket.send("a")
         assert await socket.recv() == "a"
@@ -305,7 +346,7 @@ async def test_a_client_that_answers_pings_stays(opened: Open) -> None:
 
 async def test_a_closing_handshake_that_never_ends_is_ended(opened: Open) -> None:
     async with opened(ROOMY) as doors:
-        raw = await Raw.open(doors.port)
+        raw = await doors.open()
         raw.frame(1, b"return")
         assert (await raw.read())[0] == 8
         async with asyncio.timeout(12):
@@ -315,7 +356,7 @@ async def test_a_closing_handshake_that_never_ends_is_ended(opened: Open) -> Non
 
 
 async def test_a_restart_is_said(opened: Open) -> None:
-    async with opened(ROOMY) as doors, client.connect(url(doors)) as socket:
+    async with opened(ROOMY) as doors, doors.connect() as socket:
         await socket.send("a")
         await socket.recv()
         doors.server.should_exit = True
@@ -325,11 +366,10 @@ async def test_a_restart_is_said(opened: Open) -> None:
         assert caught.value.rcvd.code == 1012
 
 
-async def test_c29_half_a_request_does_not_wait_for_ever() -> None:
-    """Only where our HTTP protocol class is: uvicorn's own has no such limit."""
-    async with house("hot", SMALL) as doors:
+async def test_c29_half_a_request_does_not_wait_for_ever(opened: Open) -> None:
+    async with opened(SMALL) as doors:
         for start in (b"", b"GET /door HTTP/1.1\r\nHost: x\r\nUpgr"):
-            raw = await Raw.connect(doors.port)
+            raw = await doors.raw()
             raw.writer.write(start)
             async with asyncio.timeout(5):
                 with contextlib.suppress(ConnectionError):
@@ -355,7 +395,7 @@ def test_frames_have_the_right_heads() -> None:
 
 async def test_a_server_that_was_held_up_does_not_blame_its_clients() -> None:
     """Only through picows: uvicorn's own pings count the time in which it could not listen."""
-    async with house("hot", SMALL) as doors, client.connect(url(doors)) as socket:
+    async with house("hot", SMALL) as doors, client.connect(f"ws://127.0.0.1:{doors.port}/door") as socket:
         await asyncio.sleep(0.05)
         time.sleep(SMALL.silence_s * 2)
         await asyncio.sleep(0.1)

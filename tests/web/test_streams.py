@@ -18,6 +18,7 @@ from pilothouse.core.errors import BadRequest, NotFound
 from pilothouse.engine.ports import Content, FileEntry
 from pilothouse.web.work import _moment
 from pilothouse.web.zipped import zipped
+from tests.engine.fakes import LOCAL
 from tests.web.serving import Served, serving
 
 
@@ -40,14 +41,14 @@ async def open_stream(served: Served, key: str, path: str) -> AsyncIterator[http
 async def test_a_stream_ends_when_its_key_is_revoked_or_the_server_goes(served: Served) -> None:
     session = await served.platform.sessions.create(owner="local", agent="echo")
     path = f"/api/sessions/{session.live.record.id}/events"
-    record, key = await served.identity.create("x", ("read",))
-    for end in (lambda: served.identity.revoke(record.id), None):
+    record, key = await served.identity.keys.create("x", ("read",))
+    for end in (lambda: served.identity.keys.revoke(record.id), None):
         async with open_stream(served, key, path) as answer:
             parts = answer.aiter_bytes()
             assert b"pilothouse" in await anext(parts)
             if end is not None:
                 await end()
-                _, key = await served.identity.create("y", ("read",))
+                _, key = await served.identity.keys.create("y", ("read",))
             else:
                 served.platform.streams.all_away()
             async for _ in parts:
@@ -95,13 +96,13 @@ async def test_a_chat_that_is_refused_makes_no_session_and_a_resend_makes_no_sec
         for bad in ({"allowedTools": ["Nope"]}, {"permissionMode": "yolo"}, {"steer": True}, {"model": "a b"}):
             await ws.send(json.dumps({"type": "chat", "message": "hi", "agent": "echo", **bad}))
             assert json.loads(await ws.recv())["type"] == "rejected"
-        assert await served.platform.sessions.page("local", "", 10) == []
+        assert await served.platform.sessions.shelf.page(LOCAL, "", 10) == []
         for _ in range(2):
             await ws.send(json.dumps({"type": "chat", "message": "hi", "agent": "echo", "clientMessageId": "c1"}))
         await ws.send(json.dumps({"type": "ping"}))
         while json.loads(await ws.recv())["type"] != "pong":
             pass
-    assert len(await served.platform.sessions.page("local", "", 10)) == 1
+    assert len(await served.platform.sessions.shelf.page(LOCAL, "", 10)) == 1
 
 
 async def test_a_viewer_whose_following_fails_is_closed_and_not_left_in_silence(served: Served) -> None:
@@ -124,7 +125,7 @@ async def test_a_door_that_cannot_answer_says_so(served: Served) -> None:
     async def broken(*_: object, **__: object) -> None:
         raise RuntimeError("no one foresaw this")
 
-    served.identity.by_key = broken  # type: ignore[method-assign, assignment]
+    served.identity.keys.by_secret = broken  # type: ignore[method-assign, assignment]
     with pytest.raises(websockets.InvalidStatus) as told:
         await asyncio.wait_for(websockets.connect(served.socket_url, additional_headers={"x-api-key": "x"}), 5)
     assert told.value.response.status_code == 500

@@ -42,6 +42,17 @@ const TREE: Record<string, [string, string, number][]> = {
 
 const RULES: Json[] = [{ id: "r1", scope: "session", sessionId: "none", tool: "Bash", rule: "Bash(npm test:*)", outcome: "approved", by: ME, createdAt: now() }];
 
+const HOUR = 3_600_000;
+const signIn = (id: string, hours: number, agent: string, address: string, more: Json = {}): Json => ({
+  id, account: ME, name: ME, via: "okta", agent, address, own: true, current: false, ...more,
+  createdAt: new Date(Date.now() - hours * HOUR).toISOString(), lastSeenAt: new Date(Date.now() - (hours * HOUR) / 5).toISOString(), expiresAt: new Date(Date.now() + 12 * HOUR).toISOString(),
+});
+const SIGNINS: Json[] = [
+  signIn("s1", 1, "Firefox on Linux", "192.0.2.7", { current: true }),
+  signIn("s2", 30, "Safari on iPhone", "2001:db8:1:2:3:4:5:6", { via: null }),
+  signIn("s3", 3, "Chrome on Windows", "198.51.100.23", { own: false, account: "bob", name: "Bob Builder" }),
+];
+
 class Refusal extends Error {
   constructor(readonly status: number, readonly code: string, detail: string, readonly more: Json = {}) {
     super(detail);
@@ -74,6 +85,10 @@ type Answer = [status: number, body?: unknown, type?: string];
 
 function route(world: World, method: string, url: URL, body: Json): Answer {
   const [, , kind, id, part, tail] = url.pathname.split("/");
+  if (kind === "signin" && method === "GET") {
+    if (id === "providers") return [200, { items: [{ id: "okta", label: "Okta" }, { id: "acme", label: "Acme Corporation" }] }];
+    return (world.signedIn = true), [200, `<!doctype html><meta http-equiv="refresh" content="0;url=/">`, "text/html"];
+  }
   if (kind === "signin") {
     if (body.ticket !== "demo") throw new Refusal(401, "unauthenticated", "The ticket is unknown, used or too old.");
     world.signedIn = true;
@@ -81,11 +96,19 @@ function route(world: World, method: string, url: URL, body: Json): Answer {
   }
   if (!world.signedIn) throw new Refusal(401, "unauthenticated", "Sign in first.");
   if (kind === "signout") return (world.signedIn = false), [204];
-  if (kind === "me") return [200, { principal: { kind: "person", id: "p1", name: ME, scopes: ["read", "run", "approve", "admin"] }, csrf: "mock", server: SERVER }];
+  if (kind === "me") return [200, { principal: { kind: "person", id: "p1", name: ME, scopes: ["read", "run", "approve", "admin"], account: ME, organisation: "default", role: "admin" }, csrf: "mock", server: SERVER }];
+  if (kind === "signins") {
+    if (method === "DELETE") SIGNINS.splice(SIGNINS.findIndex((one) => one.id === id), 1);
+    return method === "DELETE" ? [204] : [200, { items: SIGNINS, next: null }];
+  }
   if (kind === "rules") {
     if (method === "DELETE") return RULES.splice(0), [204];
     return [200, { items: RULES, next: null }];
   }
+  if (kind === "organisations") return [200, { items: [{ id: "default", name: "Default" }], next: null }];
+  if (kind === "members") return members(method, decodeURIComponent(id ?? ""), body);
+  if (kind === "tickets") return [201, { ticket: "demo", url: "http://localhost/#ticket=demo", expiresAt: new Date(Date.now() + 600_000).toISOString() }];
+  if (kind === "audit") return [200, { items: AUDIT, next: null }];
   if (kind === "keys") return keys(world, method, id, body);
   if (kind === "approvals" || kind === "questions") return decide(world, method, id ?? "", body);
   if (kind !== "sessions") throw new Refusal(404, "not_found", "No such thing.");
@@ -130,11 +153,32 @@ function route(world: World, method: string, url: URL, body: Json): Answer {
   return [200, describe(world, session)];
 }
 
+const member = (account: string, role: string, more: Json = {}): [string, Json] => [account, { account, name: account, organisation: "default", role, createdAt: now(), disabled: false, ...more }];
+const MEMBERS = new Map([member(ME, "admin"), member("bob", "approver", { name: "Bob Builder" }), member("eve@example.com", "viewer", { name: "Eve", disabled: true })]);
+
+function members(method: string, account: string, body: Json): Answer {
+  if (method === "GET") return [200, { items: [...MEMBERS.values()], next: null }];
+  const before = MEMBERS.get(account);
+  if (account === ME && (method === "DELETE" || (body.role ?? "admin") !== "admin")) throw new Refusal(409, "last_admin", "That is the organisation's last admin; make another first.");
+  if (method === "DELETE") return MEMBERS.delete(account), [204];
+  const after = { ...member(account, "viewer")[1], ...before, ...body };
+  return MEMBERS.set(account, after), [200, after];
+}
+
+const AUDIT: Json[] = [
+  { action: "signin", actor: { kind: "nobody", id: "", name: "" }, object: "", outcome: "refused", details: { count: 12 } },
+  { action: "key.create", actor: { kind: "person", id: "local", name: "local" }, object: "key:0a1b2c3d4e5f", outcome: "ok", details: { name: "ci", scopes: ["read", "run"] } },
+  { action: "signin", actor: { kind: "person", id: "local", name: "local" }, object: "", outcome: "ok", details: { by: "ticket" } },
+].map((one, i) => ({ seq: 3 - i, at: new Date(Date.now() - i * 3_600_000).toISOString(), address: "192.0.2.7", ...one }));
+
 function keys(world: World, method: string, id: string | undefined, body: Json): Answer {
   if (method === "GET") return [200, { items: [...world.keys.values()], next: null }];
   if (method === "DELETE") return world.keys.delete(id ?? ""), [204];
-  const key = { id: randomUUID(), name: body.name, scopes: body.scopes, createdAt: now() };
+  const pair = body.kind === "sigv4";
+  const expiresAt = typeof body.expiresInS === "number" ? { expiresAt: new Date(Date.now() + body.expiresInS * 1000).toISOString() } : {};
+  const key = { id: pair ? "PHKAMOCKMOCKMOCKMOCK" : randomUUID(), kind: pair ? "sigv4" : "key", account: ME, name: body.name, scopes: body.scopes, createdAt: now(), ...expiresAt };
   world.keys.set(key.id, key);
+  if (pair) return [201, { ...key, accessKeyId: key.id, secretAccessKey: randomBytes(30).toString("base64url"), ...(body.sessionToken ? { sessionToken: randomBytes(32).toString("base64url") } : {}) }];
   return [201, { ...key, key: `ph_${randomBytes(24).toString("base64url")}` }];
 }
 

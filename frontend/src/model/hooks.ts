@@ -2,6 +2,7 @@
 import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { useEffect } from "react";
 import { useStore } from "zustand";
+import type { Session } from "../net/api.ts";
 import type { Item } from "../protocol/view.ts";
 import { api, client, http, store } from "../wiring.ts";
 import type { Live } from "./feed.ts";
@@ -21,8 +22,9 @@ export const useMe = (enabled = true) =>
     staleTime: 60_000,
   });
 
-export const useSessions = () =>
+export const useSessions = (enabled = true) =>
   useInfiniteQuery({
+    enabled,
     queryKey: ["sessions"],
     queryFn: ({ signal, pageParam }) => api.sessions(pageParam, signal),
     initialPageParam: undefined as string | undefined,
@@ -31,6 +33,19 @@ export const useSessions = () =>
     select: ({ pages }) => [...new Map(pages.flatMap((page) => page.items).map((one) => [one.id, one])).values()],
     refetchInterval: 5_000,
   });
+
+/** One session: from the list, or, for whoever follows a share link and has no list, by itself. */
+export function useOneSession(id: string, alone: boolean): { session: Session | undefined; settled: boolean } {
+  const list = useSessions(!alone);
+  const one = useQuery({
+    queryKey: ["sessions", id],
+    queryFn: ({ signal }) => api.session(id, signal),
+    enabled: alone,
+    refetchInterval: 5_000,
+  });
+  if (alone) return { session: one.data, settled: one.isError };
+  return { session: list.data?.find((each) => each.id === id), settled: list.data !== undefined && !list.isFetching };
+}
 
 export function useFollow(chatId: string): Live | undefined {
   useEffect(() => client.follow(chatId), [chatId]);

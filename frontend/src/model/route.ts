@@ -1,12 +1,14 @@
 /** Where the reader is, in the fragment: the server serves one page and needs no rewriting rules. */
 import { useSyncExternalStore } from "react";
 
-export type Route = { page: "new" } | { page: "settings" } | { page: "session"; id: string };
+export type Route = { page: "new" } | { page: "settings" } | { page: "members" } | { page: "audit" } | { page: "session"; id: string };
 
 export function parseRoute(hash: string): Route {
   const session = /^#\/s\/([\w-]{1,128})$/.exec(hash);
   if (session?.[1]) return { page: "session", id: session[1] };
-  return hash === "#/settings" ? { page: "settings" } : { page: "new" };
+  if (hash === "#/settings") return { page: "settings" };
+  if (hash === "#/members") return { page: "members" };
+  return hash === "#/audit" ? { page: "audit" } : { page: "new" };
 }
 
 export const hrefOf = (route: Route): string => (route.page === "session" ? `#/s/${route.id}` : `#/${route.page}`);

@@ -1,9 +1,20 @@
 /** The calls of `protocol/http.md` that the page makes, with their answers' types. */
 import type { EventOf, Isolation } from "../protocol/events.ts";
 import type { Http } from "./http.ts";
+import { makePeople } from "./people.ts";
 
 export interface Me {
-  principal: { kind: "person" | "key"; id: string; name: string; scopes: string[] };
+  principal: {
+    kind: "person" | "key" | "link";
+    id: string;
+    name: string;
+    scopes: string[];
+    account?: string;
+    organisation?: string;
+    role?: string;
+    /** Of a share link: the one session that it opens. */
+    session?: string;
+  };
   csrf: string;
   server: {
     version: string;
@@ -40,6 +51,23 @@ export interface Session {
   head: number;
   permissionMode: string;
   model?: string | null;
+  /** What the reader may do here. */
+  rights?: Right[];
+  owner?: string;
+  private?: boolean;
+  /** By account; only for those who share the session. */
+  grants?: Readonly<Record<string, string>>;
+}
+export type Right = "read" | "run" | "approve" | "admin";
+
+export type LinkRight = "watch" | "approve" | "type";
+export interface ShareLink {
+  id: string;
+  name: string;
+  right: LinkRight;
+  madeBy: string;
+  createdAt: string;
+  expiresAt: string;
 }
 
 export interface NewSession {
@@ -79,8 +107,11 @@ export interface Key {
   id: string;
   name: string;
   scopes: string[];
+  kind?: "key" | "sigv4";
+  account?: string;
   createdAt: string;
   lastUsedAt?: string | null;
+  expiresAt?: string;
 }
 export interface Rule {
   id: string;
@@ -92,6 +123,17 @@ export interface Rule {
   outcome: "approved" | "denied";
   by: string;
   createdAt: string;
+}
+/** Names in it may be anybody's words. */
+export interface AuditRecord {
+  seq: number;
+  at: string;
+  actor: { kind: string; id: string; name: string };
+  action: string;
+  object: string;
+  address: string;
+  outcome: "ok" | "refused" | "failed";
+  details: Readonly<Record<string, string | number | boolean | string[]>>;
 }
 export interface FileEntry {
   name: string;
@@ -117,6 +159,25 @@ export interface Network {
   domains: string[];
   contacts: Contact[];
 }
+/** With whom people sign in, besides the printed link. */
+export interface Provider {
+  id: string;
+  label: string;
+}
+export interface SignIn {
+  id: string;
+  account: string;
+  name: string;
+  /** The provider; null by a printed link. */
+  via: string | null;
+  createdAt: string;
+  lastSeenAt: string;
+  expiresAt: string;
+  address: string;
+  agent: string;
+  own: boolean;
+  current: boolean;
+}
 interface Page<T> {
   items: T[];
   next: string | null;
@@ -125,16 +186,23 @@ interface Page<T> {
 const id = encodeURIComponent;
 
 export const makeApi = (http: Http) => ({
+  ...makePeople(http),
   me: (signal?: AbortSignal) => http.get<Me>("api/me", signal),
   signIn: (ticket: string) => http.send<undefined>("POST", "api/signin", { ticket }),
+  followLink: (link: string) => http.send<{ session: string }>("POST", "api/signin", { link }),
   signOut: () => http.send<undefined>("POST", "api/signout"),
+  signOutEverywhere: () => http.send<undefined>("POST", "api/signout", { everywhere: true }),
+  providers: (signal?: AbortSignal) => http.get<{ items: Provider[] }>("api/signin/providers", signal),
+  providerUrl: (provider: string) => http.url(`api/signin/oidc/${id(provider)}`),
+  signIns: (signal?: AbortSignal) => http.get<{ items: SignIn[] }>("api/signins", signal),
+  endSignIn: (signIn: string) => http.send<undefined>("DELETE", `api/signins/${id(signIn)}`),
   sessions: (cursor: string | undefined, signal?: AbortSignal) =>
     http.get<Page<Session>>(`api/sessions?limit=200${cursor ? `&cursor=${id(cursor)}` : ""}`, signal),
-  session: (session: string) => http.get<Session>(`api/sessions/${id(session)}`),
+  session: (session: string, signal?: AbortSignal) => http.get<Session>(`api/sessions/${id(session)}`, signal),
   limits: (session: string, signal?: AbortSignal) =>
     http.get<{ limits: Limit[] }>(`api/sessions/${id(session)}/limits`, signal),
   createSession: (body: NewSession) => http.send<Session>("POST", "api/sessions", body),
-  changeSession: (session: string, body: { title?: string; permissionMode?: string }) =>
+  changeSession: (session: string, body: { title?: string; permissionMode?: string; private?: boolean }) =>
     http.send<Session>("PATCH", `api/sessions/${id(session)}`, body),
   deleteSession: (session: string) => http.send<undefined>("DELETE", `api/sessions/${id(session)}`),
   stopSession: (session: string) => http.send<undefined>("POST", `api/sessions/${id(session)}/stop`),
@@ -163,9 +231,21 @@ export const makeApi = (http: Http) => ({
   networkStreamUrl: (session: string) => http.url(`api/sessions/${id(session)}/network/stream`),
   changeEgress: (session: string, body: { policy: Policy; domains?: string[] }) =>
     http.send<Network>("PUT", `api/sessions/${id(session)}/egress`, body),
-  keys: (signal?: AbortSignal) => http.get<Page<Key>>("api/keys", signal),
+  links: (session: string, signal?: AbortSignal) =>
+    http.get<Page<ShareLink>>(`api/sessions/${id(session)}/links`, signal),
+  makeLink: (session: string, body: { right: LinkRight; expiresInS: number }) =>
+    http.send<ShareLink & { url: string }>("POST", `api/sessions/${id(session)}/links`, body),
+  revokeLink: (session: string, link: string) =>
+    http.send<undefined>("DELETE", `api/sessions/${id(session)}/links/${id(link)}`),
+  keys: (signal?: AbortSignal, organisation?: string) =>
+    http.get<Page<Key>>(`api/keys${organisation ? `?organisation=${id(organisation)}` : ""}`, signal),
   createKey: (name: string, scopes: string[]) =>
     http.send<Key & { key: string }>("POST", "api/keys", { name, scopes }),
+  /** Newest first; `before` a record's number, 0 for all. */
+  audit: (asked: { action: string; who: string; before: number }, signal?: AbortSignal) => {
+    const query = new URLSearchParams({ action: asked.action, who: asked.who, before: String(asked.before) });
+    return http.get<{ items: AuditRecord[]; next: number | null }>(`api/audit?${query.toString()}`, signal);
+  },
   rules: (signal?: AbortSignal) => http.get<Page<Rule>>("api/rules", signal),
   removeRule: (rule: string) => http.send<undefined>("DELETE", `api/rules/${id(rule)}`),
   revokeKey: (key: string) => http.send<undefined>("DELETE", `api/keys/${id(key)}`),

@@ -91,6 +91,7 @@ const decoders = {
     changes: maybe(json),
     diff: maybe(list(diff)),
     expiresAt: maybe(text),
+    secondApprover: maybe(flag),
   }),
   approval_resolved: event("approval_resolved", {
     approvalId: text,

@@ -50,6 +50,7 @@ export const plural = (n: number, one: string, many = `${one}s`): string => `${n
 /** A principal by its label: a key says that it is one. */
 export const who = (by: string): string => {
   const name = plain(by);
+  if (name.startsWith("link:")) return `${name.slice(5)} (share link)`;
   return name.startsWith("key:") ? `${name.slice(4)} (API key)` : name;
 };
 

@@ -24,6 +24,8 @@ def approval(item: wire.Approval, style: Style, edited: ev.Json = None) -> str:
     lines = [style(f"┌ {_head(item)}", "yellow")]
     if item.reason:
         lines.append(f"reason: {text.exact(item.reason)}")
+    if item.second_approver:
+        lines.append(style("somebody other than whoever asked for it has to approve this", "bold"))
     lines.append(text.pretty(item.input))
     if item.changes is not None:
         lines += [style("would change:", "bold"), text.pretty(item.changes)]

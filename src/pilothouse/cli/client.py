@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
@@ -41,7 +42,15 @@ KEY_HELP = (
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     url: str
+    """Without a slash at its end; it may have a path."""
     key: str
+    fingerprint: str = ""
+    """Of this machine's own server: SHA-256 of its certificate, which names it to others and need not name it to us."""
+
+    @property
+    def tls(self) -> aiohttp.Fingerprint | bool:
+        """How its certificate is checked: by the fingerprint, else as everybody does."""
+        return aiohttp.Fingerprint(bytes.fromhex(self.fingerprint)) if self.fingerprint else True
 
     def __repr__(self) -> str:
         return f"Endpoint({self.url!r})"
@@ -176,17 +185,53 @@ class Client:
 
     # --- access ------------------------------------------------------------------------------------------------
 
-    async def ticket(self) -> wire.Ticket:
-        return await self._ask(wire.Ticket, "POST", "/api/tickets")
+    async def ticket(self, account: str | None = None, organisation: str | None = None) -> wire.Ticket:
+        return await self._ask(
+            wire.Ticket, "POST", "/api/tickets", params=_given({"account": account, "organisation": organisation})
+        )
 
-    async def make_key(self, name: str | None, scopes: list[str] | None) -> wire.Key:
-        return await self._ask(wire.Key, "POST", "/api/keys", json=_given({"name": name, "scopes": scopes}))
+    async def make_key(self, wish: dict[str, Any], organisation: str | None) -> wire.Key:
+        params = _given({"organisation": organisation})
+        return await self._ask(wire.Key, "POST", "/api/keys", json=_given(wish), params=params)
 
     async def keys(self) -> list[wire.Key]:
         return await self._all(wire.Key, "/api/keys")
 
     async def revoke_key(self, id: str) -> None:
         await self._send("DELETE", f"/api/keys/{id}")
+
+    # --- members -----------------------------------------------------------------------------------------------
+
+    async def members(self, organisation: str | None) -> list[wire.Member]:
+        return await self._all(wire.Member, "/api/members", **_given({"organisation": organisation}))
+
+    async def set_member(
+        self, account: str, organisation: str | None, role: str | None, name: str | None, disabled: bool | None
+    ) -> wire.Member:
+        body = _given({"role": role, "name": name, "disabled": disabled})
+        path = f"/api/members/{quote(account, safe='')}"
+        return await self._ask(
+            wire.Member, "PUT", path, json=body, params=_given({"organisation": organisation}), repeat=True
+        )
+
+    async def remove_member(self, account: str, organisation: str | None) -> None:
+        path = f"/api/members/{quote(account, safe='')}"
+        await self._send("DELETE", path, params=_given({"organisation": organisation}))
+
+    async def organisations(self) -> list[wire.Organisation]:
+        return await self._all(wire.Organisation, "/api/organisations")
+
+    async def make_organisation(self, id: str, name: str | None) -> wire.Organisation:
+        return await self._ask(wire.Organisation, "POST", "/api/organisations", json=_given({"id": id, "name": name}))
+
+    async def audit(self, after: int, organisation: str | None = None) -> list[bytes]:
+        """Up to PAGE records with a higher number, as they were sealed."""
+        query = {"after": str(after), "limit": str(PAGE), **_given({"organisation": organisation})}
+        return [bytes(item) for item in (await self._ask(wire.AuditPage, "GET", "/api/audit", params=query)).items]
+
+    async def audit_head(self, organisation: str | None = None) -> wire.AuditHead:
+        params = _given({"organisation": organisation})
+        return await self._ask(wire.AuditHead, "GET", "/api/audit/head", params=params)
 
     # --- the request -------------------------------------------------------------------------------------------
 
@@ -230,7 +275,12 @@ class Client:
     def _request(self, method: str, path: str, **options: Any) -> Any:
         # A redirect would carry the key to wherever it points, so it is not followed.
         return self.http.request(
-            method, self.endpoint.url + path, headers=self.headers, allow_redirects=False, **options
+            method,
+            self.endpoint.url + path,
+            headers=self.headers,
+            allow_redirects=False,
+            ssl=self.endpoint.tls,
+            **options,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ TAIL = 2000
 class _File(msgspec.Struct, frozen=True):
     url: str
     pid: int
+    fingerprint: str = ""
 
 
 def locate(settings: Settings) -> Endpoint:
@@ -39,14 +41,19 @@ def locate(settings: Settings) -> Endpoint:
     if settings.url:
         if not settings.url.startswith(("http://", "https://")):
             raise NoServer(f"PILOTHOUSE_URL: {settings.url!r} does not begin with http:// or https://")
-        return Endpoint(settings.url, settings.key)
+        return Endpoint(settings.url.rstrip("/"), settings.key)
     found = _read(settings)
     if found is None:
         raise NoServer(
             "No Pilothouse server runs on this machine. Start one with `pilothouse serve`, "
             "or name another with PILOTHOUSE_URL."
         )
-    return Endpoint(found.url.rstrip("/"), settings.key or _key(settings))
+    return _endpoint(found, settings.key or _key(settings))
+
+
+def _endpoint(found: _File, key: str) -> Endpoint:
+    whole = re.fullmatch(r"[0-9a-f]{64}", found.fingerprint) is not None
+    return Endpoint(found.url.rstrip("/"), key, found.fingerprint if whole else "")
 
 
 def _read(settings: Settings) -> _File | None:
@@ -124,7 +131,7 @@ class Server:
                 while True:
                     found = _read(self._settings)
                     if found is not None:
-                        why = await _not_ready(http, found.url) or ""
+                        why = await _not_ready(http, _endpoint(found, "")) or ""
                         if not why:
                             return locate(self._settings)
                     elif self._child.returncode is not None:
@@ -160,10 +167,10 @@ class Server:
             self._words = None
 
 
-async def _not_ready(http: aiohttp.ClientSession, url: str) -> str | None:
+async def _not_ready(http: aiohttp.ClientSession, server: Endpoint) -> str | None:
     """None when it is ready, else why not."""
     try:
-        async with http.get(f"{url}/readyz", timeout=aiohttp.ClientTimeout(total=5)) as answer:
+        async with http.get(f"{server.url}/readyz", timeout=aiohttp.ClientTimeout(total=5), ssl=server.tls) as answer:
             return None if answer.status == 200 else (await answer.text())[:TAIL]
     except (*CUT, aiohttp.ClientError) as error:
         return str(error)

@@ -9,7 +9,9 @@ import click
 
 from pilothouse.cli.commands.access import keys, ticket
 from pilothouse.cli.commands.approvals import approve, deny
+from pilothouse.cli.commands.audit import audit
 from pilothouse.cli.commands.files import files
+from pilothouse.cli.commands.members import members, organisations
 from pilothouse.cli.commands.network import network
 from pilothouse.cli.commands.run import chat, run
 from pilothouse.cli.commands.sessions import logs, ps, stop
@@ -17,7 +19,7 @@ from pilothouse.cli.errors import FAILED
 from pilothouse.cli.settings import Settings
 from pilothouse.cli.text import plain
 
-COMMANDS = (run, chat, ps, logs, approve, deny, stop, files, network, ticket, keys)
+COMMANDS = (run, chat, ps, logs, approve, deny, stop, files, network, ticket, keys, members, organisations, audit)
 
 
 def main(argv: list[str], settings: Settings) -> int:

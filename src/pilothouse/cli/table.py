@@ -73,9 +73,33 @@ def contacts(view: wire.Network, *, head: bool) -> str:
     return f"policy: {text.line(view.policy, TITLE)}{f' ({domains})' if domains else ''}\n" + columns(lines)
 
 
+def members(items: list[wire.Member]) -> str:
+    lines = [["ACCOUNT", "NAME", "ROLE", "ORGANISATION", ""]]
+    for one in items:
+        fields = (one.account, one.name, one.role, one.organisation, "disabled" if one.disabled else "")
+        lines.append([text.line(field, TITLE) for field in fields])
+    return columns(lines)
+
+
+def organisations(items: list[wire.Organisation]) -> str:
+    lines = [["ORGANISATION", "NAME", "CREATED"]]
+    return columns(lines + [[text.line(f, TITLE) for f in (one.id, one.name, one.created_at)] for one in items])
+
+
+def audited(items: list[wire.Audited], *, head: bool) -> str:
+    lines = [["SEQ", "TIME", "WHO", "FROM", "ACTION", "OBJECT", "OUTCOME", "DETAILS"]] if head else []
+    for item in items:
+        who = f"{item.actor.kind} {item.actor.name}".rstrip()
+        more = " ".join(f"{name}={msgspec.json.encode(value).decode()}" for name, value in item.details.items())
+        fields = [item.at, who, item.address, item.action, item.object, item.outcome, more]
+        lines.append([str(item.seq), *[text.line(text.exact(field), 120) for field in fields]])
+    return columns(lines)
+
+
 def keys(items: list[wire.Key]) -> str:
-    lines = [["ID", "NAME", "SCOPES", "CREATED", "LAST USED"]]
+    lines = [["ID", "KIND", "NAME", "SCOPES", "CREATED", "LAST USED", "ENDS"]]
     for key in items:
-        fields = (key.id, key.name or "", ",".join(key.scopes), key.created_at, key.last_used_at or "never")
+        scopes, used, ends = ",".join(key.scopes), key.last_used_at or "never", key.expires_at or "never"
+        fields = (key.id, key.kind, key.name or "", scopes, key.created_at, used, ends)
         lines.append([text.line(field, TITLE) for field in fields])
     return columns(lines)

@@ -80,7 +80,11 @@ class Viewer:
         try:
             async with asyncio.timeout(CONNECT_S):
                 socket = await client.http.ws_connect(
-                    url, headers=client.headers, heartbeat=chat.PING_EVERY_S, max_msg_size=EVENT_MAX
+                    url,
+                    headers=client.headers,
+                    heartbeat=chat.PING_EVERY_S,
+                    max_msg_size=EVENT_MAX,
+                    ssl=client.endpoint.tls,
                 )
         except aiohttp.WSServerHandshakeError as error:
             if error.status >= 500:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from pilothouse.core import events as ev
 
@@ -70,6 +70,7 @@ class Approval(_Answer, frozen=True, kw_only=True):
     changes: ev.Json = None
     diff: list[ev.Diff] | None = None
     expires_at: str | None = None
+    second_approver: bool = False
     resolved_by: str | None = None
     message: str | None = None
 
@@ -119,10 +120,58 @@ class Key(_Answer, frozen=True, kw_only=True):
     scopes: list[str] = []
     created_at: str = ""
     last_used_at: str | None = None
+    kind: str = "key"
+    expires_at: str | None = None
+    rate_per_s: float | None = None
+    rate_burst: int | None = None
+    quota_per_day: int | None = None
     key: str | None = None
+    secret_access_key: str | None = None
+    session_token: str | None = None
 
     def __repr__(self) -> str:
         return f"Key(id={self.id!r})"
+
+
+class Member(_Answer, frozen=True, kw_only=True):
+    account: str
+    role: str
+    name: str = ""
+    organisation: str = ""
+    created_at: str = ""
+    disabled: bool = False
+
+
+class Organisation(_Answer, frozen=True, kw_only=True):
+    id: str
+    name: str = ""
+    created_at: str = ""
+
+
+class AuditPage(_Answer, frozen=True, kw_only=True):
+    items: list[Raw]
+    """As they were sealed: a record that is written out again is another one."""
+
+
+class AuditHead(_Answer, frozen=True, kw_only=True):
+    seq: int
+    hash: str
+
+
+class Actor(_Answer, frozen=True, kw_only=True):
+    kind: str
+    name: str = ""
+
+
+class Audited(_Answer, frozen=True, kw_only=True):
+    seq: int
+    at: str
+    actor: Actor
+    action: str
+    object: str
+    address: str
+    outcome: str
+    details: dict[str, Any] = {}
 
 
 class Ticket(_Answer, frozen=True, kw_only=True):

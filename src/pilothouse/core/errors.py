@@ -3,12 +3,14 @@
     PilothouseError
     ├── BadRequest            400  the caller's input is wrong; the message names the field
     ├── Unauthenticated       401  nobody, or nobody we know
+    │   └── BadSignature      401  a signed request whose signature does not stand; `reason` says why
     ├── Forbidden             403  known, but may not
     ├── NotFound              404  unknown, or somebody else's: indistinguishable on purpose
     ├── Conflict              409  right in form, wrong in this state
     │   └── AlreadyResolved   409  an approval or question that has its answer
     ├── TooLarge              413  over a named limit
-    ├── TooMany               429  over a rate or a count; says when to come back
+    ├── TooMany               429  over a count
+    │   └── RateLimited       429  over a rate or a daily quota; says when to come back
     └── Unavailable           503  the server cannot do it now (store full, no sandbox, proxy away)
 
 `code` is the machine-readable word of the wire, the docstring the general meaning, the message the particular.
@@ -46,6 +48,12 @@ class Unauthenticated(PilothouseError):
 
     code = "unauthenticated"
     status = 401
+
+
+class BadSignature(Unauthenticated):
+    """The signature of the request does not stand."""
+
+    code = "bad_signature"
 
 
 class Forbidden(PilothouseError):
@@ -87,6 +95,24 @@ class TooMany(PilothouseError):
 
     code = "too_many"
     status = 429
+
+
+class RateLimited(TooMany):
+    """Too many requests; come back later. Its details: `limit`, `remaining`, `resetAt` (seconds since 1970) and
+    `retryAfterS`."""
+
+    code = "rate_limited"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """As HTTP says it; `Reset` in seconds since 1970."""
+        names = {
+            "limit": "x-ratelimit-limit",
+            "remaining": "x-ratelimit-remaining",
+            "resetAt": "x-ratelimit-reset",
+            "retryAfterS": "retry-after",
+        }
+        return {header: str(self.details[name]) for name, header in names.items() if name in self.details}
 
 
 class Unavailable(PilothouseError):

@@ -209,6 +209,8 @@ class ApprovalRequired(Event, frozen=True, kw_only=True, tag="approval_required"
     changes: Json | None = None
     diff: list[Diff] | None = None
     expires_at: str | None = None
+    second_approver: bool = False
+    """Somebody other than whoever asked has to approve."""
 
 
 class ApprovalResolved(Event, frozen=True, kw_only=True, tag="approval_resolved"):

@@ -170,6 +170,24 @@ def matches(rule: Pattern, tool: str, tool_input: Any) -> bool:
     return relative is not None and _matches_path(rule.spec, relative)
 
 
+def doubtful(command: str) -> bool:
+    """Whether the shell could run more than one thing, or something else than the text says."""
+    return _SHELL_DOUBT.search(command) is not None
+
+
+def runs_others(program: str) -> bool:
+    """Whether what this program does stands in its arguments."""
+    return program in _RUNS_OTHERS or _PYTHON.match(program) is not None
+
+
+def unclear(tool: str, tool_input: Any) -> bool:
+    """Whether a call's place cannot be told from its text: it names none, several, or one outside the workspace; or,
+    where the web is meant, no address."""
+    if tool == "WebFetch":
+        return not isinstance(tool_input, dict) or _URL.match(str(tool_input.get("url", ""))) is None
+    return _where(tool, tool_input) is None
+
+
 def _where(tool: str, tool_input: Any) -> str | None:
     """The one place below the workspace that a call names. None when it names none, several, or one outside."""
     if not isinstance(tool_input, dict):
@@ -315,7 +333,7 @@ def _prefix(command: str) -> str:
     """The part of a plain command that says what it does; all of it when only all of it does."""
     words = command.split(" ")
     name = posixpath.basename(words[0])
-    if not name or "=" in words[0] or name in _RUNS_OTHERS or _PYTHON.match(name):
+    if not name or "=" in words[0] or runs_others(name):
         return command
     if name not in _WITH_SUBCOMMANDS:
         return f"{words[0]}:*"

@@ -30,8 +30,16 @@ def of(record: SessionRecord, configured: Reach) -> Reach:
     return Reach(policy, domains if policy == "allow" else (), configured.ask_s if policy == "allow" else 0.0)
 
 
-def wished(policy: str | None, domains: Sequence[str] | None, configured: Reach, who: Principal) -> Egress | None:
-    """What somebody wants for a session; None for nothing of one's own. Raises BadRequest, Forbidden."""
+def wished(
+    policy: str | None,
+    domains: Sequence[str] | None,
+    configured: Reach,
+    who: Principal,
+    *,
+    second_person: bool = False,
+) -> Egress | None:
+    """What somebody wants for a session; None for nothing of one's own. `second_person`: where one has to agree to a
+    domain, who could allow one alone may not list it either. Raises BadRequest, Forbidden."""
     if policy is None and domains is None:
         return None
     chosen = reach.policy(policy, "egress.policy") if policy is not None else configured.policy
@@ -40,7 +48,7 @@ def wished(policy: str | None, domains: Sequence[str] | None, configured: Reach,
     listed = reach.domains(domains, "egress.domains") if domains is not None else configured.domains
     further = reach.beyond(Reach(chosen, listed if domains is not None else ()), configured)
     if further:
-        who.need("admin" if further == "policy" else "approve")
+        who.need("admin" if further == "policy" or second_person else "approve")
     return Egress(policy=chosen, domains=[str(d) for d in listed] if domains is not None else None)
 
 

@@ -15,13 +15,14 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from pilothouse.core import approval, link, places, policy, tools
+from pilothouse.core import approval, link, places, policy, second, tools
 from pilothouse.core import events as ev
-from pilothouse.core.errors import AlreadyResolved, BadRequest, NotFound, PilothouseError
+from pilothouse.core.errors import AlreadyResolved, BadRequest, Forbidden, NotFound, PilothouseError
 from pilothouse.core.ids import ApprovalId
 from pilothouse.core.options import options
 from pilothouse.core.said import shallow
 from pilothouse.engine import allowance, records
+from pilothouse.engine.audit import SERVER, Entry, Who
 from pilothouse.engine.kit import worth_noting
 from pilothouse.engine.live import Live, whole
 from pilothouse.engine.ports import Op
@@ -65,7 +66,9 @@ class Approvals:
         if key in self._by_request:
             return [], [], None
         job = self.job()
-        decision = self._decide(ask)
+        decision, second_person = self._decide(ask), self.second(ask.tool, places.usual(ask.input, self._live.place))
+        if second_person and decision.verdict == "allow":
+            decision = policy.Decision("ask", second.REASON)
         if decision.verdict == "ask" and len(self.pending) >= PENDING_MAX:
             decision = policy.Decision("deny", f"{PENDING_MAX} approvals are open already.")
         size = _size(ask.input, ask.diff) if decision.verdict == "ask" else 0
@@ -90,9 +93,14 @@ class Approvals:
             tool=ask.tool,
             input=ask.input,
             input_hash=approval.input_hash(ask.input),
-            options=options(
-                ask.tool, places.usual(ask.input, self._live.place), project=self._live.record.source is not None
+            options=self.offered(
+                options(
+                    ask.tool, places.usual(ask.input, self._live.place), project=self._live.record.source is not None
+                ),
+                second_person,
             ),
+            second_approver=second_person,
+            askers=self.askers(),
             reason=ask.reason[:500] or decision.reason,
             diff=ask.diff or None,
             expires_at=records.stamp(now + self._live.kit.limits.approval_timeout_s),
@@ -102,6 +110,19 @@ class Approvals:
         )
         events, ops = self.open(record)
         return events, ops, None
+
+    def second(self, tool: str, tool_input: Any) -> bool:
+        return second.needed(self._live.kit.limits.second_approver, tool, tool_input)
+
+    def askers(self) -> list[str]:
+        """Whose words the agent works on. Of a job that does not know, it is the session's owner."""
+        job = self.job()
+        return list(job.askers) if job is not None and job.askers else [self._live.record.owner]
+
+    @staticmethod
+    def offered(every: list[ev.Option], second_person: bool) -> list[ev.Option]:
+        """What needs a second person needs one each time."""
+        return [o for o in every if o.scope in {None, "once"}] if second_person else every
 
     def open(self, record: ApprovalRecord) -> tuple[list[ev.Event], list[Op]]:
         """A new one, to be committed."""
@@ -171,19 +192,32 @@ class Approvals:
         *,
         approved: bool,
         by: str,
+        account: str = "",
+        beyond: bool = True,
+        edits: bool = True,
         input_hash: str | None = None,
         option_id: str | None = None,
         message: str | None = None,
         updated_input: Any = None,
+        who: Who = SERVER,
     ) -> ApprovalRecord:
-        """The first valid answer wins. Raises NotFound, AlreadyResolved, Conflict (stale hash), BadRequest,
-        Unavailable; in each case nothing has changed."""
+        """The first valid answer wins. `account`: whose it is, where that matters; `beyond`: whether it may be
+        remembered for other sessions too; `edits`: whether it may be about another input. Raises NotFound,
+        AlreadyResolved, Conflict (stale hash), Forbidden (a second person is needed), BadRequest, Unavailable; in each
+        case nothing has changed."""
         async with self._live.act():
             record = self.pending.get(approval_id) or await self._stored(approval_id)
             after = approval.step(record.state, "approve" if approved else "deny", by=record.resolved_by)
             await self._in_time(record)
+            if record.second_approver and approved:
+                now = self.askers() if record.job_id and (job := self.job()) and job.id == record.job_id else []
+                second.check([*record.askers, *now], account)
             approval.check_hash(input_hash, record.input_hash)
             option = _option(record, option_id, approved)
+            if option is not None and option.scope == "project" and not beyond:
+                raise Forbidden("You may answer in this session only, not for the whole project.")
+            if updated_input is not None and not edits:
+                raise Forbidden("Another input is another command: that needs the right 'run' in this session.")
             if updated_input is not None and record.origin == "proxy":
                 raise BadRequest("updatedInput: a connection is allowed as it was asked for, or not")
             if updated_input is not None and (not approved or not isinstance(updated_input, dict)):
@@ -216,7 +250,8 @@ class Approvals:
                 ops.append(records.put(session))
                 if job is not None and job.id == record.job_id:
                     ops.append(records.put(records.copy(job, permission_mode=decided.mode)))
-            await self._live.commit(happened, *ops)
+            async with self._live.kit.audit.noting(who, *_entries(decided, rule)) as noted:
+                await self._live.commit(happened, *ops, *noted)
             widened = session.egress is not self._live.record.egress
             self._live.record = session
             if decided.mode is not None and job is not None and job.id == record.job_id:
@@ -334,6 +369,29 @@ class Approvals:
             del self._answered[next(iter(self._answered))]
 
 
+def _entries(decided: ApprovalRecord, rule: RuleRecord | None) -> list[Entry]:
+    """For the audit: what was decided about which input. The input itself is in the session's log, and may hold
+    anything."""
+    session = f"session:{decided.session_id}"
+    entries = [
+        Entry(
+            "approval.approve" if decided.state == "approved" else "approval.deny",
+            f"approval:{decided.approval_id}",
+            details={
+                "session": session,
+                "tool": decided.tool,
+                "inputHash": decided.input_hash,
+                "edited": decided.updated_input is not None,
+                "option": decided.option_id or "",
+            },
+        )
+    ]
+    if rule is not None:
+        about = {"session": session, "tool": rule.tool, "scope": rule.scope, "answer": rule.outcome}
+        entries.append(Entry("rule.remember", f"rule:{rule.id}", details=dict(about)))
+    return entries
+
+
 def _size(*parts: Any) -> int:
     """Bytes that an open approval holds."""
     return sum(len(msgspec.json.encode(part)) for part in parts)
@@ -370,6 +428,7 @@ def _required(record: ApprovalRecord) -> ev.ApprovalRequired:
         options=record.options,
         reason=record.reason,
         expires_at=record.expires_at,
+        second_approver=record.second_approver,
     )
 
 

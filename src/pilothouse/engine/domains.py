@@ -79,6 +79,7 @@ class Domains:
         now = live.kit.clock.now()
         job = self._approvals.job()
         shown = {"host": ask.host, "port": ask.port}
+        second_person = self._approvals.second(tools.NETWORK, shown)
         hold = min(ask.hold_s, live.kit.limits.approval_timeout_s)
         return ApprovalRecord(
             approval_id=ApprovalId(records.new_id()),
@@ -88,7 +89,9 @@ class Domains:
             tool=tools.NETWORK,
             input=shown,
             input_hash=approval.input_hash(shown),
-            options=OPTIONS,
+            options=self._approvals.offered(OPTIONS, second_person),
+            second_approver=second_person,
+            askers=self._approvals.askers(),
             reason=REASON,
             expires_at=records.stamp(now + hold),
             created_at=records.stamp(now),

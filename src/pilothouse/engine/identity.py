@@ -1,151 +1,95 @@
-"""Keys, sign-in tickets and cookies. Only hashes are kept; the secrets are 256 random bits, so one SHA-256 is enough.
+"""Sign-in tickets and cookies, and what holds for every credential: who is told when one ends, how long one stands.
+Only hashes are kept; the secrets are 256 random bits, so one SHA-256 is enough.
 
-key     `ph_` + id (12 hex digits) + `_` + 43 characters; shown once
 ticket  43 characters in the fragment of the sign-in link; used once, within TICKET_S
-cookie  43 characters; valid COOKIE_S, ended by sign-out
+cookie  43 characters; valid COOKIE_S, or as long as its issuer's sign-ins are; ended by sign-out
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import hmac
-import re
 import secrets
 from collections.abc import Callable
 
 import msgspec
 from msgspec import Struct
 
-from pilothouse.core.access import Principal, Scope
-from pilothouse.core.errors import BadRequest, NotFound, Unauthenticated, Unavailable
+from pilothouse.core.access import ORGANISATION, Principal
+from pilothouse.core.errors import Unauthenticated, Unavailable
+from pilothouse.engine import signins
+from pilothouse.engine.audit import SERVER, Audit, Entry, Who
+from pilothouse.engine.keys import Keys
+from pilothouse.engine.links import Links
+from pilothouse.engine.members import ACCOUNT, Members
 from pilothouse.engine.ports import Clock, Delete, EventStore, Op, Put, StoreFailed
+from pilothouse.engine.signins import SignIn, Visit
 
 TICKET_S = 600.0
 COOKIE_S = 30 * 86_400.0
-ACCOUNT = "local"
-"""The one account there is: whoever has the printed link, or a key made by it."""
-KEYS_MAX = 1000
 SWEEP_MAX = 1000
-"""Tickets and sign-ins looked at in one go: old ones are removed when a ticket is made."""
-USED_EVERY_S = 60.0
-"""`lastUsedAt` is written at most this often per key."""
-_KEY = re.compile(r"ph_([0-9a-f]{12})_([A-Za-z0-9_-]{43})\Z")
-_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,100}\Z")
-
-
-class KeyRecord(Struct, kw_only=True, omit_defaults=True, rename="camel"):
-    id: str
-    name: str
-    scopes: list[Scope]
-    hash: str
-    account: str = ACCOUNT
-    created_at: float
-    last_used_at: float | None = None
+"""Tickets and sign-ins looked at at a time: old ones are removed when a ticket is made."""
 
 
 class Timed(Struct, kw_only=True, rename="camel"):
-    """A ticket or a cookie."""
+    """A ticket, and what a sign-in has of it."""
 
     account: str
+    organisation: str = ORGANISATION
     expires_at: float
 
 
 class Identity:
-    def __init__(self, store: EventStore, clock: Clock) -> None:
+    def __init__(self, store: EventStore, clock: Clock, audit: Audit | None = None) -> None:
         self._store = store
         self._clock = clock
+        self._audit = audit or Audit(store, clock)
+        self.members = Members(store, clock, self._audit)
+        self.keys = Keys(store, clock, self._audit, self.members, self._ended)
+        self.links = Links(store, clock, self._audit)
         self._redeeming = asyncio.Lock()
         self._changing = asyncio.Lock()
         """Held while a credential goes from store to memory or ends: else one that ends at that moment came back."""
-        self._keys: dict[str, KeyRecord] = {}
-        self._cookies: dict[str, Timed] = {}
+        self._cookies: dict[str, SignIn] = {}
         self.on_revoke: list[Callable[[str], None]] = []
         """Called with the credential that is no longer good."""
+        self.standing: dict[str, Callable[[str], float | None]] = {}
+        """By kind of credential, for those that are kept elsewhere: what `left` says of one."""
+        self.links.on_revoke = self._ended
+        self.members.on_leave += [self._leave, self.links.leave]
 
-    # --- keys ---
+    @property
+    def audit(self) -> Audit:
+        return self._audit
 
-    async def create(self, name: str, scopes: tuple[Scope, ...]) -> tuple[KeyRecord, str]:
-        """A new key and its only showing."""
-        if not _NAME.match(name):
-            raise BadRequest("name: one line of 1 to 100 characters")
-        if len(await self.keys()) >= KEYS_MAX:
-            raise BadRequest(f"There are {KEYS_MAX} keys already; revoke some.")
-        secret = secrets.token_urlsafe(32)
-        record = KeyRecord(
-            id=secrets.token_hex(6), name=name, scopes=list(scopes), hash=_hash(secret), created_at=self._clock.now()
-        )
-        await self._commit(Put("key", record.id, msgspec.json.encode(record)))
-        self._keys[record.id] = record
-        return record, f"ph_{record.id}_{secret}"
+    async def load(self) -> None:
+        """Once, before anybody is served."""
+        await self.members.load()
 
-    async def keys(self) -> list[KeyRecord]:
-        found = await self._store.scan("key", limit=KEYS_MAX)
-        return sorted((msgspec.json.decode(doc, type=KeyRecord) for _, doc in found), key=lambda k: -k.created_at)
-
-    async def revoke(self, key_id: str) -> None:
-        async with self._changing:
-            if await self._store.get("key", key_id) is None:
-                raise NotFound
-            await self._commit(Delete("key", key_id))
-            self._keys.pop(key_id, None)
-        self._ended(f"key:{key_id}")
-
-    async def by_key(self, text: str) -> Principal:
-        """Raises Unauthenticated."""
-        match = _KEY.match(text)
-        if match is None:
-            raise Unauthenticated("That is no key of this server.")
-        record = self._keys.get(match[1]) or await self._read_key(match[1])
-        if record is None or not hmac.compare_digest(record.hash, _hash(match[2])):
-            raise Unauthenticated("That is no key of this server.")
-        await self._used(record)
-        if record.id not in self._keys:
-            raise Unauthenticated("That key was revoked at this moment.")
-        return Principal(
-            "key", record.id, record.name, record.account, frozenset(record.scopes), credential=f"key:{record.id}"
-        )
-
-    async def _read_key(self, key_id: str) -> KeyRecord | None:
-        async with self._changing:
-            doc = await self._store.get("key", key_id)
-            if doc is None:
-                return None
-            return self._keys.setdefault(key_id, msgspec.json.decode(doc, type=KeyRecord))
-
-    async def _used(self, record: KeyRecord) -> None:
-        now = self._clock.now()
-        if record.last_used_at is not None and now - record.last_used_at <= USED_EVERY_S:
-            return
-        record.last_used_at = now
-        async with self._changing:
-            if record.id not in self._keys:
-                return  # revoked meanwhile: writing it down would bring it back
-            try:
-                await self._store.commit(Put("key", record.id, msgspec.json.encode(record)))
-            except StoreFailed:
-                return  # a full disk must not lock people out
-
-    # --- people ---
-
-    async def ticket(self) -> tuple[str, float]:
-        """A sign-in ticket and when it ends."""
+    async def ticket(
+        self, account: str = ACCOUNT, organisation: str = ORGANISATION, who: Who = SERVER
+    ) -> tuple[str, float]:
+        """A sign-in ticket for a member, and when it ends. Raises NotFound when there is no such member."""
+        self.members.find(organisation, account)
         await self._sweep()
         text = secrets.token_urlsafe(32)
-        until = self._clock.now() + TICKET_S
-        await self._commit(Put("ticket", _hash(text), msgspec.json.encode(Timed(account=ACCOUNT, expires_at=until))))
-        return text, until
+        made = Timed(account=account, organisation=organisation, expires_at=self._clock.now() + TICKET_S)
+        entry = Entry("ticket.create", f"member:{account}", organisation=organisation)
+        await self._audit.commit(who, [entry], Put("ticket", _hash(text), msgspec.json.encode(made)))
+        return text, made.expires_at
 
     async def _sweep(self) -> None:
         """Tickets and sign-ins whose time is over."""
         now = self._clock.now()
         for kind in ("ticket", "signin"):
-            for name, doc in await self._store.scan(kind, limit=SWEEP_MAX):
-                if msgspec.json.decode(doc, type=Timed).expires_at < now:
-                    await self._commit(Delete(kind, name))
-                    self._cookies.pop(name, None)
+            after = ""
+            while rows := await self._store.scan(kind, after=after, limit=SWEEP_MAX):
+                for after, doc in rows:
+                    if msgspec.json.decode(doc, type=Timed).expires_at < now:
+                        await self._commit(Delete(kind, after))
+                        self._cookies.pop(after, None)
 
-    async def redeem(self, ticket: str) -> str:
+    async def redeem(self, ticket: str, visit: Visit | None = None) -> str:
         """A cookie for a ticket, which is used up. Raises Unauthenticated."""
         async with self._redeeming:
             doc = await self._store.get("ticket", _hash(ticket))
@@ -155,13 +99,35 @@ class Identity:
             if found.expires_at < self._clock.now():
                 await self._commit(Delete("ticket", _hash(ticket)))
                 raise Unauthenticated("The sign-in link is too old; make another.")
-            cookie = secrets.token_urlsafe(32)
-            entry = Timed(account=found.account, expires_at=self._clock.now() + COOKIE_S)
-            await self._commit(
-                Delete("ticket", _hash(ticket)), Put("signin", _hash(cookie), msgspec.json.encode(entry))
+            visit = visit or Visit()
+            entry = SignIn(
+                account=found.account,
+                organisation=found.organisation,
+                expires_at=self._clock.now() + COOKIE_S,
+                address=visit.address,
+                agent=visit.agent,
             )
-            self._cookies[_hash(cookie)] = entry
-            return cookie
+            return await self.adopt(entry, Delete("ticket", _hash(ticket)))
+
+    async def adopt(self, entry: SignIn, *also: Op) -> str:
+        """A cookie for somebody who has proven who it is; `also` happens with it or not at all."""
+        await self._sweep()
+        await self._make_room(entry)
+        cookie = secrets.token_urlsafe(32)
+        digest = _hash(cookie)
+        entry.created_at = entry.last_seen_at = self._clock.now()
+        who = Who(self._person(digest, entry), entry.address)
+        noted = Entry("signin", details={"by": entry.via or "ticket"})
+        await self._audit.commit(who, [noted], *also, _put(digest, entry))
+        self._cookies[digest] = entry
+        return cookie
+
+    async def _make_room(self, entry: SignIn) -> None:
+        whose = (entry.account, entry.organisation)
+        every = signins.every(self._store)
+        own = [(one.created_at, digest) async for digest, one in every if (one.account, one.organisation) == whose]
+        for _, digest in sorted(own)[: max(len(own) - signins.OWN_MAX + 1, 0)]:
+            await self.end(digest)
 
     async def by_cookie(self, cookie: str) -> Principal:
         """Raises Unauthenticated."""
@@ -171,20 +137,59 @@ class Identity:
             async with self._changing:
                 doc = await self._store.get("signin", digest)
                 if doc is not None:
-                    entry = self._cookies[digest] = msgspec.json.decode(doc, type=Timed)
+                    entry = self._cookies[digest] = signins.decode(doc)
         if entry is None:
             raise Unauthenticated
         if entry.expires_at < self._clock.now():
             raise Unauthenticated("The sign-in has ended; sign in again.")
-        every: tuple[Scope, ...] = ("read", "run", "approve", "admin")
-        return Principal("person", entry.account, entry.account, entry.account, frozenset(every), f"signin:{digest}")
+        await self._seen(digest, entry)
+        if digest not in self._cookies:
+            raise Unauthenticated("The sign-in was ended at this moment.")
+        return self._person(digest, entry)
 
-    async def sign_out(self, cookie: str) -> None:
-        digest = _hash(cookie)
+    def _person(self, digest: str, entry: SignIn) -> Principal:
+        return signins.principal(digest, entry, self.members.named(entry.organisation, entry.account))
+
+    async def _seen(self, digest: str, entry: SignIn) -> None:
+        now = self._clock.now()
+        if now - entry.last_seen_at <= signins.SEEN_EVERY_S:
+            return
+        entry.last_seen_at = now
         async with self._changing:
-            await self._commit(Delete("signin", digest))
+            if digest not in self._cookies:
+                return  # ended meanwhile: writing it down would bring it back
+            try:
+                await self._store.commit(_put(digest, entry))
+            except StoreFailed:
+                return  # a full disk must not lock people out
+
+    async def sign_out(self, cookie: str, who: Who = SERVER) -> None:
+        await self.end(_hash(cookie), who)
+
+    async def end(self, digest: str, who: Who = SERVER) -> None:
+        """Ends a sign-in by its id; harmless when it has ended. Whoever ends its own signs out."""
+        async with self._changing:
+            doc = await self._store.get("signin", digest)
+            if doc is None:
+                return
+            entry = signins.decode(doc)
+            own = who.principal is not None and who.principal.credential == f"signin:{digest}"
+            about = Entry("signin.end", f"signin:{digest}", "ok", {"account": entry.account}, entry.organisation)
+            await self._audit.commit(who, [Entry("signout") if own else about], Delete("signin", digest))
             self._cookies.pop(digest, None)
         self._ended(f"signin:{digest}")
+
+    async def _leave(self, organisation: str, account: str, who: Who) -> None:
+        """Ends every ticket and sign-in of a member."""
+        async for digest, entry in signins.every(self._store):
+            if (entry.organisation, entry.account) == (organisation, account):
+                await self.end(digest, who)
+        after = ""
+        while rows := await self._store.scan("ticket", after=after, limit=SWEEP_MAX):
+            for after, doc in rows:
+                found = msgspec.json.decode(doc, type=Timed)
+                if (found.organisation, found.account) == (organisation, account):
+                    await self._commit(Delete("ticket", after))
 
     @staticmethod
     def csrf(cookie: str) -> str:
@@ -194,10 +199,17 @@ class Identity:
     def left(self, principal: Principal) -> float | None:
         """Seconds that an open socket's credential still stands; 0 when it does not, None when it has no end."""
         kind, _, name = principal.credential.partition(":")
-        if kind == "key":
-            return None if name in self._keys else 0.0
-        entry = self._cookies.get(name)
-        return max(entry.expires_at - self._clock.now(), 0.0) if entry is not None else 0.0
+        if kind in self.standing:
+            return self.standing[kind](name)
+        if kind == "key" and not self.keys.good(name):
+            return 0.0
+        if kind == "signin" and name not in self._cookies:
+            return 0.0
+        if kind == "link" and not self.links.good(name):
+            return 0.0
+        if principal.expires_at is None:
+            return None
+        return max(principal.expires_at - self._clock.now(), 0.0)
 
     def _ended(self, credential: str) -> None:
         for told in list(self.on_revoke):
@@ -208,6 +220,10 @@ class Identity:
             await self._store.commit(*ops)
         except StoreFailed as error:
             raise Unavailable("The store cannot write; nothing was changed.") from error
+
+
+def _put(digest: str, entry: SignIn) -> Put:
+    return Put("signin", digest, msgspec.json.encode(entry), entry.account)
 
 
 def _hash(secret: str) -> str:

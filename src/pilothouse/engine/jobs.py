@@ -42,6 +42,8 @@ class Jobs:
         self.agent_usage: dict[JobId, link.AgentUsage] = {}
         self.ended: dict[JobId, asyncio.Event] = {}
         self.wake = asyncio.Event()
+        self.last_askers: list[str] = []
+        """Of the newest job: a turn that the agent begins by itself goes on with their words."""
         self.drive = Drive(self, live, owner)
         approvals.job = lambda: live.current or self.running
 
@@ -91,12 +93,14 @@ class Jobs:
             await self._live.commit(happened, *ops)
             self._live.record = session
             self._add(job)
+            before = self.last_askers if len(self.known) > 1 else []
+            self.last_askers = list(dict.fromkeys([*before, *job.askers]))
             self.queue.append(job)
             self.wake.set()
             return job
 
     @whole
-    async def steer(self, message: str, by: str, client_message_id: str | None) -> JobRecord:
+    async def steer(self, message: str, by: str, client_message_id: str | None, account: str = "") -> JobRecord:
         """Adds to the running job. Raises Conflict when none runs."""
         async with self._live.act():
             job = self._live.current or self.running
@@ -107,7 +111,10 @@ class Jobs:
                 return job
             ops = [Put("resend", key, job.id.encode(), self._live.record.id)] if client_message_id is not None else []
             chat = ev.Chat(job_id=job.id, message=message, by=by, client_message_id=client_message_id, steer=True)
-            await self._live.commit([chat], *ops)
+            askers = job.askers or [self._live.record.owner]
+            askers = askers if account in {"", *askers} else [*askers, account]
+            await self._live.commit([chat], *ops, records.put(records.copy(job, askers=askers)))
+            job.askers = self.last_askers = askers
             self._live.send(link.Steer(id=records.new_id(), message=message))
             return job
 
@@ -174,6 +181,7 @@ class Jobs:
             by="agent",
             created_at=now,
             started_at=now,
+            askers=list(self.last_askers),
             permission_mode=self._live.record.permission_mode,
             first_seq=self._live.head + 1,
             runner_id=runner.runner_id,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 from pilothouse.core.limits import Caps
+from pilothouse.core.policy import Pattern
 from pilothouse.core.reach import Reach
+from pilothouse.engine.audit import Audit
 from pilothouse.engine.bells import Bells
 from pilothouse.engine.log import Log
 from pilothouse.engine.ports import Clock, EventStore, ModelProxy, Sandboxes
@@ -38,6 +41,8 @@ class Limits:
     retention_events: int = 200_000
     egress: Reach = Reach()
     """What sessions reach that say nothing of their own."""
+    second_approver: tuple[Pattern, ...] = ()
+    """Tool calls that somebody other than whoever asked has to approve."""
 
 
 class Note(Protocol):
@@ -68,3 +73,8 @@ class Kit:
     bells: Bells = field(default_factory=Bells)
     serial: int = 1
     """How many times a server has started on this store: what makes `fence` grow over restarts."""
+
+    @cached_property
+    def audit(self) -> Audit:
+        """One for all that write to the store: two would fork its chains."""
+        return Audit(self.store, self.clock)

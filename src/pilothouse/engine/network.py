@@ -12,10 +12,12 @@ from dataclasses import replace
 
 import msgspec
 
+from pilothouse.core.access import Principal
 from pilothouse.core.contacts import Contact, Verdict, verdict
 from pilothouse.core.errors import PilothouseError
 from pilothouse.core.ids import SessionId
 from pilothouse.engine import allowance, records
+from pilothouse.engine.audit import SERVER, Entry, Who
 from pilothouse.engine.kit import Kit
 from pilothouse.engine.live import whole
 from pilothouse.engine.records import Egress
@@ -64,13 +66,13 @@ class Network:
         newest = sorted(rows.values(), key=lambda row: (-row.last, row.host, row.port))
         return View(reach.policy, [str(domain) for domain in reach.domains], [_seen(row) for row in newest])
 
-    async def follow(self, sid: str, owner: str) -> AsyncGenerator[View, None]:
+    async def follow(self, sid: str, who: Principal) -> AsyncGenerator[View, None]:
         """All, then what has changed; to the end of the session. Raises NotFound."""
         told: dict[tuple[str, int, str], Seen] = {}
         before: tuple[str, list[str]] | None = None
         while True:
             latch = self._kit.bells.latch(SessionId(sid))
-            view = await self.view(await self._sessions.get(sid, owner))
+            view = await self.view(await self._sessions.get(sid, who))
             fresh = [seen for seen in view.contacts if told.get((seen.host, seen.port, seen.reason)) != seen]
             told |= {(seen.host, seen.port, seen.reason): seen for seen in fresh}
             if fresh or (view.policy, view.domains) != before:
@@ -82,12 +84,19 @@ class Network:
     # --- policy ---
 
     @whole
-    async def change(self, session: Session, egress: Egress | None, by: str) -> View:
+    async def change(self, session: Session, egress: Egress | None, by: str, who: Who = SERVER) -> View:
         """What the session may reach from now on; connections that are open and no longer allowed end."""
         live = session.live
         async with live.act():
             record = live.changed(egress=egress)
-            await live.commit([], records.put(record))
+            given = egress or Egress()
+            entry = Entry(
+                "network.change",
+                f"session:{record.id}",
+                details={"policy": given.policy or "as configured", "domains": given.domains or []},
+            )
+            async with self._kit.audit.noting(who, entry) as noted:
+                await live.commit([], records.put(record), *noted)
             live.record = record
         reach = allowance.of(record, self._kit.limits.egress)
         self._kit.note("egress", session=record.id, policy=reach.policy, domains=len(reach.domains), by=by)

@@ -370,6 +370,26 @@ class ModelProxy(Protocol):
     async def close(self) -> None: ...
 
 
+# --- secrets that are read again -----------------------------------------------------------------------------------
+
+
+class SealBroken(Exception):
+    """It cannot be sealed, or what is sealed cannot be opened: the key is not there, or is another."""
+
+
+class Sealer(Protocol):
+    """Keeps secrets that a hash would not do for. `about` says what a secret belongs to: moved to another record it
+    does not open."""
+
+    def seal(self, secret: bytes, about: str) -> bytes:
+        """Raises SealBroken."""
+        ...
+
+    def unseal(self, sealed: bytes, about: str) -> bytes:
+        """Raises SealBroken."""
+        ...
+
+
 # --- time ------------------------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ from pilothouse.core import link
 from pilothouse.core.errors import AlreadyResolved, BadRequest, NotFound
 from pilothouse.core.ids import QuestionId
 from pilothouse.engine import records
+from pilothouse.engine.audit import SERVER, Entry, Who
 from pilothouse.engine.live import Live, whole
 from pilothouse.engine.ports import Op
 from pilothouse.engine.records import QuestionRecord
@@ -84,7 +85,9 @@ class Questions:
         return [_answered_event(ended)], [records.put(ended)]
 
     @whole
-    async def answer(self, question_id: QuestionId, answers: dict[str, str], *, by: str) -> QuestionRecord:
+    async def answer(
+        self, question_id: QuestionId, answers: dict[str, str], *, by: str, who: Who = SERVER
+    ) -> QuestionRecord:
         """The first answer wins. Raises NotFound, AlreadyResolved, BadRequest, Unavailable."""
         async with self._live.act():
             record = self.pending.get(question_id)
@@ -100,7 +103,10 @@ class Questions:
                 )
             _check(record, answers)
             decided = records.copy(record, state="answered", answers=answers, resolved_by=by)
-            await self._live.commit([_answered_event(decided)], records.put(decided))
+            session = f"session:{decided.session_id}"
+            entry = Entry("question.answer", f"question:{question_id}", details={"session": session})
+            async with self._live.kit.audit.noting(who, entry) as noted:
+                await self._live.commit([_answered_event(decided)], records.put(decided), *noted)
             self._drop(decided)
             self._live.send(self._answered[(decided.runner_id, decided.request_id)])
             return decided

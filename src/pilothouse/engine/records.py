@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from pilothouse.core import approval, job
 from pilothouse.core import events as ev
-from pilothouse.core.access import ORGANISATION
+from pilothouse.core.access import ORGANISATION, Grant
 from pilothouse.core.ids import ApprovalId, JobId, QuestionId, SessionId
 from pilothouse.engine.ports import Put
 
@@ -37,6 +37,10 @@ class SessionRecord(Record, kw_only=True):
     id: SessionId
     owner: str
     organisation: str = ORGANISATION
+    private: bool = False
+    """Not for the other members of the organisation, but those with a grant and the admins."""
+    grants: dict[str, Grant] = {}
+    """By account."""
     title: str = ""
     agent: str
     isolation: ev.Isolation
@@ -93,6 +97,8 @@ class JobRecord(Record, kw_only=True):
     interrupted_by: str = ""
     late: bool = False
     """Its time was up."""
+    askers: list[str] = []
+    """Accounts whose words it works on: who prompted, and who added to it."""
 
 
 class ApprovalRecord(Record, kw_only=True):
@@ -119,6 +125,9 @@ class ApprovalRecord(Record, kw_only=True):
     """Who asked and gets the answer."""
     runner_id: str = ""
     request_id: str = ""
+    second_approver: bool = False
+    askers: list[str] = []
+    """Of the job, when it was asked: those whose approval does not do where a second person is needed."""
     mode: str | None = None
     """The permission mode that an accepted plan goes on in."""
 
@@ -141,6 +150,7 @@ class RuleRecord(Record, kw_only=True):
     id: str
     owner: str = "local"
     """Of the session in which it was remembered: nobody else's answers speak for a person."""
+    organisation: str = ORGANISATION
     scope: Literal["session", "project"]
     session_id: SessionId | None = None
     project: str | None = None
@@ -159,7 +169,7 @@ def put(record: SessionRecord | JobRecord | ApprovalRecord | QuestionRecord | Ru
     doc = _encoder.encode(record)
     match record:
         case SessionRecord():
-            return Put("session", record.id, doc, record.owner)
+            return Put("session", record.id, doc, shelf(record.organisation))
         case JobRecord():
             return Put("job", record.id, doc, record.session_id)
         case ApprovalRecord():
@@ -168,6 +178,11 @@ def put(record: SessionRecord | JobRecord | ApprovalRecord | QuestionRecord | Ru
             return Put("question", record.question_id, doc, record.session_id)
         case RuleRecord():
             return Put("rule", record.id, doc, record.session_id or "")
+
+
+def shelf(organisation: str) -> str:
+    """What the sessions of an organisation are kept under. (Once it was the owner, who was `local` then.)"""
+    return f"org:{organisation}"
 
 
 def load(doc: bytes, kind: type[R]) -> R:

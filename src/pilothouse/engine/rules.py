@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from pilothouse.core import events as ev
 from pilothouse.core import policy
+from pilothouse.core.access import Principal
 from pilothouse.core.errors import NotFound
 from pilothouse.engine import records
+from pilothouse.engine.audit import Audit, Entry, Who
 from pilothouse.engine.ports import Clock, Delete, EventStore
 from pilothouse.engine.records import RuleRecord, SessionRecord
 
@@ -24,9 +26,14 @@ def project(session: SessionRecord) -> str | None:
     return f"git:{source.git}" if source.git else f"dir:{source.dir}"
 
 
+def _may_see(who: Principal, rule: RuleRecord) -> bool:
+    return who.organisation == rule.organisation and (who.role == "admin" or who.account == rule.owner)
+
+
 class Rules:
-    def __init__(self, store: EventStore, clock: Clock) -> None:
+    def __init__(self, store: EventStore, clock: Clock, audit: Audit | None = None) -> None:
         self._store = store
+        self._audit = audit or Audit(store, clock)
         self._clock = clock
         self._all: dict[str, RuleRecord] = {}
 
@@ -37,8 +44,9 @@ class Rules:
     def add(self, rule: RuleRecord) -> None:
         self._all[rule.id] = rule
 
-    def all(self, owner: str) -> list[RuleRecord]:
-        return sorted((r for r in self._all.values() if r.owner == owner), key=lambda r: r.id, reverse=True)
+    def all(self, who: Principal) -> list[RuleRecord]:
+        """Those of one's own sessions, newest first; an admin's are the whole organisation's."""
+        return sorted((r for r in self._all.values() if _may_see(who, r)), key=lambda r: r.id, reverse=True)
 
     def make(self, session: SessionRecord, option: ev.Option, tool: str, by: str) -> RuleRecord:
         """A rule for an option that the person chose; not yet stored."""
@@ -46,6 +54,7 @@ class Rules:
         return RuleRecord(
             id=records.new_id(),
             owner=session.owner,
+            organisation=session.organisation,
             scope="project" if scoped else "session",
             session_id=None if scoped else session.id,
             project=project(session) if scoped else None,
@@ -62,16 +71,17 @@ class Rules:
         return [
             policy.Rule(policy.pattern(r.rule), r.outcome)
             for r in self._all.values()
-            if r.owner == session.owner
+            if (r.organisation, r.owner) == (session.organisation, session.owner)
             and (r.session_id == session.id if r.scope == "session" else here is not None and r.project == here)
         ]
 
-    async def remove(self, rule_id: str, owner: str) -> None:
+    async def remove(self, rule_id: str, who: Who) -> None:
+        """Raises NotFound."""
         found = self._all.get(rule_id)
-        if found is None or found.owner != owner:
+        if found is None or who.principal is None or not _may_see(who.principal, found):
             raise NotFound
-        await self._store.commit(Delete("rule", rule_id))
-        del self._all[rule_id]
+        await self._audit.commit(who, [Entry("rule.remove", f"rule:{rule_id}")], Delete("rule", rule_id))
+        self._all.pop(rule_id, None)
 
     def forget(self, session: SessionRecord) -> None:
         """The session is deleted; its documents went with it."""

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from pilothouse.core import access, link, policy
 from pilothouse.core import events as ev
-from pilothouse.core import link, policy
+from pilothouse.core.access import ORGANISATION, Principal, Scope
 from pilothouse.core.errors import BadRequest, NotFound, PilothouseError, TooMany, Unavailable
 from pilothouse.core.ids import ApprovalId, JobId, QuestionId, SessionId, is_uuid
 from pilothouse.engine import records
 from pilothouse.engine.approvals import Approvals
+from pilothouse.engine.audit import SERVER, Entry, Who
 from pilothouse.engine.domains import Domains
 from pilothouse.engine.intake import Intake
 from pilothouse.engine.jobs import Jobs
@@ -23,6 +26,7 @@ from pilothouse.engine.ports import Delete, Op, Probe, Purge, Put, StoreFailed
 from pilothouse.engine.questions import Questions
 from pilothouse.engine.records import ApprovalRecord, Egress, JobRecord, QuestionRecord, SessionRecord
 from pilothouse.engine.rules import Rules
+from pilothouse.engine.shelf import BEFORE, Shelf
 from pilothouse.engine.spares import Spares
 
 TITLE_MAX = 200
@@ -48,6 +52,7 @@ class Sessions:
         self.rules = rules
         self.probe = probe
         self._here: dict[SessionId, Session] = {}
+        self.shelf: Shelf[Session] = Shelf(kit, self._here)
         self._loading: dict[SessionId, asyncio.Task[Session | None]] = {}
         self._creating = asyncio.Lock()
         self._reaper: asyncio.Task[None] | None = None
@@ -62,6 +67,7 @@ class Sessions:
         self,
         *,
         owner: str,
+        organisation: str = ORGANISATION,
         once: str = "",
         agent: str | None = None,
         title: str | None = None,
@@ -70,21 +76,30 @@ class Sessions:
         model: str | None = None,
         limits: Mapping[str, float] | None = None,
         egress: Egress | None = None,
+        who: Who = SERVER,
     ) -> Session:
         """Raises BadRequest, Unavailable. Nothing is started yet. The same `once` (a caller's own word for this very
         wish) gives the same session. `limits` have been checked."""
+        whose = (organisation, owner)
         if not once:
-            return await self._create(owner, agent, title, source, permission_mode, model, [], limits or {}, egress)
-        key = f"new:{owner}:{once}"
+            return await self._create(
+                whose, agent, title, source, permission_mode, model, [], limits or {}, egress, who
+            )
+        key = f"made:{organisation}:{urllib.parse.quote(owner, safe='')}:{once}"
         async with self._creating:
             known = await self.kit.store.get("resend", key)
-            if known is not None:
-                return await self.get(known.decode(), owner)
-            return await self._create(owner, agent, title, source, permission_mode, model, [key], limits or {}, egress)
+            if known is None and whose == (ORGANISATION, BEFORE):
+                known = await self.kit.store.get("resend", f"new:{owner}:{once}")  # said before there were others
+            session = None if known is None else await self.found(SessionId(known.decode()))
+            if session is not None:
+                return session
+            return await self._create(
+                whose, agent, title, source, permission_mode, model, [key], limits or {}, egress, who
+            )
 
     async def _create(
         self,
-        owner: str,
+        whose: tuple[str, str],
         agent: str | None,
         title: str | None,
         source: ev.Source | None,
@@ -93,6 +108,7 @@ class Sessions:
         resends: list[str],
         limits: Mapping[str, float],
         egress: Egress | None,
+        who: Who,
     ) -> Session:
         agent = self.kit.limits.agent if agent is None else agent
         if agent not in self.kit.agents:
@@ -111,7 +127,8 @@ class Sessions:
         )  # the last thing that may be refused is past
         record = SessionRecord(
             id=spare or SessionId(records.new_id()),
-            owner=owner,
+            owner=whose[1],
+            organisation=whose[0],
             title=title,
             agent=agent,
             isolation=self.probe.isolation,
@@ -126,9 +143,10 @@ class Sessions:
         )
         session = self._make(record)
         ops = [Put("resend", key, record.id.encode(), record.id) for key in resends]
+        entry = Entry("session.create", f"session:{record.id}", details={"agent": agent, "mode": mode})
         try:
-            async with session.live.act():
-                await session.live.commit([session.live.session_event()], records.put(record), *ops)
+            async with session.live.act(), self.kit.audit.noting(who, entry) as noted:
+                await session.live.commit([session.live.session_event()], records.put(record), *ops, *noted)
         except PilothouseError:
             if spare:
                 with contextlib.suppress(PilothouseError):
@@ -138,23 +156,16 @@ class Sessions:
         session.jobs.drive.start()
         return session
 
-    async def get(self, session_id: str, owner: str) -> Session:
-        """Raises NotFound for what is unknown or somebody else's."""
+    async def get(self, session_id: str, who: Principal, scope: Scope = "read") -> Session:
+        """Raises NotFound for what is unknown or not for `who` to see, Forbidden where it may only look."""
         if not is_uuid(session_id):
             raise NotFound
         sid = SessionId(session_id)
         session = self._here.get(sid) or await self._load(sid)
-        if session is None or session.live.record.owner != owner or session.live.removed:
+        if session is None or session.live.removed:
             raise NotFound
+        access.need(who, session.live.record, scope)
         return session
-
-    async def page(self, owner: str, cursor: str, limit: int) -> list[SessionRecord]:
-        found = await self.kit.store.scan("session", owner=owner, after=cursor, limit=limit, newest=True)
-        return [self._current(records.load(doc, SessionRecord)) for _, doc in found]
-
-    def _current(self, record: SessionRecord) -> SessionRecord:
-        here = self._here.get(record.id)
-        return here.live.record if here else record
 
     def here(self, session_id: SessionId) -> Session | None:
         """The session if it is in memory: one that is not has nothing running and nothing open."""
@@ -164,28 +175,32 @@ class Sessions:
         """For the server itself, whoever's it is."""
         return self._here.get(session_id) or await self._load(session_id)
 
-    async def of_job(self, job_id: str, owner: str) -> tuple[Session, JobRecord]:
+    async def of_job(self, job_id: str, who: Principal, scope: Scope = "read") -> tuple[Session, JobRecord]:
         doc = await self.kit.store.get("job", job_id) if is_uuid(job_id) else None
         if doc is None:
             raise NotFound
         record = records.load(doc, JobRecord)
-        session = await self.get(record.session_id, owner)
+        session = await self.get(record.session_id, who, scope)
         return session, session.jobs.known.get(record.id, record)
 
-    async def of_approval(self, approval_id: str, owner: str) -> tuple[Session, ApprovalRecord]:
+    async def of_approval(
+        self, approval_id: str, who: Principal, scope: Scope = "read"
+    ) -> tuple[Session, ApprovalRecord]:
         doc = await self.kit.store.get("approval", approval_id) if is_uuid(approval_id) else None
         if doc is None:
             raise NotFound
         record = records.load(doc, ApprovalRecord)
-        session = await self.get(record.session_id, owner)
+        session = await self.get(record.session_id, who, scope)
         return session, session.approvals.pending.get(ApprovalId(approval_id), record)
 
-    async def of_question(self, question_id: str, owner: str) -> tuple[Session, QuestionRecord]:
+    async def of_question(
+        self, question_id: str, who: Principal, scope: Scope = "read"
+    ) -> tuple[Session, QuestionRecord]:
         doc = await self.kit.store.get("question", question_id) if is_uuid(question_id) else None
         if doc is None:
             raise NotFound
         record = records.load(doc, QuestionRecord)
-        session = await self.get(record.session_id, owner)
+        session = await self.get(record.session_id, who, scope)
         return session, session.questions.pending.get(QuestionId(question_id), record)
 
     # --- acts ---
@@ -196,6 +211,7 @@ class Sessions:
         prompt: str,
         by: str,
         *,
+        account: str = "",
         permission_mode: str | None = None,
         allowed_tools: list[str] | None = None,
         max_cost_usd: float | None = None,
@@ -216,6 +232,7 @@ class Sessions:
             session_id=session.live.record.id,
             prompt=prompt,
             by=by,
+            askers=[account] if account else [],
             created_at=session.live.now(),
             permission_mode=policy.mode(
                 session.live.record.permission_mode if permission_mode is None else permission_mode
@@ -254,7 +271,13 @@ class Sessions:
 
     @whole
     async def change(
-        self, session: Session, *, title: str | None = None, mode: str | None = None, model: str | None = None
+        self,
+        session: Session,
+        *,
+        title: str | None = None,
+        mode: str | None = None,
+        model: str | None = None,
+        who: Who = SERVER,
     ) -> SessionRecord:
         """Title, permission mode, model. A running job goes on in the new mode, asks that are open stay open."""
         live = session.live
@@ -282,7 +305,9 @@ class Sessions:
             ops: list[Op] = [records.put(record)]
             if mode is not None and running is not None:  # kept, or a restart would bring the old mode back
                 ops.append(records.put(records.copy(running, permission_mode=record.permission_mode)))
-            await live.commit(happened, *ops)
+            entry = Entry("session.change", f"session:{record.id}", details={**changes})
+            async with self.kit.audit.noting(who, entry) as noted:
+                await live.commit(happened, *ops, *noted)
             live.record = record
             if mode is not None and running is not None:
                 running.permission_mode = record.permission_mode
@@ -292,11 +317,13 @@ class Sessions:
             return record
 
     @whole
-    async def stop(self, session: Session) -> None:
-        """Ends its processes; workspace and conversation stay."""
+    async def stop(self, session: Session, who: Who | None = None) -> None:
+        """Ends its processes; workspace and conversation stay. Without `who`: nobody's act, the session was idle."""
         live = session.live
         if live.record.state == "new" and not session.jobs.busy:
             return
+        if who is not None:  # first: what has ended is not brought back when the store cannot write
+            await self.kit.audit.commit(who, [Entry("session.stop", f"session:{live.record.id}")])
         live.ending = "The session was stopped."
         live.ends += 1
         try:
@@ -314,9 +341,10 @@ class Sessions:
             live.record = record
 
     @whole
-    async def delete(self, session: Session) -> None:
+    async def delete(self, session: Session, who: Who = SERVER) -> None:
         """Ends it and removes log, documents and workspace. A person's act."""
         live = session.live
+        await self.kit.audit.commit(who, [Entry("session.delete", f"session:{live.record.id}")])  # first, as above
         live.removed = True
         live.ends += 1
         live.ending = "The session was deleted."
@@ -342,6 +370,7 @@ class Sessions:
     async def start(self) -> None:
         """Takes up what a server before this one left: jobs not done, approvals open, runners alive."""
         await self.rules.load()
+        await self.shelf.migrate()
         after = ""
         while found := await self.kit.store.scan("session", after=after, limit=500):
             for key, doc in found:
@@ -417,6 +446,7 @@ class Sessions:
             questions = await self.kit.store.scan("question", owner=sid, limit=1000, newest=True)
             session.questions.restore([records.load(doc, QuestionRecord) for _, doc in reversed(questions)])
         session.jobs.restore(open_jobs)
+        session.jobs.last_askers = jobs[0].askers if jobs else []
 
     def _make(self, record: SessionRecord) -> Session:
         live = Live(self.kit, record)

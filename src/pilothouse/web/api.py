@@ -1,4 +1,4 @@
-"""The HTTP API's handlers for who one is, keys, sessions, approvals, questions, rules. See `protocol/http.md`."""
+"""The HTTP API's handlers for who one is, sessions, approvals, questions, rules. See `protocol/http.md`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pilothouse.engine import records
 from pilothouse.engine.records import ApprovalRecord, QuestionRecord
 from pilothouse.web import network, views, wire
 from pilothouse.web.call import Call
-from pilothouse.web.guard import COOKIE, cookie_of
+from pilothouse.web.guard import COOKIE, LINK_COOKIE, cookie_of
 
 AGENTS = {"claude": "Claude Code", "echo": "Echo (scripted, for tests)"}
 R = TypeVar("R", ApprovalRecord, QuestionRecord)
@@ -35,44 +35,24 @@ async def readyz(call: Call) -> Response:
     return wire.Reply({"status": "not_ready", "reasons": reasons}, 503) if reasons else wire.Reply({"status": "ready"})
 
 
-class SignIn(wire.Body):
-    ticket: str
-
-
-async def signin(call: Call) -> Response:
-    given = await wire.body(call.request, SignIn)
-    cookie = await call.platform.identity.redeem(given.ticket)
-    answer = Response(status_code=204)
-    answer.set_cookie(
-        COOKIE, cookie, max_age=30 * 86_400, httponly=True, samesite="strict", secure=call.platform.secure, path="/"
-    )
-    return answer
-
-
-async def signout(call: Call) -> Response:
-    cookie = cookie_of(call.request.headers)
-    if call.principal.kind == "person" and cookie is not None:
-        await call.platform.identity.sign_out(cookie)
-    answer = Response(status_code=204)
-    answer.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=call.platform.secure, path="/")
-    return answer
-
-
 async def me(call: Call) -> Response:
     platform = call.platform
     who = call.principal
     model = await platform.kit.models.state()
-    cookie = cookie_of(call.request.headers) if who.kind == "person" else None
+    shown = {"person": COOKIE, "link": LINK_COOKIE}.get(who.kind)
+    cookie = cookie_of(call.request.headers, shown) if shown else None
     settings = platform.kit.limits
+    probe = platform.sessions.probe
+    inside = who.session is None  # what the host is like is not for whoever has a link
     return wire.Reply(
         {
-            "principal": {"kind": who.kind, "id": who.id, "name": who.name, "scopes": sorted(who.scopes)},
+            "principal": views.principal(who),
             "csrf": platform.identity.csrf(cookie) if cookie else None,
             "server": {
                 "version": platform.version,
-                "isolation": platform.sessions.probe.isolation,
-                "isolationSummary": platform.sessions.probe.summary,
-                "isolationFindings": platform.sessions.probe.findings,
+                "isolation": probe.isolation,
+                "isolationSummary": probe.summary if inside else "",
+                "isolationFindings": probe.findings if inside else (),
                 "provider": model.provider,
                 "demo": model.demo,
                 "model": model.model,
@@ -83,39 +63,10 @@ async def me(call: Call) -> Response:
                 "defaultPermissionMode": settings.permission_mode,
                 "promptMax": settings.prompt_max,
                 "approvalTimeoutS": settings.approval_timeout_s,
-                "limits": settings.caps.values(),
+                "limits": settings.caps.values() if inside else {},
             },
         }
     )
-
-
-# --- keys and tickets ---
-
-
-async def make_ticket(call: Call) -> Response:
-    ticket, until = await call.platform.identity.ticket()
-    url = f"{call.platform.url()}/#ticket={ticket}"
-    return wire.Reply({"ticket": ticket, "url": url, "expiresAt": records.stamp(until)}, 201)
-
-
-async def list_keys(call: Call) -> Response:
-    return wire.Reply({"items": [views.key(k) for k in await call.platform.identity.keys()], "next": None})
-
-
-class NewKey(wire.Body):
-    name: str = "key"
-    scopes: list[str] | None = None
-
-
-async def make_key(call: Call) -> Response:
-    given = await wire.body(call.request, NewKey)
-    record, text = await call.platform.identity.create(given.name, access.scopes(given.scopes))
-    return wire.Reply({**views.key(record), "key": text}, 201)
-
-
-async def revoke_key(call: Call) -> Response:
-    await call.platform.identity.revoke(call.request.path_params["id"])
-    return Response(status_code=204)
 
 
 # --- sessions ---
@@ -124,8 +75,9 @@ async def revoke_key(call: Call) -> Response:
 async def list_sessions(call: Call) -> Response:
     asked = wire.limit(call.request)
     sessions = call.platform.sessions
-    found = await sessions.page(call.principal.account, wire.cursor(call.request), asked)
-    return wire.page([await views.session(sessions, r) for r in found], [r.id for r in found], asked)
+    who = call.principal
+    found = await sessions.shelf.page(who, wire.cursor(call.request), asked)
+    return wire.page([await views.session(sessions, r, who) for r in found], [r.id for r in found], asked)
 
 
 class NewSession(wire.Body):
@@ -144,6 +96,7 @@ async def make_session(call: Call) -> Response:
     asked = limits.check(given.limits or {}, most)
     made = await call.platform.sessions.create(
         owner=call.principal.account,
+        organisation=call.principal.organisation,
         agent=given.agent,
         title=given.title,
         source=given.source,
@@ -151,13 +104,14 @@ async def make_session(call: Call) -> Response:
         model=given.model,
         limits=asked,
         egress=network.wished(call, given.egress),
+        who=call.who,
     )
-    return wire.Reply(await views.session(call.platform.sessions, made.live.record), 201)
+    return wire.Reply(await views.session(call.platform.sessions, made.live.record, call.principal), 201)
 
 
 async def get_session(call: Call) -> Response:
     session = await call.session()
-    return wire.Reply(await views.session(call.platform.sessions, session.live.record))
+    return wire.Reply(await views.session(call.platform.sessions, session.live.record, call.principal))
 
 
 async def session_limits(call: Call) -> Response:
@@ -170,24 +124,34 @@ class SessionChange(wire.Body):
     title: str | None = None
     permission_mode: str | None = None
     model: str | None = None
+    private: bool | None = None
 
 
 async def change_session(call: Call) -> Response:
     session = await call.session()
     given = await wire.body(call.request, SessionChange)
-    record = await call.platform.sessions.change(
-        session, title=given.title, mode=given.permission_mode, model=given.model
-    )
-    return wire.Reply(await views.session(call.platform.sessions, record))
+    sessions = call.platform.sessions
+    if given.private is not None:
+        access.need(call.principal, session.live.record, "admin")
+    record = session.live.record
+    if given.private is None or not (given.title is given.permission_mode is given.model is None):
+        record = await sessions.change(
+            session, title=given.title, mode=given.permission_mode, model=given.model, who=call.who
+        )
+    if given.private is not None:
+        record = await sessions.shelf.share(session, private=given.private, who=call.who)
+    return wire.Reply(await views.session(sessions, record, call.principal))
 
 
 async def delete_session(call: Call) -> Response:
-    await call.platform.sessions.delete(await call.session())
+    session = await call.session()
+    await call.platform.sessions.delete(session, call.who)
+    call.platform.identity.links.forget(session.live.record.id)
     return Response(status_code=204)
 
 
 async def stop_session(call: Call) -> Response:
-    await call.platform.sessions.stop(await call.session())
+    await call.platform.sessions.stop(await call.session(), call.who)
     return Response(status_code=204)
 
 
@@ -219,13 +183,13 @@ async def list_approvals(call: Call) -> Response:
     asked = wire.limit(call.request)
     session_id = call.request.query_params.get("sessionId")
     if session_id is not None:
-        await call.platform.sessions.get(session_id, call.principal.account)
+        await call.platform.sessions.get(session_id, call.principal)
     found = await _mine(call, "approval", ApprovalRecord, session_id, state == "pending", asked)
     return wire.page([views.approval(r) for r in found], [r.approval_id for r in found], asked)
 
 
 async def get_approval(call: Call) -> Response:
-    _, record = await call.platform.sessions.of_approval(call.request.path_params["id"], call.principal.account)
+    _, record = await call.approval()
     return wire.Reply(views.approval(record))
 
 
@@ -238,16 +202,20 @@ class Decision(wire.Body):
 
 
 async def decide(call: Call) -> Response:
-    session, record = await call.platform.sessions.of_approval(call.request.path_params["id"], call.principal.account)
+    session, record = await call.approval()
     given = await wire.body(call.request, Decision)
     decided = await session.approvals.decide(
         ApprovalId(record.approval_id),
         approved=given.approved,
         by=call.principal.label,
+        account=call.principal.account,
+        beyond=access.beyond(call.principal, session.live.record),
+        edits="run" in access.rights(call.principal, session.live.record),
         input_hash=given.input_hash,
         option_id=given.option_id,
         message=given.message,
         updated_input=given.updated_input,
+        who=call.who,
     )
     return wire.Reply(views.approval(decided))
 
@@ -262,7 +230,7 @@ async def list_questions(call: Call) -> Response:
 
 
 async def _mine(call: Call, kind: str, form: type[R], session_id: str | None, pending: bool, most: int) -> list[R]:
-    """Documents of the caller's own sessions, newest first."""
+    """Documents of the sessions that the caller may see, newest first."""
     sessions = call.platform.sessions
     out: list[R] = []
     after = wire.cursor(call.request)
@@ -273,9 +241,7 @@ async def _mine(call: Call, kind: str, form: type[R], session_id: str | None, pe
             record = records.load(doc, form)
             if pending and record.state != "pending":
                 continue
-            try:
-                await sessions.get(record.session_id, call.principal.account)
-            except NotFound:
+            if not await sessions.shelf.visible(record.session_id, call.principal):
                 continue
             out.append(record)
             if len(out) == most:
@@ -290,9 +256,11 @@ class Answers(wire.Body):
 
 
 async def answer(call: Call) -> Response:
-    session, record = await call.platform.sessions.of_question(call.request.path_params["id"], call.principal.account)
+    session, record = await call.question()
     given = await wire.body(call.request, Answers)
-    decided = await session.questions.answer(QuestionId(record.question_id), given.answers, by=call.principal.label)
+    decided = await session.questions.answer(
+        QuestionId(record.question_id), given.answers, by=call.principal.label, who=call.who
+    )
     return wire.Reply(views.question(decided))
 
 
@@ -300,9 +268,9 @@ async def answer(call: Call) -> Response:
 
 
 async def list_rules(call: Call) -> Response:
-    return wire.Reply({"items": [views.rule(r) for r in call.platform.rules.all(call.principal.account)], "next": None})
+    return wire.Reply({"items": [views.rule(r) for r in call.platform.rules.all(call.principal)], "next": None})
 
 
 async def remove_rule(call: Call) -> Response:
-    await call.platform.rules.remove(call.request.path_params["id"], call.principal.account)
+    await call.platform.rules.remove(call.request.path_params["id"], call.who)
     return Response(status_code=204)

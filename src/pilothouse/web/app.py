@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from starlette.applications import Starlette
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pilothouse.core.errors import NotFound, PilothouseError
 from pilothouse.web import routes, static, wire
+from pilothouse.web.access import AccessLog
 from pilothouse.web.call import Platform
-from pilothouse.web.guard import Guard, Once
+from pilothouse.web.front import Front
+from pilothouse.web.guard import SAFE, Guard, Once
+from pilothouse.web.hub import Hub
 
 HEADERS = {
     "x-content-type-options": "nosniff",
@@ -33,7 +36,21 @@ class MethodNotAllowed(PilothouseError):
     status = 405
 
 
-def application(platform: Platform, guard: Guard, sockets: ASGIApp | None = None) -> ASGIApp:
+def watch(platform: Platform, hub: Hub) -> None:
+    """What is open ends when the right to it does."""
+    looking = [hub.recheck, platform.streams.recheck]
+    platform.identity.on_revoke += [hub.revoked, platform.streams.revoked]
+    platform.identity.members.on_change += looking
+    platform.sessions.shelf.on_share += looking
+
+
+def application(
+    platform: Platform,
+    guard: Guard,
+    sockets: ASGIApp | None = None,
+    front: Front | None = None,
+    log: AccessLog | None = None,
+) -> ASGIApp:
     """`sockets` serves `/ws` where no hot path does."""
     doors = [WebSocketRoute("/ws", sockets)] if sockets is not None else []
     app = Starlette(
@@ -41,7 +58,8 @@ def application(platform: Platform, guard: Guard, sockets: ASGIApp | None = None
         exception_handlers={HTTPException: _unknown, Exception: _broken},
     )
     app.router.redirect_slashes = False  # an address is one or is none: nothing answers before the guard
-    return _Everywhere(app, guard)
+    outside = _Everywhere(app, guard, front or Front())
+    return log.around(outside) if log is not None else outside
 
 
 async def _unknown(request: Request, error: Exception) -> Response:
@@ -57,13 +75,16 @@ async def _broken(request: Request, error: Exception) -> Response:
 
 
 class _Everywhere:
-    """`Host` is checked and the headers are set for what no route answers too."""
+    """What stands in front is taken into account; `Host` is checked and the headers are set for what no route answers
+    too."""
 
-    def __init__(self, app: ASGIApp, guard: Guard) -> None:
+    def __init__(self, app: ASGIApp, guard: Guard, front: Front) -> None:
         self._app = app
         self._guard = guard
+        self._front = front
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._front.scope(scope)
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -76,8 +97,12 @@ class _Everywhere:
             await send(message)
 
         try:
-            self._guard.host(Once(Headers(scope=scope).getlist))
+            self._guard.host(Once.of(HTTPConnection(scope)))
         except PilothouseError as error:
             await wire.problem(error)(scope, receive, sender)
+            return
+        if self._front.base and scope["path"] == self._front.base and scope["method"] in SAFE:
+            # The page's own addresses are relative, so it needs the slash.
+            await Response(status_code=308, headers={"location": self._front.base + "/"})(scope, receive, sender)
             return
         await self._app(scope, receive, sender)

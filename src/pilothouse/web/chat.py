@@ -10,93 +10,35 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import defaultdict
+from contextlib import AbstractContextManager
 
-from pilothouse.core import chat
-from pilothouse.core.access import Principal, Scope
+from pilothouse.core import access, chat
+from pilothouse.core.access import Principal
 from pilothouse.core.attach import pictures
-from pilothouse.core.errors import BadRequest, Conflict, NotFound, PilothouseError, TooMany
+from pilothouse.core.errors import BadRequest, Conflict, Forbidden, NotFound, PilothouseError, TooMany
 from pilothouse.core.ids import ApprovalId, QuestionId, SessionId
+from pilothouse.engine.audit import Who
 from pilothouse.engine.log import Gap
-from pilothouse.engine.ports import Row, StoreFailed
+from pilothouse.engine.ports import StoreFailed
 from pilothouse.engine.sessions import Session
-from pilothouse.web import wire
+from pilothouse.web import admit, wire
+from pilothouse.web.access import named
+from pilothouse.web.asked import Asked
 from pilothouse.web.call import Platform
 from pilothouse.web.guard import Guard, Once
-from pilothouse.web.socket import Accept, Frames, Message, Refuse, Socket, UpgradeRequest
+from pilothouse.web.hub import Hub
+from pilothouse.web.peer import upgrade_peer
+from pilothouse.web.socket import Accept, Message, Refuse, Socket, UpgradeRequest
+from pilothouse.web.streams import lapse
 
 SUBSCRIPTIONS_MAX = 50
 """Sessions followed on one socket: a page shows one, a wall of them a few dozen."""
-FRAMED_MAX = 256 * 1024
-"""Bytes of frames remembered per watched session: what is new, not a replay from the start."""
 SLOW_S = 60.0
 """How long a viewer may leave its socket unread."""
 CLOSE_FAILED = 1011
-CONNECTIONS_MAX = 2000
-"""Chat sockets of one credential; a fault in a client must not take all of the server's."""
+GONE = "The session was deleted, or is not yours to see any more."
 
 _log = logging.getLogger(__name__)
-
-
-class Hub:
-    """Who watches what: the count that `viewers` frames tell."""
-
-    def __init__(self) -> None:
-        self._viewers: defaultdict[SessionId, set[Connection]] = defaultdict(set)
-        self._open: defaultdict[str, set[Connection]] = defaultdict(set)
-        self._framed: dict[SessionId, tuple[int, int, Frames]] = {}
-
-    def count(self, session: SessionId) -> int:
-        return len(self._viewers[session]) if session in self._viewers else 0
-
-    def joined(self, session: SessionId, viewer: Connection) -> None:
-        self._viewers[session].add(viewer)
-        self._tell(session)
-
-    def left(self, session: SessionId, viewer: Connection) -> None:
-        self._viewers[session].discard(viewer)
-        self._tell(session)
-        if not self._viewers[session]:
-            del self._viewers[session]
-            self._framed.pop(session, None)
-
-    def _tell(self, session: SessionId) -> None:
-        frame = chat.encode_frame(chat.Viewers(chat_id=session, viewers=len(self._viewers[session])))
-        for viewer in self._viewers[session]:
-            viewer.socket.send_text(frame)
-
-    def frames(self, session: SessionId, rows: list[Row]) -> Frames:
-        """The rows as WebSocket frames, made once for all viewers that are at the same place."""
-        first, last = rows[0].seq, rows[-1].seq
-        known = self._framed.get(session)
-        if known is not None and known[:2] == (first, last):
-            return known[2]
-        made = Frames.of([row.body for row in rows])
-        if len(made.raw) <= FRAMED_MAX:
-            self._framed[session] = (first, last, made)
-        return made
-
-    def opened(self, connection: Connection) -> None:
-        mine = self._open[connection.principal.credential]
-        if len(mine) >= CONNECTIONS_MAX:
-            raise TooMany
-        mine.add(connection)
-
-    def closed(self, connection: Connection) -> None:
-        credential = connection.principal.credential
-        self._open[credential].discard(connection)
-        if not self._open[credential]:
-            del self._open[credential]
-
-    def revoked(self, credential: str) -> None:
-        for connection in list(self._open.get(credential, ())):
-            connection.socket.close(chat.CLOSE_SIGN_IN, "sign in again")
-
-    def all_away(self) -> None:
-        """The server goes: everybody may come back."""
-        for mine in list(self._open.values()):
-            for connection in list(mine):
-                connection.socket.close(chat.CLOSE_GOING_AWAY, "the server restarts")
 
 
 class ChatDoor:
@@ -106,32 +48,53 @@ class ChatDoor:
         self._hub = hub
 
     async def authorize(self, request: UpgradeRequest) -> Accept | Refuse:
+        address, headers, asked = upgrade_peer(request), Once.upgrade(request), Asked.upgrade(request)
+        principal: Principal | None = None
         try:
-            principal = await self._guard.check("cookie-same-origin", "GET", Once(request.all), socket=True)
+            with self._platform.gate.knocking(address):
+                checked = self._guard.check(
+                    "cookie-same-origin", "GET", headers, socket=True, asked=asked, links=True, address=address
+                )
+                principal = await admit.admit(checked, self._platform, asked, address)
             assert principal is not None
-            principal.need("read")
+            self._platform.gate.request(principal)
+            principal.need_at_most("read")
+            room = self._platform.gate.connected(principal)
         except PilothouseError as error:
-            answer = wire.problem(error)
-            return Refuse(answer.status_code, [("content-type", "application/problem+json")], bytes(answer.body))
-        who = principal
-        return Accept(lambda socket: Connection(self._platform, self._hub, socket, who).serve())
+            if isinstance(error, Forbidden):
+                await admit.forbidden(self._platform, Who(principal, address), "WS /ws", error)
+            return _refuse(error)
+        who = Who(principal, address)
+        return Accept(
+            lambda socket: Connection(self._platform, self._hub, socket, who).serve(room), principal=named(principal)
+        )
+
+
+def _refuse(error: PilothouseError) -> Refuse:
+    answer = wire.problem(error)
+    headers = [(name, value) for name, value in answer.headers.items() if name != "content-length"]
+    return Refuse(answer.status_code, headers, bytes(answer.body))
 
 
 class Connection:
-    def __init__(self, platform: Platform, hub: Hub, socket: Socket, principal: Principal) -> None:
+    def __init__(self, platform: Platform, hub: Hub, socket: Socket, who: Who) -> None:
+        assert who.principal is not None
         self._platform = platform
         self._hub = hub
         self.socket = socket
-        self.principal = principal
+        self._who = who
+        self.principal = who.principal
         self._following: dict[SessionId, asyncio.Task[None]] = {}
+        self._followed: dict[SessionId, Session] = {}
 
-    async def serve(self) -> None:
-        try:
-            self._hub.opened(self)
-        except TooMany:
-            self.socket.close(chat.CLOSE_POLICY, "too many connections")
-            return
-        ending = self._end_with_credential()
+    async def serve(self, room: AbstractContextManager[None]) -> None:
+        with room:
+            await self._serve()
+
+    async def _serve(self) -> None:
+        self._hub.opened(self)
+        ends = self._platform.left(self.principal) is not None
+        ending = asyncio.create_task(self._end_with_credential(), name="credential") if ends else None
         try:
             while (message := await self.socket.receive()) is not None:
                 await self._take(message)
@@ -142,13 +105,20 @@ class Connection:
             for session in list(self._following):
                 await self._unsubscribe(session)
 
-    def _end_with_credential(self) -> asyncio.TimerHandle | None:
+    async def _end_with_credential(self) -> None:
         """It may have ended between the upgrade and now, and a sign-in ends some day."""
-        left = self._platform.identity.left(self.principal)
-        if left is None:
-            return None
-        loop = asyncio.get_running_loop()
-        return loop.call_later(left, self.socket.close, chat.CLOSE_SIGN_IN, "sign in again")
+        await lapse(lambda: self._platform.left(self.principal), self._platform.kit.clock.sleep)
+        self.socket.close(chat.CLOSE_SIGN_IN, "sign in again")
+
+    def recheck(self) -> None:
+        """What this may not see any more is followed no more; one that may nothing any more is sent away."""
+        if self._platform.left(self.principal) == 0:
+            self.socket.close(chat.CLOSE_SIGN_IN, "sign in again")
+            return
+        for sid, task in list(self._following.items()):
+            if self._platform.left(self.principal, self._followed[sid]) == 0:
+                task.cancel()
+                self._send(chat.Rejected(code="not_found", message=GONE, ref=sid))
 
     def _send(self, frame: chat.ServerFrame) -> None:
         self.socket.send_text(chat.encode_frame(frame))
@@ -165,6 +135,8 @@ class Connection:
                 chat.Rejected(code="unavailable", message="The store does not answer; try again.", ref=_ref(said))
             )
         except PilothouseError as error:
+            if isinstance(error, Forbidden):
+                await admit.forbidden(self._platform, self._who, f"WS /ws {type(said).__name__.lower()}", error)
             self._send(
                 chat.Rejected(
                     code=error.code,
@@ -178,48 +150,54 @@ class Connection:
 
     async def _act(self, said: chat.ClientMessage) -> None:
         sessions = self._platform.sessions
-        account, label = self.principal.account, self.principal.label
+        who = self._platform.identity.members.now(self.principal)  # its role may be another since the last message
+        label = who.label
         match said:
             case chat.Ping():
                 self._send(chat.Pong())
             case chat.Subscribe():
-                self._subscribe(await sessions.get(said.chat_id, account), said.after, said.epoch)
+                self._subscribe(await sessions.get(said.chat_id, who), said.after, said.epoch)
             case chat.Unsubscribe():
-                session = await sessions.get(said.chat_id, account)
+                session = await sessions.get(said.chat_id, who)
                 await self._unsubscribe(session.live.record.id)
             case chat.Chat():
-                self._need("run")
-                await self._chat(said)
+                self._platform.gate.act(who)
+                async with self._platform.gate.job(who):
+                    await self._chat(said, who)
             case chat.ApprovalResponse():
-                self._need("approve")
-                session, record = await sessions.of_approval(said.approval_id, account)
+                who.need_at_most("approve")
+                session, record = await sessions.of_approval(said.approval_id, who, "approve")
                 await session.approvals.decide(
                     ApprovalId(record.approval_id),
                     approved=said.approved,
                     by=label,
+                    account=who.account,
+                    beyond=access.beyond(who, session.live.record),
+                    edits="run" in access.rights(who, session.live.record),
                     input_hash=said.input_hash,
                     option_id=said.option_id,
                     message=said.message,
                     updated_input=said.updated_input,
+                    who=self._who,
                 )
             case chat.QuestionResponse():
-                self._need("approve")
-                session, question = await sessions.of_question(said.question_id, account)
-                await session.questions.answer(QuestionId(question.question_id), said.answers, by=label)
+                who.need_at_most("approve")
+                session, question = await sessions.of_question(said.question_id, who, "approve")
+                await session.questions.answer(QuestionId(question.question_id), said.answers, by=label, who=self._who)
             case chat.Interrupt():
-                self._need("run")
-                await (await sessions.get(said.chat_id, account)).jobs.interrupt(label)
+                await (await self._in(said.chat_id, who)).jobs.interrupt(label)
             case chat.SetMode():
-                self._need("run")
-                await sessions.change(await sessions.get(said.chat_id, account), mode=said.mode)
+                await sessions.change(await self._in(said.chat_id, who), mode=said.mode, who=self._who)
             case chat.SetModel():
-                self._need("run")
-                await sessions.change(await sessions.get(said.chat_id, account), model=said.model)
+                await sessions.change(await self._in(said.chat_id, who), model=said.model, who=self._who)
 
-    def _need(self, scope: Scope) -> None:
-        self.principal.need(scope)
+    async def _in(self, chat_id: str, who: Principal) -> Session:
+        """A session to do something in."""
+        who.need_at_most("run")
+        return await self._platform.sessions.get(chat_id, who, "run")
 
-    async def _chat(self, said: chat.Chat) -> None:
+    async def _chat(self, said: chat.Chat, who: Principal) -> None:
+        who.need_at_most("run")
         sessions = self._platform.sessions
         attached = pictures(said.attachments or ())
         if said.steer and said.chat_id is None:
@@ -229,26 +207,30 @@ class Connection:
             max_cost_usd=said.max_cost_usd, max_tokens=said.max_tokens, model=said.model,
         )  # fmt: skip
         if said.chat_id is None:
+            who.need("run")
             session = await sessions.create(
-                owner=self.principal.account,
+                owner=who.account,
+                organisation=who.organisation,
                 once=said.client_message_id or "",
                 agent=said.agent,
                 permission_mode=said.permission_mode,
                 model=said.model,
+                who=self._who,
             )
             if session.live.record.id not in self._following:  # a resend on the same socket
                 self._subscribe(session, 0, None, ref=said.client_message_id)
         else:
-            session = await sessions.get(said.chat_id, self.principal.account)
+            session = await self._in(said.chat_id, who)
             if said.agent is not None and said.agent != session.live.record.agent:
                 raise Conflict(f"agent: this session's agent is {session.live.record.agent}")
         if said.steer:
-            await session.jobs.steer(said.message, self.principal.label, said.client_message_id)
+            await session.jobs.steer(said.message, who.label, said.client_message_id, who.account)
             return
         job = sessions.job(
             session,
             said.message,
-            self.principal.label,
+            who.label,
+            account=who.account,
             permission_mode=said.permission_mode,
             allowed_tools=said.allowed_tools,
             max_cost_usd=said.max_cost_usd,
@@ -266,18 +248,19 @@ class Connection:
         if len(self._following) >= SUBSCRIPTIONS_MAX:
             raise TooMany(f"One socket follows at most {SUBSCRIPTIONS_MAX} sessions.")
         task = asyncio.create_task(self._follow(session, after, epoch, ref), name="follow")
-        self._following[sid] = task
+        self._following[sid], self._followed[sid] = task, session
         task.add_done_callback(lambda done: self._forget(sid, done))
 
     def _forget(self, sid: SessionId, done: asyncio.Task[None]) -> None:
         if self._following.get(sid) is done:
-            del self._following[sid]
+            del self._following[sid], self._followed[sid]
         if not done.cancelled() and done.exception() is not None:
             _log.error("following failed", exc_info=done.exception())
             self.socket.close(CLOSE_FAILED, "come back with your cursor")  # never silence
 
     async def _unsubscribe(self, session: SessionId) -> None:
         task = self._following.pop(session, None)
+        self._followed.pop(session, None)
         if task is None:
             raise NotFound("This socket does not follow that session.")
         task.cancel()
@@ -333,7 +316,7 @@ class Connection:
             except TimeoutError:
                 self.socket.close(chat.CLOSE_TOO_SLOW, "too slow; come back with your cursor")
                 return
-        self._send(chat.Rejected(code="not_found", message="The session was deleted.", ref=sid))
+        self._send(chat.Rejected(code="not_found", message=GONE, ref=sid))
 
 
 def _ref(said: chat.ClientMessage) -> str | None:

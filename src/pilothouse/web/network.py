@@ -7,13 +7,13 @@ from collections.abc import AsyncGenerator
 import msgspec
 from starlette.responses import Response
 
+from pilothouse.core import second, tools
 from pilothouse.core.errors import PilothouseError
 from pilothouse.engine import allowance
 from pilothouse.engine.network import Network, View
 from pilothouse.engine.records import Egress
 from pilothouse.web import wire
-from pilothouse.web.call import Call
-from pilothouse.web.streams import Streamed
+from pilothouse.web.call import Call, streamed
 
 
 class Wish(wire.Body):
@@ -27,7 +27,9 @@ def wished(call: Call, wish: Wish | None) -> Egress | None:
     """Raises BadRequest, Forbidden."""
     if wish is None:
         return None
-    return allowance.wished(wish.policy, wish.domains, call.platform.kit.limits.egress, call.principal)
+    limits = call.platform.kit.limits
+    asks_second = second.needed(limits.second_approver, tools.NETWORK, {})
+    return allowance.wished(wish.policy, wish.domains, limits.egress, call.principal, second_person=asks_second)
 
 
 async def get_network(call: Call) -> Response:
@@ -37,15 +39,14 @@ async def get_network(call: Call) -> Response:
 async def put_egress(call: Call) -> Response:
     session = await call.session()
     egress = wished(call, await wire.body(call.request, Wish))
-    return wire.Reply(await _network(call).change(session, egress, call.principal.label))
+    return wire.Reply(await _network(call).change(session, egress, call.principal.label, call.who))
 
 
 async def stream_network(call: Call) -> Response:
-    sid = (await call.session()).live.record.id
-    views = _network(call).follow(sid, call.principal.account)
+    session = await call.session()
+    views = _network(call).follow(session.live.record.id, call.principal)
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    streams, credential = call.platform.streams, call.principal.credential
-    return Streamed(_sse(views), streams, credential, media_type="text/event-stream", headers=headers, endless=True)
+    return streamed(call, session, _sse(views), "text/event-stream", headers, endless=True)
 
 
 async def _sse(views: AsyncGenerator[View, None]) -> AsyncGenerator[bytes, None]:

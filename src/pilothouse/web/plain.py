@@ -16,6 +16,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from pilothouse.web.access import WHO
+from pilothouse.web.front import SEEN, Seen
+from pilothouse.web.head import Upgraded, http
 from pilothouse.web.socket import (
     Accept,
     Door,
@@ -37,9 +40,11 @@ _log = logging.getLogger(__name__)
 
 
 def plain_options(limits: Limits) -> dict[str, Any]:
-    """For `uvicorn.Config`: the limits that the server has to keep for plain doors."""
+    """For `uvicorn.Config`: the limits that the server has to keep for requests and for plain doors."""
     return {
-        "ws": "websockets-sansio",
+        "http": http(limits.handshake_s, limits.body_s),
+        "ws": Upgraded,
+        "proxy_headers": False,  # uvicorn believes them of any program on this machine; `web.front` has its own rules
         "ws_max_size": limits.message,
         "ws_ping_interval": limits.ping_s,
         "ws_ping_timeout": limits.silence_s - limits.ping_s,
@@ -61,6 +66,7 @@ class PlainDoor:
         if isinstance(answer, Refuse):
             await _refuse(answer, scope, send)
             return
+        scope[WHO] = answer.principal
         headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in answer.headers]
         await send({"type": "websocket.accept", "subprotocol": answer.subprotocol, "headers": headers})
         await PlainSocket(request, self._limits, receive, send).run(answer)
@@ -189,12 +195,14 @@ class PlainSocket:
 
 
 def _request(scope: Scope) -> UpgradeRequest:
+    seen = scope.get(SEEN) or Seen(scope["scheme"] == "wss")
     return UpgradeRequest(
         path=scope["raw_path"].decode("latin-1"),
         query=scope["query_string"].decode("latin-1"),
         headers=[(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]],
         client=scope.get("client"),
-        secure=scope["scheme"] == "wss",
+        secure=seen.secure,
+        received=seen.received,
     )
 
 

@@ -1,4 +1,8 @@
-"""The route table: every address, its policy, the scope it needs, who answers. Nothing else is served.
+"""The route table: every address, its policy, the scope it needs and where, who answers. Nothing else is served.
+
+The scope is asked of the caller's organisation (`on="organisation"`), or of the session that the address leads to
+(`on="session"`, `core.access.rights`): there the handler's look-up asks (`Call.session` and its like), and before that
+the credential alone is asked. A share link reaches what says `links`.
 
 `routes()` makes the Starlette routes from it; the tests walk the same table and ask each entry as nobody, from a
 foreign Host, from a foreign Origin. A public entry says why it is public.
@@ -7,18 +11,23 @@ foreign Host, from a foreign Origin. A public entry says why it is public.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pilothouse.core.access import Scope
-from pilothouse.core.errors import PilothouseError, Unavailable
+from pilothouse.core.access import Principal, Scope
+from pilothouse.core.errors import Forbidden, PilothouseError, Unavailable
+from pilothouse.engine.audit import Who
 from pilothouse.engine.ports import StoreFailed
-from pilothouse.web import api, network, wire, work
+from pilothouse.web import admit, api, audit, keys, members, network, sharing, signin, wire, work
+from pilothouse.web.access import WHO, named
+from pilothouse.web.asked import Asked
 from pilothouse.web.call import Call, Handler, Platform
 from pilothouse.web.guard import Guard, Once, Policy
+from pilothouse.web.peer import peer
 
 
 @dataclass(frozen=True)
@@ -31,50 +40,86 @@ class Entry:
     """None for a WebSocket: its door is in `web.chat`."""
     reason: str = ""
     """Why a public one is public."""
+    on: Literal["organisation", "session"] = "organisation"
+    links: bool = False
+    """Whether a share link may come here. A session that is not its own does not exist for it in any case."""
+    counted: bool = False
+    """It starts a job, which counts for the day."""
 
 
-def _own(method: str, path: str, scope: Scope, handler: Handler) -> Entry:
-    return Entry(method, path, "cookie-same-origin", scope, handler)
+def _own(method: str, path: str, scope: Scope, handler: Handler, *, links: bool = False) -> Entry:
+    return Entry(method, path, "cookie-same-origin", scope, handler, links=links)
+
+
+def _in(method: str, path: str, scope: Scope, handler: Handler, *, links: bool = False) -> Entry:
+    """Of one session."""
+    return Entry(method, path, "cookie-same-origin", scope, handler, on="session", links=links)
 
 
 TABLE: tuple[Entry, ...] = (
     Entry("GET", "/healthz", "public", None, api.healthz, "a probe has no key; it says only that the process answers"),
     Entry("GET", "/readyz", "public", None, api.readyz, "a probe has no key; it says only ready or why not"),
-    Entry("POST", "/api/signin", "public", None, api.signin, "signing in is how one gets a credential"),
-    _own("POST", "/api/signout", "read", api.signout),
-    _own("GET", "/api/me", "read", api.me),
-    _own("POST", "/api/tickets", "admin", api.make_ticket),
-    _own("GET", "/api/keys", "admin", api.list_keys),
-    _own("POST", "/api/keys", "admin", api.make_key),
-    _own("DELETE", "/api/keys/{id}", "admin", api.revoke_key),
+    Entry("POST", "/api/signin", "public", None, signin.by_secret, "signing in is how one gets a credential"),
+    Entry("GET", "/api/signin/providers", "public", None, signin.providers, "the page offers them to who signs in"),
+    Entry(
+        "GET", "/api/signin/oidc/{provider}", "public", None, signin.begin, "signing in begins here; nothing is kept"
+    ),
+    Entry(
+        "GET",
+        "/api/signin/oidc/{provider}/callback",
+        "public",
+        None,
+        signin.finish,
+        "the provider sends browsers back here; what they bring is checked",
+    ),
+    _own("POST", "/api/signout", "read", signin.out, links=True),
+    _own("GET", "/api/signins", "read", signin.every),
+    _own("DELETE", "/api/signins/{id}", "read", signin.end),
+    _own("GET", "/api/me", "read", api.me, links=True),
+    _own("POST", "/api/tickets", "admin", keys.make_ticket),
+    _own("GET", "/api/keys", "admin", keys.list_keys),
+    _own("POST", "/api/keys", "admin", keys.make_key),
+    _own("DELETE", "/api/keys/{id}", "admin", keys.revoke_key),
+    _own("GET", "/api/audit", "admin", audit.list_audit),
+    _own("GET", "/api/audit/head", "admin", audit.audit_head),
+    _own("GET", "/api/organisations", "admin", members.list_organisations),
+    _own("POST", "/api/organisations", "admin", members.make_organisation),
+    _own("GET", "/api/members", "admin", members.list_members),
+    _own("PUT", "/api/members/{account:path}", "admin", members.put_member),
+    _own("DELETE", "/api/members/{account:path}", "admin", members.remove_member),
     _own("GET", "/api/sessions", "read", api.list_sessions),
     _own("POST", "/api/sessions", "run", api.make_session),
-    _own("GET", "/api/sessions/{id}", "read", api.get_session),
-    _own("PATCH", "/api/sessions/{id}", "run", api.change_session),
-    _own("DELETE", "/api/sessions/{id}", "admin", api.delete_session),
-    _own("POST", "/api/sessions/{id}/stop", "run", api.stop_session),
-    _own("GET", "/api/sessions/{id}/limits", "read", api.session_limits),
-    _own("GET", "/api/sessions/{id}/events", "read", work.session_events),
-    _own("GET", "/api/sessions/{id}/network", "read", network.get_network),
-    _own("GET", "/api/sessions/{id}/network/stream", "read", network.stream_network),
-    _own("PUT", "/api/sessions/{id}/egress", "run", network.put_egress),
-    _own("GET", "/api/sessions/{id}/texts/{digest}", "read", api.text),
-    _own("POST", "/api/sessions/{id}/jobs", "run", work.make_job),
-    _own("GET", "/api/sessions/{id}/jobs", "read", work.list_jobs),
-    _own("GET", "/api/sessions/{id}/files", "read", work.list_files),
-    _own("GET", "/api/sessions/{id}/files/content", "read", work.get_file),
-    _own("GET", "/api/sessions/{id}/files/zip", "read", work.get_zip),
-    _own("GET", "/api/jobs/{id}", "read", work.get_job),
-    _own("GET", "/api/jobs/{id}/events", "read", work.job_events),
-    _own("POST", "/api/jobs/{id}/interrupt", "run", work.interrupt_job),
+    _in("GET", "/api/sessions/{id}", "read", api.get_session, links=True),
+    _in("PATCH", "/api/sessions/{id}", "run", api.change_session),
+    _in("DELETE", "/api/sessions/{id}", "admin", api.delete_session),
+    _in("PUT", "/api/sessions/{id}/grants/{account:path}", "admin", sharing.put_grant),
+    _in("DELETE", "/api/sessions/{id}/grants/{account:path}", "admin", sharing.remove_grant),
+    _in("GET", "/api/sessions/{id}/links", "admin", sharing.list_links),
+    _in("POST", "/api/sessions/{id}/links", "admin", sharing.make_link),
+    _in("DELETE", "/api/sessions/{id}/links/{link}", "admin", sharing.revoke_link),
+    _in("POST", "/api/sessions/{id}/stop", "run", api.stop_session),
+    _in("GET", "/api/sessions/{id}/limits", "read", api.session_limits),
+    _in("GET", "/api/sessions/{id}/events", "read", work.session_events, links=True),
+    _in("GET", "/api/sessions/{id}/network", "read", network.get_network),
+    _in("GET", "/api/sessions/{id}/network/stream", "read", network.stream_network),
+    _in("PUT", "/api/sessions/{id}/egress", "run", network.put_egress),
+    _in("GET", "/api/sessions/{id}/texts/{digest}", "read", api.text, links=True),
+    replace(_in("POST", "/api/sessions/{id}/jobs", "run", work.make_job), counted=True),
+    _in("GET", "/api/sessions/{id}/jobs", "read", work.list_jobs, links=True),
+    _in("GET", "/api/sessions/{id}/files", "read", work.list_files),
+    _in("GET", "/api/sessions/{id}/files/content", "read", work.get_file),
+    _in("GET", "/api/sessions/{id}/files/zip", "read", work.get_zip),
+    _in("GET", "/api/jobs/{id}", "read", work.get_job, links=True),
+    _in("GET", "/api/jobs/{id}/events", "read", work.job_events, links=True),
+    _in("POST", "/api/jobs/{id}/interrupt", "run", work.interrupt_job),
     _own("GET", "/api/approvals", "read", api.list_approvals),
-    _own("GET", "/api/approvals/{id}", "read", api.get_approval),
-    _own("POST", "/api/approvals/{id}", "approve", api.decide),
+    _in("GET", "/api/approvals/{id}", "read", api.get_approval, links=True),
+    _in("POST", "/api/approvals/{id}", "approve", api.decide, links=True),
     _own("GET", "/api/questions", "read", api.list_questions),
-    _own("POST", "/api/questions/{id}", "approve", api.answer),
+    _in("POST", "/api/questions/{id}", "approve", api.answer, links=True),
     _own("GET", "/api/rules", "read", api.list_rules),
     _own("DELETE", "/api/rules/{id}", "admin", api.remove_rule),
-    Entry("WS", "/ws", "cookie-same-origin", "read", None),
+    Entry("WS", "/ws", "cookie-same-origin", "read", None, on="session", links=True),
 )
 
 
@@ -90,15 +135,27 @@ def _endpoint(entry: Entry, platform: Platform, guard: Guard) -> Callable[[Reque
     handler = entry.handler
     assert handler is not None
 
+    async def answer(request: Request, caller: Principal | None) -> Response:
+        if caller is not None and entry.scope is not None:
+            (caller.need_at_most if entry.on == "session" else caller.need)(entry.scope)
+        return await handler(Call(request, platform, caller, entry.scope or "read"))
+
     async def endpoint(request: Request) -> Response:
+        address = peer(request)
+        caller: Principal | None = None
         try:
-            caller = await guard.check(entry.policy, request.method, Once(request.headers.getlist))
-            if caller is not None and entry.scope is not None:
-                caller.need(entry.scope)
-            return await handler(Call(request, platform, caller))
+            asked, request = Asked.of(request)
+            once = Once.of(request)
+            checked = guard.check(entry.policy, request.method, once, asked=asked, links=entry.links, address=address)
+            caller = await admit.admit(checked, platform, asked, address)
+            if caller is not None:
+                request.scope[WHO] = named(caller)
+            return await admit.counted(platform.gate, caller, entry.counted, lambda: answer(request, caller))
         except StoreFailed:
             return wire.problem(Unavailable("The store does not answer; try again."))
         except PilothouseError as error:
+            if isinstance(error, Forbidden):
+                await admit.forbidden(platform, Who(caller, address), f"{entry.method} {entry.path}", error)
             return wire.problem(error)
 
     return endpoint

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -42,6 +43,8 @@ class Limits:
     """Bytes of received messages that wait for the door; above it reading stops. One message may exceed it."""
     handshake_s: float = 10.0
     """From the first byte to the answer of the upgrade, checking who it is included."""
+    body_s: float = 60.0
+    """For the body of an ordinary request, from the end of its head: enough for some MB."""
     ping_s: float = 20.0
     """Below the idle time-outs of common proxies (30-60 s)."""
     silence_s: float = 45.0
@@ -60,7 +63,10 @@ class UpgradeRequest:
     headers: Headers
     """Names in lower case, values latin-1, in order, repeated ones kept."""
     client: tuple[str, int] | None
-    secure: bool
+    secure: bool | None
+    """Whether the client spoke TLS; None where a proxy stands in front and did not say."""
+    received: str | None = None
+    """The `Host` that a trusted proxy sent, where it tells of another that the client asked for."""
 
     def header(self, name: str) -> str | None:
         """The only header of this name; None when it is absent or, being ambiguous, given more than once."""
@@ -128,6 +134,8 @@ class Accept:
     serve: Callable[[Socket], Awaitable[None]]
     headers: Headers = ()
     subprotocol: str | None = None
+    principal: str = ""
+    """Who was let in, for the access log."""
 
     def __post_init__(self) -> None:
         _check_headers(self.headers)
@@ -233,8 +241,16 @@ _OVERHEAD = 256
 """What one waiting message costs beside its bytes, so that a flood of empty ones is braked too."""
 
 
-async def ask(door: Door, request: UpgradeRequest, limits: Limits) -> Accept | Refuse:
+async def ask(door: Door, request: UpgradeRequest, limits: Limits, log: UpgradeLog | None = None) -> Accept | Refuse:
     """The door's answer, in time and in every case."""
+    since = time.perf_counter()
+    answer = await _answer(door, request, limits)
+    if log is not None:
+        log.upgrade(request, answer, since)
+    return answer
+
+
+async def _answer(door: Door, request: UpgradeRequest, limits: Limits) -> Accept | Refuse:
     try:
         async with asyncio.timeout(limits.handshake_s):
             return await door.authorize(request)
@@ -245,6 +261,10 @@ async def ask(door: Door, request: UpgradeRequest, limits: Limits) -> Accept | R
     except Exception:
         logging.getLogger(__name__).exception("a door could not answer")
         return Refuse(500, (), b"the server failed at this")
+
+
+class UpgradeLog(Protocol):
+    def upgrade(self, request: UpgradeRequest, answer: Accept | Refuse, since: float) -> None: ...
 
 
 def reason_bytes(reason: str) -> bytes:

@@ -41,7 +41,7 @@ def routes(guard: Guard) -> list[Route]:
 def _endpoint(guard: Guard, root: Traversable, path: str) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         try:
-            await guard.check("public", request.method, Once(request.headers.getlist))
+            await guard.check("public", request.method, Once.of(request))
             name = request.path_params.get("name", "")
             if path == "/":
                 return _file(root.joinpath("index.html"), "no-cache")

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager
 
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -35,6 +36,13 @@ class Streams:
         for stream in self._open.get(credential, ()):
             stream.cut.set()
 
+    def recheck(self) -> None:
+        """Somebody may do less than a moment ago."""
+        for mine in self._open.values():
+            for stream in mine:
+                if stream.left() == 0:
+                    stream.cut.set()
+
     def all_away(self) -> None:
         """The server goes: who follows events may come back. Downloads have the time that the server gives them."""
         for mine in self._open.values():
@@ -44,42 +52,67 @@ class Streams:
 
 
 class Streamed(StreamingResponse):
-    """`let_go` is called when it ends, however it ends: `content` may not have begun by then."""
+    """`left`: seconds for which it may go on, None without end, 0 no longer.
+
+    `let_go` is called when it ends, however it ends: `content` may not have begun by then."""
 
     def __init__(
         self,
         content: AsyncGenerator[bytes, None],
         streams: Streams,
         credential: str,
+        left: Callable[[], float | None],
+        sleep: Callable[[float], Awaitable[None]],
         *,
         media_type: str,
         headers: dict[str, str],
         endless: bool = False,
         let_go: Callable[[], None] | None = None,
+        room: AbstractContextManager[None] | None = None,
     ) -> None:
         super().__init__(content, media_type=media_type, headers=headers)
         self.credential = credential
+        self.left = left
+        self._sleep = sleep
         self.endless = endless
         self.cut = asyncio.Event()
         self._content = content
         self._streams = streams
         self._let_go = let_go
+        self._room = room or contextlib.nullcontext()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._room:
+            await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         sending = asyncio.create_task(super().__call__(scope, receive, send))
         cut = asyncio.create_task(self.cut.wait())
+        waiting = [sending, cut]
+        if self.left() is not None:
+            waiting.append(asyncio.create_task(self._lapse()))
         try:
             with self._streams.keep(self):
                 await asyncio.wait((sending, cut), return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
                 await sending
         finally:
-            for task in (sending, cut):
+            for task in waiting:
                 task.cancel()
-            await asyncio.gather(sending, cut, return_exceptions=True)
+            await asyncio.gather(*waiting, return_exceptions=True)
             await self._content.aclose()
             if self._let_go is not None:
                 self._let_go()
         if self.endless and self.cut.is_set():
             with contextlib.suppress(OSError):
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _lapse(self) -> None:
+        await lapse(self.left, self._sleep)
+        self.cut.set()
+
+
+async def lapse(left: Callable[[], float | None], sleep: Callable[[float], Awaitable[None]]) -> None:
+    """Returns when `left` says 0; what has no end waits for ever."""
+    while (seconds := left()) != 0:
+        await (asyncio.Event().wait() if seconds is None else sleep(seconds))

@@ -12,85 +12,54 @@ import asyncio
 import base64
 import binascii
 import socket as sockets
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, cast
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import get_remote_addr, is_ssl
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 
+from pilothouse.web.access import AccessLog
+from pilothouse.web.front import Front
+from pilothouse.web.head import Upgraded
 from pilothouse.web.hot import HotSocket, Keepalive, take_over
 from pilothouse.web.plain import plain_options
 from pilothouse.web.socket import Door, Find, Limits, Refuse, UpgradeRequest, ask
 
 
-def hot_options(find: Find, limits: Limits) -> dict[str, Any]:
-    """For `uvicorn.Config`: doors through picows, other WebSockets as `plain_options` has them, slow heads cut."""
+def hot_options(find: Find, limits: Limits, front: Front | None = None, log: AccessLog | None = None) -> dict[str, Any]:
+    """For `uvicorn.Config`: doors through picows, other WebSockets as `plain_options` has them."""
     keeper = Keepalive(limits)
+    before = front or Front()
 
     def switch(config: Config, server_state: ServerState, app_state: dict[str, Any]) -> Switch:
-        return Switch(find, limits, keeper, (config, server_state, app_state))
+        return Switch(Doors(find, limits, before, log), keeper, (config, server_state, app_state))
 
-    class Http(TimedHttp):
-        limit_s = limits.handshake_s
-
-    return {**plain_options(limits), "ws": switch, "http": Http}
+    return {**plain_options(limits), "ws": switch}
 
 
-class TimedHttp(HttpToolsProtocol):
-    """uvicorn waits for ever for the rest of a request's head; this one gives up."""
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """What a connection is asked against."""
 
-    limit_s: float = 10.0
-    _head_timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._arm()
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._arm()
-
-    def on_headers_complete(self) -> None:
-        self._disarm()
-        super().on_headers_complete()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._disarm()
-        super().connection_lost(exc)
-
-    def _arm(self) -> None:
-        if self._head_timer is None:
-            self._head_timer = self.loop.call_later(self.limit_s, self._give_up)
-
-    def _disarm(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-    def _give_up(self) -> None:
-        self.transport.abort()
+    find: Find
+    limits: Limits
+    front: Front
+    log: AccessLog | None
 
 
 class Switch(asyncio.Protocol):
     """Between uvicorn's HTTP protocol and the one that serves the connection."""
 
-    def __init__(
-        self,
-        find: Find,
-        limits: Limits,
-        keeper: Keepalive,
-        uvicorn: tuple[Config, ServerState, dict[str, Any]],
-    ) -> None:
-        self._find = find
-        self._limits = limits
+    def __init__(self, doors: Doors, keeper: Keepalive, uvicorn: tuple[Config, ServerState, dict[str, Any]]) -> None:
+        self._doors = doors
+        self._limits = doors.limits
         self._keeper = keeper
         self._uvicorn = uvicorn
         self._state = uvicorn[1]
         self._transport: asyncio.Transport
-        self._other: WebSocketsSansIOProtocol | None = None
+        self._other: Upgraded | None = None
         self._asking: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -104,7 +73,8 @@ class Switch(asyncio.Protocol):
         if self._asking is not None:
             return  # nothing may be sent before the answer
         request, key = _parse(data, self._transport)
-        door = self._find(request.path) if self._is_tcp() else None
+        request = self._doors.front.upgrade(request)
+        door = self._doors.find(self._doors.front.inner(request.path)) if self._is_tcp() else None
         if door is None:
             self._hand_over(data)
             return
@@ -133,7 +103,7 @@ class Switch(asyncio.Protocol):
         """uvicorn is about to make this object the protocol, so the change has to come after it."""
         self._state.connections.discard(self)
         config, state, app_state = self._uvicorn
-        self._other = WebSocketsSansIOProtocol(config=config, server_state=state, app_state=app_state)
+        self._other = Upgraded(config=config, server_state=state, app_state=app_state)
         self._other.connection_made(self._transport)
         self._other.data_received(data)
         asyncio.get_running_loop().call_soon(self._step_aside, self._other)
@@ -143,7 +113,7 @@ class Switch(asyncio.Protocol):
             self._transport.set_protocol(other)
 
     async def _answer(self, door: Door, request: UpgradeRequest, key: str | Refuse) -> None:
-        answer = key if isinstance(key, Refuse) else await ask(door, request, self._limits)
+        answer = key if isinstance(key, Refuse) else await ask(door, request, self._limits, self._doors.log)
         if self._transport.is_closing():
             return
         if isinstance(answer, Refuse) or isinstance(key, Refuse):

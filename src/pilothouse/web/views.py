@@ -6,8 +6,13 @@ from typing import Any
 
 import msgspec
 
+from pilothouse.core import access
+from pilothouse.core.access import SCOPES, Principal
 from pilothouse.engine import records
-from pilothouse.engine.identity import KeyRecord
+from pilothouse.engine.keypairs import PairRecord
+from pilothouse.engine.keys import KeyRecord
+from pilothouse.engine.links import Link
+from pilothouse.engine.members import Member, Organisation
 from pilothouse.engine.records import ApprovalRecord, JobRecord, QuestionRecord, RuleRecord, SessionRecord
 from pilothouse.engine.sessions import Sessions
 
@@ -24,6 +29,9 @@ _HIDDEN = {
     "logBytes",
     "origin",
     "egress",
+    "grants",
+    "private",
+    "askers",
 }
 
 
@@ -32,7 +40,42 @@ def _plain(record: Any) -> dict[str, Any]:
     return {k: v for k, v in built.items() if k not in _HIDDEN}
 
 
-async def session(sessions: Sessions, record: SessionRecord) -> dict[str, Any]:
+def principal(who: Principal) -> dict[str, Any]:
+    shown: dict[str, Any] = {"kind": who.kind, "id": who.id, "name": who.name, "scopes": sorted(who.scopes)}
+    if who.session is not None:
+        return shown | {"session": who.session}
+    return shown | {"account": who.account, "organisation": who.organisation, "role": who.role}
+
+
+def organisation(record: Organisation) -> dict[str, Any]:
+    return {"id": record.id, "name": record.name, "createdAt": records.stamp(record.created_at)}
+
+
+def member(record: Member) -> dict[str, Any]:
+    return {
+        "account": record.account,
+        "name": record.name,
+        "organisation": record.organisation,
+        "role": record.role,
+        "createdAt": records.stamp(record.created_at),
+        "disabled": record.disabled,
+    }
+
+
+def link(record: Link) -> dict[str, Any]:
+    return {
+        "id": record.id,
+        "name": record.name,
+        "right": record.right,
+        "madeBy": record.made_by,
+        "createdAt": records.stamp(record.created_at),
+        "expiresAt": records.stamp(record.expires_at),
+    }
+
+
+async def session(sessions: Sessions, record: SessionRecord, who: Principal) -> dict[str, Any]:
+    """As `who` sees it: a share link's bearer does not learn whose it is, and only those who share learn with whom."""
+    may = access.rights(who, record)
     here = sessions.here(record.id)
     head = here.live.head if here else await sessions.kit.log.head(record.id)
     return {
@@ -40,6 +83,9 @@ async def session(sessions: Sessions, record: SessionRecord) -> dict[str, Any]:
         "state": "new",
         "totalCost": 0.0,
         **_plain(record),
+        **({} if who.session else {"owner": record.owner, "private": record.private}),
+        **({"grants": record.grants} if "admin" in may else {}),
+        "rights": [s for s in SCOPES if s in may],
         "running": bool(here and here.jobs.busy),
         "pendingApprovals": len(here.approvals.pending) if here else 0,
         "pendingQuestions": len(here.questions.pending) if here else 0,
@@ -64,12 +110,29 @@ def rule(record: RuleRecord) -> dict[str, Any]:
 
 
 def key(record: KeyRecord) -> dict[str, Any]:
+    return _credential("key", record)
+
+
+def pair(record: PairRecord) -> dict[str, Any]:
+    out = _credential("sigv4", record)
+    if record.expires_at is not None:
+        out["expiresAt"] = records.stamp(record.expires_at)
+    return out
+
+
+def _credential(kind: str, record: KeyRecord | PairRecord) -> dict[str, Any]:
     out: dict[str, Any] = {
         "id": record.id,
+        "kind": kind,
         "name": record.name,
         "scopes": record.scopes,
+        "account": record.account,
         "createdAt": records.stamp(record.created_at),
     }
+    if record.rates is not None:
+        out["ratePerS"] = record.rates.per_s
+        out["rateBurst"] = record.rates.burst
+        out["quotaPerDay"] = record.rates.per_day
     if record.last_used_at is not None:
         out["lastUsedAt"] = records.stamp(record.last_used_at)
     return out

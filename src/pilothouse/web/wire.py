@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from pilothouse.core.chat import explain
-from pilothouse.core.errors import BadRequest, PilothouseError, TooLarge
+from pilothouse.core.errors import BadRequest, PilothouseError, RateLimited, TooLarge
 
 BODY_MAX = 4 * 1024 * 1024
 """Bytes of a request's body: a prompt of 1 MiB in the longest JSON escapes that people send, and its options."""
@@ -49,6 +49,8 @@ def problem(error: PilothouseError) -> Response:
         headers["www-authenticate"] = 'Bearer realm="pilothouse"'
     if error.status in {429, 503}:
         headers["retry-after"] = "1"
+    if isinstance(error, RateLimited):
+        headers |= error.headers
     return Response(msgspec.json.encode(document), error.status, headers, "application/problem+json")
 
 
@@ -57,22 +59,28 @@ async def body(request: Request, kind: type[T]) -> T:
     media = (request.headers.get("content-type") or "").partition(";")[0].strip().lower()
     if media != "application/json":
         raise BadRequest(f"content-type: {media or 'none'!r}, expected application/json")
+    data = await read(request)
+    try:
+        data.decode()
+        return msgspec.json.decode(data, type=kind)
+    except _MALFORMED as error:
+        raise BadRequest(explain(error).replace("message:", "body:", 1)) from None
+
+
+async def read(request: Request, most: int = BODY_MAX) -> bytes:
+    """The body's bytes. Raises TooLarge, BadRequest."""
     declared = request.headers.get("content-length")
-    if declared is not None and declared.isdigit() and int(declared) > BODY_MAX:
-        raise TooLarge(f"body: {declared} bytes, at most {BODY_MAX}")
+    if declared is not None and declared.isdigit() and int(declared) > most:
+        raise TooLarge(f"body: {declared} bytes, at most {most}")
     data = bytearray()
     try:
         async for chunk in request.stream():
             data += chunk
-            if len(data) > BODY_MAX:
-                raise TooLarge(f"body: at most {BODY_MAX} bytes")
+            if len(data) > most:
+                raise TooLarge(f"body: at most {most} bytes")
     except ClientDisconnect:
         raise BadRequest("body: the connection ended within it") from None
-    try:
-        bytes(data).decode()
-        return msgspec.json.decode(data, type=kind)
-    except _MALFORMED as error:
-        raise BadRequest(explain(error).replace("message:", "body:", 1)) from None
+    return bytes(data)
 
 
 def number(request: Request, name: str, default: int, low: int, high: int) -> int:

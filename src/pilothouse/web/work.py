@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import urllib.parse
 from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractContextManager
 
 import msgspec
 from starlette.responses import Response
 
 from pilothouse.core.attach import pictures
 from pilothouse.core.chat import Attached
-from pilothouse.core.errors import BadRequest, Conflict
+from pilothouse.core.errors import BadRequest, Conflict, Unavailable
 from pilothouse.core.ids import JobId, SessionId
 from pilothouse.engine import records
+from pilothouse.engine.audit import Entry
 from pilothouse.engine.log import Gap
 from pilothouse.engine.ports import Content, FileEntry, Row
 from pilothouse.engine.records import JobRecord
+from pilothouse.engine.sessions import Session
 from pilothouse.web import views, wire
-from pilothouse.web.call import Call
-from pilothouse.web.streams import Streamed
+from pilothouse.web.call import Call, streamed
 from pilothouse.web.zipped import zipped
 
 EVENTS_MAX = 1000
@@ -63,6 +66,7 @@ async def make_job(call: Call) -> Response:
         session,
         given.prompt,
         call.principal.label,
+        account=call.principal.account,
         permission_mode=given.permission_mode,
         allowed_tools=given.allowed_tools,
         max_cost_usd=given.max_cost_usd,
@@ -71,7 +75,7 @@ async def make_job(call: Call) -> Response:
         timeout_s=given.timeout_s,
     )
     if given.steer:
-        done = await session.jobs.steer(given.prompt, call.principal.label, resend)
+        done = await session.jobs.steer(given.prompt, call.principal.label, resend, call.principal.account)
     else:
         done = await session.jobs.submit(job, client_message_id=resend, attachments=attached)
     return wire.Reply(views.job(done), 202)
@@ -88,12 +92,12 @@ async def list_jobs(call: Call) -> Response:
 
 
 async def get_job(call: Call) -> Response:
-    _, job = await call.platform.sessions.of_job(call.request.path_params["id"], call.principal.account)
+    _, job = await call.job()
     return wire.Reply(views.job(job))
 
 
 async def interrupt_job(call: Call) -> Response:
-    session, job = await call.platform.sessions.of_job(call.request.path_params["id"], call.principal.account)
+    session, job = await call.job()
     if job.state == "done":
         raise Conflict("The job is done already.")
     await session.jobs.interrupt(call.principal.label, job.id)
@@ -118,14 +122,14 @@ async def session_events(call: Call) -> Response:
         if not foreign and last.isascii() and last.isdigit() and len(last) < 17:
             foreign = int(last) > head
             after = 0 if foreign else int(last)
-        return _stream(call, _sse(log.follow_batches(sid, after), None, foreign))
+        return _stream(call, session, _sse(log.follow_batches(sid, after), None, foreign))
     page = await log.page(sid, after, wire.number(call.request, "limit", 500, 1, EVENTS_MAX))
     gap = foreign or after + 1 < page.oldest
     return _events(log.epoch, page.oldest, page.head, gap, [r.body for r in page.rows])
 
 
 async def job_events(call: Call) -> Response:
-    session, job = await call.platform.sessions.of_job(call.request.path_params["id"], call.principal.account)
+    session, job = await call.job()
     sid = session.live.record.id
     after = max(wire.number(call.request, "after", 0, 0, 2**53), job.first_seq - 1)
     log = call.platform.kit.log
@@ -133,7 +137,7 @@ async def job_events(call: Call) -> Response:
         if after > session.live.head:
             raise BadRequest("after: beyond the log's head")
         done = job.last_seq if job.state == "done" else None
-        return _stream(call, _sse(log.follow_batches(sid, after), job.id, False, after, done))
+        return _stream(call, session, _sse(log.follow_batches(sid, after), job.id, False, after, done))
     asked = wire.number(call.request, "limit", 500, 1, EVENTS_MAX)
     bodies: list[bytes] = []
     oldest = head = 0
@@ -161,10 +165,9 @@ def _wants_stream(call: Call) -> bool:
     return "text/event-stream" in (call.request.headers.get("accept") or "")
 
 
-def _stream(call: Call, content: AsyncGenerator[bytes, None]) -> Response:
+def _stream(call: Call, session: Session, content: AsyncGenerator[bytes, None]) -> Response:
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    streams, credential = call.platform.streams, call.principal.credential
-    return Streamed(content, streams, credential, media_type="text/event-stream", headers=headers, endless=True)
+    return streamed(call, session, content, "text/event-stream", headers, endless=True)
 
 
 async def _sse(
@@ -242,9 +245,18 @@ def _attachment(name: str, size: int | None = None) -> dict[str, str]:
 
 async def get_file(call: Call) -> Response:
     session = await call.session()
-    entry, chunks = await call.platform.kit.sandboxes.files(session.live.record.id).read(_path(call))
+    path, room = _path(call), call.room()
+    entry, chunks = await call.platform.kit.sandboxes.files(session.live.record.id).read(path)
+    await _taken(call, session.live.record.id, path)
     # No content-length: an agent may be writing the file while it is read.
-    return _download(call, _passed_on(chunks), "application/octet-stream", entry.name, chunks.close)
+    return _download(call, session, _passed_on(chunks), "application/octet-stream", entry.name, room, chunks.close)
+
+
+async def _taken(call: Call, sid: SessionId, path: str) -> None:
+    """For the audit. Reading goes on when nothing can be written."""
+    entry = Entry("files.download", f"session:{sid}", details={"path": path})
+    with contextlib.suppress(Unavailable):
+        await call.platform.kit.audit.commit(call.who, [entry])
 
 
 async def _passed_on(content: Content) -> AsyncGenerator[bytes, None]:
@@ -254,19 +266,21 @@ async def _passed_on(content: Content) -> AsyncGenerator[bytes, None]:
 
 def _download(
     call: Call,
+    session: Session,
     content: AsyncGenerator[bytes, None],
     media_type: str,
     name: str,
+    room: AbstractContextManager[None],
     let_go: Callable[[], None] | None = None,
 ) -> Response:
-    streams, credential = call.platform.streams, call.principal.credential
-    return Streamed(content, streams, credential, media_type=media_type, headers=_attachment(name), let_go=let_go)
+    return streamed(call, session, content, media_type, _attachment(name), let_go=let_go, room=room)
 
 
 async def get_zip(call: Call) -> Response:
     session = await call.session()
-    path = _path(call)
+    path, room = _path(call), call.room()
     files = call.platform.kit.sandboxes.files(session.live.record.id)
     await files.list(path)  # the folder is there, or the answer is an error and not a broken zip
     name = path.rstrip("/").rpartition("/")[2] or f"workspace-{session.live.record.id[:8]}"
-    return _download(call, zipped(files, path), "application/zip", f"{name}.zip")
+    await _taken(call, session.live.record.id, path)
+    return _download(call, session, zipped(files, path), "application/zip", f"{name}.zip", room)

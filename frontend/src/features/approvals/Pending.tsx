@@ -9,6 +9,7 @@ import { Exact, ExactBox } from "../../ui/Exact.tsx";
 import { asText, connectionOf, fieldsOf } from "../../ui/input.ts";
 import { Markdown } from "../../ui/Markdown.tsx";
 import { api } from "../../wiring.ts";
+import { useRights } from "../sharing/rights.ts";
 import { Countdown } from "./Countdown.tsx";
 import { DenyForm, EditForm } from "./forms.tsx";
 import { GRACE_MS, onCardKey, useArrival } from "./keys.ts";
@@ -80,12 +81,14 @@ export function Pending({ event }: { event: Asked }) {
   );
   useSettled(state.busy, () => setState({ busy: false, fault: "The answer was sent; the log has not confirmed it yet." }));
 
-  const canApprove = seen && !state.busy && (once !== undefined || asked.options.length === 0);
+  const rights = useRights();
+  const may = rights.includes("approve");
+  const canApprove = may && seen && !state.busy && (once !== undefined || asked.options.length === 0);
   const approve = (): void => {
     if (canApprove) answer({ approved: true, option: once });
   };
   const deny = (): void => {
-    if (armed && !state.busy) answer({ approved: false, option: noOption });
+    if (may && armed && !state.busy) answer({ approved: false, option: noOption });
   };
   const changes = asked.changes === undefined ? "" : asText(asked.changes);
 
@@ -121,8 +124,13 @@ export function Pending({ event }: { event: Asked }) {
         </h2>
         <Group gap={8} ml="auto">
           {event.expiresAt ? <Countdown at={event.expiresAt} /> : null}
+          {event.secondApprover ? (
+            <Badge color="grape" variant="light" data-testid="second-approver">
+              second person
+            </Badge>
+          ) : null}
           <Badge color="orange" variant="light">
-            needs you
+            {may ? "needs you" : "waits"}
           </Badge>
         </Group>
         {event.reason ? (
@@ -172,7 +180,15 @@ export function Pending({ event }: { event: Asked }) {
         ) : null}
         {form === "deny" ? <DenyForm busy={state.busy} onCancel={() => setForm(undefined)} onDeny={(message) => answer({ approved: false, option: noOption, message })} /> : null}
         {form === "edit" ? <EditForm input={asked.input} busy={state.busy} onCancel={() => setForm(undefined)} onApprove={(updatedInput) => answer({ approved: true, option: once, updatedInput })} /> : null}
-        {form === undefined ? (
+        {event.secondApprover ? (
+          <Text fz="sm">Somebody other than whoever asked for it has to approve this.</Text>
+        ) : null}
+        {may ? null : (
+          <Text fz="sm" c="dimmed">
+            You may look at it; somebody else answers.
+          </Text>
+        )}
+        {may && form === undefined ? (
           <Group gap={8} className="answers">
             {once || asked.options.length === 0 ? (
               <Button size="sm" onClick={approve} disabled={!seen} loading={state.busy} rightSection={<Kbd size="xs" className="key">A</Kbd>} data-testid="approve">
@@ -196,7 +212,7 @@ export function Pending({ event }: { event: Asked }) {
               <Button size="compact-sm" variant="subtle" color="gray" disabled={state.busy} onClick={() => setForm("deny")} data-testid="deny-with-message">
                 Deny with a message…
               </Button>
-              {plan === undefined && connection === undefined && once ? (
+              {rights.includes("run") && plan === undefined && connection === undefined && once ? (
                 <Button size="compact-sm" variant="subtle" color="gray" disabled={!seen || state.busy} onClick={() => setForm("edit")} data-testid="edit-input">
                   Edit the input…
                 </Button>
@@ -204,7 +220,7 @@ export function Pending({ event }: { event: Asked }) {
             </Group>
           </Group>
         ) : null}
-        {others.some((one) => one.rule) ? (
+        {may && others.some((one) => one.rule) ? (
           <Text fz="xs" c="dimmed">
             Remembered as: {others.filter((one) => one.rule).map((one, i) => (
               <span key={one.id}>{i > 0 ? ", " : ""}<code className="exact"><Exact text={one.rule ?? ""} /></code></span>
@@ -244,6 +260,7 @@ function sayFault(failure: unknown): string {
     const { outcome, by } = failure.details;
     return typeof outcome === "string" && typeof by === "string" ? `Already ${outcome} by ${by}.` : "Already decided.";
   }
+  if (failure instanceof HttpError && failure.code === "second_approver") return failure.message;
   return `The answer did not arrive: ${sayError(failure)}`;
 }
 

@@ -6,6 +6,7 @@ import type { QuestionItem } from "../../protocol/view.ts";
 import { HttpError, sayError } from "../../net/http.ts";
 import { who } from "../../ui/words.ts";
 import { api } from "../../wiring.ts";
+import { useRights } from "../sharing/rights.ts";
 import { Countdown } from "./Countdown.tsx";
 import { useArrival } from "./keys.ts";
 
@@ -52,6 +53,7 @@ function Answered({ item, answered }: { item: QuestionItem; answered: EventOf<"q
 function Asking({ event }: { event: EventOf<"question"> }) {
   const card = useRef<HTMLElement>(null);
   useArrival(card);
+  const may = useRights().includes("approve");
   const [drafts, setDrafts] = useState<Draft[]>(() => event.questions.map(() => ({ picked: [], other: "" })));
   const [busy, setBusy] = useState(false);
   const [fault, setFault] = useState<string>();
@@ -73,7 +75,7 @@ function Asking({ event }: { event: EventOf<"question"> }) {
         <Group gap={8} ml="auto">
           {event.expiresAt ? <Countdown at={event.expiresAt} /> : null}
           <Badge color="orange" variant="light">
-            needs you
+            {may ? "needs you" : "waits"}
           </Badge>
         </Group>
       </div>
@@ -87,9 +89,14 @@ function Asking({ event }: { event: EventOf<"question"> }) {
           </Alert>
         ) : null}
         <Group>
-          <Button type="submit" size="sm" loading={busy} disabled={answers.some((one) => one === "")} data-testid="question-submit">
+          <Button type="submit" size="sm" loading={busy} disabled={!may || answers.some((one) => one === "")} data-testid="question-submit">
             Answer
           </Button>
+          {may ? null : (
+            <Text fz="sm" c="dimmed">
+              You may look at it; somebody else answers.
+            </Text>
+          )}
         </Group>
       </form>
     </section>

@@ -1,13 +1,15 @@
 import { ActionIcon, Badge, Button, Group, Loader, Text, Tooltip } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
-import { FolderOpen, Globe, Users } from "lucide-react";
+import { FolderOpen, Globe, UserPlus, Users } from "lucide-react";
 import { lazy, Suspense, useCallback } from "react";
-import { useFollow, useSessions } from "../../model/hooks.ts";
+import { useFollow, useOneSession } from "../../model/hooks.ts";
 import type { Me } from "../../net/api.ts";
 import { plain } from "../../protocol/reveal.ts";
 import { plural } from "../../ui/words.ts";
 import { Limits } from "../limits/Limits.tsx";
 import { IsolationBadge } from "../sessions/Isolation.tsx";
+import { ALL_RIGHTS, RightsHere } from "../sharing/rights.ts";
+import { Watching } from "../sharing/Watching.tsx";
 import { SessionMenu } from "../sessions/SessionMenu.tsx";
 import { Composer } from "./Composer.tsx";
 import { Log } from "./Log.tsx";
@@ -17,12 +19,14 @@ import { useOutOfSight } from "./sight.ts";
 import { useAnnounced } from "./announce.ts";
 
 const NetworkPanel = lazy(async () => ({ default: (await import("../network/NetworkPanel.tsx")).NetworkPanel }));
+const Share = lazy(async () => ({ default: (await import("../sharing/Share.tsx")).Share }));
 const Files = lazy(async () => ({ default: (await import("../files/Files.tsx")).Files }));
 
 export function Chat({ id, me, onGone }: { id: string; me: Me; onGone: () => void }) {
   const live = useFollow(id);
-  const sessions = useSessions();
-  const session = sessions.data?.find((one) => one.id === id);
+  const visiting = me.principal.kind === "link";
+  const { session, settled } = useOneSession(id, visiting);
+  const rights = session?.rights ?? ALL_RIGHTS;
   const [filesOpen, files] = useDisclosure(false);
   const [networkOpen, network] = useDisclosure(false);
   const announced = useAnnounced(live);
@@ -31,16 +35,19 @@ export function Chat({ id, me, onGone }: { id: string; me: Me; onGone: () => voi
   const jump = useCallback(() => {
     document.querySelector<HTMLElement>('[data-pending-card="true"]')?.focus();
   }, []);
-  const missing = sessions.data !== undefined && !session && live?.view.head === 0 && !sessions.isFetching;
+  const [sharing, share] = useDisclosure(false);
+  const missing = settled && !session && (live?.view.head ?? 0) === 0;
 
   if (missing)
     return (
       <div className="newsession">
         <Group>
           <Text>This session does not exist, or is not yours.</Text>
-          <Button variant="default" onClick={onGone}>
-            New session
-          </Button>
+          {visiting ? null : (
+            <Button variant="default" onClick={onGone}>
+              New session
+            </Button>
+          )}
         </Group>
       </div>
     );
@@ -70,18 +77,25 @@ export function Chat({ id, me, onGone }: { id: string; me: Me; onGone: () => voi
               </Group>
             </Tooltip>
           ) : null}
-          <Limits id={id} session={session} />
-          <Tooltip label="Files of the workspace">
+          {session && rights.includes("admin") && !visiting ? (
+            <Tooltip label="Share">
+              <ActionIcon variant="subtle" color="gray" onClick={share.open} aria-label="Share" data-testid="share">
+                <UserPlus size={18} />
+              </ActionIcon>
+            </Tooltip>
+          ) : null}
+          {visiting ? null : <Limits id={id} session={session} />}
+          {visiting ? null : <Tooltip label="Files of the workspace">
             <ActionIcon variant="subtle" color="gray" onClick={files.open} aria-label="Files" data-testid="files">
               <FolderOpen size={18} />
             </ActionIcon>
-          </Tooltip>
-          <Tooltip label="Network: what it may reach, and did">
+          </Tooltip>}
+          {visiting ? null : <Tooltip label="Network: what it may reach, and did">
             <ActionIcon variant="subtle" color="gray" onClick={network.open} aria-label="Network" data-testid="network">
               <Globe size={18} />
             </ActionIcon>
-          </Tooltip>
-          {session ? (
+          </Tooltip>}
+          {session && !visiting ? (
             <SessionMenu one={session} onGone={onGone}>
               <Usage live={live} session={session} />
             </SessionMenu>
@@ -89,7 +103,9 @@ export function Chat({ id, me, onGone }: { id: string; me: Me; onGone: () => voi
         </Group>
       </header>
       {live && view && (live.caughtUp || view.order.length > 0 || live.target === 0) ? (
-        <Log id={id} live={live} />
+        <RightsHere value={rights}>
+          <Log id={id} live={live} />
+        </RightsHere>
       ) : (
         <div className="scroller" role="status">
           <Group justify="center" pt="xl" c="dimmed">
@@ -101,7 +117,7 @@ export function Chat({ id, me, onGone }: { id: string; me: Me; onGone: () => voi
         {announced}
       </div>
       <div className="foot">
-        {unseen ? (
+        {unseen && rights.includes("approve") ? (
           <div className="waiting" data-testid="waiting">
             <span>{plural(asked.length, "answer")} needed from you</span>
             <Button size="compact-sm" variant="filled" color="orange" onClick={jump}>
@@ -109,11 +125,12 @@ export function Chat({ id, me, onGone }: { id: string; me: Me; onGone: () => voi
             </Button>
           </div>
         ) : null}
-        <Composer id={id} live={live} session={session} me={me} />
+        {rights.includes("run") ? <Composer id={id} live={live} session={session} me={me} /> : <Watching rights={rights} />}
         <StatusLine live={live} session={session} />
       </div>
       <Suspense>{filesOpen ? <Files id={id} running={live?.running ?? false} onClose={files.close} /> : null}</Suspense>
       <Suspense>{networkOpen ? <NetworkPanel id={id} onClose={network.close} /> : null}</Suspense>
+      <Suspense>{sharing && session ? <Share session={session} onClose={share.close} /> : null}</Suspense>
     </section>
   );
 }

@@ -4,6 +4,7 @@ import { useState } from "react";
 import { flushSync } from "react-dom";
 import { useLiveState } from "../../model/hooks.ts";
 import type { Live } from "../../model/feed.ts";
+import { useRights } from "../sharing/rights.ts";
 import { useEndFollower } from "./autoscroll.ts";
 import { PendingPrompt } from "./Prompt.tsx";
 import { Row } from "./Row.tsx";
@@ -50,11 +51,12 @@ export function Log({ id, live }: { id: string; live: Live }) {
 }
 
 function Working({ live }: { live: Live }) {
+  const mine = useRights().includes("approve");
   const waits = live.view.pendingApprovals.length + live.view.pendingQuestions.length > 0;
   return (
     <div className="working" data-testid="working">
       {waits ? null : <Loader size={14} type="dots" />}
-      {waits ? "Waiting for you" : live.view.queued.length > 0 ? "Working; another prompt is queued" : "Working…"}
+      {waits ? (mine ? "Waiting for you" : "Waiting for an answer") : live.view.queued.length > 0 ? "Working; another prompt is queued" : "Working…"}
     </div>
   );
 }

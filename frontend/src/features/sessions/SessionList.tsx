@@ -43,11 +43,13 @@ export function SessionList({ sessions, error, more, current, me, menu }: Props)
           </ActionIcon>
         </Tooltip>
       </Group>
-      <Box px="sm" pb="sm">
-        <Button component="a" href={hrefOf({ page: "new" })} fullWidth variant="light" leftSection={<Plus size={16} />} data-testid="new-session">
-          New session
-        </Button>
-      </Box>
+      {me.principal.scopes.includes("run") ? (
+        <Box px="sm" pb="sm">
+          <Button component="a" href={hrefOf({ page: "new" })} fullWidth variant="light" leftSection={<Plus size={16} />} data-testid="new-session">
+            New session
+          </Button>
+        </Box>
+      ) : null}
       {sessions && sessions.length > SEARCH_FROM ? (
         <Box px="sm" pb="xs">
           <TextInput size="xs" type="search" aria-label="Search the sessions" placeholder="Search…" leftSection={<Search size={14} />} value={wanted} onChange={(event) => want(event.currentTarget.value)} data-testid="session-search" />

@@ -7,6 +7,7 @@ import type { Session } from "../../net/api.ts";
 import { sayError } from "../../net/http.ts";
 import { plain } from "../../protocol/reveal.ts";
 import { api, client } from "../../wiring.ts";
+import { ALL_RIGHTS } from "../sharing/rights.ts";
 import { DeleteSession, RenameSession } from "./dialogs.tsx";
 
 interface Props {
@@ -21,6 +22,7 @@ interface Props {
 export function SessionMenu({ one, onGone, className, children }: Props) {
   const queries = useQueryClient();
   const [dialog, open] = useState<"rename" | "delete">();
+  const rights = one.rights ?? ALL_RIGHTS;
   const close = (): void => open(undefined);
   const stop = (): void => {
     api.stopSession(one.id).then(
@@ -38,14 +40,14 @@ export function SessionMenu({ one, onGone, className, children }: Props) {
         </Menu.Target>
         <Menu.Dropdown>
           {children}
-          <Menu.Item leftSection={<Pencil size={14} />} onClick={() => open("rename")} data-testid="rename">
+          <Menu.Item leftSection={<Pencil size={14} />} onClick={() => open("rename")} disabled={!rights.includes("run")} data-testid="rename">
             Rename…
           </Menu.Item>
-          <Menu.Item leftSection={<Square size={14} />} onClick={stop} disabled={one.state === "stopped" || one.state === "new"}>
+          <Menu.Item leftSection={<Square size={14} />} onClick={stop} disabled={!rights.includes("run") || one.state === "stopped" || one.state === "new"}>
             Stop its processes
           </Menu.Item>
           <Menu.Divider />
-          <Menu.Item data-danger leftSection={<Trash2 size={14} />} onClick={() => open("delete")} data-testid="delete">
+          <Menu.Item data-danger leftSection={<Trash2 size={14} />} onClick={() => open("delete")} disabled={!rights.includes("admin")} data-testid="delete">
             Delete…
           </Menu.Item>
         </Menu.Dropdown>

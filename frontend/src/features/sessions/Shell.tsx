@@ -5,7 +5,9 @@ import { useLiveState, useSessions } from "../../model/hooks.ts";
 import { go, hrefOf, useRoute } from "../../model/route.ts";
 import type { Me } from "../../net/api.ts";
 import { store } from "../../wiring.ts";
+import { Audit } from "../audit/Audit.tsx";
 import { Chat } from "../chat/Chat.tsx";
+import { Members } from "../members/Members.tsx";
 import { Settings } from "../settings/Settings.tsx";
 import { Connection, ConnectionBanner } from "../../ui/Connection.tsx";
 import { Mark } from "../../ui/Mark.tsx";
@@ -71,8 +73,15 @@ export function Shell({ me }: { me: Me }) {
         </div>
         <Suspense>
           {route.page === "session" ? <Chat key={route.id} id={route.id} me={me} onGone={() => go({ page: "new" })} /> : null}
-          {route.page === "new" ? <NewSession me={me} /> : null}
+          {route.page === "new" && me.principal.scopes.includes("run") ? <NewSession me={me} /> : null}
+          {route.page === "new" && !me.principal.scopes.includes("run") ? (
+            <div className="newsession">
+              <Text c="dimmed">You may look at the sessions of your organisation: choose one.</Text>
+            </div>
+          ) : null}
           {route.page === "settings" ? <Settings me={me} /> : null}
+          {route.page === "members" ? <Members me={me} /> : null}
+          {route.page === "audit" ? <Audit /> : null}
         </Suspense>
       </AppShell.Main>
       <Notices />

@@ -1,10 +1,13 @@
 import { Badge, Button, Group, Paper, SegmentedControl, Stack, Text, Title, useMantineColorScheme } from "@mantine/core";
 import type { ReactNode } from "react";
+import { hrefOf } from "../../model/route.ts";
 import type { Me } from "../../net/api.ts";
-import { sayError } from "../../net/http.ts";
-import { api, client, queries } from "../../wiring.ts";
+import { MembersPart } from "../members/MembersPart.tsx";
+import { KeyPairs } from "./KeyPairs.tsx";
 import { Keys } from "./Keys.tsx";
 import { Rules } from "./Rules.tsx";
+import { SignIns } from "./SignIns.tsx";
+import { signOut } from "./signout.ts";
 
 const GOOD = new Set(["vm", "gvisor", "namespaces"]);
 
@@ -46,13 +49,26 @@ export function Settings({ me }: { me: Me }) {
           <Scheme />
         </Part>
         <Rules />
-        <Keys />
+        <MembersPart me={me} />
+        {principal.scopes.includes("admin") ? <Keys account={principal.account} /> : null}
+        {principal.scopes.includes("admin") ? <KeyPairs account={principal.account} /> : null}
+        {principal.kind === "person" ? <SignIns /> : null}
+        {principal.scopes.includes("admin") ? (
+          <Part title="Audit">
+            <Group justify="space-between">
+              <Text fz="sm">Who did what, from where, and what came of it.</Text>
+              <Button component="a" href={hrefOf({ page: "audit" })} variant="default" size="xs" data-testid="audit-open">
+                Open the audit
+              </Button>
+            </Group>
+          </Part>
+        ) : null}
         <Part title="Account">
           <Group justify="space-between">
             <Text fz="sm">
               Signed in as <strong>{principal.name || principal.id}</strong>
             </Text>
-            <Button variant="default" size="xs" onClick={signOut} data-testid="signout">
+            <Button variant="default" size="xs" onClick={() => signOut()} data-testid="signout">
               Sign out
             </Button>
           </Group>
@@ -94,17 +110,5 @@ function Scheme() {
       ]}
       data-testid="theme"
     />
-  );
-}
-
-function signOut(): void {
-  api.signOut().then(
-    () => {
-      client.reset();
-      queries.clear();
-      window.location.hash = "";
-      window.location.reload();
-    },
-    (error: unknown) => client.say(sayError(error)),
   );
 }

@@ -20,7 +20,7 @@ from pilothouse.adapters.sandboxes.layout import Layout, LayoutError, next_uid, 
 
 USER = "pilothouse"
 KEEP_ROOT = "root"
-_OURS = ("log.sqlite", "log.sqlite-wal", "log.sqlite-shm", "server.lock", "server.json", "local.key")
+_OURS = ("log.sqlite", "log.sqlite-wal", "log.sqlite-shm", "server.lock", "server.json", "local.key", "sealing.key")
 _OUR_TREES = ("proxy", "sources")
 
 

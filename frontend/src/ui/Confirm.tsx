@@ -1,0 +1,44 @@
+import { Button, Group, Modal, Stack, Text } from "@mantine/core";
+import { useMutation } from "@tanstack/react-query";
+import type { ReactNode } from "react";
+import { Fault } from "./Fault.tsx";
+
+/** The dialog gives the focus back first. */
+const SETTLED_MS = 100;
+
+interface Props {
+  title: string;
+  children: ReactNode;
+  /** What the button says. */
+  act: string;
+  doing: () => Promise<unknown>;
+  onClose: () => void;
+}
+
+/** Asked before what cannot be taken back. */
+export function Confirm({ title, children, act, doing, onClose }: Props) {
+  const working = useMutation({ mutationFn: doing, onSuccess: () => (onClose(), goOn()) });
+  return (
+    <Modal opened onClose={onClose} title={title} centered closeButtonProps={{ "aria-label": "Close" }}>
+      <Stack>
+        <Text>{children}</Text>
+        <Fault error={working.error} />
+        <Group justify="flex-end">
+          <Button variant="default" onClick={onClose} data-autofocus>
+            Keep
+          </Button>
+          <Button color="red" loading={working.isPending} onClick={() => working.mutate()} data-testid="confirm">
+            {act}
+          </Button>
+        </Group>
+      </Stack>
+    </Modal>
+  );
+}
+
+/** What was asked about is gone, and often the button with it: the keyboard goes on from the page's content. */
+function goOn(): void {
+  setTimeout(() => {
+    if (document.activeElement === document.body) document.getElementById("content")?.focus();
+  }, SETTLED_MS);
+}

@@ -1,0 +1,82 @@
+"""The way in, for every route and socket: the guard says who it is, the gate how often, the audit hears of refusals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from urllib.parse import parse_qsl
+
+from starlette.responses import Response
+
+from pilothouse.core.access import Principal
+from pilothouse.core.bucket import State
+from pilothouse.core.errors import Forbidden, RateLimited, Unauthenticated
+from pilothouse.engine.audit import Entry, Who
+from pilothouse.engine.gate import Gate
+from pilothouse.web.asked import Asked
+from pilothouse.web.call import Platform
+from pilothouse.web.guard import COOKIE, LINK_COOKIE, Once, cookie_of
+
+
+async def admit(
+    checked: Awaitable[Principal | None], platform: Platform, asked: Asked, address: str
+) -> Principal | None:
+    """What `Guard.check` says. A wrong credential counts against its address: raises RateLimited when there were too
+    many."""
+    try:
+        return await checked
+    except Unauthenticated:
+        shown = _shown(asked)
+        if shown:
+            await wrong(platform, address, shown, "credential.refuse")
+        raise
+
+
+async def wrong(platform: Platform, address: str, shown: str, action: str) -> None:
+    """A credential or sign-in that was wrong. Raises RateLimited."""
+    await platform.kit.audit.counted(Who(None, address), Entry(action, outcome="refused"))
+    platform.gate.wrong(address, shown)
+
+
+async def forbidden(platform: Platform, who: Who, route: str, error: Forbidden) -> None:
+    """Somebody known may not, or a page of somebody else's tried."""
+    entry = Entry("access.refuse", f"route:{route}", "refused", {"why": error.code})
+    await platform.kit.audit.counted(who, entry)
+
+
+async def counted(
+    gate: Gate, caller: Principal | None, job: bool, answer: Callable[[], Awaitable[Response]]
+) -> Response:
+    """The answer, if this caller may have one now, with headers that say how many more. Raises RateLimited."""
+    if caller is None:
+        return await answer()
+    state = gate.request(caller)
+    if not job:
+        return _told(await answer(), state)
+    async with gate.job(caller) as taken:
+        return _told(await answer(), taken or state)
+
+
+def _told(answer: Response, state: State | None) -> Response:
+    answer.headers.update(_limits(state))
+    return answer
+
+
+def _limits(state: State | None) -> dict[str, str]:
+    if state is None:
+        return {}
+    return RateLimited(limit=state.limit, remaining=state.remaining, resetAt=math.ceil(state.reset_at)).headers
+
+
+def _shown(asked: Asked) -> str:
+    """What the caller gave to be known by. Of a signature, whose it is: each request has another one, and a client
+    whose clock is wrong is one client."""
+    given = [*asked.all("x-api-key"), *map(_whose, asked.all("authorization"))]
+    given += [value for name, value in parse_qsl(asked.query) if name == "X-Amz-Credential"]
+    headers = Once(asked.all)
+    given += [found for name in (COOKIE, LINK_COOKIE) if (found := cookie_of(headers, name))]
+    return " ".join(filter(None, given))
+
+
+def _whose(authorization: str) -> str:
+    return authorization.partition(",")[0] if authorization.startswith("AWS4-") else authorization

@@ -1,0 +1,138 @@
+"""uvicorn's protocols with what they lack before an application is asked: an end to waiting and to a head's size, and a
+target that says the same as `Host`.
+
+A request's target is a path (`GET /api/me`) or, as to a proxy, a whole address (`GET http://host/api/me`), which counts
+instead of `Host`. The second is taken only where both name the same, so that nothing can be read in two ways.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.datastructures import Headers
+from websockets.http11 import Request
+
+HEAD_MAX = 128 * 1024
+"""Bytes of a request's head: a token and a signed header of some KB each fit many times."""
+_HANDSHAKE = frozenset(
+    {"host", "upgrade", "connection", "sec-websocket-key", "sec-websocket-version", "content-length"}
+    | {"transfer-encoding"}
+)
+
+
+class BadTargetError(Exception):
+    """The request's target is none, or names another host than its head."""
+
+
+class Http(HttpToolsProtocol):
+    """uvicorn waits for ever for the rest of a request, and takes a head of any size."""
+
+    head_s: float
+    """From a connection's or request's first byte to the end of its head."""
+    body_s: float
+    """From there to the end of its body."""
+    _timer: asyncio.TimerHandle | None = None
+    _size = 0
+    _in_head = True
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._arm(self.head_s)
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_head:
+            self._size += len(data)
+        super().data_received(data)
+        if self._in_head and self._size > HEAD_MAX and not self.transport.is_closing():
+            self.transport.write(
+                b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+            )
+            self.transport.close()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head = True
+        self._arm(self.head_s)
+
+    def on_headers_complete(self) -> None:
+        self._disarm()
+        self._in_head, self._size = False, 0
+        self.url = _path(self.url, self.headers)
+        super().on_headers_complete()
+        if not self.parser.should_upgrade():  # another protocol takes the connection then, and has its own times
+            self._arm(self.body_s)
+
+    def on_message_complete(self) -> None:
+        self._disarm()
+        super().on_message_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        super().connection_lost(exc)
+
+    def _arm(self, seconds: float) -> None:
+        if self._timer is None:
+            self._timer = self.loop.call_later(seconds, self._give_up)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _give_up(self) -> None:
+        self.transport.abort()
+
+
+class Upgraded(WebSocketsSansIOProtocol):
+    """The library beneath takes 8 KB of a header and 128 headers. It is shown those that make the handshake; the
+    application gets all."""
+
+    _whole: tuple[str, Headers] | None = None
+
+    def data_received(self, data: bytes) -> None:
+        if self._whole is None:
+            data = self._shortened(data)
+        super().data_received(data)
+
+    def handle_connect(self, event: Request) -> None:
+        if self._whole is not None:
+            event.path, event.headers = self._whole
+        super().handle_connect(event)
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if self.close_sent:  # refused: else uvicorn's log calls it an application that did not answer
+            self.handshake_complete = True
+
+    def _shortened(self, data: bytes) -> bytes:
+        """uvicorn hands over the whole head at once, written anew."""
+        head, _, rest = data.partition(b"\r\n\r\n")
+        first, *lines = head.decode("latin-1").split("\r\n")
+        method, target, version = first.split(" ", 2)
+        pairs = [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines)]
+        self._whole = (target, Headers(pairs))
+        kept = [f"{name}: {value}" for name, value in pairs if name.lower() in _HANDSHAKE]
+        return "\r\n".join([f"{method} / {version}", *kept, "", ""]).encode("latin-1") + rest
+
+
+def http(head_s: float, body_s: float) -> type[Any]:
+    """For `uvicorn.Config`, which takes a class and gives it nothing."""
+    return type("Http", (Http,), {"head_s": head_s, "body_s": body_s})
+
+
+def _path(target: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
+    """Path and query of a request's target. Raises BadTargetError."""
+    if target.startswith(b"/") or target == b"*":
+        return target
+    scheme, sign, rest = target.partition(b"://")
+    authority = rest.split(b"/", 1)[0].split(b"?", 1)[0]
+    named = [value for name, value in headers if name == b"host"]
+    if not sign or scheme.lower() not in {b"http", b"https"} or [n.lower() for n in named] != [authority.lower()]:
+        raise BadTargetError
+    path = rest[len(authority) :]
+    httptools.parse_url(path if path.startswith(b"/") else b"/" + path)
+    return path if path.startswith(b"/") else b"/" + path

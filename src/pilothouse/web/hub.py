@@ -1,0 +1,88 @@
+"""Who has a chat socket open, and who watches what."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Protocol
+
+from pilothouse.core import chat
+from pilothouse.core.access import Principal
+from pilothouse.core.ids import SessionId
+from pilothouse.engine.ports import Row
+from pilothouse.web.socket import Frames, Socket
+
+FRAMED_MAX = 256 * 1024
+"""Bytes of frames remembered per watched session: what is new, not a replay from the start."""
+
+
+class Viewer(Protocol):
+    """A chat socket."""
+
+    socket: Socket
+    principal: Principal
+
+    def recheck(self) -> None: ...
+
+
+class Hub:
+    """Who watches what: the count that `viewers` frames tell."""
+
+    def __init__(self) -> None:
+        self._viewers: defaultdict[SessionId, set[Viewer]] = defaultdict(set)
+        self._open: defaultdict[str, set[Viewer]] = defaultdict(set)
+        self._framed: dict[SessionId, tuple[int, int, Frames]] = {}
+
+    def count(self, session: SessionId) -> int:
+        return len(self._viewers[session]) if session in self._viewers else 0
+
+    def joined(self, session: SessionId, viewer: Viewer) -> None:
+        self._viewers[session].add(viewer)
+        self._tell(session)
+
+    def left(self, session: SessionId, viewer: Viewer) -> None:
+        self._viewers[session].discard(viewer)
+        self._tell(session)
+        if not self._viewers[session]:
+            del self._viewers[session]
+            self._framed.pop(session, None)
+
+    def _tell(self, session: SessionId) -> None:
+        frame = chat.encode_frame(chat.Viewers(chat_id=session, viewers=len(self._viewers[session])))
+        for viewer in self._viewers[session]:
+            viewer.socket.send_text(frame)
+
+    def frames(self, session: SessionId, rows: list[Row]) -> Frames:
+        """The rows as WebSocket frames, made once for all viewers that are at the same place."""
+        first, last = rows[0].seq, rows[-1].seq
+        known = self._framed.get(session)
+        if known is not None and known[:2] == (first, last):
+            return known[2]
+        made = Frames.of([row.body for row in rows])
+        if len(made.raw) <= FRAMED_MAX:
+            self._framed[session] = (first, last, made)
+        return made
+
+    def opened(self, connection: Viewer) -> None:
+        self._open[connection.principal.credential].add(connection)
+
+    def closed(self, connection: Viewer) -> None:
+        credential = connection.principal.credential
+        self._open[credential].discard(connection)
+        if not self._open[credential]:
+            del self._open[credential]
+
+    def revoked(self, credential: str) -> None:
+        for connection in list(self._open.get(credential, ())):
+            connection.socket.close(chat.CLOSE_SIGN_IN, "sign in again")
+
+    def recheck(self) -> None:
+        """Somebody may do less than a moment ago."""
+        for mine in list(self._open.values()):
+            for connection in list(mine):
+                connection.recheck()
+
+    def all_away(self) -> None:
+        """The server goes: everybody may come back."""
+        for mine in list(self._open.values()):
+            for connection in list(mine):
+                connection.socket.close(chat.CLOSE_GOING_AWAY, "the server restarts")

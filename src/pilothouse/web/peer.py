@@ -1,0 +1,31 @@
+"""From which address a request comes. Everything that asks, asks here."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from starlette.requests import HTTPConnection
+
+from pilothouse.web.socket import UpgradeRequest
+
+UNKNOWN = "-"
+"""Whoever comes by a unix socket."""
+
+
+def peer(request: HTTPConnection) -> str:
+    """The address of the socket's other end."""
+    return UNKNOWN if request.client is None else _plain(request.client.host)
+
+
+def upgrade_peer(request: UpgradeRequest) -> str:
+    return UNKNOWN if request.client is None else _plain(request.client[0])
+
+
+def _plain(text: str) -> str:
+    """An IPv4 address as such where it comes in IPv6, and no interface."""
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return text[:64] or UNKNOWN
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)

@@ -1,0 +1,143 @@
+"""Two organisations with the same names in them, and a session that has one of everything."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+import httpx
+
+from pilothouse.core import events as ev
+from pilothouse.core import link
+from pilothouse.core.access import SCOPES, Principal
+from pilothouse.engine.ports import Content, FileEntry, Put
+from pilothouse.engine.sessions import Session
+from pilothouse.web.guard import LINK_COOKIE
+from tests.web.serving import Served
+
+ROLES = {"viewer": "viewer", "operator": "operator", "approver": "approver", "admin": "admin", "owner": "operator"}
+"""Accounts of both organisations, and their roles. `owner` made the session."""
+
+
+class OneFile:
+    """A workspace with one file in it."""
+
+    entry = FileEntry("x", "file", 1, 0.0)
+
+    async def list(self, path: str) -> list[FileEntry]:
+        return [self.entry]
+
+    async def read(self, path: str) -> tuple[FileEntry, Content]:
+        return self.entry, OneByte()
+
+    async def walk(self, path: str) -> AsyncIterator[tuple[str, FileEntry]]:
+        yield "x", self.entry
+
+
+class OneByte:
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b"x"
+
+    def close(self) -> None: ...
+
+
+@dataclass
+class World:
+    served: Served
+    session: Session = field(init=False)
+    ids: dict[str, str] = field(default_factory=dict)
+    keys: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    async def settle(self) -> None:
+        """Organisations, members, and a key of each with every scope."""
+        members = self.served.identity.members
+        self.served.sandboxes.files = lambda session: OneFile()  # type: ignore[method-assign]
+        for organisation in ("red", "blue"):
+            await members.make(organisation, None)
+            for account, role in ROLES.items():
+                await members.put(organisation, account, role=role)
+                _, text = await self.served.identity.keys.create(
+                    account, SCOPES, account=account, organisation=organisation
+                )
+                self.keys[organisation, account] = text
+
+    async def furnish(self, organisation: str = "red") -> None:
+        """A new session of `owner`, at work, with something open."""
+        served, sessions = self.served, self.served.platform.sessions
+        self.session = session = await sessions.create(
+            owner="owner",
+            organisation=organisation,
+            agent="echo",
+            permission_mode="manual",
+            source=ev.Source(git=f"https://git.example/{uuid4()}.git"),
+        )
+        sid = session.live.record.id
+        job = await session.jobs.submit(sessions.job(session, "x", "owner", account="owner"), client_message_id=None)
+        while sid not in served.sandboxes.runners:
+            await asyncio.sleep(0.005)
+        runner = served.sandboxes.runners[sid]
+        await runner.command(link.Prompt)
+        asks = [
+            link.PermissionAsk(request_id=f"r{n}", tool_id=f"t{n}", tool="Bash", input={"command": f"npm test {n}"})
+            for n in range(2)
+        ]
+        runner.say(link.TurnStarted(turn_id=job.id), *asks)
+        runner.say(link.QuestionAsk(request_id="q", questions=[ev.Question(question="Which?")]))
+        while not session.questions.pending:
+            await asyncio.sleep(0.005)
+        first, second = session.approvals.pending
+        await session.approvals.decide(first, approved=True, by="x", option_id="allow_project")
+        await served.platform.kit.store.commit(Put("text", f"{sid}:{'0' * 64}", b"x", sid))
+        key, _ = await served.identity.keys.create("spare", ("read",), account="owner", organisation=organisation)
+        cookie = await served.identity.redeem((await served.identity.ticket("owner", organisation))[0])
+        maker = Principal("person", "owner", "owner", "owner", frozenset(SCOPES), "x", organisation=organisation)
+        spare, _ = await served.identity.links.make(maker, sid, "watch")
+        self.ids = {
+            "sessions": sid,
+            "jobs": job.id,
+            "approvals": second,
+            "questions": next(iter(session.questions.pending)),
+            "rules": served.platform.rules.all(Principal(
+                "person", "owner", "owner", "owner", frozenset(SCOPES), "x", organisation=organisation
+            ))[0].id,
+            "keys": key.id,
+            "signins": (await served.identity.by_cookie(cookie)).credential.removeprefix("signin:"),
+            "link": spare.id,
+        }  # fmt: skip
+
+    async def link(self, right: str) -> dict[str, str]:
+        """What somebody sends who follows a share link of the session."""
+        record = self.session.live.record
+        maker = Principal("person", "x", "x", "owner", frozenset(SCOPES), "x", organisation=record.organisation)
+        _, text = await self.served.identity.links.make(maker, record.id, right)
+        return {
+            "cookie": f"{LINK_COOKIE}={text}",
+            "origin": self.served.url,
+            "x-csrf-token": self.served.identity.csrf(text),
+        }
+
+    def by_key(self, organisation: str, account: str) -> dict[str, str]:
+        return {"x-api-key": self.keys[organisation, account]}
+
+    def address(self, path: str) -> str:
+        kind = path.split("/")[2] if path.count("/") > 1 else ""
+        return (
+            path.replace("{id}", self.ids.get(kind, ""))
+            .replace("{digest}", "0" * 64)
+            .replace("{account:path}", "viewer")
+            .replace("{link}", self.ids["link"])
+            .replace("{provider}", "example")
+        )
+
+    async def ask(self, method: str, path: str, headers: dict[str, str], body: object = None) -> tuple[int, str]:
+        """Status and, of a refusal, its code. A stream is not read."""
+        async with (
+            httpx.AsyncClient(base_url=self.served.url, timeout=20, headers=headers) as http,
+            http.stream(method, self.address(path), json=body) as answer,
+        ):
+            if answer.headers.get("content-type") != "application/problem+json":
+                return answer.status_code, ""
+            await answer.aread()
+            return answer.status_code, str(answer.json()["code"])
