@@ -223,6 +223,7 @@ class Keeper:
             uid=uid if self._root and isolated else None,
             control=str(self._layout.control(session)),
             runner=str(self._layout.runner(session)),
+            shells=str(self._layout.shells(session)),
             allowed_uids=self._allowed(),
             owner=self._owner,
             bounds=self._limits.bounds(session, caps, place, directory),
@@ -433,6 +434,7 @@ class Keeper:
             lines.sock.close()
         self._layout.control(session).unlink(missing_ok=True)
         self._layout.runner(session).unlink(missing_ok=True)
+        self._layout.shells(session).unlink(missing_ok=True)
 
 
 def _alone(layout: Layout) -> int | None:

@@ -127,6 +127,9 @@ class ScriptedShells:
         if id in self.shells and self.shells[id].ended:
             del self.shells[id]
 
+    async def drop(self, session: SessionId) -> None:
+        self.shells.clear()
+
     async def close(self) -> None:
         pass
 

@@ -111,6 +111,10 @@ class Shells(Protocol):
         """It has ended, and its output is of no more use."""
         ...
 
+    async def drop(self, session: SessionId) -> None:
+        """The session's processes have ended, and its shells with them."""
+        ...
+
     async def close(self) -> None:
         """Let go. Shells that can outlive us go on."""
         ...

@@ -112,7 +112,7 @@ class Terminals:
         """The session is stopped or deleted, and its shells with it."""
         for terminal in list(self._sessions.pop(session, {}).values()):
             terminal.go_away(frames.AWAY, "the session has ended")
-            await self._shells.forget(session, terminal.shell.id)
+        await self._shells.drop(session)
         self._locks.pop(session, None)
 
     async def close(self) -> None:

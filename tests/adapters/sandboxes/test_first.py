@@ -78,9 +78,13 @@ def taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Taken]:
         None,
         "",
         "",
+        "",
         (os.geteuid(),),
     )
-    made = Holder(order, (), control, runner)
+    terminals = socket.socket(socket.AF_UNIX)
+    terminals.bind(str(tmp_path / "t"))
+    terminals.listen()
+    made = Holder(order, (), control, runner, terminals)
     made.start()
     serving = threading.Thread(target=made.serve, daemon=True)
     serving.start()
@@ -91,7 +95,7 @@ def taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Taken]:
     serving.join(20)
     assert not serving.is_alive()
     os.close(err_in)
-    for sock in (ours, theirs, control, runner):
+    for sock in (ours, theirs, control, runner, terminals):
         sock.close()
 
 

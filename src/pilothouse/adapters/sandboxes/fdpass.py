@@ -37,6 +37,11 @@ def send(sock: socket.socket, message: dict[str, Any], fds: tuple[int, ...] = ()
         sock.sendall(line[sent:])
 
 
+def fits(message: dict[str, Any]) -> bool:
+    """Whether it can be sent as one."""
+    return len(json.dumps(message, separators=(",", ":"))) < LINE_MAX
+
+
 def parse(line: bytes) -> dict[str, Any]:
     try:
         message = json.loads(line)

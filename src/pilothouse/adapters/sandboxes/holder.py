@@ -18,7 +18,7 @@ Control socket `<runtime>/<uuid>.ctl`, JSON lines (see fdpass), one request at a
     {"verb": "forget"}      the same, only if it has ended by itself
     any                     {"ok": false, "error": "..."}
 
-A watcher is told {"ended": "signal 9"} once, and {"limit": notice} when one is hit. What ended by itself stays to be
+Shells have `<runtime>/<uuid>.pty` (`core.shellwire`). A watcher is told {"ended": "signal 9"} once, and {"limit": notice} when one is hit. What ended by itself stays to be
 asked for EXIT_KEPT_S after somebody has read its exit. Nobody but the keeper's uid and root is answered.
 """
 
@@ -37,9 +37,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pilothouse.adapters.sandboxes import fdpass, interpreter, kernel, launch, meter, profile
+from pilothouse.adapters.sandboxes import fdpass, interpreter, kernel, launch, meter, profile, shells
 from pilothouse.adapters.sandboxes.counter import Client, Counter, turn
 from pilothouse.adapters.sandboxes.order import LaunchFailed, Order
+from pilothouse.adapters.shells.order import Order as ShellOrder
 
 TAIL_MAX = 16 * 1024
 """The end of what a program wrote: enough for its last words."""
@@ -73,11 +74,19 @@ class _Task:
 
 
 class Holder:
-    def __init__(self, order: Order, prepared: tuple[int, ...], control: socket.socket, runner: socket.socket) -> None:
+    def __init__(
+        self,
+        order: Order,
+        prepared: tuple[int, ...],
+        control: socket.socket,
+        runner: socket.socket,
+        terminals: socket.socket,
+    ) -> None:
         self._order = order
         self._prepared = prepared
         self._control = control
         self._runner_socket = runner
+        self._terminals = terminals
         self._selector = selectors.DefaultSelector()
         self._tasks: dict[int, _Task] = {}
         self._keys = 0
@@ -108,6 +117,9 @@ class Holder:
         greeting = {"session": self._order.session, "sandbox": self._order.sandbox}
         self._counter = Counter(self._selector, self._control, self._order.allowed_uids, greeting, self._request)
         self._say = self._counter.say
+        self._shells = shells.Shells(
+            self._selector, self._terminals, self._order.allowed_uids, self._start_shell, self._signal
+        )
         self._selector.register(self._running.control, selectors.EVENT_READ, self._heard)
         self._selector.register(self._pidfd, selectors.EVENT_READ, self._sandbox_ended)
         self._collect(self._running.stderr, self._sandbox_log)
@@ -133,6 +145,7 @@ class Holder:
         while not self._done:
             turn(self._selector, self._pause())
             self._expire(time.monotonic())
+            self._shells.tick()
 
     # --- time
 
@@ -141,7 +154,9 @@ class Holder:
             t for t in (self._kill_at, self._leave_at, self._orphans_at, self._meter.next if self._meter else 0.0) if t
         ]
         times += [task.deadline for task in self._tasks.values() if task.deadline]
-        return max(0.0, min(times) - time.monotonic()) if times else None
+        pause = max(0.0, min(times) - time.monotonic()) if times else None
+        soon = self._shells.pause()
+        return soon if pause is None else pause if soon is None else min(soon, pause)
 
     def _reap(self) -> None:
         """What the starter left behind. Its programs are children from outside their namespace, which does not end
@@ -157,7 +172,7 @@ class Holder:
             self._orphans_at = 0.0 if self._exit else now + ORPHANS_S
             self._reap()
         if self._meter and not self._exit:
-            self._meter.tick(now, self._runner_pid, busy=bool(self._tasks))
+            self._meter.tick(now, self._runner_pid, busy=bool(self._tasks or self._shells.keys))
         if self._kill_at and now >= self._kill_at:
             self._kill_at = 0.0
             self._kill()
@@ -266,6 +281,21 @@ class Holder:
         task.deadline = time.monotonic() + timeout
         task.reply = lambda reply: self._say(client, reply)
 
+    def _start_shell(self, order: ShellOrder) -> int:
+        """Its key. Raises NotStarted."""
+        if self._exit:
+            raise shells.NotStarted(f"the sandbox has ended: {self._exit}")
+        self._keys += 1
+        start = shells.message(self._keys, order, self._running.env, self._running.cwd)
+        if not fdpass.fits(start):
+            raise shells.NotStarted("program and environment are too long")
+        self._tell(start)
+        return self._keys
+
+    def _signal(self, key: int, number: int) -> None:
+        if not self._exit:
+            self._tell({"kill": key, "signal": number})
+
     def _collect(self, fd: int, tail: bytearray) -> None:
         """Reads what comes from a pipe, keeps its end."""
         os.set_blocking(fd, False)
@@ -287,9 +317,10 @@ class Holder:
         lines = self._running.lines
         try:
             lines.feed()
-            lines.drop_fds()
+            fds = lines.take_fds()
             while (message := lines.next()) is not None:
-                self._noted(message)
+                self._noted(message, fds)
+            shells.close(fds)
         except fdpass.Broken:
             self._kill()
             lines.ended = True
@@ -298,12 +329,18 @@ class Holder:
             self._kill()  # who cannot start anything is of no use
             self._orphans_at = time.monotonic()
 
-    def _noted(self, message: dict[str, Any]) -> None:
+    def _noted(self, message: dict[str, Any], fds: list[int]) -> None:
+        started = message.get("started")
+        if isinstance(started, int) and self._shells.started(started, fds):
+            return
         if self._runner is not None and message.get("started") == self._runner and isinstance(message.get("pid"), int):
             self._runner_pid = message["pid"]
         key, status = message.get("exit"), str(message.get("status"))[:40]
         task = self._tasks.pop(key, None) if isinstance(key, int) else None
         if task is None:
+            if isinstance(key, int):
+                self._shells.ended(key, status)
+                self._all_gone()
             return
         if self._meter:
             self._meter.soon()
@@ -314,10 +351,14 @@ class Holder:
             self._runner = self._runner_pid = None
             self._runner_exit = status
             self._release()
-        if self._stopping and not self._tasks:
-            self._kill_at = time.monotonic()
+        self._all_gone()
         if task.reply:
             task.reply({"ok": True, "exit": status, "output": task.output.decode(errors="replace")})
+
+    def _all_gone(self) -> None:
+        """At a stop that is what is waited for."""
+        if self._stopping and not self._tasks and not self._shells.keys:
+            self._kill_at = time.monotonic()
 
     def _limit_hit(self, notice: Reply) -> None:
         for client in [c for c in self._counter.clients if c.watching]:
@@ -339,7 +380,9 @@ class Holder:
         if not self._kill_at:
             for key in self._tasks:
                 self._tell({"kill": key, "signal": int(signal.SIGTERM)})
-            self._kill_at = time.monotonic() + (GRACE_S if self._tasks else 0.0)
+            for key in self._shells.keys:  # an interactive shell ignores the other
+                self._tell({"kill": key, "signal": int(signal.SIGHUP)})
+            self._kill_at = time.monotonic() + (GRACE_S if self._tasks or self._shells.keys else 0.0)
 
     def told_to_end(self, number: int, frame: object) -> None:
         """SIGTERM: of a machine that shuts down, or of a person. The session ends, and the holder with it."""
@@ -380,6 +423,7 @@ class Holder:
             if task.reply:
                 task.reply({"ok": False, "error": f"the sandbox has ended: {self._exit}"})
         self._tasks.clear()
+        self._shells.all_ended()
         self._release()
         self._done = bool(self._stopping) or self._terminated
         for client in self._stopping:
@@ -445,13 +489,13 @@ def hold(order: Order, report: socket.socket, prepared: tuple[int, ...]) -> int:
     os.dup2(null, 0)
     os.dup2(null, 1)
     try:
-        control, runner = _bind(order.control, order.owner), _bind(order.runner, order.owner)
+        control, runner, terminals = (_bind(path, order.owner) for path in (order.control, order.runner, order.shells))
         if order.uid == 0:
             raise LaunchFailed("no session runs as root")
         if order.uid is not None:
             _drop(order.uid)
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
-        holder = Holder(order, prepared, control, runner)
+        holder = Holder(order, prepared, control, runner, terminals)
         holder.start()
         kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
         signal.signal(signal.SIGTERM, holder.told_to_end)

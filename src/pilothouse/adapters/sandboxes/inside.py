@@ -6,6 +6,8 @@ and a Python of its own: it reaps orphans and, without namespaces, ends all that
 memory and descriptors are closed to the agent's uid.
 
     holder -> inside  {"start": key, "argv": [], "env": {}, "cwd": path, "fds": [n]}   descriptors beside it
+                      {"start": key, "argv": [], "env": {}, "cwd": path, "terminal": [rows, columns]}
+                                                          on a PTY of its own, whose master comes back with "started"
                       {"kill": key, "signal": n}                                       its process group
     inside -> holder  {"ready": sys.version, "pid": n}
                       {"started": key, "pid": n}
@@ -21,7 +23,9 @@ import resource
 import selectors
 import signal
 import socket
+import struct
 import sys
+import termios
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +69,9 @@ class Inside:
     def _handle(self, message: dict[str, Any]) -> None:
         if "start" in message:
             key = int(message["start"])
+            if "terminal" in message:
+                self._open(key, message)
+                return
             pid = self._start(message)
             self._children[pid] = key
             fdpass.send(self._control, {"started": key, "pid": pid})
@@ -82,6 +89,23 @@ class Inside:
         for fd in fds:
             os.close(fd)
         return pid
+
+    def _open(self, key: int, message: dict[str, Any]) -> None:
+        """The PTY is one of this place, so that its programs find it by name."""
+        try:
+            master, slave = os.openpty()
+        except OSError as error:
+            fdpass.send(self._control, {"exit": key, "status": f"no terminal: {error.strerror}"})
+            return
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", *message["terminal"], 0, 0))
+        pid = os.fork()
+        if pid == 0:
+            os.close(master)
+            _become(message | {"fds": [0, 1, 2]}, [slave, slave, slave])
+        os.close(slave)
+        self._children[pid] = key
+        fdpass.send(self._control, {"started": key, "pid": pid}, (master,))
+        os.close(master)
 
     def _reap(self) -> None:
         while True:
@@ -106,6 +130,8 @@ def _become(message: dict[str, Any], fds: list[int]) -> None:
         moved = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _HIGH_FD) for fd in fds]
         for fd, target in zip(moved, message["fds"], strict=True):
             os.dup2(fd, target, inheritable=True)
+        if "terminal" in message:
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
         os.chdir(message["cwd"])
         os.execvpe(message["argv"][0], message["argv"], message["env"])  # noqa: S606
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -229,6 +229,17 @@ class KeptSandboxes:
             raise Unavailable("the session has no runner")
         return await wire.connect(self._layout.runner(session))
 
+    async def shells(self, session: SessionId) -> socket.socket:
+        """A connection to what holds the session's shells. Raises Unavailable."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            sock.connect(str(self._layout.shells(session)))
+        except OSError:
+            sock.close()
+            raise Unavailable("the session's sandbox is not running, or is older than this server") from None
+        return sock
+
     async def list(self) -> list[SandboxState]:
         found = [SessionId(name) for name in self._layout.found()]
         states = await asyncio.gather(*(self.state(session) for session in found))
@@ -282,6 +293,7 @@ class KeptSandboxes:
             await client.ask(self._layout.control(session), {"verb": "stop"})
         self._layout.control(session).unlink(missing_ok=True)  # what is left without a holder counts as lost
         self._layout.runner(session).unlink(missing_ok=True)
+        self._layout.shells(session).unlink(missing_ok=True)
 
     async def delete(self, session: SessionId) -> None:
         await self.stop(session)

@@ -14,6 +14,7 @@
 <runtime>/keeper.sock  keeper.lock
 <runtime>/<uuid>.ctl               the holder's control socket
 <runtime>/<uuid>.run               the runner's socket, which nothing inside the session can see
+<runtime>/<uuid>.pty               the holder's socket for the session's shells
 """
 
 from __future__ import annotations
@@ -67,6 +68,9 @@ class Layout:
 
     def runner(self, session: str) -> Path:
         return self.runtime / f"{_checked(session)}.run"
+
+    def shells(self, session: str) -> Path:
+        return self.runtime / f"{_checked(session)}.pty"
 
     def session(self, session: str) -> Path:
         return self.sessions / _checked(session)

@@ -33,8 +33,9 @@ class Order:
     """The session's own uid when the keeper is root, None to stay who we are."""
     control: str
     runner: str
+    shells: str
     allowed_uids: tuple[int, ...]
-    """Who may use the control socket."""
+    """Who may use the sockets of control and shells."""
     owner: tuple[int, int] | None = None
     """Whose the sockets are, when not whose process makes them."""
     userns: bool = True

@@ -102,7 +102,7 @@ def _rehearse() -> None:
     launch.rehearse()
     nothing = profile.Interpreter("", (), (), "", "")
     order = Order(
-        "", "bubblewrap", "", {"a": "b"}, profile.Place("/", "/", "/"), nothing, "", None, "", "", (os.geteuid(),)
+        "", "bubblewrap", "", {"a": "b"}, profile.Place("/", "/", "/"), nothing, "", None, "", "", "", (os.geteuid(),)
     )
     order = _whole(marshal.loads(marshal.dumps(_plain(order))))  # noqa: S302  our own
     _renumber(order, ())
@@ -115,7 +115,7 @@ def _rehearse() -> None:
         turn(selector, 0.0)
         measuring.tick(0.0, None, busy=False)
         measuring.close()
-        holder.Holder(order, (), one, one)
+        holder.Holder(order, (), one, one, one)
     os.close(me)
 
 

@@ -36,14 +36,21 @@ class HeldShells:
             for shell in [s for s in line.shells.values() if s.id == id and s.ended is not None]:
                 line.forget(shell)
 
+    async def drop(self, session: SessionId) -> None:
+        task = self._lines.pop(session, None)
+        if task is not None:
+            await self._let_go(task)
+
     async def close(self) -> None:
-        for task in self._lines.values():
-            with contextlib.suppress(PilothouseError):
-                line = await task
-                line.close()
-                for shell in line.shells.values():
-                    shell.close()
-        self._lines.clear()
+        for session in list(self._lines):
+            await self.drop(session)
+
+    async def _let_go(self, task: asyncio.Task[Line]) -> None:
+        with contextlib.suppress(PilothouseError):
+            line = await task
+            line.close()
+            for shell in line.shells.values():
+                shell.close()
 
     async def _line(self, session: SessionId) -> Line:
         task = self._lines.get(session)
@@ -56,9 +63,12 @@ class HeldShells:
             raise
 
     async def _open(self, session: SessionId) -> Line:
-        line = Line(await self._dial(session), lambda: self._drop(session))
+        me = asyncio.current_task()
+        line = Line(await self._dial(session), lambda: self._gone(session, me))
         await line.greet()
         return line
 
-    def _drop(self, session: SessionId) -> None:
-        self._lines.pop(session, None)
+    def _gone(self, session: SessionId, line: asyncio.Task[Line] | None) -> None:
+        """There may be another one by now."""
+        if self._lines.get(session) is line:
+            del self._lines[session]

@@ -187,6 +187,10 @@ class LocalShells:
         if shell is not None and shell.ended is not None:
             del self._shells[session][id]
 
+    async def drop(self, session: SessionId) -> None:
+        for shell in self._shells.pop(session, {}).values():
+            shell.close()
+
     async def close(self) -> None:
         for shells in self._shells.values():
             for shell in shells.values():
