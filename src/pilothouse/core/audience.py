@@ -6,6 +6,7 @@
     role type         a viewer that may type                   it types as well
     take              a viewer that may type                   it alone types; the others that typed watch
     give to another   a viewer that types, to one that may     the other types, the giver watches
+    allow             the server, when rights change         who may not type any more watches
     resize            anybody                                  counts if the viewer types
     leave             the viewer, or its connection's end
 
@@ -112,6 +113,15 @@ class Audience:
     def role(self, id: ViewerId, role: Role) -> Outcome:
         """Raises Forbidden."""
         return self._become({self._able(id, role).id: role})
+
+    def allow(self, id: ViewerId, may_type: bool) -> Outcome:
+        """Whether it may type from now on; harmless for one that has gone."""
+        viewer = self._viewers.get(id)
+        if viewer is None or viewer.may_type == may_type:
+            return Outcome()
+        role: Role = viewer.role if may_type else "watch"
+        self._viewers[id] = replace(viewer, may_type=may_type, role=role)
+        return self._done(roles=(self._viewers[id],) if role != viewer.role else (), seen=True)
 
     def take(self, id: ViewerId) -> Outcome:
         """Raises Forbidden."""

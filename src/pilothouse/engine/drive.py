@@ -143,6 +143,10 @@ class Drive:
         try:
             state = await live.state()
             if not (state.alive and state.runner):
+                if state.alive and state.shells:  # they need no runner
+                    await self._jobs.lost("The runner ended while the server was away.", "session_lost")
+                    live.background(self._until_told(live.tell_reach))
+                    return
                 if state.alive:
                     await live.kit.sandboxes.stop(live.record.id)  # what a runner that died left behind
                 await self._jobs.lost("The session ended while the server was away.", "session_lost")

@@ -122,7 +122,8 @@ class Intake:
         state = await live.state()
         if state.alive and state.runner:
             return False
-        if state.alive and not live.ending:
+        kept = state.alive and state.shells > 0 and not live.ending
+        if state.alive and not live.ending and not kept:
             # What the runner leaves behind has nobody to ask any more, and nobody to answer for it.
             with contextlib.suppress(PilothouseError):
                 await live.kit.sandboxes.stop(live.record.id)
@@ -132,7 +133,8 @@ class Intake:
         else:
             await self.jobs.lost(f"The session ended while the agent worked: {why}.", "session_lost")
         async with live.lock:
-            record = live.changed(state="stopped" if live.record.state != "lost" else "lost")
+            rest = "idle" if kept else "stopped"
+            record = live.changed(state=rest if live.record.state != "lost" else "lost")
             if record.state != live.record.state:
                 await live.commit([], records.put(record), insist=True)
                 live.record = record

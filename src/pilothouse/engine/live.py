@@ -82,6 +82,8 @@ class Live:
         """Why its processes are being ended, when they are: what its jobs are told."""
         self.place = USUAL
         """Where its agent finds workspace and home."""
+        self._opening = asyncio.Lock()
+        """Two who opened it at once would clone its repository twice."""
         self._sends: set[asyncio.Task[None]] = set()
 
     # --- changing ---
@@ -149,20 +151,16 @@ class Live:
         """Opens sandbox, runner and link as needed. Raises Unavailable, BadRequest (source). `running`: there is a
         runner, and only the link to it is wanted; what is needed to open a sandbox may be missing by now."""
         ends = self.ends
-        spec = SandboxSpec(self.record.id, self.record.agent, self.record.source, limits=self.record.limits)
         try:
             async with asyncio.timeout(READY_S):
                 while True:
                     if self.ending:
                         raise Unavailable(self.ending)
                     if not running:
-                        await self.tell_reach()  # before: a clone needs it
-                        await self.kit.sandboxes.open(spec)
+                        await self._open()
                         await self.kit.sandboxes.runner(self.record.id)
                     self.place = (await self.kit.sandboxes.state(self.record.id)).place
-                    if ends != self.ends:
-                        await self.kit.sandboxes.stop(self.record.id)
-                        raise Unavailable("The session was stopped.")
+                    await self._still(ends)
                     if self.link is None or self.link.over.is_set():
                         self.link = RunnerLink(owner, self._connect, self._fence)
                         self.link.start()
@@ -173,6 +171,31 @@ class Live:
                         raise Unavailable("The runner ended.")
         except TimeoutError:
             raise Unavailable("The runner did not answer.") from None
+
+    async def shelter(self) -> None:
+        """Opens the sandbox and no more: shells need no runner. Raises Unavailable, BadRequest (source)."""
+        if self.ending:
+            raise Unavailable(self.ending)
+        ends = self.ends
+        await self._open()
+        await self._still(ends)
+        async with self.act():
+            if self.record.state not in {"active", "idle"}:  # somebody must stop it one day
+                record = self.changed(state="idle", last_active_at=self.now())
+                await self.commit([], records.put(record))
+                self.record = record
+
+    async def _open(self) -> None:
+        spec = SandboxSpec(self.record.id, self.record.agent, self.record.source, limits=self.record.limits)
+        await self.tell_reach()  # before: a clone needs it
+        async with self._opening:
+            await self.kit.sandboxes.open(spec)
+
+    async def _still(self, ends: int) -> None:
+        """What has been ended meanwhile is not brought back. Raises Unavailable."""
+        if ends != self.ends:
+            await self.kit.sandboxes.stop(self.record.id)
+            raise Unavailable("The session was stopped.")
 
     async def _connect(self) -> Wire:
         return await self.kit.sandboxes.connect(self.record.id)

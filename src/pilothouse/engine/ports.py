@@ -170,6 +170,8 @@ class SandboxState:
     """Why it ended, when it did: "exit 1", "signal 9", "holder lost"."""
     place: Place = USUAL
     """Where its agent finds workspace and home."""
+    shells: int = 0
+    """Held in it, ended ones that nobody has forgotten among them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import re
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from pilothouse.core import access, link, policy
@@ -58,7 +58,9 @@ class Sessions:
         self._reaper: asyncio.Task[None] | None = None
         self.spares = Spares(kit, kit.limits.agent, kit.limits.spares)
         self.watched: Callable[[SessionId], bool] = lambda _: False
-        """Whether somebody types in a session's shells; set by whoever knows."""
+        """Whether a session's shells are in use; set by whoever knows."""
+        self.on_end: list[Callable[[SessionId], Awaitable[None]]] = []
+        """Called when a session's processes have been ended."""
 
     # --- making and finding ---
 
@@ -330,6 +332,7 @@ class Sessions:
             await session.jobs.abandon(live.ending, "stopped")
             await session.jobs.drive.settled()
             await self.kit.sandboxes.stop(live.record.id)
+            await self._ended(live.record.id)
             await session.jobs.lost(live.ending, "stopped")
             await live.let_go()
         finally:
@@ -356,6 +359,7 @@ class Sessions:
                 await self.kit.models.drop(live.record.id)
                 await self.kit.models.forget(live.record.id)
             await self.kit.sandboxes.delete(live.record.id)
+            await self._ended(live.record.id)
             await self.kit.log.append(live.record.id, [], Purge(live.record.id), Delete("session", live.record.id))
         except StoreFailed as error:
             raise Unavailable("The store cannot write; try again.") from error
@@ -364,6 +368,10 @@ class Sessions:
             self._here.pop(live.record.id, None)
         self.rules.forget(live.record)
         self.kit.bells.ring(live.record.id)
+
+    async def _ended(self, session_id: SessionId) -> None:
+        for call in self.on_end:
+            await call(session_id)
 
     # --- life ---
 

@@ -135,6 +135,11 @@ class Terminal:
         self.left(viewing)
         self.hang_up()
 
+    def allow(self, viewing: Viewing, may_type: bool) -> None:
+        """What the viewer may has changed."""
+        self._follow(self._audience.allow(viewing.id, may_type))
+        self._grant(at_least=0)
+
     def hang_up(self) -> None:
         """A shell that does not listen is killed after a while."""
         if self.shell.ended is None:

@@ -96,6 +96,14 @@ class Terminals:
         """Raises NotFound, Unavailable."""
         (await self.find(session, id)).hang_up()
 
+    def known(self, session: SessionId, id: ShellId) -> Terminal | None:
+        """If it is in memory."""
+        return self._sessions.get(session, {}).get(id)
+
+    def running(self, session: SessionId) -> bool:
+        """Whether one of its shells, as far as they are in memory, has not ended."""
+        return any(t.shell.ended is None for t in self._sessions.get(session, {}).values())
+
     async def tend(self) -> None:
         """What is due by now."""
         now = self._clock.now()

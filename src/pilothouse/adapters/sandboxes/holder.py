@@ -4,7 +4,7 @@ Control socket `<runtime>/<uuid>.ctl`, JSON lines (see fdpass), one request at a
 
     {"verb": "hello", "proto": 1, "watch"?: true}  {"ok": true, "proto": 1, "version", "session", "sandbox", "pid"}
     {"verb": "state"}       {"ok": true, "session", "sandbox", "agent", "alive", "runner", "runnerStarted", "exit",
-                             "runnerExit", "place", "log"} log: the end of the runner's standard error;
+                             "runnerExit", "shells", "place", "log"} log: the end of the runner's standard error;
                              place: where workspace and home are, if not in the usual place
     {"verb": "runner"}      the state, when a runner is alive: started if there was none
     {"verb": "wait"}        the state, as soon as no runner is alive
@@ -225,6 +225,7 @@ class Holder:
             "runnerStarted": self._runners,
             "exit": self._exit,
             "runnerExit": self._runner_exit,
+            "shells": self._shells.held,
             "place": [self._running.cwd, self._order.place.home] if self._order.sandbox == "reduced" else None,
             "log": (self._runner_log or self._sandbox_log).decode(errors="replace"),
         }

@@ -314,5 +314,6 @@ def _state(session: SessionId, said: dict[str, Any]) -> SandboxState:
         runner=said.get("runner") is True,
         runner_started=int(said.get("runnerStarted", 0)),
         exit=str(said.get("exit", "")),
+        shells=int(said.get("shells", 0)),
         place=Place(*map(str, said["place"])) if said.get("place") else USUAL,
     )

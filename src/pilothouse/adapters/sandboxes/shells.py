@@ -63,6 +63,11 @@ class Shells:
         """Of those that run."""
         return tuple(self._keys)
 
+    @property
+    def held(self) -> int:
+        """Those that have ended and were not forgotten among them."""
+        return self._holding.held if self._holding else 0
+
     def pause(self) -> float | None:
         return self._holding.pause() if self._holding else None
 

@@ -138,6 +138,11 @@ class Holding:
                 self._finish(held)
 
     @property
+    def held(self) -> int:
+        """How many there are, ended ones among them."""
+        return len(self._shells)
+
+    @property
     def shells(self) -> int:
         """How many run."""
         return sum(not held.ended for held in self._shells.values())

@@ -1,0 +1,104 @@
+"""Shells of sessions, as people ask for them: the session is woken if it sleeps, and the audit says whose they are.
+
+Shells of a server before this one are found when this one starts, so that they end when they are due. A session with a
+shell in it is not put to rest; its shells have an idle time of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+from pilothouse.core.errors import NotFound, PilothouseError
+from pilothouse.core.ids import SessionId
+from pilothouse.core.shell import SCROLLBACK, USUAL, ShellId, Size
+from pilothouse.engine.audit import Entry, Who
+from pilothouse.engine.kit import Kit
+from pilothouse.engine.ports import Budget, StoreFailed
+from pilothouse.engine.sessions import Session, Sessions
+from pilothouse.engine.shells import ShellSpec
+from pilothouse.engine.terminal import Terminal
+from pilothouse.engine.terminals import Terminals
+
+SHELL = ("/bin/sh", "-c", "command -v bash >/dev/null && exec bash; exec sh")
+"""What a shell runs that nobody said anything else of."""
+TEND_S = 5.0
+"""How often it is looked for shells whose time is up."""
+
+
+class Opener:
+    def __init__(self, sessions: Sessions, terminals: Terminals, scrollback: int = SCROLLBACK) -> None:
+        self._sessions = sessions
+        self._kit: Kit = sessions.kit
+        self.terminals = terminals
+        self._scrollback = scrollback
+        self._tending: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Finds what a server before this one left."""
+        for state in await self._kit.sandboxes.list():
+            if state.alive and state.shells:
+                try:
+                    await self.terminals.list(state.session)
+                except PilothouseError as error:
+                    self._kit.note("shells_not_found", session=state.session, error=error.message[:200])
+        self._sessions.watched = self.terminals.running
+        self._sessions.on_end.append(self.terminals.drop)
+        self._tending = asyncio.create_task(self._tend(), name="shells")
+
+    async def close(self) -> None:
+        """The shells go on."""
+        if self._tending is not None:
+            self._tending.cancel()
+        await self.terminals.close()
+
+    async def open(
+        self, session: Session, id: ShellId, who: Who, *, argv: Sequence[str] = (), cwd: str = "", size: Size = USUAL
+    ) -> tuple[Terminal, bool]:
+        """The shell of this id, whether it is new. Raises TooMany, Unavailable, BadRequest."""
+        with contextlib.suppress(NotFound):
+            return await self.find(session, id), False
+        live, sid = session.live, session.live.record.id
+        await live.shelter()
+        if not session.jobs.busy:
+            await self._kit.models.admit(sid, None, Budget(session_max_cost_usd=self._kit.limits.session_max_cost_usd))
+        await self._kit.audit.commit(who, [Entry("shell.open", f"session:{sid}", details={"shell": id})])
+        spec = ShellSpec(sid, id, tuple(argv) or SHELL, {}, cwd, size, self._scrollback)
+        return await self.terminals.open(spec)
+
+    async def find(self, session: Session, id: ShellId) -> Terminal:
+        """Raises NotFound, Unavailable."""
+        for terminal in await self.list(session):
+            if terminal.shell.id == id:
+                return terminal
+        raise NotFound("shell: this session has none of this id")
+
+    async def list(self, session: Session) -> Sequence[Terminal]:
+        """Raises Unavailable."""
+        sid = session.live.record.id
+        state = await self._kit.sandboxes.state(sid)
+        if not state.shells:  # where none was ever opened nobody is asked for them
+            return []
+        return await self.terminals.list(sid)
+
+    async def end(self, session: Session, id: ShellId, who: Who) -> None:
+        """Raises NotFound, Unavailable."""
+        terminal = await self.find(session, id)
+        sid = session.live.record.id
+        await self._kit.audit.commit(who, [Entry("shell.end", f"session:{sid}", details={"shell": id})])
+        terminal.hang_up()
+
+    def touched(self, session: SessionId) -> None:
+        """Somebody is there."""
+        here = self._sessions.here(session)
+        if here is not None:
+            here.live.touched = self._kit.clock.now()
+
+    async def _tend(self) -> None:
+        while True:
+            await self._kit.clock.sleep(TEND_S)
+            try:
+                await self.terminals.tend()
+            except (PilothouseError, StoreFailed, OSError) as error:
+                self._kit.note("shells_not_tended", error=repr(error)[:500])
