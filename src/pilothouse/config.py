@@ -24,6 +24,7 @@ from pilothouse.core.claims import Issuer
 from pilothouse.core.errors import BadRequest
 from pilothouse.core.limits import GIB, KINDS, Caps
 from pilothouse.core.policy import Pattern
+from pilothouse.core.shell import SCROLLBACK, SCROLLBACK_MAX, SCROLLBACK_MIN
 
 PORT = 8420
 YEAR_S = 366 * 86_400
@@ -236,6 +237,30 @@ class Config:
         key="sandbox.spares",
         env="PILOTHOUSE_SPARES",
         low=0,
+    )
+    shell_idle_s: int = _setting(
+        4 * 3600,
+        "Seconds without output, input and viewers after which a shell is ended.",
+        key="shells.idle_s",
+        env="PILOTHOUSE_SHELL_IDLE_S",
+        low=5,
+        high=YEAR_S,
+    )
+    shell_life_s: int = _setting(
+        8 * 3600,
+        "Seconds after which a shell is ended in any case.",
+        key="shells.life_s",
+        env="PILOTHOUSE_SHELL_LIFE_S",
+        low=5,
+        high=YEAR_S,
+    )
+    shell_scrollback: Size = _setting(
+        SCROLLBACK,
+        "Output that is kept of a shell, for whoever comes back.",
+        key="shells.scrollback",
+        env="PILOTHOUSE_SHELL_SCROLLBACK",
+        low=SCROLLBACK_MIN,
+        high=SCROLLBACK_MAX,
     )
     git_schemes: tuple[str, ...] = _setting(
         ("https",), "Schemes a git source may have.", key="sandbox.git_schemes", env="PILOTHOUSE_GIT_SCHEMES"

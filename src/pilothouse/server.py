@@ -29,6 +29,7 @@ from pilothouse.adapters.proxies.local import LocalProxy
 from pilothouse.adapters.sandboxes.bubblewrap import Bubblewrap
 from pilothouse.adapters.sandboxes.client import Start
 from pilothouse.adapters.sandboxes.host import Host
+from pilothouse.adapters.shells.held import HeldShells
 from pilothouse.adapters.stores.memory import MemoryStore
 from pilothouse.adapters.stores.sqlite import SqliteStore
 from pilothouse.bootstrap import (
@@ -58,10 +59,12 @@ from pilothouse.engine.keypairs import KeyPairs
 from pilothouse.engine.kit import Kit, Limits, Note
 from pilothouse.engine.limits import LimitIntake
 from pilothouse.engine.log import Log
+from pilothouse.engine.opener import Opener
 from pilothouse.engine.ports import Budget, EventStore, ModelState, Put, StoreFailed
 from pilothouse.engine.providers import Providers
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.sessions import Sessions
+from pilothouse.engine.terminals import TerminalLimits, Terminals
 from pilothouse.engine.upkeep import Upkeep
 from pilothouse.engine.upstream import EgressSettings, ModelSettings
 from pilothouse.engine.usage import UsageIntake
@@ -69,12 +72,11 @@ from pilothouse.web.access import AccessLog
 from pilothouse.web.app import application, watch
 from pilothouse.web.call import Platform
 from pilothouse.web.certificate import Certificate
-from pilothouse.web.chat import ChatDoor
+from pilothouse.web.doors import AnyDoor, doors
 from pilothouse.web.guard import Guard, Trust
 from pilothouse.web.hub import Hub
 from pilothouse.web.listener import TlsServer
 from pilothouse.web.plain import PlainDoor, plain_options
-from pilothouse.web.socket import Door
 from pilothouse.web.socket import Limits as SocketLimits
 from pilothouse.web.switch import hot_options
 
@@ -125,7 +127,7 @@ async def _serve(
             keep_certificate(settings, certificate, note, stack)
         say_where(settings, certificate)
         stack.callback(settings.server_file.unlink, missing_ok=True)
-        server = _uvicorn(settings, platform, guard, ChatDoor(platform, guard, hub), certificate)
+        server = _uvicorn(settings, platform, guard, hub, certificate)
         stack.callback(hub.all_away)
         await _welcome(settings, platform)
         await _until_signal(server, listening, (hub.all_away, platform.streams.all_away))
@@ -199,6 +201,8 @@ async def _platform(
     stack.push_async_callback(keys.close)
     oidc = Oidc(documents, keys, kit.note)
     guard = Guard(identity, lambda: trust, pairs=pairs, bearers=Bearers(settings.issuers, keys, clock))
+    times = TerminalLimits(idle_s=settings.shell_idle_s, life_s=settings.shell_life_s)
+    opener = Opener(sessions, Terminals(HeldShells(sandboxes.shells), clock, times), settings.shell_scrollback)
     platform = Platform(
         kit,
         sessions,
@@ -211,11 +215,14 @@ async def _platform(
         pairs=pairs,
         providers=Providers(settings.issuers, oidc, keys, identity, clock),
         gate=gate,
+        opener=opener,
     )
     hub = Hub()
     watch(platform, hub)
     await sessions.start()
     stack.push_async_callback(sessions.close)
+    await opener.start()
+    stack.push_async_callback(opener.close)
     upkeep = Upkeep(kit), AuditUpkeep(kit, settings.audit_days)
     for chore in (UsageIntake(kit, sessions), NetworkIntake(kit, sessions), LimitIntake(kit, sessions), *upkeep):
         chore.start()
@@ -297,13 +304,14 @@ async def _local_key(settings: Config, identity: Identity) -> None:
 
 
 def _uvicorn(
-    settings: Config, platform: Platform, guard: Guard, door: ChatDoor, certificate: Certificate | None
+    settings: Config, platform: Platform, guard: Guard, hub: Hub, certificate: Certificate | None
 ) -> uvicorn.Server:
     limits, before = SocketLimits(), front(settings)
     log = AccessLog(structlog.get_logger("pilothouse").bind()) if settings.logs_access else None
-    app = application(platform, guard, None if settings.hot_sockets else PlainDoor(door, limits), before, log)
-    doors: dict[str, Door] = {"/ws": door}
-    options = hot_options(doors.get, limits, before, log) if settings.hot_sockets else plain_options(limits)
+    find = doors(platform, guard, hub)
+    plain = None if settings.hot_sockets else PlainDoor(AnyDoor(find, before), limits)
+    app = application(platform, guard, plain, before, log)
+    options = hot_options(find, limits, before, log) if settings.hot_sockets else plain_options(limits)
     made = uvicorn.Config(
         app,
         log_config=None,

@@ -28,6 +28,7 @@ from pilothouse.engine.ports import (
     UsageRecord,
     Wire,
 )
+from pilothouse.engine.shells import Shells
 
 _names = itertools.count(1)
 
@@ -171,6 +172,7 @@ class FakeSandboxes:
         self.deleted: list[SessionId] = []
         self.refuse: Exception | None = None
         self.specs: dict[SessionId, SandboxSpec] = {}
+        self.shells: Shells | None = None
         self.hit: asyncio.Queue[LimitHit] = asyncio.Queue()
 
     async def probe(self) -> Probe:
@@ -202,8 +204,14 @@ class FakeSandboxes:
 
     async def state(self, session: SessionId) -> SandboxState:
         alive = session not in self.dead
+        held = len(await self.shells.find(session)) if self.shells is not None and alive else 0
         return SandboxState(
-            session, alive, alive and session in self.runners, len(self.started), self.dead.get(session, "")
+            session,
+            alive,
+            alive and session in self.runners,
+            len(self.started),
+            self.dead.get(session, ""),
+            shells=held,
         )
 
     def files(self, session: SessionId) -> Files:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import uvicorn
 
 from pilothouse.adapters.identity.keys import IssuerKeys
+from pilothouse.adapters.shells.local import LocalShells
 from pilothouse.adapters.stores.memory import MemoryStore
 from pilothouse.core.access import SCOPES, Scope
 from pilothouse.core.bucket import Rates
@@ -21,15 +22,17 @@ from pilothouse.engine.identity import Identity
 from pilothouse.engine.keypairs import KeyPairs
 from pilothouse.engine.kit import Kit, Limits
 from pilothouse.engine.log import Log
+from pilothouse.engine.opener import Opener
 from pilothouse.engine.ports import Clock, EventStore
 from pilothouse.engine.providers import Providers
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.sessions import Sessions
+from pilothouse.engine.terminals import Terminals
 from pilothouse.web.access import AccessLog
 from pilothouse.web.app import application, watch
 from pilothouse.web.call import Platform
 from pilothouse.web.certificate import Pair
-from pilothouse.web.chat import ChatDoor
+from pilothouse.web.doors import AnyDoor, doors
 from pilothouse.web.front import Front
 from pilothouse.web.guard import LOOPBACK, Guard, Trust
 from pilothouse.web.hub import Hub
@@ -103,21 +106,25 @@ async def serving(
     pairs = KeyPairs(store, clock, PlainSealer(), identity)
     limited = gate(store, clock) if gate else Gate(store, clock, Rates(0, 1, 0), connections_max=10_000)
     before = front or Front()
+    shells = LocalShells()
+    opener = Opener(sessions, Terminals(shells, clock))
+    sandboxes.shells = shells
     url = f"http{'s' * bool(tls)}://127.0.0.1:{port}{before.base}"
     platform = Platform(
         kit, sessions, rules, identity, "0", lambda: url, tls is not None, list,
-        providers=providers, pairs=pairs, gate=limited,
+        providers=providers, pairs=pairs, gate=limited, opener=opener,
     )  # fmt: skip
     known = trust or Trust(hosts=LOOPBACK, secure=tls is not None, behind_proxy=before.behind_proxy)
     guard = Guard(identity, lambda: known, pairs=pairs, bearers=Bearers(issuers, keys, clock))
     hub = Hub()
     watch(platform, hub)
-    door, bounds = ChatDoor(platform, guard, hub), bounds or SocketLimits()
-    options = hot_options({"/ws": door}.get, bounds, before, log) if hot else plain_options(bounds)
-    app = application(platform, guard, None if hot else PlainDoor(door, bounds), before, log)
+    find, bounds = doors(platform, guard, hub), bounds or SocketLimits()
+    options = hot_options(find, bounds, before, log) if hot else plain_options(bounds)
+    app = application(platform, guard, None if hot else PlainDoor(AnyDoor(find, before), bounds), before, log)
     config = uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1, **options)
     server = TlsServer(config, lambda: tls.context, bounds.handshake_s) if tls else uvicorn.Server(config)
     await sessions.start()
+    await opener.start()
     task = asyncio.create_task(server._serve([listening]))
     while not server.started:
         await asyncio.sleep(0.01)
@@ -127,5 +134,6 @@ async def serving(
         hub.all_away()
         server.should_exit = True
         await task
+        await opener.close()
         await sessions.close()
         listening.close()

@@ -18,6 +18,8 @@ import websockets
 from pilothouse.adapters.stores.memory import MemoryStore
 from pilothouse.core import chain, link
 from pilothouse.core import events as ev
+from pilothouse.core.shell import ShellId
+from pilothouse.engine.audit import SERVER
 from pilothouse.engine.ports import FileEntry
 from pilothouse.engine.sessions import Session
 from pilothouse.web.guard import COOKIE
@@ -189,6 +191,15 @@ async def a_link(house: House) -> tuple[str, str]:
     return f"/api/sessions/{sid}/links/{made.id}", f"link:{made.id}"
 
 
+async def a_shell(house: House) -> tuple[str, str]:
+    session, opener = await house.working(), house.served.platform.opener
+    assert opener is not None
+    house.asks += 1
+    await opener.open(session, ShellId(f"s{house.asks}"), SERVER, argv=("/bin/cat",))
+    sid = session.live.record.id
+    return f"/api/sessions/{sid}/shells/s{house.asks}", f"session:{sid}"
+
+
 async def a_sign_in(house: House) -> tuple[str, str]:
     who = await house.served.identity.by_cookie(await house.served.cookie())
     return f"/api/signins/{who.credential.partition(':')[2]}", who.credential
@@ -219,6 +230,8 @@ ACTS: dict[str, Prepare] = {
     "key.revoke": asking("DELETE", a_key),
     "session.create": asking("POST", at("/api/sessions", "session:*"), json={"agent": "echo"}),
     "session.change": asking("PATCH", of_session(), json={"permissionMode": "manual"}),
+    "shell.open": asking("POST", of_session("/shells"), json={"shellId": "new", "command": ["/bin/cat"]}),
+    "shell.end": asking("DELETE", a_shell),
     "session.stop": asking("POST", of_session("/stop")),
     "session.delete": asking("DELETE", of_session()),
     "network.change": asking("PUT", of_session("/egress"), json={"policy": "off"}),
@@ -248,6 +261,7 @@ async def test_every_route_that_changes_something_is_in_the_matrix_or_says_why_n
         "PUT /api/members/{account:path}", "DELETE /api/members/{account:path}",
         "PUT /api/sessions/{id}/grants/{account:path}", "DELETE /api/sessions/{id}/grants/{account:path}",
         "POST /api/sessions/{id}/links", "DELETE /api/sessions/{id}/links/{link}",
+        "POST /api/sessions/{id}/shells", "DELETE /api/sessions/{id}/shells/{shellId}",
     }  # fmt: skip
     assert changing == audited | set(CHANGES_WITHOUT)
 

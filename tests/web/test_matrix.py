@@ -56,6 +56,10 @@ IN_A_SESSION: dict[str, str] = {
     "POST /api/approvals/{id}": "approver admin owner approve-link",
     "POST /api/questions/{id}": "approver admin owner approve-link",
     "WS /ws": ALL + LINKS,
+    "GET /api/sessions/{id}/shells": ALL,
+    "POST /api/sessions/{id}/shells": RUN,
+    "DELETE /api/sessions/{id}/shells/{shellId}": RUN,
+    "WS /api/sessions/{id}/shells/{shellId}": ALL,
 }
 """Who of the session's own organisation may; nobody of the other one ever."""
 BODIES: dict[str, Any] = {
@@ -92,6 +96,8 @@ BODIES: dict[str, Any] = {
     "POST /api/sessions/{id}/links": {"right": "watch"},
     "PUT /api/sessions/{id}/egress": {},
     "POST /api/sessions/{id}/jobs": {"prompt": "more"},
+    "POST /api/sessions/{id}/shells": {"shellId": "spare"},
+    "WS /runtimes/{runtime}/ws/shells": None,
     "POST /api/approvals/{id}": {"approved": True},
     "POST /api/questions/{id}": {"answers": {"Which?": "this"}},
 }

@@ -12,6 +12,8 @@ import httpx
 from pilothouse.core import events as ev
 from pilothouse.core import link
 from pilothouse.core.access import SCOPES, Principal
+from pilothouse.core.shell import ShellId
+from pilothouse.engine.audit import SERVER
 from pilothouse.engine.ports import Content, FileEntry, Put
 from pilothouse.engine.sessions import Session
 from pilothouse.web.guard import LINK_COOKIE
@@ -90,6 +92,8 @@ class World:
         first, second = session.approvals.pending
         await session.approvals.decide(first, approved=True, by="x", option_id="allow_project")
         await served.platform.kit.store.commit(Put("text", f"{sid}:{'0' * 64}", b"x", sid))
+        assert served.platform.opener is not None
+        await served.platform.opener.open(session, ShellId("spare"), SERVER, argv=("/bin/cat",))
         key, _ = await served.identity.keys.create("spare", ("read",), account="owner", organisation=organisation)
         cookie = await served.identity.redeem((await served.identity.ticket("owner", organisation))[0])
         maker = Principal("person", "owner", "owner", "owner", frozenset(SCOPES), "x", organisation=organisation)
@@ -128,6 +132,7 @@ class World:
             .replace("{digest}", "0" * 64)
             .replace("{account:path}", "viewer")
             .replace("{link}", self.ids["link"])
+            .replace("{shellId}", "spare")
             .replace("{provider}", "example")
         )
 

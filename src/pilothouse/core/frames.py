@@ -182,9 +182,10 @@ class Incoming:
         return self.judge(TEXT if text else decode(message, control=self._control))
 
     def judge(self, found: Frame | Fault) -> Frame | Fault:
-        """Counts faults, also those that are seen further in (a control message that means nothing)."""
+        """Counts faults, also those that are seen further in: whether a control message means something is not known
+        here, so that none breaks a row of them."""
         if not isinstance(found, Fault):
-            self._faults = 0
+            self._faults = self._faults if isinstance(found, Control) else 0
             return found
         self._faults += 1
         if found.fatal or self._faults < FAULTS_MAX:

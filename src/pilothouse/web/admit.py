@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
 from starlette.responses import Response
 
-from pilothouse.core.access import Principal
+from pilothouse.core.access import Principal, Scope
 from pilothouse.core.bucket import State
 from pilothouse.core.errors import Forbidden, RateLimited, Unauthenticated
 from pilothouse.engine.audit import Entry, Who
 from pilothouse.engine.gate import Gate
 from pilothouse.web.asked import Asked
 from pilothouse.web.call import Platform
-from pilothouse.web.guard import COOKIE, LINK_COOKIE, Once, cookie_of
+from pilothouse.web.guard import COOKIE, LINK_COOKIE, Guard, Once, Policy, cookie_of
+from pilothouse.web.peer import upgrade_peer
+from pilothouse.web.socket import UpgradeRequest
 
 
 async def admit(
@@ -29,6 +33,34 @@ async def admit(
         shown = _shown(asked)
         if shown:
             await wrong(platform, address, shown, "credential.refuse")
+        raise
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Somebody who may open a socket, and the room that was taken for it."""
+
+    principal: Principal
+    who: Who
+    room: AbstractContextManager[None]
+
+
+async def upgrade(
+    platform: Platform, guard: Guard, request: UpgradeRequest, policy: Policy, scope: Scope, *, links: bool = False
+) -> Caller:
+    """For a door. Raises PilothouseError; a refusal of somebody known is in the audit."""
+    address, headers, asked = upgrade_peer(request), Once.upgrade(request), Asked.upgrade(request)
+    principal: Principal | None = None
+    try:
+        with platform.gate.knocking(address):
+            checked = guard.check(policy, "GET", headers, socket=True, asked=asked, links=links, address=address)
+            principal = await admit(checked, platform, asked, address)
+        assert principal is not None
+        platform.gate.request(principal)
+        principal.need_at_most(scope)
+        return Caller(principal, Who(principal, address), platform.gate.connected(principal))
+    except Forbidden as error:
+        await forbidden(platform, Who(principal, address), f"WS {request.path[:200]}", error)
         raise
 
 

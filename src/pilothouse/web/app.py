@@ -51,8 +51,8 @@ def application(
     front: Front | None = None,
     log: AccessLog | None = None,
 ) -> ASGIApp:
-    """`sockets` serves `/ws` where no hot path does."""
-    doors = [WebSocketRoute("/ws", sockets)] if sockets is not None else []
+    """`sockets` serves the doors where no hot path does."""
+    doors = [WebSocketRoute("/{path:path}", sockets)] if sockets is not None else []
     app = Starlette(
         routes=[*routes.routes(platform, guard), *static.routes(guard), *doors],
         exception_handlers={HTTPException: _unknown, Exception: _broken},

@@ -18,6 +18,7 @@ from pilothouse.engine.gate import Gate
 from pilothouse.engine.identity import Identity
 from pilothouse.engine.keypairs import KeyPairs
 from pilothouse.engine.kit import Kit
+from pilothouse.engine.opener import Opener
 from pilothouse.engine.providers import Providers
 from pilothouse.engine.records import ApprovalRecord, JobRecord, QuestionRecord
 from pilothouse.engine.rules import Rules
@@ -49,6 +50,8 @@ class Platform:
     providers: Providers | None = None
     """With whom people sign in, besides the printed link."""
     pairs: KeyPairs = field(kw_only=True)
+    opener: Opener | None = None
+    """To the shells of sessions."""
 
     def left(self, who: Principal, session: Session | None = None) -> float | None:
         """Seconds for which what is open may stay so: None without end, 0 when the credential, the account's

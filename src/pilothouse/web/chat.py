@@ -63,14 +63,14 @@ class ChatDoor:
         except PilothouseError as error:
             if isinstance(error, Forbidden):
                 await admit.forbidden(self._platform, Who(principal, address), "WS /ws", error)
-            return _refuse(error)
+            return refuse(error)
         who = Who(principal, address)
         return Accept(
             lambda socket: Connection(self._platform, self._hub, socket, who).serve(room), principal=named(principal)
         )
 
 
-def _refuse(error: PilothouseError) -> Refuse:
+def refuse(error: PilothouseError) -> Refuse:
     answer = wire.problem(error)
     headers = [(name, value) for name, value in answer.headers.items() if name != "content-length"]
     return Refuse(answer.status_code, headers, bytes(answer.body))
@@ -109,6 +109,12 @@ class Connection:
         """It may have ended between the upgrade and now, and a sign-in ends some day."""
         await lapse(lambda: self._platform.left(self.principal), self._platform.kit.clock.sleep)
         self.socket.close(chat.CLOSE_SIGN_IN, "sign in again")
+
+    def revoked(self) -> None:
+        self.socket.close(chat.CLOSE_SIGN_IN, "sign in again")
+
+    def away(self) -> None:
+        self.socket.close(chat.CLOSE_GOING_AWAY, "the server restarts")
 
     def recheck(self) -> None:
         """What this may not see any more is followed no more; one that may nothing any more is sent away."""

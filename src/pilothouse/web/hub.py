@@ -1,4 +1,4 @@
-"""Who has a chat socket open, and who watches what."""
+"""Who has a socket open, and who watches what."""
 
 from __future__ import annotations
 
@@ -16,12 +16,19 @@ FRAMED_MAX = 256 * 1024
 
 
 class Viewer(Protocol):
-    """A chat socket."""
+    """An open socket of somebody."""
 
     socket: Socket
     principal: Principal
 
     def recheck(self) -> None: ...
+    def revoked(self) -> None:
+        """Its credential has ended."""
+        ...
+
+    def away(self) -> None:
+        """The server goes: it may come back."""
+        ...
 
 
 class Hub:
@@ -73,7 +80,7 @@ class Hub:
 
     def revoked(self, credential: str) -> None:
         for connection in list(self._open.get(credential, ())):
-            connection.socket.close(chat.CLOSE_SIGN_IN, "sign in again")
+            connection.revoked()
 
     def recheck(self) -> None:
         """Somebody may do less than a moment ago."""
@@ -85,4 +92,4 @@ class Hub:
         """The server goes: everybody may come back."""
         for mine in list(self._open.values()):
             for connection in list(mine):
-                connection.socket.close(chat.CLOSE_GOING_AWAY, "the server restarts")
+                connection.away()

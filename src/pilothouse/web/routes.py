@@ -22,7 +22,7 @@ from pilothouse.core.access import Principal, Scope
 from pilothouse.core.errors import Forbidden, PilothouseError, Unavailable
 from pilothouse.engine.audit import Who
 from pilothouse.engine.ports import StoreFailed
-from pilothouse.web import admit, api, audit, keys, members, network, sharing, signin, wire, work
+from pilothouse.web import admit, api, audit, keys, members, network, sharing, shells, signin, wire, work
 from pilothouse.web.access import WHO, named
 from pilothouse.web.asked import Asked
 from pilothouse.web.call import Call, Handler, Platform
@@ -37,7 +37,7 @@ class Entry:
     policy: Policy
     scope: Scope | None
     handler: Handler | None
-    """None for a WebSocket: its door is in `web.chat`."""
+    """None for a WebSocket: its door is in `web.chat`, `web.terminal`, `web.runtimes`."""
     reason: str = ""
     """Why a public one is public."""
     on: Literal["organisation", "session"] = "organisation"
@@ -119,6 +119,11 @@ TABLE: tuple[Entry, ...] = (
     _in("POST", "/api/questions/{id}", "approve", api.answer, links=True),
     _own("GET", "/api/rules", "read", api.list_rules),
     _own("DELETE", "/api/rules/{id}", "admin", api.remove_rule),
+    _in("GET", "/api/sessions/{id}/shells", "read", shells.list_shells),
+    _in("POST", "/api/sessions/{id}/shells", "run", shells.make_shell),
+    _in("DELETE", "/api/sessions/{id}/shells/{shellId}", "run", shells.end_shell),
+    Entry("WS", "/api/sessions/{id}/shells/{shellId}", "cookie-same-origin", "read", None, on="session"),
+    Entry("WS", "/runtimes/{runtime}/ws/shells", "credential", "run", None),
     Entry("WS", "/ws", "cookie-same-origin", "read", None, on="session", links=True),
 )
 

@@ -57,9 +57,7 @@ class Typist(Reader):
         self.sent += len(data)
 
 
-async def test_it_is_a_terminal_of_the_session(
-    kept: Bubblewrap | Host, shells: HeldShells, session: SessionId
-) -> None:
+async def test_it_is_a_terminal_of_the_session(kept: Bubblewrap | Host, shells: HeldShells, session: SessionId) -> None:
     reader = Typist(await shells.start(spec(session)))
     reader.type(b"tty; stty size; pwd; ps -o sid= -p $$ 2>&1; id -u; echo $HOME; exit 7\n")
     assert await reader.end() == Exit(7)
@@ -100,9 +98,7 @@ async def test_what_cannot_be_started_says_so_in_its_terminal(shells: HeldShells
     assert await reader.end() == Exit(0)
 
 
-async def test_it_outlives_whoever_watches(
-    kept: Bubblewrap | Host, shells: HeldShells, session: SessionId
-) -> None:
+async def test_it_outlives_whoever_watches(kept: Bubblewrap | Host, shells: HeldShells, session: SessionId) -> None:
     reader = Typist(await shells.start(spec(session)))
     reader.type(b"x=kept; echo rea''dy\n")
     await reader.until(b"ready")
@@ -120,9 +116,7 @@ async def test_it_outlives_whoever_watches(
     await other.close()
 
 
-async def test_the_session_s_end_is_theirs(
-    kept: Bubblewrap | Host, shells: HeldShells, session: SessionId
-) -> None:
+async def test_the_session_s_end_is_theirs(kept: Bubblewrap | Host, shells: HeldShells, session: SessionId) -> None:
     mark = f"8{os.getpid()}{id(shells) % 10**6}"
     polite = Typist(await shells.start(spec(session, "/bin/bash", "--norc", "-i")))
     deaf = Typist(await shells.start(spec(session, id="deaf")))

@@ -18,7 +18,9 @@ Control socket `<runtime>/<uuid>.ctl`, JSON lines (see fdpass), one request at a
     {"verb": "forget"}      the same, only if it has ended by itself
     any                     {"ok": false, "error": "..."}
 
-Shells have `<runtime>/<uuid>.pty` (`core.shellwire`). A watcher is told {"ended": "signal 9"} once, and {"limit": notice} when one is hit. What ended by itself stays to be
+The session's shells have `<runtime>/<uuid>.pty` (`core.shellwire`).
+
+A watcher is told {"ended": "signal 9"} once, and {"limit": notice} when one is hit. What ended by itself stays to be
 asked for EXIT_KEPT_S after somebody has read its exit. Nobody but the keeper's uid and root is answered.
 """
 

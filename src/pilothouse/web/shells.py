@@ -1,0 +1,82 @@
+"""The HTTP API's handlers for the shells of a session. See `protocol/http.md`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.responses import Response
+
+from pilothouse.core.errors import BadRequest, Unavailable
+from pilothouse.core.shell import USUAL, ShellId, shell_id, size
+from pilothouse.engine import records
+from pilothouse.engine.opener import Opener
+from pilothouse.engine.terminal import Terminal
+from pilothouse.web import wire
+from pilothouse.web.call import Call
+
+COMMAND_MAX = 32 * 1024
+"""Bytes of a command, its words together."""
+CWD_MAX = 4096
+
+
+class NewShell(wire.Body):
+    shell_id: str | None = None
+    command: list[str] | None = None
+    cwd: str = ""
+    width: int = USUAL.cols
+    height: int = USUAL.rows
+
+
+def _opener(call: Call) -> Opener:
+    if call.platform.opener is None:
+        raise Unavailable("This server has no shells.")
+    return call.platform.opener
+
+
+async def list_shells(call: Call) -> Response:
+    session = await call.session()
+    found = sorted(await _opener(call).list(session), key=lambda t: t.shell.started)
+    return wire.Reply({"items": [_shown(terminal) for terminal in found], "next": None})
+
+
+async def make_shell(call: Call) -> Response:
+    """Made, or found: the same id twice is the same shell."""
+    session = await call.session()
+    given = await wire.body(call.request, NewShell)
+    id = ShellId(records.new_id()) if given.shell_id is None else shell_id(given.shell_id)
+    command, cwd = given.command or [], given.cwd
+    if given.command == [] or any("\0" in word for word in command) or not all(command[:1]):
+        raise BadRequest("command: a program and its arguments, without NUL")
+    if sum(len(word.encode()) + 1 for word in command) > COMMAND_MAX:
+        raise BadRequest(f"command: at most {COMMAND_MAX} bytes")
+    if "\0" in cwd or len(cwd.encode()) > CWD_MAX:
+        raise BadRequest(f"cwd: at most {CWD_MAX} bytes, no NUL")
+    terminal, new = await _opener(call).open(
+        session, id, call.who, argv=command, cwd=cwd, size=size(given.width, given.height)
+    )
+    return wire.Reply(_shown(terminal), 201 if new else 200)
+
+
+async def end_shell(call: Call) -> Response:
+    session = await call.session()
+    await _opener(call).end(session, shell_id(call.request.path_params["shellId"]), call.who)
+    return Response(status_code=204)
+
+
+def _shown(terminal: Terminal) -> dict[str, Any]:
+    shell = terminal.shell
+    shown: dict[str, Any] = {
+        "shellId": shell.id,
+        "startedAt": records.stamp(shell.started),
+        "width": shell.size.cols,
+        "height": shell.size.rows,
+        "oldest": shell.oldest,
+        "head": shell.head,
+        "running": shell.ended is None,
+        "viewers": [{"id": v.id, "name": v.name, "role": v.role} for v in terminal.viewers],
+    }
+    if shell.ended is not None:
+        shown["exitCode"] = shell.ended.status
+        if shell.ended.signal:
+            shown["signal"] = shell.ended.signal
+    return shown

@@ -1,0 +1,111 @@
+"""One viewer's connection to a shell, whichever door it came through: its messages go to the terminal, and it ends, or
+may less, as soon as the right to it does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from pilothouse.core import access, chat, frames
+from pilothouse.core.audience import Viewer
+from pilothouse.core.errors import PilothouseError, Unauthenticated
+from pilothouse.engine.audit import Who
+from pilothouse.engine.sessions import Session
+from pilothouse.engine.terminal import Terminal
+from pilothouse.engine.terminals import Terminals
+from pilothouse.engine.viewing import Viewing
+from pilothouse.web.call import Platform
+from pilothouse.web.hub import Hub
+from pilothouse.web.socket import Socket
+from pilothouse.web.streams import lapse
+
+
+@dataclass(frozen=True)
+class Place:
+    """What somebody wants to look at, and how."""
+
+    session: Session
+    terminal: Terminal
+    viewer: Viewer
+    new: bool = False
+    after: int | None = None
+    typist: int | None = None
+
+
+class Visit:
+    def __init__(self, platform: Platform, hub: Hub, terminals: Terminals, place: Place, who: Who) -> None:
+        assert who.principal is not None
+        self._platform = platform
+        self._hub = hub
+        self._terminals = terminals
+        self._place = place
+        self.principal = who.principal
+        self.socket: Socket
+        self._viewing: Viewing | None = None
+
+    async def serve(self, socket: Socket, room: AbstractContextManager[None], life_s: float | None = None) -> None:
+        """`life_s`: a connection lives no longer."""
+        self.socket = socket
+        place = self._place
+        with room:
+            try:
+                self._viewing = viewing = self._terminals.attach(
+                    place.terminal, place.viewer, socket, new=place.new, after=place.after, typist=place.typist
+                )
+            except PilothouseError as error:
+                socket.send_binary(frames.failed(error.message))
+                socket.close(frames.POLICY, error.message)
+                return
+            self._hub.opened(self)
+            ends = [asyncio.create_task(self._lapse())] if self._platform.left(self.principal) is not None else []
+            ends += [asyncio.create_task(self._old(life_s))] if life_s is not None else []
+            try:
+                await self._take(viewing)
+            finally:
+                for task in ends:
+                    task.cancel()
+                self._hub.closed(self)
+                viewing.leave()
+
+    async def _take(self, viewing: Viewing) -> None:
+        while (message := await self.socket.receive()) is not None:
+            if not viewing.take(message.data, text=message.text):
+                await viewing.room()
+
+    async def _lapse(self) -> None:
+        await lapse(lambda: self._platform.left(self.principal), self._platform.kit.clock.sleep)
+        self.revoked()
+
+    async def _old(self, life_s: float) -> None:
+        await self._platform.kit.clock.sleep(life_s)
+        self.socket.close(frames.POLICY, "the connection has lived its time; come back")
+
+    # --- what the hub calls
+
+    def revoked(self) -> None:
+        """A client of the Shell API knows no code of ours; it comes back, and is refused."""
+        plain = self._place.viewer.plain
+        self.socket.close(frames.POLICY if plain else chat.CLOSE_SIGN_IN, "sign in again")
+
+    def away(self) -> None:
+        self.socket.close(frames.AWAY, "the server restarts")
+
+    def recheck(self) -> None:
+        """Who may not look any more goes; who may look and not type any more watches."""
+        session = self._place.session
+        if self._platform.left(self.principal, session) == 0:
+            self.revoked()
+            return
+        try:
+            now = self._platform.identity.members.now(self.principal)
+        except Unauthenticated:
+            self.revoked()
+            return
+        record = (self._platform.sessions.here(session.live.record.id) or session).live.record
+        may_type = "run" in access.rights(now, record)
+        if self._place.viewer.plain and not may_type:
+            self.revoked()
+        elif self._viewing is not None:
+            self._place.terminal.allow(self._viewing, may_type)
