@@ -25,6 +25,7 @@ On this machine:
 Talking to a server:
   run       run one prompt to its end
   chat      a conversation, line by line
+  sh        a shell of a session, or a command in it
   ps        sessions and running jobs
   logs      what happened in a session or a job
   approve   approve a waiting tool call

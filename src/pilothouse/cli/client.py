@@ -158,6 +158,14 @@ class Client:
         except CUT as error:
             raise NoServer(f"The server at {self.endpoint.url} broke off the download: {_why(error)}") from None
 
+    # --- shells ------------------------------------------------------------------------------------------------
+
+    async def shells(self, session: str) -> list[wire.Shell]:
+        return await self._all(wire.Shell, f"/api/sessions/{session}/shells")
+
+    async def open_shell(self, session: str, **fields: Any) -> wire.Shell:
+        return await self._ask(wire.Shell, "POST", f"/api/sessions/{session}/shells", json=_given(fields))
+
     # --- network -----------------------------------------------------------------------------------------------
 
     async def network(self, session: str) -> wire.Network:

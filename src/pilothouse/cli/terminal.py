@@ -57,7 +57,7 @@ class Terminal:
         """A line, without its end; None at the end of the input. May be cancelled while it waits."""
         self.write(prompt)
         while b"\n" not in self._typed:
-            chunk = await _read(sys.stdin.fileno())
+            chunk = await read(sys.stdin.fileno())
             if not chunk and not self._typed:
                 return None
             self._typed += chunk or b"\n"
@@ -87,7 +87,7 @@ class Terminal:
             path.unlink(missing_ok=True)  # noqa: ASYNC240
 
 
-async def _read(fd: int) -> bytes:
+async def read(fd: int) -> bytes:
     """What can be read next; leaves nothing behind when cancelled."""
     loop = asyncio.get_running_loop()
     ready = loop.create_future()

@@ -21,6 +21,20 @@ class Problem(_Answer, frozen=True, kw_only=True):
     by: str = ""
 
 
+class ShellViewer(_Answer, frozen=True, kw_only=True):
+    name: str = ""
+    role: str = ""
+
+
+class Shell(_Answer, frozen=True, kw_only=True):
+    shell_id: str
+    running: bool = False
+    exit_code: int = 0
+    width: int = 80
+    height: int = 24
+    viewers: list[ShellViewer] = []
+
+
 class Session(_Answer, frozen=True, kw_only=True):
     id: str
     title: str | None = None

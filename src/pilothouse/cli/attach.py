@@ -1,0 +1,254 @@
+"""One shell on the person's terminal, through cuts and restarts: output by offset, input by what the shell has of it.
+
+What is typed is kept until the server says that the shell has it; a connection that was lost is taken up where it
+broke, so nothing is typed twice and nothing is shown twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+
+from pilothouse.cli.client import CONNECT_S, CUT, Client, refused, unreachable
+from pilothouse.cli.errors import NoServer, Refused
+from pilothouse.cli.raw import HELP, Escapes, Raw
+from pilothouse.core import frames
+
+GIVE_UP_S = 300.0
+"""A server that has not come back after this is gone."""
+PAUSE_S = 0.2
+PAUSE_MAX_S = 3.0
+HEARTBEAT_S = 20.0
+KEPT_MAX = 1024 * 1024
+"""Bytes typed and not yet known to have arrived; above it, what is typed waits."""
+_GOING = {frames.AWAY, frames.POLICY, frames.BROKEN, 1006, 1012}
+"""After these a client comes back."""
+
+
+@dataclass
+class Ended:
+    """How it ended: with the shell's status, or because the person left."""
+
+    status: int | None = None
+    message: str = ""
+
+
+class _Cut(Exception):
+    """The connection ended and may be made again."""
+
+
+@dataclass
+class Attached:
+    client: Client
+    session: str
+    shell: str
+    raw: Raw
+    notice: Callable[[str], None]
+    watch: bool = False
+    escapes: Escapes | None = field(default_factory=Escapes)
+    """None: what is typed is passed on as it is."""
+    typist: int = field(default_factory=lambda: secrets.randbits(63))
+    after: int | None = None
+    _kept: bytearray = field(default_factory=bytearray)
+    _acked: int = 0
+    """All that the shell has; `_kept` begins there."""
+    _room: asyncio.Event = field(default_factory=asyncio.Event)
+    _socket: aiohttp.ClientWebSocketResponse | None = None
+    _left: asyncio.Event = field(default_factory=asyncio.Event)
+    _placed: bool = False
+
+    async def run(self) -> Ended:
+        """To the shell's end, or until the person leaves. Raises Refused, NoServer."""
+        typing = asyncio.create_task(self._type()) if not self.watch else asyncio.create_task(self._wait_to_leave())
+        left = asyncio.create_task(self._left.wait())
+        sizing = asyncio.create_task(self._resize())
+        following = asyncio.create_task(self._follow())
+        try:
+            await asyncio.wait((left, following), return_when=asyncio.FIRST_COMPLETED)
+            return following.result() if following.done() else Ended(message="left; the shell goes on")
+        finally:
+            for task in (typing, left, sizing, following):
+                task.cancel()
+            await asyncio.gather(typing, left, sizing, following, return_exceptions=True)
+
+    # --- the connection
+
+    async def _follow(self) -> Ended:
+        clock = asyncio.get_running_loop().time
+        lost_at: float | None = None
+        pause = PAUSE_S
+        while True:
+            try:
+                return await self._once()
+            except (*CUT, aiohttp.ClientError, _Cut, NoServer) as error:
+                if self.after is None and lost_at is None and not isinstance(error, _Cut):
+                    raise unreachable(self.client.endpoint, error) from None
+                if self._placed:
+                    lost_at, pause, self._placed = clock(), PAUSE_S, False
+                    self.notice("connection lost, connecting again …")
+                lost_at = clock() if lost_at is None else lost_at
+                if clock() - lost_at > GIVE_UP_S:
+                    raise unreachable(self.client.endpoint, error) from None
+            except Refused as error:
+                if lost_at is None or error.status not in {429, 503}:
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, PAUSE_MAX_S)
+            try:
+                await self.client.find_again()
+            except NoServer:
+                continue
+
+    async def _once(self) -> Ended:
+        query = {"typist": str(self.typist), "role": "watch" if self.watch else "type"}
+        if self.after is not None:
+            query["after"] = str(self.after)
+        if not self.watch and (size := self.raw.size):
+            query |= {"width": str(size[0]), "height": str(size[1])}
+        socket = await self._connect(query)
+        beating = asyncio.create_task(self._beat(socket))
+        try:
+            return await self._hear(socket)
+        finally:
+            beating.cancel()
+            self._socket = None
+            await socket.close()
+
+    async def _connect(self, query: dict[str, str]) -> aiohttp.ClientWebSocketResponse:
+        client = self.client
+        path = f"/api/sessions/{self.session}/shells/{self.shell}"
+        url = client.endpoint.url.replace("http", "ws", 1) + path
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                return await client.http.ws_connect(
+                    url, params=query, headers=client.headers, max_msg_size=0, compress=0, ssl=client.endpoint.tls
+                )
+        except aiohttp.WSServerHandshakeError as error:
+            detail = {404: "There is no such shell.", 403: "You may not look at this shell."}.get(error.status)
+            body = json.dumps({"detail": detail}).encode() if detail else b""
+            raise refused(client.endpoint, error.status, body) from None
+
+    async def _hear(self, socket: aiohttp.ClientWebSocketResponse) -> Ended:
+        ended: Ended | None = None
+        async for message in socket:
+            data = message.data if isinstance(message.data, bytes) else b""
+            if not data:
+                continue
+            channel, payload = data[0], data[1:]
+            if channel == frames.STDOUT:
+                self.raw.write(payload)
+                self.after = (self.after or 0) + len(payload)
+            elif channel == frames.STDERR:
+                self.notice(payload.decode(errors="replace"))
+            elif channel == frames.STATUS:
+                ended = await self._status(json.loads(payload), socket) or ended
+            elif channel == frames.CONTROL:
+                self._control(json.loads(payload))
+        if ended is not None:
+            return ended
+        if socket.close_code in _GOING or socket.close_code is None:
+            raise _Cut
+        if socket.close_code == frames.NORMAL:
+            return Ended(message="the shell was closed")
+        raise Refused("The server ended the connection; sign in again, or ask who may.", status=403)
+
+    async def _status(self, status: dict[str, Any], socket: aiohttp.ClientWebSocketResponse) -> Ended | None:
+        about = status.get("metadata") or {}
+        if not about.get("shellId"):
+            return _ended(status)
+        if (missed := int(about.get("bytesDropped", 0))) and (self._placed or self.after is not None):
+            self.notice(f"{missed} bytes of output were missed")
+        if "offset" in about:
+            self.after = int(about["offset"])
+            if not self._placed:
+                self._placed = True
+                self._taken(int(about.get("typed", 0)))
+                self._socket = socket
+                await self._send(bytes(self._kept))
+        return None
+
+    def _control(self, said: dict[str, Any]) -> None:
+        if said.get("type") == "typed":
+            self._taken(int(said["offset"]))
+        elif said.get("type") == "refused":
+            self.notice(str(said.get("message", "")))
+
+    # --- what is typed
+
+    async def _type(self) -> None:
+        async for data in self.raw.typed():
+            typed, asked = (data, "") if self.escapes is None else self.escapes.take(data)
+            if asked == "help":
+                self.raw.write(HELP)
+            while len(self._kept) > KEPT_MAX:
+                self._room.clear()
+                await self._room.wait()
+            self._kept += typed
+            await self._send(typed)
+            if asked == "leave":
+                self._left.set()
+                return
+        if self.raw.terminal:
+            self._left.set()
+        elif self.escapes is None:
+            self._kept += b"\x04"  # what comes from a file ends as it does on a terminal
+            await self._send(b"\x04")
+
+    async def _wait_to_leave(self) -> None:
+        """Who watches types nothing but the escape, Ctrl-C or q."""
+        async for data in self.raw.typed():
+            if b"\x03" in data or data in {b"q", b"Q"} or (self.escapes and self.escapes.take(data)[1] == "leave"):
+                self._left.set()
+                return
+
+    async def _send(self, typed: bytes) -> None:
+        for at in range(0, len(typed), frames.CHUNK):
+            if self._socket is not None and not self._socket.closed:
+                await self._quietly(bytes([frames.STDIN]) + typed[at : at + frames.CHUNK])
+
+    async def _quietly(self, frame: bytes) -> None:
+        """A connection that has just broken is seen where it is read."""
+        if self._socket is not None:
+            try:
+                await self._socket.send_bytes(frame)
+            except (ConnectionError, aiohttp.ClientError):
+                self._socket = None
+
+    def _taken(self, offset: int) -> None:
+        fresh = max(0, offset - self._acked)
+        del self._kept[:fresh]
+        self._acked = max(self._acked, offset)
+        self._room.set()
+
+    async def _resize(self) -> None:
+        while not self.watch:
+            await self.raw.resized.wait()
+            self.raw.resized.clear()
+            if size := self.raw.size:
+                body = json.dumps({"width": size[0], "height": size[1]}).encode()
+                await self._quietly(bytes([frames.RESIZE]) + body)
+
+    async def _beat(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        """An answer tells how much of what was typed has arrived, and that somebody is there."""
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            try:
+                await socket.send_bytes(bytes([frames.HEARTBEAT]))
+            except (ConnectionError, aiohttp.ClientError):
+                return
+
+
+def _ended(status: dict[str, Any]) -> Ended:
+    if status.get("status") == "Success":
+        return Ended(0)
+    if status.get("reason") == "InternalError":
+        raise Refused(str(status.get("message", "")), status=int(status.get("code", 500)))
+    causes = (status.get("details") or {}).get("causes") or []
+    codes = [c.get("message") for c in causes if c.get("reason") == "ExitCode"]
+    return Ended(int(codes[0]) if codes else 1, str(status.get("message", "")))

@@ -1,0 +1,92 @@
+"""The person's terminal in raw mode, and the escape that leaves it: `~.` at the beginning of a line, as ssh has it.
+
+~.   leave; the shell goes on        ~~   a tilde        ~?   these
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import termios
+import tty
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+
+from pilothouse.cli.terminal import read
+
+HELP = b"\r\n~.  leave; the shell goes on\r\n~~  a tilde\r\n~?  this\r\n"
+
+
+@dataclass(slots=True)
+class Escapes:
+    """Takes what is typed apart. A tilde at the beginning of a line is held back until it is known what follows."""
+
+    fresh: bool = True
+    held: bool = False
+
+    def take(self, typed: bytes) -> tuple[bytes, str]:
+        """What is for the shell, and what was asked of us: "", "leave", "help"."""
+        out = bytearray()
+        for at in range(len(typed)):
+            byte = typed[at : at + 1]
+            if self.held:
+                self.held = False
+                if byte == b".":
+                    return bytes(out), "leave"
+                if byte == b"?":
+                    self.fresh = True
+                    return bytes(out), "help"
+                if byte != b"~":
+                    out += b"~"
+            elif self.fresh and byte == b"~":
+                self.held = True
+                continue
+            out += byte
+            self.fresh = byte in b"\r\n"
+        return bytes(out), ""
+
+
+class Raw:
+    """Standard input and output as bytes, whether they are a terminal or not."""
+
+    def __init__(self) -> None:
+        self.fd = sys.stdin.fileno()
+        self.terminal = os.isatty(self.fd)
+        self.resized = asyncio.Event()
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        """The terminal is as it was afterwards, whatever happened."""
+        loop = asyncio.get_running_loop()
+        before = termios.tcgetattr(self.fd) if self.terminal else None
+        if before is not None:
+            tty.setraw(self.fd)
+            loop.add_signal_handler(signal.SIGWINCH, self.resized.set)
+        try:
+            yield
+        finally:
+            if before is not None:
+                loop.remove_signal_handler(signal.SIGWINCH)
+                termios.tcsetattr(self.fd, termios.TCSADRAIN, before)
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Columns and rows."""
+        for fd in (self.fd, sys.stdout.fileno()):
+            with contextlib.suppress(OSError):
+                found = os.get_terminal_size(fd)
+                return max(1, min(found.columns, 1000)), max(1, min(found.lines, 1000))
+        return None
+
+    def write(self, data: bytes) -> None:
+        """All of it; a terminal that does not take it now makes us wait, and with us the shell."""
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+    async def typed(self) -> AsyncIterator[bytes]:
+        """Ends with the input."""
+        while data := await read(self.fd):
+            yield data
