@@ -144,6 +144,7 @@ async def test_what_a_plain_client_missed_is_exact_over_a_restart_of_the_server(
     await settled()
     house.restart()
     terminal, shell, new = await house.open()
+    terminal.wait_no_more()
     shell.says(b"z\n" * 400_000)
     await settled()
     _, two = house.watch(terminal, plain=True, new=new)
@@ -369,8 +370,32 @@ async def test_who_watches_cannot_close(house: House) -> None:
     assert (shell.signals, screen.closed) == ([], None)
 
 
+async def test_a_new_shell_waits_for_its_first_viewer_and_one_that_was_typed_in_for_its_typist(house: House) -> None:
+    terminal, shell, _ = await house.open()
+    shell.says(b"x" * 3_000_000)
+    await settled()
+    assert shell.head == WINDOW
+    _, one = house.watch(terminal)
+    await settled()
+    assert one.output == shell.all
+    house.restart()
+    terminal, shell, _ = await house.open()
+    shell.says(b"y" * 3_000_000)
+    await settled()
+    at = shell.head
+    assert at <= 3_000_000 + WINDOW  # what the former server had granted
+    _, watcher = house.watch(terminal, "watch", after=at)
+    await settled()
+    assert (watcher.output, shell.head) == (b"", at)
+    _, typist = house.watch(terminal, after=3_000_000, new=False)
+    await settled()
+    assert typist.output == b"y" * 3_000_000
+    terminal.wait_no_more()  # nothing more to happen
+
+
 async def test_who_has_only_the_end_sees_the_screen_drawn_anew(house: House) -> None:
     terminal, shell, _ = await house.open()
+    terminal.wait_no_more()
     shell.says(b"line\n" * 400_000)
     await settled()
     _, screen = house.watch(terminal)

@@ -57,6 +57,11 @@ class Shell(Protocol):
         ...
 
     @property
+    def typed_in(self) -> bool:
+        """Somebody typed in it when it was last granted something, under a former server too."""
+        ...
+
+    @property
     def backlog(self) -> int:
         """Bytes of input that the shell has not taken yet."""
         ...

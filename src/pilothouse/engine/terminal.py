@@ -21,12 +21,18 @@ from pilothouse.engine.viewing import TYPED_STEP, Sink, Viewing
 
 GRANT_STEP = 128 * 1024
 """A shell is not told for less how far it may be read: a message for every keystroke would be two for every echo."""
+RETURN_S = 60.0
+"""So long a shell that was typed in waits for its viewer to find this server."""
+FIRST_S = 10.0
+"""So long a new shell waits for its first viewer, once it has written WINDOW: of a command all shall be seen."""
 REDRAW_S = 0.05
 """Between the two sizes that make a program draw its screen anew: it has noticed the first by then."""
 
 
 class Terminal:
-    def __init__(self, shell: Shell, turns: Turns, ahead: int, over: Callable[[Terminal], None]) -> None:
+    def __init__(
+        self, shell: Shell, turns: Turns, ahead: int, over: Callable[[Terminal], None], *, new: bool = False
+    ) -> None:
         """`over`: is called when the shell has ended and every viewer has been told."""
         self.shell = shell
         self.turns = turns
@@ -46,7 +52,13 @@ class Terminal:
         self._frames: dict[int, bytes] = {}
         self._news: asyncio.Event | None = None
         shell.listen(self._changed)
-        self._grant(at_least=0)
+        self._waiting: asyncio.TimerHandle | None = None
+        """For somebody who types; until then it is not read on."""
+        if new or shell.typed_in:
+            wait = FIRST_S if new else RETURN_S
+            self._waiting = asyncio.get_running_loop().call_later(wait, self.wait_no_more)
+        if new or not shell.typed_in:
+            self._read_on(self.shell.head + WINDOW, typed_in=new)
 
     @property
     def viewers(self) -> tuple[Viewer, ...]:
@@ -143,6 +155,7 @@ class Terminal:
     def hang_up(self) -> None:
         """A shell that does not listen is killed after a while."""
         if self.shell.ended is None:
+            self.wait_no_more()
             self.shell.signal(signal.SIGHUP)
 
     def _follow(self, outcome: Outcome) -> None:
@@ -216,10 +229,23 @@ class Terminal:
                 typed_in = True
                 if viewing.cursor is not None:
                     base = min(base, viewing.cursor)
+        if typed_in and self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
         upto = base + WINDOW
-        if typed_in != self._typed_in or upto - self._granted > at_least:
-            self._typed_in, self._granted = typed_in, max(upto, self._granted)
-            self.shell.grant(self._granted, typed_in=typed_in)
+        if self._waiting is None and (typed_in != self._typed_in or upto - self._granted > at_least):
+            self._read_on(upto, typed_in=typed_in)
+
+    def _read_on(self, upto: int, *, typed_in: bool) -> None:
+        self._typed_in, self._granted = typed_in, max(upto, self._granted)
+        self.shell.grant(self._granted, typed_in=typed_in)
+
+    def wait_no_more(self) -> None:
+        """Whoever was waited for does not come."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+            self._grant(at_least=-1)
 
     def _end(self) -> None:
         """Who has seen everything of a shell that has ended is told how, and goes."""

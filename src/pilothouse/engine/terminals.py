@@ -63,7 +63,7 @@ class Terminals:
             if sum(t.shell.ended is None for t in terminals.values()) >= SHELLS_MAX:
                 raise TooMany(f"a session has at most {SHELLS_MAX} shells")
             shell = await self._shells.start(spec)
-            return self._take(spec.session, shell), True
+            return self._take(spec.session, shell, new=True), True
 
     async def find(self, session: SessionId, id: ShellId) -> Terminal:
         """Raises NotFound, Unavailable."""
@@ -144,7 +144,7 @@ class Terminals:
                 self._take(session, shell)
         return terminals
 
-    def _take(self, session: SessionId, shell: Shell) -> Terminal:
+    def _take(self, session: SessionId, shell: Shell, *, new: bool = False) -> Terminal:
         if shell.id in self._sessions[session]:
             raise Conflict("shell: there is one of this id")
 
@@ -153,7 +153,7 @@ class Terminals:
             self._forgetting.add(task)
             task.add_done_callback(self._forgetting.discard)
 
-        terminal = self._sessions[session][shell.id] = Terminal(shell, self._turns, self._limits.ahead, over)
+        terminal = self._sessions[session][shell.id] = Terminal(shell, self._turns, self._limits.ahead, over, new=new)
         return terminal
 
     async def _forget(self, session: SessionId, terminal: Terminal) -> None:

@@ -255,6 +255,8 @@ class Holding:
             "seams": kept.seams(),
             "typists": {f"{who:x}": n for who, n in held.line.typing.counts.items()},
         }
+        if held.typed_in:
+            body["typedIn"] = True
         if held.ended and held.exit:
             body["ended"] = [held.exit.code, held.exit.signal]
         self._tell(wire.say(wire.SHELL, body, held.slot, kept.head), held.memory.fd)

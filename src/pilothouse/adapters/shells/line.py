@@ -72,6 +72,7 @@ class HeldShell:
             self.ended = Exit(*wire.as_exited(wire.exited(int(code), int(number))))
         self._taken = {int(who, 16): int(n) for who, n in dict(body["typists"]).items()}
         """What the holder has, per typist."""
+        self.typed_in = body.get("typedIn") is True
         self._sent: dict[int, int] = {}
         """What it was sent, where that is more."""
         self._unread = 0
@@ -112,7 +113,7 @@ class HeldShell:
 
     def grant(self, upto: int, *, typed_in: bool) -> None:
         if self.ended is None:
-            self._granted = max(self._granted, upto)
+            self._granted, self.typed_in = max(self._granted, upto), typed_in
             self._seams.forget(self.oldest)
             flags = wire.TYPED_IN if typed_in else 0
             self._line.send(wire.record(wire.GRANT, self.slot, flags, self._granted))

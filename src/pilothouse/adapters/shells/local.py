@@ -36,6 +36,7 @@ class LocalShell:
         self._kept = Scrollback(memoryview(self._memory))
         self._pty = pty.Pty(master, self._kept)
         self._granted = 0
+        self.typed_in = False
         self._changed: Callable[[], None] = lambda: None
         self._loop = asyncio.get_running_loop()
         self._reading = self._writing = False
@@ -67,7 +68,7 @@ class LocalShell:
         return self._kept.seam(max(offset, self.oldest))
 
     def grant(self, upto: int, *, typed_in: bool) -> None:
-        self._granted = max(self._granted, upto)
+        self._granted, self.typed_in = max(self._granted, upto), typed_in
         self._watch()
 
     def note_seen(self, offset: int) -> None:

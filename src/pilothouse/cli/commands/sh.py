@@ -18,7 +18,7 @@ from pilothouse.core.ids import is_uuid
 from pilothouse.core.shell import shell_id
 
 
-@click.command(context_settings={"allow_interspersed_args": False})
+@click.command()
 @click.option("--shell", "shell", metavar="ID", help="This shell; a new one of that id if there is none.")
 @click.option("--new", is_flag=True, help="A new shell, whatever shells there are.")
 @click.option("--watch", is_flag=True, help="Look on without typing. q or Ctrl-C leaves.")
