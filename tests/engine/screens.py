@@ -120,7 +120,9 @@ class ScriptedShells:
         return shell
 
     async def find(self, session: SessionId) -> Sequence[Shell]:
-        await asyncio.sleep(0)
+        """For another server, which grants anew."""
+        for shell in self.shells.values():
+            shell.granted = shell.head
         return list(self.shells.values())
 
     async def forget(self, session: SessionId, id: ShellId) -> None:
