@@ -256,7 +256,7 @@ async def test_ending_a_shell_and_stopping_its_session_tell_those_who_look(world
         assert ("shell.end", one) in done
 
 
-async def test_c13_who_may_less_watches_and_who_may_nothing_goes(world: World) -> None:
+async def test_who_may_less_watches_and_who_may_nothing_goes(world: World) -> None:
     id = await opened(world)
     members = world.served.identity.members
     one = await view(world, id, "operator")

@@ -46,8 +46,6 @@ _SHOWN = 100
 class Provisioning(Conflict):
     """Session operation in progress, please retry"""
 
-    code = "provisioning"
-
 
 def runtime(path: str) -> str:
     """The runtime's id in the raw path of its shells. Raises NotFound."""
