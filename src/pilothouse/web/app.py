@@ -28,6 +28,9 @@ HEADERS = {
 }
 """On every answer that does not say otherwise itself."""
 
+DOORS = ("/ws", "/api/sessions/{id}/shells/{shell:path}", "/runtimes/{runtime:path}")
+"""As an ASGI server sees them, decoded; `web.doors` looks at the path as it was sent."""
+
 
 class MethodNotAllowed(PilothouseError):
     """This address does not know that method."""
@@ -52,7 +55,7 @@ def application(
     log: AccessLog | None = None,
 ) -> ASGIApp:
     """`sockets` serves the doors where no hot path does."""
-    doors = [WebSocketRoute("/{path:path}", sockets)] if sockets is not None else []
+    doors = [WebSocketRoute(path, sockets) for path in DOORS] if sockets is not None else []
     app = Starlette(
         routes=[*routes.routes(platform, guard), *static.routes(guard), *doors],
         exception_handlers={HTTPException: _unknown, Exception: _broken},
