@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import dataclasses
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
 from msgspec import Struct
@@ -119,6 +119,12 @@ class Members:
             raise NotFound
         return found
 
+    @contextlib.asynccontextmanager
+    async def staying(self, organisation: str, account: str) -> AsyncIterator[Member]:
+        """A member that is not removed meanwhile: for who gives it something that ends with it. Raises NotFound."""
+        async with self._changing:
+            yield self.find(organisation, account)
+
     def named(self, organisation: str, account: str) -> str:
         """What others read: its name, or else the account."""
         found = self._members.get((organisation, account))
@@ -193,7 +199,7 @@ class Members:
                 role=before.role if wanted is None else wanted,
                 name=before.name if name is None else name,
                 disabled=before.disabled if disabled is None else disabled,
-                said_at=self._clock.now() if vouched_at is None else vouched_at,
+                said_at=max(before.said_at, self._clock.now()) if vouched_at is None else vouched_at,
             )
             if vouched_at is None and (after.disabled or after.role != "admin"):
                 self._keep_an_admin(before)
