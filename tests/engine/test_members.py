@@ -16,6 +16,7 @@ from pilothouse.engine.identity import Identity
 from pilothouse.engine.keypairs import KeyPairs
 from pilothouse.engine.members import Members
 from pilothouse.engine.ports import Commit, Op, Put
+from pilothouse.engine.signins import SignIn
 from tests.engine.fakes import HandClock, PlainSealer
 
 
@@ -155,6 +156,18 @@ async def test_an_older_word_of_an_issuer_brings_no_role_back(members: Members) 
     assert members.now(person("iss#1")).role == "operator"
 
 
+async def test_c12_a_token_dated_ahead_that_was_not_shown_before_brings_no_role_back(members: Members) -> None:
+    """Made before an admin's word by an issuer whose clock is fast, within the leeway that tokens have."""
+    now = HandClock().now()
+    await members.seen("red", "iss#1", role="admin", name="Ann", at=now - 600)
+    await members.put("red", "root", role="admin")
+    await members.put("red", "iss#1", role="viewer")
+    await members.seen("red", "iss#1", role="admin", name="Ann", at=now + 59)
+    assert members.now(person("iss#1")).role == "viewer"
+    await members.seen("red", "iss#1", role="operator", name="Ann", at=now + 61)
+    assert members.now(person("iss#1")).role == "operator"
+
+
 @pytest.mark.parametrize(
     ("organisation", "account", "fields", "named"),
     [
@@ -238,9 +251,13 @@ class HeldStore(MemoryStore):
         return await super().commit(*ops)
 
 
+SESSION = SessionId("01a1fca5-a696-7da8-a592-78b242187567")
 MAKES: dict[str, Callable[[Identity, KeyPairs], Awaitable[object]]] = {
     "key": lambda identity, pairs: identity.keys.create("late", SCOPES, account="ann", organisation="red"),
     "keypair": lambda identity, pairs: pairs.create("late", SCOPES, account="ann", organisation="red"),
+    "signin": lambda identity, pairs: identity.adopt(SignIn(account="ann", organisation="red", expires_at=9e9)),
+    "ticket": lambda identity, pairs: identity.ticket("ann", "red"),
+    "link": lambda identity, pairs: identity.links.make(person("ann"), SESSION, "watch"),
 }
 
 

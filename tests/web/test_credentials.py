@@ -23,6 +23,7 @@ from pilothouse.core.bucket import Rates
 from pilothouse.core.errors import BadRequest
 from pilothouse.engine import gate as gates
 from pilothouse.engine import keypairs, keys
+from pilothouse.engine.clock import SystemClock
 from pilothouse.engine.sessions import Session
 from pilothouse.web import wire
 from pilothouse.web.guard import COOKIE
@@ -187,15 +188,18 @@ async def made(served: Served, subject: str) -> Ann:
     return ann
 
 
-async def test_c11_the_role_of_the_account_limits_whatever_is_shown(served: Served) -> None:
+async def test_c11_the_role_of_the_account_limits_whatever_is_shown(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ann, members = await made(served, "eve"), served.identity.members
     assert set((await ann.scopes()).values()) == {frozenset(SCOPES)}
     await members.put("default", ann.account, role="viewer")
     assert set((await ann.scopes()).values()) == {frozenset({"read"})}, "the token of before brings nothing back"
-    newer = ann.every()["token"][:1] + ann.token(5, "ops")
+    monkeypatch.setattr(SystemClock, "now", lambda clock: time.time() + 100)
+    newer = ann.every()["token"][:1] + ann.token(65, "ops")
     assert (await ann.me(newer))["role"] == "operator", "what the issuer said later counts"
     assert set((await ann.scopes()).values()) == {frozenset({"read", "run"})}
-    less = ann.every()["token"][:1] + ann.token(10)
+    less = ann.every()["token"][:1] + ann.token(70)
     assert (await ann.me(less))["scopes"] == ["read"]
     assert set((await ann.scopes()).values()) == {frozenset({"read"})}, "also when it is less"
 
@@ -224,6 +228,14 @@ async def test_c12_whoever_is_disabled_or_removed_is_nobody_by_whatever_is_shown
 
 
 # --- a body that takes its time ---
+
+
+@SHARED
+async def patient() -> AsyncIterator[Served]:
+    """Where this address has shown nothing wrong yet."""
+    async with serving(houses=[HOUSE]) as running:
+        yield running
+
 
 LATE = ("POST", "PUT", "PATCH", "DELETE")
 
@@ -320,12 +332,12 @@ HOW: dict[str, tuple[int, Callable[[Ann], Awaitable[object]]]] = {
 
 @pytest.mark.parametrize("how", HOW)
 async def test_c12_what_is_asked_by_a_body_that_comes_after_the_end_is_not_done(
-    served: Served, how: str, monkeypatch: pytest.MonkeyPatch
+    patient: Served, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever may no longer has the rest of a body to send: for as long as bodies may take, that would be a way."""
-    await served.identity.members.put("default", "victim", role="viewer")
-    session = await served.platform.sessions.create(owner="local", agent="echo")
-    ann = await made(served, f"late-{how}")
+    await patient.identity.members.put("default", "victim", role="viewer")
+    session = await patient.platform.sessions.create(owner="local", agent="echo")
+    ann = await made(patient, f"late-{how}")
     late = await Late.begin(ann, session, monkeypatch)
     if how == "revoked":  # a token has an end and nobody who could revoke it
         for asked in [asked for asked in late.asking if asked[0] == "token"]:
@@ -337,17 +349,17 @@ async def test_c12_what_is_asked_by_a_body_that_comes_after_the_end_is_not_done(
 
 
 async def test_c12_a_body_that_comes_late_is_taken_from_whoever_still_may(
-    served: Served, monkeypatch: pytest.MonkeyPatch
+    patient: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other side of it: by every kind of credential and of change, and what is read twice is there twice."""
-    await served.identity.members.put("default", "victim", role="viewer")
-    session = await served.platform.sessions.create(owner="local", agent="echo")
-    late = await Late.begin(await made(served, "late"), session, monkeypatch)
+    await patient.identity.members.put("default", "victim", role="viewer")
+    session = await patient.platform.sessions.create(owner="local", agent="echo")
+    late = await Late.begin(await made(patient, "late"), session, monkeypatch)
     answers = await late.end()
     assert set(answers.values()) <= {200, 201, 204}
     assert len(answers) == 13
     assert await late.done() == set(LATE)
-    await served.identity.members.remove("default", "late")
+    await patient.identity.members.remove("default", "late")
 
 
 # --- what an issuer's clock says ---

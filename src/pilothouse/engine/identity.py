@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from pilothouse.core.access import ORGANISATION, Principal
-from pilothouse.core.errors import Unauthenticated, Unavailable
+from pilothouse.core.errors import NotFound, Unauthenticated, Unavailable
 from pilothouse.engine import signins
 from pilothouse.engine.audit import SERVER, Audit, Entry, Who
 from pilothouse.engine.keys import Keys
@@ -46,7 +46,7 @@ class Identity:
         self._audit = audit or Audit(store, clock)
         self.members = Members(store, clock, self._audit)
         self.keys = Keys(store, clock, self._audit, self.members, self._ended)
-        self.links = Links(store, clock, self._audit)
+        self.links = Links(store, clock, self._audit, self.members)
         self._redeeming = asyncio.Lock()
         self._changing = asyncio.Lock()
         """Held while a credential goes from store to memory or ends: else one that ends at that moment came back."""
@@ -75,7 +75,8 @@ class Identity:
         text = secrets.token_urlsafe(32)
         made = Timed(account=account, organisation=organisation, expires_at=self._clock.now() + TICKET_S)
         entry = Entry("ticket.create", f"member:{account}", organisation=organisation)
-        await self._audit.commit(who, [entry], Put("ticket", _hash(text), msgspec.json.encode(made)))
+        async with self.members.staying(organisation, account):
+            await self._audit.commit(who, [entry], Put("ticket", _hash(text), msgspec.json.encode(made)))
         return text, made.expires_at
 
     async def _sweep(self) -> None:
@@ -118,8 +119,12 @@ class Identity:
         entry.created_at = entry.last_seen_at = self._clock.now()
         who = Who(self._person(digest, entry), entry.address)
         noted = Entry("signin", details={"by": entry.via or "ticket"})
-        await self._audit.commit(who, [noted], *also, _put(digest, entry))
-        self._cookies[digest] = entry
+        try:
+            async with self.members.staying(entry.organisation, entry.account):
+                await self._audit.commit(who, [noted], *also, _put(digest, entry))
+                self._cookies[digest] = entry
+        except NotFound:
+            raise Unauthenticated("This account is no member any more.") from None
         return cookie
 
     async def _make_room(self, entry: SignIn) -> None:
