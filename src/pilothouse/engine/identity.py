@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from pilothouse.core.access import ORGANISATION, Principal
-from pilothouse.core.errors import NotFound, Unauthenticated, Unavailable
+from pilothouse.core.errors import Conflict, NotFound, Unauthenticated, Unavailable
 from pilothouse.engine import signins
 from pilothouse.engine.audit import SERVER, Audit, Entry, Who
 from pilothouse.engine.keys import Keys
@@ -69,8 +69,10 @@ class Identity:
     async def ticket(
         self, account: str = ACCOUNT, organisation: str = ORGANISATION, who: Who = SERVER
     ) -> tuple[str, float]:
-        """A sign-in ticket for a member, and when it ends. Raises NotFound when there is no such member."""
-        self.members.find(organisation, account)
+        """A sign-in ticket for a member, and when it ends. Raises NotFound when there is no such member, Conflict for
+        one that is disabled."""
+        if self.members.find(organisation, account).disabled:
+            raise Conflict("This account is disabled; enable it first.")
         await self._sweep()
         text = secrets.token_urlsafe(32)
         made = Timed(account=account, organisation=organisation, expires_at=self._clock.now() + TICKET_S)
@@ -120,7 +122,9 @@ class Identity:
         who = Who(self._person(digest, entry), entry.address)
         noted = Entry("signin", details={"by": entry.via or "ticket"})
         try:
-            async with self.members.staying(entry.organisation, entry.account):
+            async with self.members.staying(entry.organisation, entry.account) as member:
+                if member.disabled:
+                    raise Unauthenticated("This account is disabled.")
                 await self._audit.commit(who, [noted], *also, _put(digest, entry))
                 self._cookies[digest] = entry
         except NotFound:
