@@ -51,6 +51,8 @@ IDLE_S = 60.0
 """Without sessions and without a server it goes."""
 ANSWER_S = 3.0
 """How long a holder may take to answer before it counts as wedged."""
+DYING_S = 10.0
+"""A process that is killed ends when the kernel has done what it was asked for last, a mount for instance."""
 BACKLOG = 128
 """Requests that wait while a disk is made: the kernel refuses one more at once, and its session would fail."""
 ENV_MAX = 100
@@ -438,14 +440,26 @@ class Keeper:
 
 
 def _alone(layout: Layout) -> int | None:
-    """The lock that one keeper holds for its life; None when another has it."""
+    """The lock that one keeper holds for its life; None when another has it. One that was killed a moment ago may have
+    it still and answers no more: its end is waited for."""
     fd = os.open(layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        return None
-    return fd
+    until = time.monotonic() + DYING_S
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+        except BlockingIOError:
+            if _listens(layout) or time.monotonic() > until:
+                os.close(fd)
+                return None
+        time.sleep(0.02)
+
+
+def _listens(layout: Layout) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock, contextlib.suppress(OSError):
+        sock.connect(str(layout.keeper))
+        return True
+    return False
 
 
 def _stage(layout: Layout) -> Stage:

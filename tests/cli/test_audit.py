@@ -54,7 +54,7 @@ async def test_an_export_is_checked_and_what_was_done_to_it_is_named(
     assert status == 0
     assert "seen only with --head" in said
     status, said = await verify("".join(lines[:-1]), "--head", head)
-    assert (status, said) == (1, "broken at record 451 (line 451): the end is missing: the newest is 451\n")
+    assert (status, said) == (1, "broken at record 451 (line 451): the end is missing: there was a record 451\n")
     status, said = await verify(exported.out.replace('"key:200"', '"key:201"'))
     assert (status, said) == (1, "broken at record 202 (line 202): its content is not what its hash says\n")
     status, said = await verify("".join(lines[9:]))

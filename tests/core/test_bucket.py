@@ -99,6 +99,7 @@ def test_what_a_caller_is_told() -> None:
     [
         ({"per_s": -1}, "ratePerS"),
         ({"per_s": float("nan")}, "ratePerS"),
+        ({"per_s": 1e-320}, "ratePerS"),
         ({"per_s": float("inf")}, "ratePerS"),
         ({"burst": 0}, "rateBurst"),
         ({"burst": 10**9}, "rateBurst"),
@@ -110,3 +111,15 @@ def test_a_rate_out_of_range_is_named(given: dict[str, float], named: str) -> No
     with pytest.raises(BadRequest, match=named):
         Rates().changed(**{"per_s": None, "burst": None, "per_day": None, **given})  # type: ignore[arg-type]
     assert Rates().changed(None, None, None) == Rates()
+
+
+@given(rates | st.just(Rates(0, 1, 0)), rates | st.just(Rates(0, 1, 0)))
+def test_within_is_never_more(one: Rates, other: Rates) -> None:
+    if one.within(other):
+        assert one.per_s <= (other.per_s or 1e9)
+        assert one.per_s or not other.per_s
+        assert not other.per_s or one.burst <= other.burst
+    assert one.within(one)
+    assert not Rates(0, 1, 5).within(Rates(1, 1, 5))
+    assert not Rates(1, 1, 0).within(Rates(1, 1, 5))
+    assert Rates(1, 1, 5).within(Rates(0, 1, 0))

@@ -103,9 +103,19 @@ def test_a_missing_end_is_seen_only_with_the_head() -> None:
     lines = make(4)
     head = Head(4, json.loads(lines[-1])["hash"])
     assert isinstance(verify(lines[:3]), Whole)
-    assert why(lines[:3], head) == "the end is missing: the newest is 4"
-    assert "goes on after 3" in why(lines, Head(3, json.loads(lines[2])["hash"]))
+    assert why(lines[:3], head) == "the end is missing: there was a record 4"
     assert "made anew" in why(make(4, {"other": "story"}), head)
+
+
+def test_a_head_that_was_kept_holds_for_whatever_came_since() -> None:
+    lines, other = make(6), make(6, {"other": "story"})
+    kept = Head(3, json.loads(lines[2])["hash"])
+    assert isinstance(verify(lines, kept), Whole)
+    assert isinstance(verify(lines[2:], kept), Whole)
+    assert isinstance(verify(lines[3:], kept), Whole), "it goes on from the one that is known"
+    assert "made anew" in why(other, kept)
+    assert "does not go on" in why(other[3:], kept)
+    assert "begins after record 3" in why(lines[4:], kept)
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_sizes_are_shown_so_that_they_can_be_read_again(size: int, text: str) ->
         ({"memory": -1}, "limits.memory: from 64 MiB to 4 GiB"),
         (
             {"memory": 5 * GIB},
-            "from 64 MiB to 4 GiB, not 5 GiB; more takes the scope admin, or the setting limits.memory",
+            "from 64 MiB to 4 GiB, not 5 GiB; more takes a server's admin, or the setting limits.memory",
         ),
         ({"memory": 10**400}, "from 64 MiB to 4 GiB"),
         ({"cpu": math.nan}, "limits.cpu: expected a number of cores"),

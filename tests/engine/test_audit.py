@@ -226,12 +226,29 @@ async def test_refusals_are_one_record_at_once_and_one_with_their_number(audit: 
 
 async def test_c30_a_flood_from_everywhere_makes_few_records_and_holds_little(audit: Audit, clock: HandClock) -> None:
     for n in range(5000):
-        await audit.counted(Who(None, f"2001:db8::{n:x}"), Entry("credential.refuse", outcome="refused"))
+        await audit.counted(Who(None, f"2001:db8:0:{n:x}::1"), Entry("credential.refuse", outcome="refused"))
     assert len(await whole(audit)) == audits.REFUSALS_MAX + 1 == len(audit._counts)
     await audit.flush(every=True)
     *_, last = await whole(audit)
     assert (last["address"], last["details"]["count"]) == (OTHERS, 5000 - audits.REFUSALS_MAX - 1)  # type: ignore[index]
     assert not audit._counts
+
+
+async def test_c30_one_network_is_one_stranger(audit: Audit) -> None:
+    for n in range(300):
+        await audit.counted(Who(None, f"2001:db8::{n:x}"), Entry("credential.refuse", outcome="refused"))
+    assert len(await whole(audit)) == 1
+
+
+async def test_c30_a_flood_hides_neither_what_succeeds_nor_another_organisation(audit: Audit) -> None:
+    for n in range(300):
+        await audit.counted(Who(None, f"192.0.{n // 200}.{n % 200}"), Entry("credential.refuse", outcome="refused"))
+    await audit.counted(person("bob"), Entry("signin", "link:1"))
+    *_, last = await whole(audit)
+    assert (last["object"], last["actor"]["id"]) == ("link:1", "bob")  # type: ignore[index]
+    await audit.counted(person("ann", "red"), Entry("signin", "link:2", "refused"))
+    (told,) = await whole(audit, "red")
+    assert (told["object"], told["actor"]["id"]) == ("link:2", "ann")  # type: ignore[index]
 
 
 async def test_a_refusal_is_a_refusal_when_nothing_can_be_written(audit: Audit, store: MemoryStore) -> None:

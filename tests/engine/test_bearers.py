@@ -14,6 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from pilothouse.adapters.identity.keys import IssuerKeys
+from pilothouse.core.access import SCOPES
 from pilothouse.core.errors import Forbidden, Unauthenticated
 from pilothouse.core.token import TOKEN_MAX
 from pilothouse.engine.bearers import Bearers
@@ -40,7 +41,7 @@ def bearers(*houses: FakeIssuer, clock: HandClock | None = None, **changes: Any)
 async def test_a_good_token_is_a_principal(house: FakeIssuer) -> None:
     who = await bearers(house).principal(house.token(name="Ann", groups=["ops", "other"], jti="7"))
     assert (who.kind, who.name, who.role, who.organisation) == ("person", "Ann", "operator", "default")
-    assert who.scopes == {"read", "run"}
+    assert who.scopes == set(SCOPES), "as a sign-in: what it may is the account's"
     assert who.credential == "jwt:https://issuer.example#ann#7"
     assert who.expires_at == NOW + 660, "the end of the token, and the leeway"
     assert who.account.startswith("ann.")

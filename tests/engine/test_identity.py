@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
 from pilothouse.adapters.stores.memory import MemoryStore
-from pilothouse.core.errors import BadRequest, NotFound, Unauthenticated, Unavailable
+from pilothouse.core.errors import BadRequest, Conflict, NotFound, Unauthenticated, Unavailable
 from pilothouse.engine.identity import COOKIE_S, TICKET_S, Identity
 from pilothouse.engine.ports import Commit, Op
 from tests.engine.fakes import HandClock
@@ -48,6 +49,20 @@ async def test_a_ticket_is_good_for_one_sign_in_however_many_ask(identity: Ident
     assert (await identity.by_cookie(cookies[0])).kind == "person"
     with pytest.raises(Unauthenticated):
         await identity.redeem(ticket)
+
+
+async def test_whoever_is_disabled_gets_no_ticket_and_no_sign_in_for_an_old_one(identity: Identity) -> None:
+    await identity.load()
+    await identity.members.put("default", "ann", role="viewer")
+    ticket, _ = await identity.ticket("ann")
+    await identity.members.put("default", "ann", disabled=True)
+    with pytest.raises(Conflict, match="disabled"):
+        await identity.ticket("ann")
+    with pytest.raises(Unauthenticated, match="disabled"):
+        await identity.redeem(ticket)
+    assert [json.loads(line)["action"] for line in await identity.audit.after("default", 0, 100)].count("signin") == 0
+    await identity.members.put("default", "ann", disabled=False)
+    assert (await identity.by_cookie(await identity.redeem(ticket))).account == "ann"
 
 
 async def test_a_ticket_and_a_cookie_end(identity: Identity, clock: HandClock) -> None:

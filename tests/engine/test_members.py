@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -12,8 +13,11 @@ from pilothouse.core.access import SCOPES, SCOPES_OF_ROLE, Principal
 from pilothouse.core.errors import BadRequest, Conflict, NotFound, Unauthenticated, Unavailable
 from pilothouse.core.ids import SessionId
 from pilothouse.engine.identity import Identity
+from pilothouse.engine.keypairs import KeyPairs
 from pilothouse.engine.members import Members
-from tests.engine.fakes import HandClock
+from pilothouse.engine.ports import Commit, Op, Put
+from pilothouse.engine.signins import SignIn
+from tests.engine.fakes import HandClock, PlainSealer
 
 
 @pytest.fixture
@@ -152,6 +156,18 @@ async def test_an_older_word_of_an_issuer_brings_no_role_back(members: Members) 
     assert members.now(person("iss#1")).role == "operator"
 
 
+async def test_c12_a_token_dated_ahead_that_was_not_shown_before_brings_no_role_back(members: Members) -> None:
+    """Made before an admin's word by an issuer whose clock is fast, within the leeway that tokens have."""
+    now = HandClock().now()
+    await members.seen("red", "iss#1", role="admin", name="Ann", at=now - 600)
+    await members.put("red", "root", role="admin")
+    await members.put("red", "iss#1", role="viewer")
+    await members.seen("red", "iss#1", role="admin", name="Ann", at=now + 59)
+    assert members.now(person("iss#1")).role == "viewer"
+    await members.seen("red", "iss#1", role="operator", name="Ann", at=now + 61)
+    assert members.now(person("iss#1")).role == "operator"
+
+
 @pytest.mark.parametrize(
     ("organisation", "account", "fields", "named"),
     [
@@ -218,6 +234,52 @@ async def test_who_comes_again_under_the_same_name_finds_no_credential_of_before
         await identity.redeem(waiting)
     for way, secret in zip(ways, shown["blue"], strict=True):
         assert identity.members.now(await way(secret)).account == "ann"
+
+
+class HeldStore(MemoryStore):
+    """A disk that takes its time over writing one kind of thing down."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.writing, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def commit(self, *ops: Op) -> Commit:
+        if any(isinstance(op, Put) and op.kind == self.kind for op in ops):
+            self.writing.set()
+            await self.go_on.wait()
+        return await super().commit(*ops)
+
+
+SESSION = SessionId("01a1fca5-a696-7da8-a592-78b242187567")
+MAKES: dict[str, Callable[[Identity, KeyPairs], Awaitable[object]]] = {
+    "key": lambda identity, pairs: identity.keys.create("late", SCOPES, account="ann", organisation="red"),
+    "keypair": lambda identity, pairs: pairs.create("late", SCOPES, account="ann", organisation="red"),
+    "signin": lambda identity, pairs: identity.adopt(SignIn(account="ann", organisation="red", expires_at=9e9)),
+    "ticket": lambda identity, pairs: identity.ticket("ann", "red"),
+    "link": lambda identity, pairs: identity.links.make(person("ann"), SESSION, "watch"),
+}
+
+
+@pytest.mark.parametrize("kind", MAKES)
+async def test_c12_what_is_made_while_its_member_goes_does_not_come_to_life_with_the_next(kind: str) -> None:
+    """It is on its way to the disk when the credentials of whoever goes are ended, and so is not among them."""
+    store, clock = HeldStore(kind), HandClock()
+    identity = Identity(store, clock)
+    await identity.load()
+    pairs = KeyPairs(store, clock, PlainSealer(), identity)
+    await identity.members.make("red", None)
+    await identity.members.put("red", "root", role="admin")
+    await identity.members.put("red", "ann", role="operator")
+    making = asyncio.ensure_future(MAKES[kind](identity, pairs))
+    await asyncio.wait_for(store.writing.wait(), 10)
+    going = asyncio.create_task(identity.members.remove("red", "ann"))
+    for _ in range(50):
+        await asyncio.sleep(0)
+    store.go_on.set()
+    await asyncio.gather(making, going)
+    await identity.members.put("red", "ann", role="admin")
+    assert await store.scan(kind) == []
 
 
 async def test_a_ticket_and_a_key_are_for_members_only_and_keep_their_organisation(store: MemoryStore) -> None:

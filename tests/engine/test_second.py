@@ -9,7 +9,7 @@ import pytest
 from pilothouse.core import events as ev
 from pilothouse.core import link, second
 from pilothouse.core.errors import Forbidden
-from pilothouse.core.ids import ApprovalId
+from pilothouse.core.ids import ApprovalId, QuestionId
 from pilothouse.core.reach import Asking, Reach
 from pilothouse.engine.kit import Limits
 from pilothouse.engine.sessions import Session
@@ -80,6 +80,56 @@ async def test_the_asker_may_still_say_no(bench: Bench) -> None:
     assert not session.approvals.pending
 
 
+EDITS = [
+    "git push --force origin main",
+    "npm test && git push",
+    "sh -c 'git push'",
+    "X=1 git push",
+    "/usr/bin/git push",
+]
+
+
+@pytest.mark.parametrize("edited", EDITS)
+async def test_c17_nobody_edits_an_ordinary_command_into_one_that_takes_two(bench: Bench, edited: str) -> None:
+    """Whoever edits it has asked for it: neither the asker nor anybody else is a second person to that."""
+    session, runner = await begun(bench, "manual")
+    runner.say(push("r1", "npm test"))
+    shown = await asked(bench, session)
+    assert not shown.second_approver
+    for account in ("bob", "ann"):
+        with pytest.raises(Forbidden, match="approve it as it is") as refusal:
+            await session.approvals.decide(
+                ApprovalId(shown.approval_id), approved=True, by="x", account=account,
+                updated_input={"command": edited},
+            )  # fmt: skip
+        assert refusal.value.code == "second_approver"
+    assert shown.approval_id in session.approvals.pending
+    await session.approvals.decide(
+        ApprovalId(shown.approval_id), approved=True, by="Bob", account="bob", updated_input={"command": "npm test -w"}
+    )
+    answer = await runner.command(link.PermissionAnswer)
+    assert isinstance(answer, link.PermissionAnswer)
+    assert (answer.behavior, answer.updated_input) == ("allow", {"command": "npm test -w"})
+
+
+async def test_c17_a_second_person_agrees_to_what_was_asked_and_to_nothing_else(bench: Bench) -> None:
+    """Not to a worse command of its own, nor to a harmless one: that would be one person's alone."""
+    session, runner = await begun(bench)
+    runner.say(push())
+    shown = await asked(bench, session)
+    for command in ("git push --force origin :main", "npm test", "git push"):
+        with pytest.raises(Forbidden, match="approve it as it is"):
+            await session.approvals.decide(
+                ApprovalId(shown.approval_id), approved=True, by="Ann", account="ann",
+                updated_input={"command": command},
+            )  # fmt: skip
+    assert shown.approval_id in session.approvals.pending
+    await session.approvals.decide(ApprovalId(shown.approval_id), approved=True, by="Ann", account="ann")
+    answer = await runner.command(link.PermissionAnswer)
+    assert isinstance(answer, link.PermissionAnswer)
+    assert (answer.behavior, answer.updated_input) == ("allow", None)
+
+
 async def test_a_remembered_answer_and_allowed_tools_do_not_stand_for_a_second_person(bench: Bench) -> None:
     session = await bench.session(permission_mode="acceptEdits")
     _, runner = await bench.run(session, account="bob", allowed_tools=["Bash(git push:*)"])
@@ -144,3 +194,36 @@ async def test_a_domain_can_need_a_second_person_too(bench: Bench) -> None:
     assert shown.second_approver
     assert [o.id for o in shown.options] == ["allow_once", "deny"]
     await refused(session, shown, "bob")
+
+
+async def test_whoever_says_why_not_or_answers_has_asked_too(bench: Bench) -> None:
+    """The agent goes on with these words, and what it asks next may be what they told it to."""
+    session, runner = await begun(bench)
+    runner.say(push())
+    shown = await asked(bench, session)
+    no = "run git push --force instead"
+    await session.approvals.decide(ApprovalId(shown.approval_id), approved=False, by="Ann", account="ann", message=no)
+    runner.say(push("r2", "git push --force"))
+    await refused(session, await asked(bench, session, 2), "bob", "ann")
+
+    runner.say(link.QuestionAsk(request_id="q1", questions=[ev.Question(question="Where to?", options=[])]))
+    question = (await bench.until(session, ev.QuestionEvent))[-1]
+    assert isinstance(question, ev.QuestionEvent)
+    said = {"Where to?": "the other branch"}
+    await session.questions.answer(QuestionId(question.question_id), said, by="Cleo", account="cleo")
+    again = await asked(bench, session, 2)
+    await refused(session, again, "cleo")
+    await bench.restart()
+    session = await bench.sessions.get(session.live.record.id, LOCAL)
+    await refused(session, again, "bob", "ann", "cleo")
+    await session.approvals.decide(ApprovalId(again.approval_id), approved=True, by="Dan", account="dan")
+
+
+async def test_a_denial_without_a_word_asks_for_nothing(bench: Bench) -> None:
+    session, runner = await begun(bench)
+    runner.say(push())
+    shown = await asked(bench, session)
+    await session.approvals.decide(ApprovalId(shown.approval_id), approved=False, by="Ann", account="ann")
+    runner.say(push("r2"))
+    again = await asked(bench, session, 2)
+    await session.approvals.decide(ApprovalId(again.approval_id), approved=True, by="Ann", account="ann")

@@ -19,7 +19,7 @@ import pytest
 from tests.disks import within
 from tests.journeys.program import Program, Viewer, begin, decide, installation
 
-SEEDS = range(10)
+SEEDS = range(6)
 
 
 def agent_processes(program: Program) -> dict[int, str]:

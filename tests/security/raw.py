@@ -9,6 +9,8 @@ import os
 from urllib.parse import urlsplit
 
 PATIENCE = 15.0
+CLOSED = (ConnectionError, RuntimeError)
+"""What a write raises when the other side has gone; the second is uvloop's word for it."""
 
 
 async def exchange(url: str, request: bytes) -> bytes:

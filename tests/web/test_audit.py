@@ -19,6 +19,7 @@ from pilothouse.adapters.stores.memory import MemoryStore
 from pilothouse.core import chain, link
 from pilothouse.core import events as ev
 from pilothouse.core.shell import ShellId
+from pilothouse.engine import live
 from pilothouse.engine.audit import SERVER
 from pilothouse.engine.ports import FileEntry
 from pilothouse.engine.sessions import Session
@@ -79,11 +80,13 @@ async def _turn() -> None:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def house() -> AsyncIterator[House]:
-    store = MemoryStore()
+    store, patch = MemoryStore(), pytest.MonkeyPatch()
+    patch.setattr(live, "LOCK_S", 2.0)  # what a session is to do waits so long for a store that is full
     async with serving(store=store) as served:
         record, key = await served.identity.keys.create("ops", ("read", "run", "approve", "admin"))
         async with httpx.AsyncClient(base_url=served.url, headers={"x-api-key": key}, timeout=20) as http:
             yield House(served, http, store, key, record.id)
+    patch.undo()
 
 
 Prepared = Callable[[], Awaitable[tuple[int, str]]]

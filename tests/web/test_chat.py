@@ -17,6 +17,7 @@ from pilothouse.core import link
 from pilothouse.core.access import Scope
 from pilothouse.engine.sessions import Session
 from pilothouse.web.guard import COOKIE
+from pilothouse.web.socket import Inbox, Message
 from tests.engine.fakes import LOCAL, ScriptedRunner
 from tests.web.serving import Served, serving
 
@@ -178,6 +179,54 @@ async def test_a_revoked_key_loses_its_socket(served: Served) -> None:
             await asyncio.wait_for(socket.recv(), 10)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 4401
+
+
+@pytest.mark.parametrize("how", ["revoked", "removed"])
+async def test_c12_what_lies_in_the_inbox_when_the_credential_ends_is_not_done(
+    served: Served, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One message is being worked on, the others have arrived and wait for it."""
+    members, keys = served.identity.members, served.identity.keys
+    await members.put("default", "ann", role="operator")
+    record, text = await keys.create("ann", ("read", "run"), account="ann")
+    session = await served.platform.sessions.create(owner="ann", agent="echo", permission_mode="manual")
+    entered, held, changes, arrived = asyncio.Event(), asyncio.Event(), list[str](), list[Message]()
+    change, put = served.platform.sessions.change, Inbox.put
+
+    async def slow(session: Session, **what: Any) -> Any:
+        changes.append(what["mode"])
+        entered.set()
+        await held.wait()
+        return await change(session, **what)
+
+    def counted(inbox: Inbox, message: Message) -> None:
+        arrived.append(message)
+        put(inbox, message)
+
+    monkeypatch.setattr(served.platform.sessions, "change", slow)
+    monkeypatch.setattr(Inbox, "put", counted)
+    async with await connect(served.socket_url, additional_headers={"x-api-key": text}) as socket:
+        sid = session.live.record.id
+        await say(socket, type="set_mode", chatId=sid, mode="plan")
+        await asyncio.wait_for(entered.wait(), 10)
+        for mode in ("acceptAll", "dontAsk", "acceptEdits"):
+            await say(socket, type="set_mode", chatId=sid, mode=mode)
+        await say(socket, type="chat", chatId=sid, message="after the end")
+        async with asyncio.timeout(10):
+            while len(arrived) < 5:
+                await asyncio.sleep(0.005)
+        await (keys.revoke(record.id) if how == "revoked" else members.remove("default", "ann"))
+        held.set()
+        with pytest.raises(ConnectionClosed) as closed:
+            while True:
+                await asyncio.wait_for(socket.recv(), 10)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 4401
+    async with asyncio.timeout(10):
+        while served.platform.gate._open:  # the door has done with it
+            await asyncio.sleep(0.005)
+    assert changes == ["plan"]
+    assert not await served.platform.kit.store.scan("job")
 
 
 async def test_a_cursor_of_another_epoch_or_from_the_future_is_a_gap(served: Served) -> None:

@@ -17,12 +17,14 @@ from pilothouse.core.access import SCOPES
 from pilothouse.core.bucket import DAY_S, Rates
 from pilothouse.engine import gate as gates
 from pilothouse.engine.gate import WRONG, Gate
+from pilothouse.engine.ports import Content, FileEntry
 from pilothouse.web.guard import COOKIE, LINK_COOKIE
 from tests.clock import HandClock
 from tests.core.signing import signed
 from tests.issuer import FakeIssuer
 from tests.security import raw
 from tests.web.serving import Served, serving
+from tests.web.world import OneFile
 
 START = 1_767_225_600.0 + 100.5
 """2026-01-01T00:01:40.5Z"""
@@ -358,6 +360,102 @@ async def test_sockets_and_streams_of_one_are_counted_together(served: Served, h
         pass
 
 
+class Crowd:
+    """So many callers come to be known before any of them is."""
+
+    def __init__(self, served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._by_key = served.identity.keys.by_secret
+        self._gate = asyncio.Barrier(CROWD)
+        monkeypatch.setattr(served.identity.keys, "by_secret", self)
+
+    async def __call__(self, text: str) -> Any:
+        await self._gate.wait()
+        return await self._by_key(text)
+
+
+CROWD = 30
+
+
+@pytest.mark.parametrize("hot", [True, False], ids=["hot", "plain"])
+async def test_c30_so_many_sockets_at_once_are_no_more_than_one_after_the_other(
+    hot: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each was let in before any was open."""
+    most = 3
+    async with serving(hot=hot, gate=lambda store, c: Gate(store, c, Rates(0, 1, 0), connections_max=most)) as served:
+        headers = {"x-api-key": await served.key("read")}
+        with monkeypatch.context() as patched:
+            Crowd(served, patched)
+            sockets = await asyncio.gather(
+                *[websockets.connect(served.socket_url, additional_headers=headers) for _ in range(CROWD)]
+            )
+        gone = [asyncio.create_task(socket.wait_closed()) for socket in sockets]
+        async with asyncio.timeout(10):
+            while sum(task.done() for task in gone) < CROWD - most:
+                await asyncio.wait([task for task in gone if not task.done()], return_when=asyncio.FIRST_COMPLETED)
+        assert [s.close_code for s, task in zip(sockets, gone, strict=True) if task.done()] == [1013] * (CROWD - most)
+        stay = [s for s, task in zip(sockets, gone, strict=True) if not task.done()]
+        for socket in stay:
+            await socket.send('{"type":"ping"}')
+            assert json.loads(await asyncio.wait_for(socket.recv(), 10)) == {"type": "pong"}
+        assert sum(served.platform.gate._open.values()) == len(stay) == most
+        with pytest.raises(websockets.InvalidStatus) as refused:
+            await websockets.connect(served.socket_url, additional_headers=headers)
+        assert refused.value.response.status_code == 429
+        for socket in stay:
+            await socket.close()
+        await asyncio.gather(*gone)
+        async with asyncio.timeout(10):
+            while served.platform.gate._open:
+                await asyncio.sleep(0.01)
+
+
+class Heap:
+    """A workspace whose files are opened by a whole crowd at once, and read when they all have been answered."""
+
+    def __init__(self) -> None:
+        self.opened = asyncio.Barrier(CROWD)
+        self.go_on = asyncio.Event()
+        self.closed = 0
+
+    async def read(self, path: str) -> tuple[FileEntry, Content]:
+        await self.opened.wait()
+        return OneFile.entry, self
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b"x"
+        await self.go_on.wait()
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+async def test_c30_so_many_downloads_at_once_are_no_more_than_one_after_the_other() -> None:
+    """Each had asked for room before any had taken it; what was opened for the others is closed."""
+    most, heap = 3, Heap()
+    async with serving(gate=lambda store, c: Gate(store, c, Rates(0, 1, 0), connections_max=most)) as served:
+        served.sandboxes.files = lambda session: heap  # type: ignore[method-assign,assignment,return-value]
+        sid = (await served.platform.sessions.create(owner="local", agent="echo")).live.record.id
+        headers = {"x-api-key": await served.key("read")}
+        async with httpx.AsyncClient(base_url=served.url, headers=headers, timeout=20) as client:
+            path = f"/api/sessions/{sid}/files/content?path=x"
+            asking = [asyncio.create_task(client.get(path)) for _ in range(CROWD)]
+            async with asyncio.timeout(10):
+                while sum(task.done() for task in asking) < CROWD - most:
+                    await asyncio.wait([t for t in asking if not t.done()], return_when=asyncio.FIRST_COMPLETED)
+            assert {(t.result().status_code, t.result().json()["code"]) for t in asking if t.done()} == {
+                (429, "too_many")
+            }
+            assert (sum(served.platform.gate._open.values()), heap.closed) == (most, CROWD - most)
+            heap.go_on.set()
+            answers = await asyncio.gather(*asking)
+        assert sorted(answer.status_code for answer in answers) == [200] * most + [429] * (CROWD - most)
+        async with asyncio.timeout(10):
+            while served.platform.gate._open:
+                await asyncio.sleep(0.01)
+        assert heap.closed == CROWD
+
+
 async def test_sockets_that_wait_to_be_known_are_bounded_by_address(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -378,3 +476,32 @@ async def test_sockets_that_wait_to_be_known_are_bounded_by_address(
     assert raw.status(await raw.exchange(served.url, request)) == 429
     waiting.set()
     assert [raw.status(answer) for answer in await asyncio.gather(*held)] == [401, 401, 401]
+
+
+async def test_another_organisations_admin_gives_no_more_than_the_server_does(served: Served, clock: Clock) -> None:
+    await served.identity.members.make("red", None)
+    await served.identity.members.put("red", "boss", role="admin")
+    _, key = await served.identity.keys.create("boss", ("read", "admin"), account="boss", organisation="red")
+    async with httpx.AsyncClient(base_url=served.url, headers={"x-api-key": key}) as boss:
+        for wide in ({"ratePerS": 0}, {"quotaPerDay": 0}, {"ratePerS": 3}, {"rateBurst": 5}):
+            answer = await boss.post("/api/keys", json=wide)
+            assert (answer.status_code, answer.json()["code"]) == (403, "forbidden"), wide
+            clock.seconds += 1
+        narrow = {"ratePerS": 1, "rateBurst": 2, "quotaPerDay": 1}
+        assert (await boss.post("/api/keys", json=narrow)).json()["ratePerS"] == 1
+        for kind in ("key", "sigv4"):  # and fills its own shelf alone
+            clock.seconds += 1
+            assert (await boss.post("/api/keys", json={"kind": kind, "ratePerS": 0})).status_code == 403
+
+
+async def test_what_a_socket_does_is_counted_whatever_it_is(served: Served) -> None:
+    session = await served.platform.sessions.create(owner="local", agent="echo")
+    said = {"type": "set_mode", "chatId": session.live.record.id, "mode": "plan"}
+    async with websockets.connect(served.socket_url, additional_headers={"x-api-key": await served.key()}) as ws:
+        for _ in range(6):  # the opening was one of four
+            await ws.send(json.dumps(said))
+        await ws.send('{"type":"ping"}')
+        heard: list[dict[str, Any]] = []
+        while not heard or heard[-1]["type"] != "pong":
+            heard.append(json.loads(await ws.recv()))
+    assert [frame["code"] for frame in heard[:-1]] == ["rate_limited"] * 3

@@ -198,3 +198,34 @@ def test_a_time_that_no_calendar_has_is_still_shown() -> None:
 
     for mtime in (-1e300, -1.0, 0.0, 1e300, float("inf"), float("nan")):
         assert records.stamp(_moment(FileEntry("x", "file", 0, mtime)))
+
+
+async def test_what_was_read_from_the_store_before_it_was_counted_is_no_other_log(served: Served) -> None:
+    """A commit is in the store a moment before the session counts it; whoever read it then asks for what follows."""
+    session = await served.platform.sessions.create(owner="local", agent="echo")
+    key, head = await served.key("read"), session.live.head
+    session.live.head -= 1
+    try:
+        async with httpx.AsyncClient(base_url=served.url, headers={"x-api-key": key}, timeout=10) as client:
+            path = f"/api/sessions/{session.live.record.id}/events"
+            page = (await client.get(f"{path}?after={head}")).json()
+            assert (page["gap"], page["events"]) == (False, [])
+            assert (await client.get(f"{path}?after={head + 1}")).json()["gap"] is True
+        async with websockets.connect(served.socket_url, additional_headers={"x-api-key": key}) as ws:
+            said = {"type": "subscribe", "chatId": session.live.record.id, "after": head}
+            await ws.send(json.dumps(said))
+            while (heard := json.loads(await ws.recv()))["type"] != "subscribed":
+                pass
+        assert (heard["gap"], heard["head"]) == (False, head)
+        headers = {"x-api-key": key, "accept": "text/event-stream", "last-event-id": str(head)}
+        async with (
+            httpx.AsyncClient(base_url=served.url, headers=headers, timeout=10) as client,
+            client.stream("GET", path) as answer,
+        ):
+            await served.platform.sessions.change(session, title="another")
+            async for first in answer.aiter_lines():
+                if first and not first.startswith(":"):
+                    break
+        assert first == f"id: {head + 1}"
+    finally:
+        session.live.head = max(session.live.head, head)

@@ -38,6 +38,11 @@ class Offered:
     """The subprotocol that the server says yes with."""
 
 
+def ours(value: str) -> bool:
+    """Whether an `Authorization` can be meant for us: a browser goes on sending what a proxy in front asked for."""
+    return value.partition(" ")[0].lower() not in {"basic", "digest", "negotiate"}
+
+
 def of_header(value: str | None) -> str | None:
     """The token of `Authorization: Bearer TOKEN`."""
     scheme, _, token = (value or "").partition(" ")

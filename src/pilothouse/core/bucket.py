@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from pilothouse.core.errors import BadRequest, RateLimited
 
 DAY_S = 86_400
+PER_S_MIN = 1e-5
+"""Hardly once a day."""
 PER_S_MAX = 1e6
 BURST_MAX = 1_000_000
 QUOTA_MAX = 1_000_000_000
@@ -38,13 +40,18 @@ class Rates:
             burst=self.burst if burst is None else burst,
             per_day=self.per_day if per_day is None else per_day,
         )
-        if not 0 <= made.per_s <= PER_S_MAX:
-            raise BadRequest(f"ratePerS: from 0 (no limit) to {PER_S_MAX:g}")
+        if made.per_s != 0 and not PER_S_MIN <= made.per_s <= PER_S_MAX:
+            raise BadRequest(f"ratePerS: 0 (no limit), or from {PER_S_MIN:g} to {PER_S_MAX:g}")
         if not 1 <= made.burst <= BURST_MAX:
             raise BadRequest(f"rateBurst: from 1 to {BURST_MAX}")
         if not 0 <= made.per_day <= QUOTA_MAX:
             raise BadRequest(f"quotaPerDay: from 0 (no limit) to {QUOTA_MAX}")
         return made
+
+    def within(self, other: Rates) -> bool:
+        """Whether nobody may more by these."""
+        often = not other.per_s or (0 < self.per_s <= other.per_s and self.burst <= other.burst)
+        return often and (not other.per_day or 0 < self.per_day <= other.per_day)
 
 
 @dataclass(frozen=True, slots=True)

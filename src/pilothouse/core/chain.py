@@ -141,7 +141,7 @@ def number(line: bytes) -> int:
 
 
 def verify(lines: Iterable[bytes], head: Head | None = None) -> Whole | Broken:
-    """Checks a file's records. `head`: what the newest is known to be; without it a missing end is not seen."""
+    """Checks a file's records. `head`: what the newest once was known to be; without it a missing end is not seen."""
     first: Record | None = None
     last: Record | None = None
     number = 0
@@ -150,13 +150,15 @@ def verify(lines: Iterable[bytes], head: Head | None = None) -> Whole | Broken:
         if isinstance(found, str):
             return Broken(number, last.seq + 1 if last else 1, found)
         why = _after(last, found)
+        if not why and head is not None:
+            why = _unlike(head, found, beginning=last is None)
         if why:
             return Broken(number, found.seq, why)
         first, last = first or found, found
     if first is None or last is None:
         return Broken(1, 1, "there is no record")
-    if head is not None and (last.seq, last.hash) != (head.seq, head.hash):
-        return Broken(number + 1, last.seq + 1, _end(last, head))
+    if head is not None and last.seq < head.seq:
+        return Broken(number + 1, last.seq + 1, f"the end is missing: there was a record {head.seq}")
     return Whole(first.org, first.seq, last.seq, first.prev, last.hash)
 
 
@@ -173,12 +175,15 @@ def _after(last: Record | None, found: Record) -> str:
     return "it does not hold the hash of the record before it" if found.prev != last.hash else ""
 
 
-def _end(last: Record, head: Head) -> str:
-    if last.seq < head.seq:
-        return f"the end is missing: the newest is {head.seq}"
-    if last.seq > head.seq:
-        return f"it goes on after {head.seq}, the newest that is known"
-    return "the hash of the newest is another one: the whole chain was made anew, or this is the hash of another"
+def _unlike(head: Head, found: Record, *, beginning: bool) -> str:
+    """What is wrong with a record by one that is known."""
+    if found.seq == head.seq and found.hash != head.hash:
+        return "its hash was another one: the whole chain was made anew, or the known one is of another chain"
+    if not beginning or found.seq <= head.seq:
+        return ""
+    if found.seq > head.seq + 1:
+        return f"it begins after record {head.seq}, the one that is known: nothing ties it to that"
+    return "" if found.prev == head.hash else "it does not go on from the record that is known"
 
 
 def _read(line: bytes) -> Record | str:

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pilothouse.core.access import ORGANISATION, ROLES, SCOPES_OF_ROLE, Principal, Role
+from pilothouse.core.access import ORGANISATION, ROLES, SCOPES, Principal, Role
 from pilothouse.core.token import BadToken
 
 SUBJECT_MAX = 255
@@ -202,7 +202,7 @@ def principal_of(claims: Mapping[str, Any], issuer: Issuer, *, digest: str, expi
         found.account,
         found.name,
         found.account,
-        frozenset(SCOPES_OF_ROLE[found.role]),
+        frozenset(SCOPES),  # as a sign-in: the account's role says what it may, not the token
         credential=f"jwt:{found.issuer}#{found.subject}#{mark}",
         organisation=found.organisation,
         role=found.role,

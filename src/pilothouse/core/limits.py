@@ -107,7 +107,7 @@ def check(asked: Mapping[str, object], most: Caps | None = None) -> dict[str, fl
             raise BadRequest(f"limits.{name}: expected a whole number of {_unit(kind)}")
         high = kind.high if most is None else min(most.given(name), kind.high)
         if not kind.low <= value <= high:
-            more = "" if most is None or value < kind.low else "; more takes the scope admin, or the setting limits."
+            more = "" if most is None or value < kind.low else "; more takes a server's admin, or the setting limits."
             raise BadRequest(
                 f"limits.{name}: from {kind.shown(kind.low)} to {kind.shown(high)}, not "
                 f"{kind.shown(min(value, 1e15))}{more + name if more else ''}"

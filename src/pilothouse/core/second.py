@@ -20,6 +20,7 @@ from pilothouse.core.errors import BadRequest, Forbidden
 from pilothouse.core.policy import Pattern
 
 _QUOTES = frozenset("\"'")
+EDITED = "Whoever edits it has asked for it, and nobody else has agreed: approve it as it is, or deny it."
 REASON = "A second person has to agree: somebody other than whoever asked for it."
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pilothouse.core import reach
 from pilothouse.core.access import Principal
-from pilothouse.core.errors import BadRequest
+from pilothouse.core.errors import BadRequest, Forbidden
 from pilothouse.core.reach import Reach, Target
 from pilothouse.engine import records
 from pilothouse.engine.records import Egress, SessionRecord
@@ -49,6 +49,8 @@ def wished(
     further = reach.beyond(Reach(chosen, listed if domains is not None else ()), configured)
     if further:
         who.need("admin" if further == "policy" or second_person else "approve")
+        if further == "policy" and not who.of_server:
+            raise Forbidden("egress.policy: it reaches further than the server's; only an admin of the server may.")
     return Egress(policy=chosen, domains=[str(d) for d in listed] if domains is not None else None)
 
 

@@ -24,7 +24,7 @@ from pilothouse.core.said import shallow
 from pilothouse.engine import allowance, records
 from pilothouse.engine.audit import SERVER, Entry, Who
 from pilothouse.engine.kit import worth_noting
-from pilothouse.engine.live import Live, whole
+from pilothouse.engine.live import Live, Words, whole
 from pilothouse.engine.ports import Op
 from pilothouse.engine.records import ApprovalRecord, JobRecord, RuleRecord, SessionRecord
 from pilothouse.engine.rules import Rules
@@ -55,6 +55,8 @@ class Approvals:
         self._deadlines: dict[ApprovalId, float] = {}
         self.job: Callable[[], JobRecord | None] = lambda: self._live.current
         """Whose ask it is; set by `Jobs`, who knows the job that was handed over too."""
+        self.words: Words = lambda _, __: ([], lambda: None)
+        """Set by `Jobs`, who says what it is."""
 
     # --- asks, from the runner; the caller has the lock and commits ---
 
@@ -113,6 +115,12 @@ class Approvals:
 
     def second(self, tool: str, tool_input: Any) -> bool:
         return second.needed(self._live.kit.limits.second_approver, tool, tool_input)
+
+    def _edited(self, record: ApprovalRecord, edited: Any) -> bool:
+        """Whether a second person would have to agree to it as well, and nobody could have."""
+        return record.second_approver or (
+            shallow(edited) and self.second(record.tool, places.usual(edited, self._live.place))
+        )
 
     def askers(self) -> list[str]:
         """Whose words the agent works on. Of a job that does not know, it is the session's owner."""
@@ -212,6 +220,8 @@ class Approvals:
             if record.second_approver and approved:
                 now = self.askers() if record.job_id and (job := self.job()) and job.id == record.job_id else []
                 second.check([*record.askers, *now], account)
+            if updated_input is not None and self._edited(record, updated_input):
+                raise Forbidden(second.EDITED, code="second_approver")
             approval.check_hash(input_hash, record.input_hash)
             option = _option(record, option_id, approved)
             if option is not None and option.scope == "project" and not beyond:
@@ -241,6 +251,8 @@ class Approvals:
             ops: list[Op] = [records.put(decided)]
             if rule is not None:
                 ops.append(records.put(rule))
+            said, heard = self.words(record.job_id, account if message and not approved else "")
+            ops += said
             session, job = self._allowed(decided, option), self.job()
             if session is not self._live.record:
                 ops.append(records.put(session))
@@ -252,6 +264,7 @@ class Approvals:
                     ops.append(records.put(records.copy(job, permission_mode=decided.mode)))
             async with self._live.kit.audit.noting(who, *_entries(decided, rule)) as noted:
                 await self._live.commit(happened, *ops, *noted)
+            heard()
             widened = session.egress is not self._live.record.egress
             self._live.record = session
             if decided.mode is not None and job is not None and job.id == record.job_id:

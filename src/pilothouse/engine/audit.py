@@ -27,14 +27,15 @@ from pilothouse.core.access import ORGANISATION, Principal
 from pilothouse.core.chain import Actor, Head, Outcome, Value
 from pilothouse.core.errors import Unavailable
 from pilothouse.engine import records
+from pilothouse.engine.gate import network
 from pilothouse.engine.ports import Clock, Delete, EventStore, Op, Put, StoreFailed
 
 T = TypeVar("T")
 
 WINDOW_S = 600.0
 REFUSALS_MAX = 100
-"""Kinds counted apart in one window, over all addresses; further ones are counted together. So a flood
-makes at most 2 * (REFUSALS_MAX + 1) records in a window."""
+"""Kinds of one organisation counted apart in one window, over all addresses; further refusals are counted
+together. So a flood makes at most 2 * (REFUSALS_MAX + 1) records in a window."""
 OTHERS = "others"
 """The address of what is counted together."""
 SCAN_MAX = 2000
@@ -176,11 +177,12 @@ class Audit:
         """A record of what somebody may cause as often as they like; never fails: it is refused, or goes on, with or
         without a record."""
         await self.flush()
-        key = (who.organisation, who.actor.kind, who.actor.id, entry.action, who.address)
+        org = who.organisation
+        key = (org, who.actor.kind, who.actor.id, entry.action, network(who.address))
         known = self._counts.get(key)
-        if known is None and len(self._counts) >= REFUSALS_MAX:
-            who = Who(None, OTHERS)
-            key = (who.organisation, "", "", entry.action, OTHERS)
+        if known is None and entry.outcome == "refused" and self._crowded(org):
+            who = Who(None, OTHERS, org)
+            key = (org, "", "", entry.action, OTHERS)
             entry = Entry(entry.action, "", entry.outcome)
             known = self._counts.get(key)
         if known is not None:
@@ -189,6 +191,10 @@ class Audit:
         self._counts[key] = _Count(entry, who, self._clock.now())
         with contextlib.suppress(Unavailable):
             await self.commit(who, [entry])
+
+    def _crowded(self, org: str) -> bool:
+        """Each organisation has room of its own: strangers at one do not hide what happens at another."""
+        return sum(1 for known in self._counts if known[0] == org) >= REFUSALS_MAX
 
     async def flush(self, *, every: bool = False) -> None:
         """Writes down what was counted in windows that are over."""

@@ -2,8 +2,8 @@
 
 What is counted (docs/limits.md):
 
-* every request of a program (whatever is no sign-in and no share link) takes from its bucket, and so does each prompt
-  on a chat socket, whoever sends it;
+* every request of a program (whatever is no sign-in and no share link) takes from its bucket, and so does each message
+  on a chat socket that is to do something, whoever sends it;
 * each request or prompt that starts a job counts for the day. One that is refused afterwards is given back.
 
 The count of a day is written ahead, a hundredth of the day's at a time and RESERVE at most: a server that is killed
@@ -243,7 +243,14 @@ class Gate:
         """For a socket or stream, to be entered while it is open. Raises TooMany at once."""
         if self._open[holder(who)] >= self._connections_max:
             raise TooMany(f"{self._connections_max} connections are open already; close some.")
-        return _counted(self._open, holder(who))
+        return self._room(holder(who))
+
+    @contextlib.contextmanager
+    def _room(self, name: str) -> Iterator[None]:
+        if self._open[name] >= self._connections_max:  # others have come in between asking and opening
+            raise TooMany(f"{self._connections_max} connections are open already; close some.")
+        with _counted(self._open, name):
+            yield
 
     def knocking(self, address: str) -> AbstractContextManager[None]:
         """Likewise for a socket that is not signed in yet."""

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from pilothouse.core.access import ORGANISATION, Principal
-from pilothouse.core.errors import Unauthenticated, Unavailable
+from pilothouse.core.errors import Conflict, NotFound, Unauthenticated, Unavailable
 from pilothouse.engine import signins
 from pilothouse.engine.audit import SERVER, Audit, Entry, Who
 from pilothouse.engine.keys import Keys
@@ -46,7 +46,7 @@ class Identity:
         self._audit = audit or Audit(store, clock)
         self.members = Members(store, clock, self._audit)
         self.keys = Keys(store, clock, self._audit, self.members, self._ended)
-        self.links = Links(store, clock, self._audit)
+        self.links = Links(store, clock, self._audit, self.members)
         self._redeeming = asyncio.Lock()
         self._changing = asyncio.Lock()
         """Held while a credential goes from store to memory or ends: else one that ends at that moment came back."""
@@ -69,13 +69,16 @@ class Identity:
     async def ticket(
         self, account: str = ACCOUNT, organisation: str = ORGANISATION, who: Who = SERVER
     ) -> tuple[str, float]:
-        """A sign-in ticket for a member, and when it ends. Raises NotFound when there is no such member."""
-        self.members.find(organisation, account)
+        """A sign-in ticket for a member, and when it ends. Raises NotFound when there is no such member, Conflict for
+        one that is disabled."""
+        if self.members.find(organisation, account).disabled:
+            raise Conflict("This account is disabled; enable it first.")
         await self._sweep()
         text = secrets.token_urlsafe(32)
         made = Timed(account=account, organisation=organisation, expires_at=self._clock.now() + TICKET_S)
         entry = Entry("ticket.create", f"member:{account}", organisation=organisation)
-        await self._audit.commit(who, [entry], Put("ticket", _hash(text), msgspec.json.encode(made)))
+        async with self.members.staying(organisation, account):
+            await self._audit.commit(who, [entry], Put("ticket", _hash(text), msgspec.json.encode(made)))
         return text, made.expires_at
 
     async def _sweep(self) -> None:
@@ -118,8 +121,14 @@ class Identity:
         entry.created_at = entry.last_seen_at = self._clock.now()
         who = Who(self._person(digest, entry), entry.address)
         noted = Entry("signin", details={"by": entry.via or "ticket"})
-        await self._audit.commit(who, [noted], *also, _put(digest, entry))
-        self._cookies[digest] = entry
+        try:
+            async with self.members.staying(entry.organisation, entry.account) as member:
+                if member.disabled:
+                    raise Unauthenticated("This account is disabled.")
+                await self._audit.commit(who, [noted], *also, _put(digest, entry))
+                self._cookies[digest] = entry
+        except NotFound:
+            raise Unauthenticated("This account is no member any more.") from None
         return cookie
 
     async def _make_room(self, entry: SignIn) -> None:

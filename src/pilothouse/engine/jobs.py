@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pilothouse.core import events as ev
 from pilothouse.core import job as life
@@ -46,6 +46,7 @@ class Jobs:
         """Of the newest job: a turn that the agent begins by itself goes on with their words."""
         self.drive = Drive(self, live, owner)
         approvals.job = lambda: live.current or self.running
+        approvals.words = questions.words = self.words
 
     @property
     def busy(self) -> bool:
@@ -117,6 +118,20 @@ class Jobs:
             job.askers = self.last_askers = askers
             self._live.send(link.Steer(id=records.new_id(), message=message))
             return job
+
+    def words(self, job_id: JobId | None, account: str) -> tuple[list[Op], Callable[[], None]]:
+        """As `live.Words`: why something was denied, an answer. From then on theirs is one of the accounts that
+        asked."""
+        job = self._live.current or self.running
+        askers = (job.askers or [self._live.record.owner]) if job is not None else []
+        if job is None or job.id != job_id or account in {"", *askers}:
+            return [], lambda: None
+        known, more = job, [*askers, account]
+
+        def heard() -> None:
+            known.askers = self.last_askers = more
+
+        return [records.put(records.copy(known, askers=more))], heard
 
     @whole
     async def interrupt(self, by: str, job_id: JobId | None = None) -> None:

@@ -28,11 +28,13 @@ from pilothouse.core.chain import Value
 from pilothouse.core.errors import BadRequest, BadSignature, NotFound, Unavailable
 from pilothouse.core.proof import SigningKeys
 from pilothouse.core.sigv4 import SERVICES, Claim
+from pilothouse.engine import records
 from pilothouse.engine.audit import SERVER, Entry, Who
 from pilothouse.engine.identity import Identity
 from pilothouse.engine.ports import Clock, Delete, EventStore, Op, Put, SealBroken, Sealer, StoreFailed
 
 PAIRS_MAX = 1000
+"""Of one organisation: none uses up another's."""
 EXPIRES_MIN_S, EXPIRES_MAX_S = 60, 366 * 86_400
 USED_EVERY_S = 60.0
 """`lastUsedAt` is written at most this often per pair."""
@@ -112,8 +114,8 @@ class KeyPairs:
         if expires_in_s is not None and not EXPIRES_MIN_S <= expires_in_s <= EXPIRES_MAX_S:
             raise BadRequest(f"expiresInS: from {EXPIRES_MIN_S} to {EXPIRES_MAX_S}")
         await self._sweep()
-        if len(await self.all()) >= PAIRS_MAX:
-            raise BadRequest(f"There are {PAIRS_MAX} key pairs already; revoke some.")
+        if len(await self.all(organisation)) >= PAIRS_MAX:
+            raise BadRequest(f"Your organisation has {PAIRS_MAX} key pairs already; revoke some.")
         id = "PHKA" + base64.b32encode(secrets.token_bytes(10)).decode()
         secret = Secret(
             secret_access_key=secrets.token_urlsafe(30), session_token=secrets.token_urlsafe(32) if token else None
@@ -129,13 +131,14 @@ class KeyPairs:
         )  # fmt: skip
         about: dict[str, Value] = {"name": name, "scopes": list(scopes), "account": account, "kind": "sigv4"}
         entry = Entry("key.create", f"key:{id}", details=about, organisation=organisation)
-        await self._audit.commit(who, [entry], Put("keypair", id, msgspec.json.encode(record)))
-        self._pairs[id] = _Pair(record, secret)
+        async with self._members.staying(organisation, account):
+            await self._audit.commit(who, [entry], Put("keypair", id, msgspec.json.encode(record)))
+            self._pairs[id] = _Pair(record, secret)
         return record, secret
 
     async def all(self, organisation: str | None = None) -> list[PairRecord]:
         """Of one organisation, or all; newest first."""
-        docs = await self._store.scan("keypair", limit=PAIRS_MAX)
+        docs = await self._store.scan("keypair", limit=records.EVERY)
         found = [msgspec.json.decode(doc, type=PairRecord) for _, doc in docs]
         return sorted((p for p in found if organisation in {None, p.organisation}), key=lambda p: -p.created_at)
 

@@ -19,11 +19,13 @@ from pilothouse.core.access import ORGANISATION, Principal, Scope
 from pilothouse.core.bucket import Rates
 from pilothouse.core.chain import Value
 from pilothouse.core.errors import BadRequest, NotFound, Unauthenticated
+from pilothouse.engine import records
 from pilothouse.engine.audit import SERVER, Audit, Entry, Who
 from pilothouse.engine.members import ACCOUNT, Members
 from pilothouse.engine.ports import Clock, Delete, EventStore, Put, StoreFailed
 
 KEYS_MAX = 1000
+"""Of one organisation: none uses up another's."""
 USED_EVERY_S = 60.0
 """`lastUsedAt` is written at most this often per key."""
 _KEY = re.compile(r"ph_([0-9a-f]{12})_([A-Za-z0-9_-]{43})\Z")
@@ -72,8 +74,8 @@ class Keys:
         self._members.find(organisation, account)
         if not _NAME.match(name):
             raise BadRequest("name: one line of 1 to 100 characters")
-        if len(await self.all()) >= KEYS_MAX:
-            raise BadRequest(f"There are {KEYS_MAX} keys already; revoke some.")
+        if len(await self.all(organisation)) >= KEYS_MAX:
+            raise BadRequest(f"Your organisation has {KEYS_MAX} keys already; revoke some.")
         secret = secrets.token_urlsafe(32)
         record = KeyRecord(
             id=secrets.token_hex(6), name=name, scopes=list(scopes), hash=_hash(secret), account=account,
@@ -81,13 +83,14 @@ class Keys:
         )  # fmt: skip
         about: dict[str, Value] = {"name": name, "scopes": list(scopes), "account": account}
         entry = Entry("key.create", f"key:{record.id}", details=about, organisation=organisation)
-        await self._audit.commit(who, [entry], Put("key", record.id, msgspec.json.encode(record)))
-        self._known[record.id] = record
+        async with self._members.staying(organisation, account):
+            await self._audit.commit(who, [entry], Put("key", record.id, msgspec.json.encode(record)))
+            self._known[record.id] = record
         return record, f"ph_{record.id}_{secret}"
 
     async def all(self, organisation: str | None = None) -> list[KeyRecord]:
         """Of one organisation, or all."""
-        found = [msgspec.json.decode(d, type=KeyRecord) for _, d in await self._store.scan("key", limit=KEYS_MAX)]
+        found = [msgspec.json.decode(d, type=KeyRecord) for _, d in await self._store.scan("key", limit=records.EVERY)]
         mine = [k for k in found if organisation in {None, k.organisation}]
         return sorted(mine, key=lambda k: -k.created_at)
 

@@ -25,6 +25,7 @@ from pilothouse.core.access import SCOPES_OF_LINK, LinkRight, Principal
 from pilothouse.core.errors import BadRequest, NotFound, TooMany, Unauthenticated, Unavailable
 from pilothouse.core.ids import SessionId
 from pilothouse.engine.audit import SERVER, Audit, Entry, Who
+from pilothouse.engine.members import Members
 from pilothouse.engine.ports import Clock, Delete, EventStore, Op, Put, StoreFailed
 
 LINK_S = 7 * 86_400.0
@@ -52,9 +53,10 @@ class Link(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Links:
-    def __init__(self, store: EventStore, clock: Clock, audit: Audit | None = None) -> None:
+    def __init__(self, store: EventStore, clock: Clock, audit: Audit, members: Members) -> None:
         self._store = store
-        self._audit = audit or Audit(store, clock)
+        self._members = members
+        self._audit = audit
         self._clock = clock
         self._changing = asyncio.Lock()
         """Held while one goes from store to memory or ends: else one that ends at that moment came back."""
@@ -80,7 +82,7 @@ class Links:
         name = right if name is None else name
         if not _NAME.match(name):
             raise BadRequest("name: one line of 1 to 100 characters")
-        async with self._changing:
+        async with self._members.staying(maker.organisation, maker.account), self._changing:
             if len(await self._of(session)) >= LINKS_MAX:
                 raise TooMany(f"There are {LINKS_MAX} links to this session already; revoke some.")
             secret = secrets.token_urlsafe(32)

@@ -13,13 +13,14 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import msgspec
 
 from pilothouse.core import cut, link
 from pilothouse.core import events as ev
 from pilothouse.core.errors import NotFound, Unavailable
+from pilothouse.core.ids import JobId
 from pilothouse.core.places import USUAL
 from pilothouse.engine import allowance, records
 from pilothouse.engine.kit import Kit
@@ -27,6 +28,8 @@ from pilothouse.engine.link import LinkLostError, RunnerLink
 from pilothouse.engine.ports import Mark, Op, Put, Row, SandboxSpec, SandboxState, StoreFailed, Wire
 from pilothouse.engine.records import JobRecord, SessionRecord
 
+Words: TypeAlias = Callable[[JobId | None, str], tuple[list[Op], Callable[[], None]]]
+"""Somebody's words that reach the agent in a job: what to commit with them, and what to call once that is done."""
 LOCK_S = 10.0
 """A person's act waits this long for the session: longer means that the store is not taking what comes first."""
 READY_S = 120.0
@@ -66,7 +69,7 @@ class Live:
         self.current: JobRecord | None = None
         """The job whose turn the agent is working on."""
         self.head = 0
-        """The log's head; nobody else appends to this session."""
+        """The log's head; nobody else appends to this session. It follows the store, see `head_for`."""
         self.logged = record.log_bytes
         """Bytes in the log and beside it; the record has it as of its last writing."""
         self.attaches = 0
@@ -247,6 +250,11 @@ class Live:
         await self.unlink()
         for task in list(self._sends):
             task.cancel()
+
+    async def head_for(self, after: int) -> int:
+        """The log's head for whoever has read up to `after`. What is read from the store may be ahead of what has been
+        counted here: that is no other log."""
+        return self.head if after <= self.head else await self.kit.log.head(self.record.id)
 
     def changed(self, **changes: Any) -> SessionRecord:
         """The record with changes; assign it after the commit."""

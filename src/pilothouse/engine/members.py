@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import dataclasses
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
 from msgspec import Struct
@@ -32,6 +32,8 @@ ORGANISATIONS_MAX = 1000
 BATCH = 1000
 SAID_EVERY_S = 60.0
 """`said_at` is written at most this often, where nothing else has changed."""
+AHEAD_S = 60.0
+"""How far ahead a token may be dated: an admin's word counts over those made before it by a fast clock."""
 _ORGANISATION = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?\Z")
 _ACCOUNT = re.compile(r"(?!\.{1,2}\Z)[!-~]{1,200}\Z")
 """`.` and `..` are no part of an address: every client would resolve them, and no request could name the member."""
@@ -119,6 +121,12 @@ class Members:
             raise NotFound
         return found
 
+    @contextlib.asynccontextmanager
+    async def staying(self, organisation: str, account: str) -> AsyncIterator[Member]:
+        """A member that is not removed meanwhile: for who gives it something that ends with it. Raises NotFound."""
+        async with self._changing:
+            yield self.find(organisation, account)
+
     def named(self, organisation: str, account: str) -> str:
         """What others read: its name, or else the account."""
         found = self._members.get((organisation, account))
@@ -193,7 +201,7 @@ class Members:
                 role=before.role if wanted is None else wanted,
                 name=before.name if name is None else name,
                 disabled=before.disabled if disabled is None else disabled,
-                said_at=self._clock.now() if vouched_at is None else vouched_at,
+                said_at=max(before.said_at, self._clock.now() + AHEAD_S) if vouched_at is None else vouched_at,
             )
             if vouched_at is None and (after.disabled or after.role != "admin"):
                 self._keep_an_admin(before)

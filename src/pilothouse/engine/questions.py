@@ -11,7 +11,7 @@ from pilothouse.core.errors import AlreadyResolved, BadRequest, NotFound
 from pilothouse.core.ids import QuestionId
 from pilothouse.engine import records
 from pilothouse.engine.audit import SERVER, Entry, Who
-from pilothouse.engine.live import Live, whole
+from pilothouse.engine.live import Live, Words, whole
 from pilothouse.engine.ports import Op
 from pilothouse.engine.records import QuestionRecord
 
@@ -31,6 +31,8 @@ class Questions:
         self._by_request: dict[tuple[str, str], QuestionRecord] = {}
         self._answered: dict[tuple[str, str], link.QuestionAnswer] = {}
         self._timers: dict[QuestionId, asyncio.Task[None]] = {}
+        self.words: Words = lambda _, __: ([], lambda: None)
+        """Set by `Jobs`, who says what it is."""
 
     def asked(self, runner: str, ask: link.QuestionAsk) -> tuple[list[ev.Event], list[Op], link.Command | None]:
         key = (runner, ask.request_id)
@@ -86,9 +88,10 @@ class Questions:
 
     @whole
     async def answer(
-        self, question_id: QuestionId, answers: dict[str, str], *, by: str, who: Who = SERVER
+        self, question_id: QuestionId, answers: dict[str, str], *, by: str, account: str = "", who: Who = SERVER
     ) -> QuestionRecord:
-        """The first answer wins. Raises NotFound, AlreadyResolved, BadRequest, Unavailable."""
+        """The first answer wins. `account`: whose it is, where that matters. Raises NotFound, AlreadyResolved,
+        BadRequest, Unavailable."""
         async with self._live.act():
             record = self.pending.get(question_id)
             if record is None:
@@ -105,8 +108,10 @@ class Questions:
             decided = records.copy(record, state="answered", answers=answers, resolved_by=by)
             session = f"session:{decided.session_id}"
             entry = Entry("question.answer", f"question:{question_id}", details={"session": session})
+            said, heard = self.words(record.job_id, account)
             async with self._live.kit.audit.noting(who, entry) as noted:
-                await self._live.commit([_answered_event(decided)], records.put(decided), *noted)
+                await self._live.commit([_answered_event(decided)], records.put(decided), *said, *noted)
+            heard()
             self._drop(decided)
             self._live.send(self._answered[(decided.runner_id, decided.request_id)])
             return decided

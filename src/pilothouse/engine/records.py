@@ -17,6 +17,9 @@ from pilothouse.core.access import ORGANISATION, Grant
 from pilothouse.core.ids import ApprovalId, JobId, QuestionId, SessionId
 from pilothouse.engine.ports import Put
 
+EVERY = 1_000_000
+"""Documents of a kind, all of them: more than memory would hold of what is made one by one."""
+
 SessionState = Literal["new", "active", "idle", "stopped", "lost"]
 
 

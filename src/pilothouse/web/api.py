@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from pilothouse.core import access, limits
 from pilothouse.core import events as ev
-from pilothouse.core.errors import BadRequest, NotFound
+from pilothouse.core.errors import BadRequest, Forbidden, NotFound
 from pilothouse.core.ids import ApprovalId, QuestionId
 from pilothouse.engine import records
 from pilothouse.engine.records import ApprovalRecord, QuestionRecord
@@ -92,8 +92,10 @@ class NewSession(wire.Body):
 
 async def make_session(call: Call) -> Response:
     given = await wire.body(call.request, NewSession)
-    most = None if "admin" in call.principal.scopes else call.platform.kit.limits.caps
+    most = None if call.principal.of_server else call.platform.kit.limits.caps
     asked = limits.check(given.limits or {}, most)
+    if given.source is not None and given.source.dir is not None and not call.principal.of_server:
+        raise Forbidden("source.dir: only an admin of the server gives a session a directory of the host.")
     made = await call.platform.sessions.create(
         owner=call.principal.account,
         organisation=call.principal.organisation,
@@ -259,7 +261,11 @@ async def answer(call: Call) -> Response:
     session, record = await call.question()
     given = await wire.body(call.request, Answers)
     decided = await session.questions.answer(
-        QuestionId(record.question_id), given.answers, by=call.principal.label, who=call.who
+        QuestionId(record.question_id),
+        given.answers,
+        by=call.principal.label,
+        account=call.principal.account,
+        who=call.who,
     )
     return wire.Reply(views.question(decided))
 

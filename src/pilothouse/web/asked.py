@@ -21,37 +21,45 @@ class Asked:
     path: str
     query: str
     headers: Sequence[tuple[str, str]]
-    payload: Callable[[], Awaitable[tuple[str, ...]]]
-    """Reads the body, within bounds, and gives its hash."""
+    read: Callable[[], Awaitable[bytes]]
+    """The body, within bounds; from then on it is here."""
+
+    async def payload(self) -> tuple[str, ...]:
+        """The body's hash."""
+        return (proof.digest(await self.read()),)
 
     @classmethod
     def of(cls, request: Request) -> tuple[Asked, Request]:
         """And the request for the handler, who may read the body that was read here."""
         scope = request.scope
-        read: list[bytes] = []
+        body: list[bytes] = []
+        told = False
 
-        async def payload() -> tuple[str, ...]:
-            read.append(await wire.read(request))
-            return (proof.digest(read[0]),)
+        async def read() -> bytes:
+            if not body:
+                body.append(await wire.read(request))
+            return body[0]
 
         async def receive() -> Message:
-            if read:
-                return {"type": "http.request", "body": read.pop(), "more_body": False}
+            nonlocal told
+            if body and not told:
+                told = True
+                return {"type": "http.request", "body": body[0], "more_body": False}
             return await request.receive()
 
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
         query = scope["query_string"].decode("latin-1")
         path = scope["raw_path"].decode("latin-1")
-        return cls(request.method, path, query, headers, payload), Request(scope, receive)
+        return cls(request.method, path, query, headers, read), Request(scope, receive)
 
     @classmethod
     def upgrade(cls, request: UpgradeRequest) -> Asked:
         """Of a WebSocket: a GET without a body."""
 
-        async def payload() -> tuple[str, ...]:
-            return (proof.EMPTY,)
+        async def read() -> bytes:
+            return b""
 
-        return cls("GET", request.path, request.query, request.headers, payload)
+        return cls("GET", request.path, request.query, request.headers, read)
 
     def all(self, name: str) -> list[str]:
         return [value for key, value in self.headers if key == name]

@@ -36,6 +36,7 @@ SUBSCRIPTIONS_MAX = 50
 SLOW_S = 60.0
 """How long a viewer may leave its socket unread."""
 CLOSE_FAILED = 1011
+CLOSE_CROWDED = 1013
 GONE = "The session was deleted, or is not yours to see any more."
 
 _log = logging.getLogger(__name__)
@@ -88,8 +89,11 @@ class Connection:
         self._followed: dict[SessionId, Session] = {}
 
     async def serve(self, room: AbstractContextManager[None]) -> None:
-        with room:
-            await self._serve()
+        try:
+            with room:
+                await self._serve()
+        except TooMany as error:
+            self.socket.close(CLOSE_CROWDED, error.message)
 
     async def _serve(self) -> None:
         self._hub.opened(self)
@@ -97,6 +101,9 @@ class Connection:
         ending = asyncio.create_task(self._end_with_credential(), name="credential") if ends else None
         try:
             while (message := await self.socket.receive()) is not None:
+                if self._platform.left(self.principal) == 0:  # what had arrived before the end is not done after it
+                    self.socket.close(chat.CLOSE_SIGN_IN, "sign in again")
+                    return
                 await self._take(message)
         finally:
             if ending is not None:
@@ -158,6 +165,8 @@ class Connection:
         sessions = self._platform.sessions
         who = self._platform.identity.members.now(self.principal)  # its role may be another since the last message
         label = who.label
+        if not isinstance(said, chat.Ping | chat.Subscribe | chat.Unsubscribe):
+            self._platform.gate.act(who)
         match said:
             case chat.Ping():
                 self._send(chat.Pong())
@@ -167,7 +176,6 @@ class Connection:
                 session = await sessions.get(said.chat_id, who)
                 await self._unsubscribe(session.live.record.id)
             case chat.Chat():
-                self._platform.gate.act(who)
                 async with self._platform.gate.job(who):
                     await self._chat(said, who)
             case chat.ApprovalResponse():
@@ -189,7 +197,9 @@ class Connection:
             case chat.QuestionResponse():
                 who.need_at_most("approve")
                 session, question = await sessions.of_question(said.question_id, who, "approve")
-                await session.questions.answer(QuestionId(question.question_id), said.answers, by=label, who=self._who)
+                await session.questions.answer(
+                    QuestionId(question.question_id), said.answers, by=label, account=who.account, who=self._who
+                )
             case chat.Interrupt():
                 await (await self._in(said.chat_id, who)).jobs.interrupt(label)
             case chat.SetMode():
@@ -277,7 +287,7 @@ class Connection:
         sid = session.live.record.id
         log = self._platform.kit.log
         oldest = await log.oldest(sid)
-        head = session.live.head
+        head = await session.live.head_for(after)
         gap = (epoch is not None and epoch != log.epoch) or after > head or after + 1 < oldest
         if gap:
             after = max(oldest - 1, 0)

@@ -63,8 +63,8 @@ class Headers(Protocol):
 
 
 class Once:
-    """Headers as the guard reads them. One that comes twice is ambiguous: `Host` and `Origin` are then nobody's, any
-    other is taken for absent."""
+    """Headers as the guard reads them. One that comes twice is ambiguous: `Host`, `Origin` and `Sec-Fetch-Site`
+    are then nobody's, any other is taken for absent."""
 
     def __init__(self, every: Callable[[str], list[str]], seen: Seen | None = None) -> None:
         self._every = every
@@ -83,7 +83,7 @@ class Once:
 
     def get(self, name: str) -> str | None:
         found = self._every(name)
-        if name in {"host", "origin"} and len(found) > 1:
+        if name in {"host", "origin", "sec-fetch-site"} and len(found) > 1:
             return "repeated"
         return found[0] if len(found) == 1 else None
 
@@ -260,7 +260,7 @@ def cookie_of(headers: Headers, name: str = COOKIE) -> str | None:
 def _given(headers: Once, asked: Asked | None) -> Given | None:
     """The credential that the caller gives by itself, other than a cookie, which a browser sends unasked. One that is
     given and wrong is never passed over for another. Raises Unauthenticated for two."""
-    keys, authorizations = headers.all("x-api-key"), headers.all("authorization")
+    keys, authorizations = headers.all("x-api-key"), list(filter(bearer.ours, headers.all("authorization")))
     tokens = [token for one in authorizations if (token := bearer.of_header(one)) is not None]
     if asked is not None and sigv4.present(asked.query, authorizations):
         if keys or tokens:
@@ -272,4 +272,6 @@ def _given(headers: Once, asked: Asked | None) -> Given | None:
         return Given("key", keys[0])
     if tokens:
         return Given("token" if looks_like(tokens[0]) else "key", tokens[0])
+    if authorizations:
+        raise Unauthenticated("Authorization: expected `Bearer` and a key or token, or a signature.")
     return None

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from pilothouse.core import access
 from pilothouse.core.bucket import Rates
-from pilothouse.core.errors import BadRequest
+from pilothouse.core.errors import BadRequest, Forbidden
 from pilothouse.engine import records
 from pilothouse.web import members, views, wire
 from pilothouse.web.call import Call
@@ -79,6 +79,10 @@ def _rates(call: Call, given: NewKey) -> Rates | None:
     """Of its own, where they are not as configured."""
     usual = call.platform.gate.rates
     rates = usual.changed(given.rate_per_s, given.rate_burst, given.quota_per_day)
+    if not (call.principal.of_server or rates.within(usual)):
+        raise Forbidden(
+            "ratePerS, rateBurst, quotaPerDay: only an admin of the server gives more than it gives itself."
+        )
     return rates if rates != usual else None
 
 

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pilothouse.core.access import Principal, Scope
-from pilothouse.core.errors import Forbidden, PilothouseError, Unavailable
+from pilothouse.core.errors import Forbidden, PilothouseError, Unauthenticated, Unavailable
 from pilothouse.engine.audit import Who
 from pilothouse.engine.ports import StoreFailed
 from pilothouse.web import admit, api, audit, keys, members, network, sharing, shells, signin, wire, work
@@ -28,6 +28,9 @@ from pilothouse.web.asked import Asked
 from pilothouse.web.call import Call, Handler, Platform
 from pilothouse.web.guard import Guard, Once, Policy
 from pilothouse.web.peer import peer
+
+BODIES = frozenset({"POST", "PUT", "PATCH"})
+"""Methods whose body is read before the handler is asked."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,15 @@ def routes(platform: Platform, guard: Guard, table: tuple[Entry, ...] = TABLE) -
     ]
 
 
+async def _after_body(asked: Asked, caller: Principal, platform: Platform) -> Principal:
+    """Who it is once all has come: a body may take a minute, in which the right to it may end. Raises
+    Unauthenticated."""
+    await asked.read()
+    if platform.left(caller) == 0:
+        raise Unauthenticated
+    return platform.identity.members.now(caller)
+
+
 def _endpoint(entry: Entry, platform: Platform, guard: Guard) -> Callable[[Request], Awaitable[Response]]:
     handler = entry.handler
     assert handler is not None
@@ -155,6 +167,8 @@ def _endpoint(entry: Entry, platform: Platform, guard: Guard) -> Callable[[Reque
             caller = await admit.admit(checked, platform, asked, address)
             if caller is not None:
                 request.scope[WHO] = named(caller)
+                if request.method in BODIES:
+                    caller = await _after_body(asked, caller, platform)
             return await admit.counted(platform.gate, caller, entry.counted, lambda: answer(request, caller))
         except StoreFailed:
             return wire.problem(Unavailable("The store does not answer; try again."))

@@ -15,6 +15,9 @@ from contextlib import AbstractContextManager
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from pilothouse.core.errors import TooMany
+from pilothouse.web import wire
+
 
 class Streams:
     """What is being sent, by credential."""
@@ -82,8 +85,14 @@ class Streamed(StreamingResponse):
         self._room = room or contextlib.nullcontext()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._room:
-            await self._serve(scope, receive, send)
+        try:
+            with self._room:
+                await self._serve(scope, receive, send)
+        except TooMany as error:  # others have come in since it was asked
+            await self._content.aclose()
+            if self._let_go is not None:
+                self._let_go()
+            await wire.problem(error)(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         sending = asyncio.create_task(super().__call__(scope, receive, send))

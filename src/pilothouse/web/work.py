@@ -112,16 +112,15 @@ async def session_events(call: Call) -> Response:
     sid = session.live.record.id
     after = wire.number(call.request, "after", 0, 0, 2**53)
     log = call.platform.kit.log
-    head = session.live.head
+    last = call.request.headers.get("last-event-id", "") if _wants_stream(call) else ""
+    if last.isascii() and last.isdigit() and len(last) < 17:
+        after = int(last)
+    head = await session.live.head_for(after)
     epoch = call.request.query_params.get("epoch")
     foreign = (epoch is not None and epoch != log.epoch) or after > head
     if foreign:
         after = 0
     if _wants_stream(call):
-        last = call.request.headers.get("last-event-id", "")
-        if not foreign and last.isascii() and last.isdigit() and len(last) < 17:
-            foreign = int(last) > head
-            after = 0 if foreign else int(last)
         return _stream(call, session, _sse(log.follow_batches(sid, after), None, foreign))
     page = await log.page(sid, after, wire.number(call.request, "limit", 500, 1, EVENTS_MAX))
     gap = foreign or after + 1 < page.oldest
@@ -134,7 +133,7 @@ async def job_events(call: Call) -> Response:
     after = max(wire.number(call.request, "after", 0, 0, 2**53), job.first_seq - 1)
     log = call.platform.kit.log
     if _wants_stream(call):
-        if after > session.live.head:
+        if after > await session.live.head_for(after):
             raise BadRequest("after: beyond the log's head")
         done = job.last_seq if job.state == "done" else None
         return _stream(call, session, _sse(log.follow_batches(sid, after), job.id, False, after, done))

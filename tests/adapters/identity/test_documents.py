@@ -137,6 +137,23 @@ async def test_c14_no_address_of_an_issuers_document_leads_inside(fetch: Documen
         assert "takes too long" not in str(refused.value), "nobody was asked"
 
 
+@pytest.mark.parametrize("name", [
+    "１２７.０.０.１", "①②⑦.0.0.1", "①②⑦。0。0。1", "127。0.0.1", "127.0.0．1", "127｡0｡0｡1", "127%2E0%2E0%2E1",
+    "%31%32%37.0.0.1", "127.0.0.1%00", "127.0.0.1%25lo", "[::1%25lo]", "[::ffff:127.0.0.1]", "127.0.0.1.", "127.1",
+    "0177.0.0.1", "2130706433", "ｌｏｃａｌｈｏｓｔ", "ⓛocalhost", "localhost.", "issuer.example@127.0.0.1", "0.0.0.0",
+])  # fmt: skip
+async def test_c14_no_other_writing_of_an_address_inside_is_connected_to(
+    host: Host, fetch: Documents, name: str
+) -> None:
+    """Digits and dots of other scripts are those of ASCII to whoever resolves the name: too late for a look at it."""
+    port = host.url.rpartition(":")[2]
+    for issuer in (OPEN, dataclasses.replace(OPEN, allow_private=True)):
+        for scheme in ("https", "http"):
+            with pytest.raises(NotFetched):
+                await fetch.get(issuer, f"{scheme}://{name}:{port}/keys")
+    assert host.connections == 0
+
+
 async def test_c14_a_name_counts_by_the_address_it_leads_to(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each address of it is looked at, and the one that was looked at is connected to: one look-up, no second."""
     port = int(host.url.rpartition(":")[2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import signal
@@ -14,10 +15,12 @@ import pytest
 
 from pilothouse.adapters.sandboxes import client, fdpass
 from pilothouse.adapters.sandboxes.bubblewrap import Bubblewrap
+from pilothouse.adapters.sandboxes.layout import make
 from pilothouse.core.errors import Unavailable
 from pilothouse.core.ids import SessionId
 from pilothouse.engine.ports import SandboxSpec
 from tests import disks
+from tests.adapters.sandboxes.conftest import KEEPER, _end, processes, until
 from tests.adapters.sandboxes.test_bubblewrap import keeper_pid
 
 HELLO = b'{"verb":"hello","proto":1}\n'
@@ -123,6 +126,20 @@ async def test_one_keeper_however_many_start_it(sandboxes: Bubblewrap, base: Pat
         await other.close()
     socks = {(await say(base / "r" / "keeper.sock", HELLO))[0]["pid"] for _ in range(3)}
     assert len(socks) == 1
+
+
+async def test_one_that_is_still_dying_is_waited_for(base: Path) -> None:
+    """It has the lock and does not answer."""
+    found = make(base / "h", base / "r")
+    with found.lock.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        starting = asyncio.create_task(Bubblewrap.connect_keeper(base / "h", base / "r", argv=KEEPER))
+        await until(lambda: bool(processes(str(base))))
+        await asyncio.wait([starting], timeout=0.5)
+        too_soon = starting.done()
+    made = await starting
+    await _end(base, made)
+    assert not too_soon
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a directory that belongs to somebody else")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pilothouse.adapters.sandboxes import client
 from pilothouse.adapters.sandboxes.host import Host
 from pilothouse.adapters.sandboxes.layout import Layout, make
 from pilothouse.core.errors import Unavailable
@@ -99,3 +100,24 @@ async def test_a_server_that_lets_go_leaves_no_keeper_half_started(base: Path, k
     await closing
     assert not too_soon
     assert ended.is_set()
+
+
+async def test_one_that_is_killed_as_soon_as_it_is_up_is_started_again(base: Path) -> None:
+    loop, made, starts = asyncio.get_running_loop(), Keeper(base), list[asyncio.Server | None]()
+
+    def start(_: Layout) -> None:
+        alive = len(starts) == 1
+        starts.append(asyncio.run_coroutine_threadsafe(made.serve(), loop).result() if alive else None)
+
+    host = await Host.connect_keeper(base / "h", base / "r", start=start)
+    await host.close()
+    assert len(starts) == 2
+    assert starts[1] is not None
+    starts[1].close()
+
+
+async def test_but_not_one_that_never_is(base: Path) -> None:
+    starts = list[Layout]()
+    with pytest.raises(Unavailable, match="does not answer"):
+        await Host.connect_keeper(base / "h", base / "r", start=starts.append)
+    assert len(starts) == client.STARTS

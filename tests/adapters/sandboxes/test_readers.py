@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import gc
 import json
 import os
 import socket
@@ -74,9 +75,10 @@ class Liar:
 
 @pytest.fixture
 def descriptors() -> Iterator[None]:
+    gc.collect()  # what other tests have left is not to be counted
     before = len(os.listdir("/proc/self/fd"))
     yield
-    assert len(os.listdir("/proc/self/fd")) == before, "a descriptor was kept"
+    assert len(os.listdir("/proc/self/fd")) <= before, "a descriptor was kept"
 
 
 NONSENSE = {

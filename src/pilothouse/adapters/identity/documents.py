@@ -35,6 +35,10 @@ class NotFetched(Exception):
     """The document cannot be had; the message says why, for the server's log."""
 
 
+class Away(NotFetched):
+    """Nobody answers there at this moment, or says that it cannot."""
+
+
 class Documents:
     """One per server. `close` it."""
 
@@ -62,6 +66,8 @@ class Documents:
         try:
             async with session.request(method, url, allow_redirects=False, **what) as answer:
                 raw = await _read(answer)
+                if answer.status >= 500:
+                    raise Away(f"{host} answered {answer.status}")
                 if method == "GET" and answer.status != 200:
                     raise NotFetched(f"{host} answered {answer.status}")
                 found = strict_object(raw)
@@ -69,11 +75,11 @@ class Documents:
                     raise NotFetched(f"{host} answered {answer.status} {str(found.get('error', ''))[:60]!r}")
                 return found
         except TimeoutError:
-            raise NotFetched(f"{host} takes too long") from None
+            raise Away(f"{host} takes too long") from None
         except ValueError as error:
             raise NotFetched(f"{host} answered no JSON object ({error})") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise NotFetched(f"{host} cannot be reached ({error or type(error).__name__})") from None
+            raise Away(f"{host} cannot be reached ({error or type(error).__name__})") from None
 
     def _session(self, private: bool) -> aiohttp.ClientSession:
         found = self._sessions.get(private)
@@ -112,8 +118,10 @@ def check_address(issuer: Issuer, url: str) -> None:
         host, _ = parts.hostname, parts.port
     except ValueError:
         raise NotFetched("an address of the issuer is no URL") from None
-    if not host or parts.username is not None or parts.password is not None or parts.fragment or not url.isprintable():
+    if parts.username is not None or parts.password is not None or parts.fragment or not url.isprintable():
         raise NotFetched("an address of the issuer is no URL of a document")
+    if not host or not host.isascii() or "%" in host:  # other spellings of a number are no numbers yet
+        raise NotFetched("an address of the issuer has no host in plain letters")
     if parts.scheme == "http" and host.lower() in LOCAL and may_be_private(issuer, url):
         return
     if parts.scheme != "https":

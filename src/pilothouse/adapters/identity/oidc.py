@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote_plus
 
-from pilothouse.adapters.identity.documents import Documents, NotFetched, check_address
+from pilothouse.adapters.identity.documents import Away, Documents, NotFetched, check_address
 from pilothouse.adapters.identity.keys import IssuerKeys
 from pilothouse.core.claims import Issuer
 from pilothouse.core.errors import Unauthenticated, Unavailable
@@ -51,6 +51,9 @@ class Oidc:
                 headers["authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
         try:
             found = await self._documents.post(issuer, where, form, headers)
+        except Away as error:
+            self._note("signin_failed", issuer=issuer.name, why=str(error))
+            raise Unavailable("The provider does not answer now. Try again in a while.") from None
         except NotFetched as error:
             self._note("signin_failed", issuer=issuer.name, why=str(error))
             raise Unauthenticated("The provider did not confirm the sign-in. Begin again.") from None

@@ -20,6 +20,8 @@ from pilothouse.core.errors import Unavailable
 PROTO = 1
 START_MAX_S = 30.0
 """A keeper that must first copy certificates and mount, on a loaded machine."""
+STARTS = 3
+"""One that is killed as soon as it is up is started again; one that ends by itself says why, and is not."""
 ANSWER_MAX_S = 40.0
 """Longer than a sandbox may take to start."""
 _LOG_TAIL = 2000
@@ -76,10 +78,12 @@ async def ensure_keeper(home: Path, runtime: Path, start: Start) -> layout.Layou
         found = layout.make(home, runtime)
     except (layout.LayoutError, OSError) as error:
         raise Unavailable(str(error)) from None
-    if not await _answers(found):
+    for _ in range(STARTS):
+        if await _answers(found):
+            return found
         await _wholly(asyncio.to_thread(start, found))
-        if not await _answers(found):
-            raise Unavailable(f"the keeper does not answer; see {found.log}")
+    if not await _answers(found):
+        raise Unavailable(f"the keeper does not answer; see {found.log}")
     return found
 
 

@@ -31,7 +31,7 @@ from typing import Any
 
 from pilothouse.adapters.sandboxes import fdpass, kernel
 
-_DEFAULT = (signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTERM, signal.SIGXFSZ)
+_DEFAULT = tuple(sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
 _HIGH_FD = 100
 """Received descriptors move above every number they may become."""
 

@@ -40,7 +40,7 @@ def rehearse() -> None:
     theirs.close()
     out, into = os.pipe2(os.O_CLOEXEC)
     os.write(into, b'{"child-pid": 1}')
-    namespaced.child_pid(out, time.monotonic() + 1)
+    namespaced.child_pid(out, time.monotonic() + START_MAX_S)
     os.close(out)
     os.close(into)
     signal.getsignal(signal.SIGTERM)
