@@ -9,7 +9,10 @@ scripts/page.sh test || page=$?
 # The tests must not find a user's own settings or credentials.
 while read -r name; do unset "$name"; done < <(compgen -e | grep -E '^(PILOTHOUSE|ANTHROPIC|AWS|CLAUDE)_' |
     grep -vE '^(PILOTHOUSE_TEST_|AWS_CA_BUNDLE$)')
-.venv/bin/python -m pytest -n auto "$@"
+# Most of what the tests do is to wait for programs, so there are twice as many workers as processors; more than eight
+# would only need memory.
+workers=$(($(nproc) * 2))
+.venv/bin/python -m pytest -n $((workers < 8 ? workers : 8)) "$@"
 python=$?
 [ "$python" = 0 ] && exit "$page"
 exit "$python"
