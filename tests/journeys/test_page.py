@@ -26,6 +26,7 @@ FLAGS = [
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 WAIT = 30_000
+expect.set_options(timeout=WAIT)
 
 
 @contextlib.asynccontextmanager

@@ -56,7 +56,8 @@ async def session(program: Program) -> AsyncIterator[str]:
 
 
 def address(entry: Entry, name: str = ANY_ID) -> str:
-    return entry.path.replace("{id}", name).replace("{digest}", "0" * 64)
+    filled = entry.path.replace("{id}", name).replace("{digest}", "0" * 64)
+    return filled.replace("{runtime}", "runtime-1").replace("{shellId}", "shell-1")
 
 
 def asking(entry: Entry, program: Program, **headers: str) -> bytes:

@@ -22,6 +22,7 @@ from pilothouse.engine.sessions import Session
 from pilothouse.web.routes import TABLE
 from tests.engine.conftest import Bench
 from tests.engine.fakes import LOCAL, ScriptedRunner
+from tests.security import raw
 from tests.web.serving import Served, serving
 
 SOMEBODY = dataclasses.replace(LOCAL, organisation="other")
@@ -92,24 +93,33 @@ BODIES = {
 }
 
 
+def filled(path: str, id: str) -> str:
+    for name, value in {"{id}": id, "{digest}": "0" * 64, "{account:path}": "local", "{shellId}": "shell-1"}.items():
+        path = path.replace(name, value)
+    return path
+
+
 async def test_c13_things_of_others_are_not_there_at_any_address(served: Served) -> None:
     """The same answer as for what does not exist, word for word; and nothing of theirs has changed."""
     theirs = await _foreign(served)
     session = await served.platform.sessions.get(theirs["sessions"], SOMEBODY)
     head = session.live.head
-    async with httpx.AsyncClient(base_url=served.url, headers={"x-api-key": await served.key()}) as http:
+    key = await served.key()
+    sockets = {"host": f"127.0.0.1:{served.port}", "x-api-key": key}
+    async with httpx.AsyncClient(base_url=served.url, headers={"x-api-key": key}) as http:
         for entry in TABLE:
             if "{id}" not in entry.path:
                 continue
             body = BODIES.get(entry.path) if entry.method in {"POST", "PATCH", "PUT"} else None
             kind = entry.path.split("/")[2]
+            if entry.method == "WS":
+                asked = [raw.upgrade(filled(entry.path, i), sockets) for i in (theirs[kind], ANY_ID)]
+                refused = [await raw.exchange(served.url, request) for request in asked]
+                assert [raw.status(answer) for answer in refused] == [404, 404], entry
+                assert refused[0].partition(b"\r\n\r\n")[2] == refused[1].partition(b"\r\n\r\n")[2], entry
+                continue
             foreign, unknown = [
-                await http.request(
-                    entry.method,
-                    entry.path.replace("{id}", i).replace("{digest}", "0" * 64).replace("{account:path}", "local"),
-                    json=body,
-                )
-                for i in (theirs[kind], ANY_ID)
+                await http.request(entry.method, filled(entry.path, i), json=body) for i in (theirs[kind], ANY_ID)
             ]
             assert (foreign.status_code, foreign.content) == (unknown.status_code, unknown.content), entry
             assert foreign.status_code == 404, entry

@@ -262,7 +262,12 @@ async def watch(served: Served, key: str, session: Session, seed: int, last: int
     epoch: str | None = None
     await asyncio.sleep(dice.random() * 2)
     while not seen or seen[-1] < last:
-        async with connect(served.socket_url, additional_headers={"x-api-key": key}, compression=None) as socket:
+        # On a busy machine, two hundred clients in one process do not get round to their pongs; and one whose queue is
+        # full reads no close, so it would wait for it in vain.
+        async with connect(
+            served.socket_url, additional_headers={"x-api-key": key}, compression=None, ping_interval=None,
+            close_timeout=0.2,
+        ) as socket:  # fmt: skip
             extra = {"epoch": epoch} if epoch else {}
             await say(socket, type="subscribe", chatId=session.live.record.id, after=seen[-1] if seen else 0, **extra)
             leave_after = dice.choice([None, dice.randrange(1, 400)])

@@ -215,7 +215,7 @@ async def test_host_twice_and_an_arn_that_is_not_encoded(served: Served, pair: t
         assert b"-shell-id: " in answer.lower()
         assert b'"reconnected":false' in answer
     foreign = raw.upgrade(target(), {"host": host, "x-api-key": key}).replace(b"host:", b"host: evil\r\nHost:", 1)
-    assert raw.status(await raw.exchange(served.url, foreign)) == 403
+    assert raw.status(await raw.exchange(served.url, foreign)) == 421
 
 
 async def refusal(served: Served, pair: tuple[str, str], session: str | None = "", **how: Any) -> tuple[int, str, str]:

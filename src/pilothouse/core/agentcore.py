@@ -34,6 +34,8 @@ COMMAND_PROTOCOL = "v1.command.agentcore.aws.dev"
 SHELLS = "/ws/shells"
 QUALIFIER = "DEFAULT"
 """The only endpoint that a runtime has here."""
+MISDIRECTED = 421
+"""What a request for another host is refused with everywhere here; AWS has no word for it."""
 SESSION_MIN = 33
 SESSION_MAX = 256
 _ID = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,99}\Z")
@@ -92,7 +94,7 @@ def refusal(error: PilothouseError) -> Refusal:
         if isinstance(error, kind):
             return Refusal(status, name, error.message)
     if error.status < 500:
-        return Refusal(403, "AccessDeniedException", error.message)
+        return Refusal(MISDIRECTED if error.status == MISDIRECTED else 403, "AccessDeniedException", error.message)
     return Refusal(500, "InternalServerException", error.message)
 
 
