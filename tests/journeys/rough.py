@@ -143,11 +143,12 @@ class Rough:
 class Record:
     """What a viewer has of a shell: every byte at its offset, over any number of connections."""
 
-    def __init__(self, path: str, *, role: str = "type", typist: int | None = None) -> None:
+    def __init__(self, path: str, *, role: str = "type", typist: int | None = None, at: int = 0) -> None:
+        """`at`: where it begins."""
         self.path = path
         self.role = role
         self.typist = typist
-        self.parts: list[tuple[int, bytearray]] = [(0, bytearray())]
+        self.parts: list[tuple[int, bytearray]] = [(at, bytearray())]
         """Where each begins; between them is what it was told it missed."""
         self.typed = 0
         """What the shell has of its input, as the server last said when it came."""
