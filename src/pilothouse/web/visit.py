@@ -104,7 +104,7 @@ class Visit:
             self.revoked()
             return
         record = (self._platform.sessions.here(session.live.record.id) or session).live.record
-        may_type = "run" in access.rights(now, record)
+        may_type = access.types(now, record)
         if self._place.viewer.plain and not may_type:
             self.revoked()
         elif self._viewing is not None:
