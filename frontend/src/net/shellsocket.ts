@@ -4,8 +4,10 @@
  */
 import { isAnswer, Place } from "../protocol/place.ts";
 import { ask, decodeShell, heartbeat, resize, stdin, within } from "../protocol/shell.ts";
-import type { Asked, Attached, Exit, Role, Said, Size, Viewer } from "../protocol/shell.ts";
+import { Presence } from "../protocol/presence.ts";
+import type { Asked, Attached, Exit, Role, Said, Size } from "../protocol/shell.ts";
 import { Typed } from "../protocol/typed.ts";
+import { Beat } from "./beat.ts";
 import { afterClose, backoff } from "./closing.ts";
 
 /** `held`: let go on purpose, and come back to. */
@@ -31,9 +33,6 @@ export interface ShellHost {
 }
 export type Finding = { is: "there" } | { is: "gone" } | { is: "refused"; why: string };
 
-/** How often the way to the server is measured, and after which silence it is given up. */
-export const BEAT_MS = 5_000;
-const DEAD_MS = 16_000;
 const HANDSHAKE_MS = 10_000;
 /** A shell that was typed in waits a minute for its typist after a restart: come back sooner than a page in general. */
 const WAIT_MAX_MS = 3_000;
@@ -45,13 +44,9 @@ export class ShellSocket {
   /** Why it is refused. */
   why = "";
   exit: Exit | undefined;
-  viewers: Viewer[] = [];
-  you = "";
-  /** Milliseconds there and back. */
-  latency: number | undefined;
+  readonly presence: Presence;
   readonly place = new Place();
   readonly typed = new Typed();
-  private role: Role;
   private typist = newTypist();
   /** Some of what this typist sent came when it did not type any more: how much, nobody knows. */
   private spoilt = false;
@@ -59,30 +54,29 @@ export class ShellSocket {
   private placed = false;
   private attempt = 0;
   private generation = 0;
-  private heard = 0;
-  private beats = 0;
-  private asked: { number: number; at: number } | undefined;
   private timer: ReturnType<typeof setTimeout> | undefined;
   private pacing: ReturnType<typeof setTimeout> | undefined;
-  private pulse: ReturnType<typeof setInterval> | undefined;
+  /** The size that the server was last told. */
+  private told: Size | undefined;
   private readonly utf8 = new TextEncoder();
+  private readonly beat = new Beat(
+    (word) => this.send(heartbeat(this.utf8.encode(word))),
+    () => void this.lost(1006, true),
+  );
 
   constructor(private readonly host: ShellHost) {
-    this.role = host.role;
+    this.presence = new Presence(host.role);
   }
 
-  get me(): Viewer | undefined {
-    return this.viewers.find((one) => one.id === this.you);
-  }
-
-  get types(): boolean {
-    return (this.me?.role ?? this.role) === "type";
+  get latency(): number | undefined {
+    return this.beat.latency;
   }
 
   // --- coming and going
 
+  /** For the first time, or again after `hold` or a refusal. */
   start(): void {
-    if (this.state !== "held") return;
+    if (this.state !== "held" && this.state !== "refused") return;
     this.attempt = 0;
     this.open();
   }
@@ -100,31 +94,26 @@ export class ShellSocket {
     this.open();
   }
 
-  /** After a refusal. */
-  again(): void {
-    if (this.state !== "refused") return;
-    this.state = "held";
-    this.start();
-  }
-
   // --- what the viewer does
 
   /** What the terminal gives out: keys, a paste, or its own answers. False if it does not go to the shell. */
   type(text: string, binary = false): boolean {
     const answer = isAnswer(text);
-    if (answer && (this.place.replaying || this.viewers.find((one) => one.role === "type")?.id !== this.you)) return true;
-    if (!this.types || this.state === "ended" || this.state === "refused") return answer;
+    if (answer && (this.place.replaying || !this.presence.answers)) return true;
+    if (!this.presence.types || this.state === "ended" || this.state === "refused") return answer;
     this.typed.add(binary ? Uint8Array.from(text, (one) => one.charCodeAt(0)) : this.utf8.encode(text));
     this.flush();
     return true;
   }
 
   ask(asked: Asked): void {
-    if (asked.type === "take" || asked.type === "role") this.role = asked.type === "take" ? "type" : asked.role;
     this.send(ask(asked));
   }
 
-  resize(size: Size): void {
+  /** The screen has another size. While there is no connection the next one says it. */
+  resize(size: Size | undefined): void {
+    if (!size || !this.placed || (size.width === this.told?.width && size.height === this.told.height)) return;
+    this.told = size;
     this.send(resize(within(size)));
   }
 
@@ -152,22 +141,20 @@ export class ShellSocket {
       if (!ours()) return;
       opened = true;
       clearTimeout(this.timer);
-      this.heard = performance.now();
-      this.asked = undefined;
-      this.pulse = setInterval(() => this.beat(), BEAT_MS);
+      this.beat.start();
     };
     socket.onmessage = (message: MessageEvent<unknown>) => {
       if (!ours()) return;
-      this.heard = performance.now();
+      this.beat.heard();
       if (message.data instanceof ArrayBuffer) this.hear(message.data);
     };
     socket.onclose = (event) => ours() && void this.lost(event.code, opened, event.reason);
   }
 
   private address(): string {
-    const query = new URLSearchParams({ typist: this.typist, role: this.role });
+    const query = new URLSearchParams({ typist: this.typist, role: this.presence.role });
     if (this.place.after !== undefined) query.set("after", String(this.place.after));
-    const size = this.host.size();
+    const size = (this.told = this.host.size());
     if (size) {
       const { width, height } = within(size);
       query.set("width", String(width));
@@ -185,7 +172,8 @@ export class ShellSocket {
       case "attached":
         return this.attached(frame.at);
       case "beat":
-        return this.beaten(frame.payload);
+        this.beat.back(new TextDecoder().decode(frame.payload));
+        return this.host.onChange();
       case "said":
         return this.said(frame.said);
       case "ended":
@@ -211,7 +199,8 @@ export class ShellSocket {
     this.attempt = 0;
     this.typed.begin(at.typed ?? 0);
     this.set("open");
-    this.beat();
+    this.beat.beat();
+    this.resize(this.host.size());
     this.flush();
   }
 
@@ -222,12 +211,9 @@ export class ShellSocket {
       this.flush();
     } else if (said.type === "refused") this.host.onNote(said.message);
     else {
-      const typedBefore = this.me?.role === "type";
-      this.viewers = said.viewers;
-      this.you = said.you;
-      if (typedBefore && !this.types) this.yielded();
-      if (!typedBefore && this.types && this.spoilt) this.anew();
-      this.role = this.types ? "type" : "watch";
+      const change = this.presence.heard(said);
+      if (change === "lost") this.yielded();
+      if (change === "won" && this.spoilt) this.anew();
       this.host.onChange();
     }
   }
@@ -243,7 +229,6 @@ export class ShellSocket {
     this.spoilt = false;
     this.typist = newTypist();
     this.typed.reset();
-    this.role = "type";
     this.drop("held");
     this.open();
   }
@@ -268,21 +253,6 @@ export class ShellSocket {
   private pace(): void {
     const type = this.place.pace();
     if (type) this.send(ask({ type }));
-  }
-
-  private beat(): void {
-    const now = performance.now();
-    if (now - this.heard > DEAD_MS) return void this.lost(1006, true);
-    if (this.asked) return;
-    this.asked = { number: ++this.beats, at: now };
-    this.send(heartbeat(this.utf8.encode(String(this.beats))));
-  }
-
-  private beaten(payload: Uint8Array): void {
-    if (new TextDecoder().decode(payload) !== String(this.asked?.number) || !this.asked) return;
-    this.latency = performance.now() - this.asked.at;
-    this.asked = undefined;
-    this.host.onChange();
   }
 
   private send(frame: Uint8Array<ArrayBuffer>): void {
@@ -313,12 +283,11 @@ export class ShellSocket {
     this.generation += 1;
     clearTimeout(this.timer);
     clearTimeout(this.pacing);
-    clearInterval(this.pulse);
+    this.beat.stop();
     const { socket } = this;
     this.socket = undefined;
     this.placed = false;
-    this.latency = undefined;
-    this.viewers = [];
+    this.presence.left();
     socket?.close();
     this.set(state);
   }

@@ -126,9 +126,6 @@ export function ActiveShell({ session, shell, tabs, mayType, onClose, onNew }: P
           paste(event.clipboardData.getData("text/plain"));
         }}
       />
-      <p id="terminal-leave" className="terminalleave">
-        Tab goes to the shell. Ctrl+Shift+F6 leaves the terminal.
-      </p>
       <KeysBar held={held} onPress={press} />
       {asking?.is === "paste" ? (
         <PasteDialog text={asking.text} bracketed={tab.screen.bracketed} onClose={back} onPaste={(text) => (tab.paste(cleaned(text)), back())} />

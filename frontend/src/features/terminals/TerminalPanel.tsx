@@ -109,7 +109,7 @@ export function TerminalPanel({ id, rights, pressed, full, onFull, onClose, chil
       </div>
       {making.error || list.error ? (
         <div className="terminalfault">
-          <Fault error={making.error ?? list.error} again={() => void (making.error ? making.reset() : list.refetch())} />
+          <Fault error={making.error ?? list.error} again={() => void (making.error ? make() : list.refetch())} />
         </div>
       ) : null}
       {active ? (

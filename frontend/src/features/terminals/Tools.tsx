@@ -42,6 +42,9 @@ export function Tools({ tab, shown, onSearch, onPaste, onEnd }: Props) {
           </Button>
         </span>
       ) : null}
+      <span id="terminal-leave" className="terminalleave quiet">
+        Tab goes to the shell. Ctrl+Shift+F6 leaves the terminal.
+      </span>
       <span className="terminaltools-end">
         {open && !types ? (
           <Badge color="orange" variant="light" size="sm" leftSection={<Eye size={11} aria-hidden="true" />} title={mayType ? "What you type does not reach the shell until you take the typing." : "You have no right to type in the shells of this session."} data-testid="terminal-badge">
@@ -80,7 +83,7 @@ export function StateLine({ tab, shown, mayOpen, onClose, onNew }: { tab: Tab; s
       {state === "refused" ? (
         <div className="terminalline" data-tone="warn">
           <span>{why || "The server ended the connection."}</span>
-          <Button size="compact-xs" variant="default" onClick={() => tab.socket.again()} data-testid="terminal-again">
+          <Button size="compact-xs" variant="default" onClick={() => tab.socket.start()} data-testid="terminal-again">
             Connect again
           </Button>
         </div>

@@ -7,9 +7,9 @@ export const NONE: Bar = { ctrl: false, alt: false };
 
 export type BarKey = { label: string; name: string } & ({ says: string } | { cursor: string } | { holds: keyof Bar });
 export const KEYS: readonly BarKey[] = [
-  { label: "Esc", name: "Escape", says: "\x1b" },
+  { label: "Esc", name: "Esc", says: "\x1b" },
   { label: "Tab", name: "Tab", says: "\t" },
-  { label: "Ctrl", name: "Control, for the next key", holds: "ctrl" },
+  { label: "Ctrl", name: "Ctrl, for the next key", holds: "ctrl" },
   { label: "Alt", name: "Alt, for the next key", holds: "alt" },
   { label: "←", name: "Left", cursor: "D" },
   { label: "↓", name: "Down", cursor: "B" },

@@ -65,6 +65,7 @@ export class Screen {
       linkHandler: { activate: follow, allowNonHttpProtocols: false },
       macOptionIsMeta: true,
       minimumContrastRatio: 4.5,
+      overviewRuler: { width: 10 },
       rightClickSelectsWord: false,
       screenReaderMode: look.reader,
       scrollback: SCROLLBACK,
@@ -85,6 +86,7 @@ export class Screen {
       return true;
     });
     this.element.className = "xtermhost";
+    scrollByTouch(this.element);
   }
 
   /** Into the page. */
@@ -206,4 +208,23 @@ export class Screen {
       this.webgl = undefined;
     }
   }
+}
+
+/** xterm knows the wheel and no finger: what a finger moves is said as a wheel, to program and history alike. */
+function scrollByTouch(element: HTMLElement): void {
+  let last: number | undefined;
+  element.addEventListener("touchstart", (event) => (last = event.touches.length === 1 ? event.touches[0]?.clientY : undefined), { passive: true });
+  element.addEventListener(
+    "touchmove",
+    (event) => {
+      const touch = event.touches[0];
+      if (last === undefined || !touch) return;
+      event.preventDefault();
+      const { clientX, clientY } = touch;
+      const wheel = { deltaY: last - clientY, deltaMode: 0, clientX, clientY, bubbles: true, cancelable: true };
+      last = clientY;
+      element.querySelector(".xterm-screen")?.dispatchEvent(new WheelEvent("wheel", wheel));
+    },
+    { passive: false },
+  );
 }

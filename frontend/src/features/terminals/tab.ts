@@ -136,8 +136,8 @@ export class Tab {
 
   private fitted(size: Size): void {
     // Nobody but those who type decides how large a shell is; before the first word of the server the box does.
-    if (this.socket.viewers.length === 0 && this.socket.place.after === undefined) this.screen.resize(size);
-    if (this.socket.state === "open") this.socket.resize(size);
+    if (this.socket.presence.viewers.length === 0 && this.socket.place.after === undefined) this.screen.resize(size);
+    this.socket.resize(size);
   }
 
   private toClipboard(text: string): void {
@@ -162,10 +162,10 @@ export class Tab {
       title: this.title,
       note: this.note,
       latency: socket.latency === undefined ? undefined : Math.round(socket.latency),
-      viewers: socket.viewers,
-      you: socket.you,
-      types: socket.types,
-      mayType: socket.me?.mayType ?? this.host.mayType,
+      viewers: socket.presence.viewers,
+      you: socket.presence.you,
+      types: socket.presence.types,
+      mayType: socket.presence.me?.mayType ?? this.host.mayType,
       sending: waiting > STDIN_MAX ? waiting : 0,
     };
   }
