@@ -112,20 +112,25 @@ export function ActiveShell({ session, shell, tabs, mayType, onClose, onNew }: P
         onPaste={() => void readClipboard().then((text) => (text === undefined ? ask({ is: "paste", text: "" }) : paste(text)))}
         onEnd={() => ask({ is: "end" })}
       />
-      <StateLine tab={tab} shown={shown} mayOpen={mayType} onClose={onClose} onNew={onNew} />
-      {searching ? <Search screen={tab.screen} onClose={() => (search(false), tab.screen.focus())} /> : null}
-      {/* eslint-disable-next-line jsx-a11y/no-noninteractive-element-interactions -- what is inside takes the keys */}
-      <div
-        ref={box} id="terminal-screen" className="terminalbox" role="tabpanel" tabIndex={-1} aria-labelledby={undefined} aria-label={`Shell ${tabs.number(shell)}`}
-        data-testid="terminal" data-shell={shell.shellId}
-        // Esc twice stops the agent's job, but not when it is said to a shell.
-        onKeyDown={(event) => event.stopPropagation()}
-        onPasteCapture={(event) => {
-          event.preventDefault();
-          event.stopPropagation();
-          paste(event.clipboardData.getData("text/plain"));
-        }}
-      />
+      <div className="terminalstage">
+        {/* eslint-disable-next-line jsx-a11y/no-noninteractive-element-interactions -- what is inside takes the keys */}
+        <div
+          ref={box} id="terminal-screen" className="terminalbox" role="tabpanel" tabIndex={-1} aria-label={`Shell ${tabs.number(shell)}`}
+          data-testid="terminal" data-shell={shell.shellId}
+          // Esc twice stops the agent's job, but not when it is said to a shell.
+          onKeyDown={(event) => event.stopPropagation()}
+          onPasteCapture={(event) => {
+            event.preventDefault();
+            event.stopPropagation();
+            paste(event.clipboardData.getData("text/plain"));
+          }}
+        />
+        {/* Over the screen: a shell is not to have another size because something is said. */}
+        <div className="terminalover">
+          <StateLine tab={tab} shown={shown} mayOpen={mayType} onClose={onClose} onNew={onNew} />
+          {searching ? <Search screen={tab.screen} onClose={() => (search(false), tab.screen.focus())} /> : null}
+        </div>
+      </div>
       <KeysBar held={held} onPress={press} />
       {asking?.is === "paste" ? (
         <PasteDialog text={asking.text} bracketed={tab.screen.bracketed} onClose={back} onPaste={(text) => (tab.paste(cleaned(text)), back())} />

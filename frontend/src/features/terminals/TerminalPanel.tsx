@@ -19,13 +19,14 @@
  */
 import "@xterm/xterm/css/xterm.css";
 import "./terminal.css";
-import { ActionIcon, Loader, Text, Tooltip } from "@mantine/core";
+import { ActionIcon, Button, Loader, Text, Tooltip } from "@mantine/core";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { Maximize2, Minimize2, Plus, X } from "lucide-react";
 import { useEffect, useRef, useState } from "react";
 import type { CSSProperties, KeyboardEvent, ReactNode } from "react";
 import type { Right } from "../../net/api.ts";
 import type { ShellRow } from "../../net/shells.ts";
+import { sayError } from "../../net/http.ts";
 import { Fault } from "../../ui/Fault.tsx";
 import { api } from "../../wiring.ts";
 import { ActiveShell } from "./ActiveShell.tsx";
@@ -84,6 +85,7 @@ export function TerminalPanel({ id, rights, pressed, full, onFull, onClose, chil
   const close = (shell: ShellRow): void => {
     const at = rows.indexOf(shell);
     tabs.close(shell);
+    making.reset();
     choose((rows[at + 1] ?? rows[at - 1])?.shellId);
     void queries.invalidateQueries({ queryKey: ["shells", id] });
   };
@@ -107,9 +109,17 @@ export function TerminalPanel({ id, rights, pressed, full, onFull, onClose, chil
           </ActionIcon>
         </div>
       </div>
-      {making.error || list.error ? (
+      {making.error ? (
+        <div className="terminalline" data-tone="warn" role="alert" data-testid="terminal-refused">
+          <span>No shell was opened: {sayError(making.error).replace(/\.$/, "")}.</span>
+          <Button size="compact-xs" variant="default" onClick={() => making.reset()}>
+            Dismiss
+          </Button>
+        </div>
+      ) : null}
+      {list.error && !list.data ? (
         <div className="terminalfault">
-          <Fault error={making.error ?? list.error} again={() => void (making.error ? make() : list.refetch())} />
+          <Fault error={list.error} again={() => void list.refetch()} />
         </div>
       ) : null}
       {active ? (
@@ -157,7 +167,7 @@ function TabList({ tabs, rows, active, onChoose }: ListProps) {
 
 function TabButton({ shell, tabs, selected, onChoose }: { shell: ShellRow; tabs: Tabs; selected: boolean; onChoose: () => void }) {
   const shown = useShown(tabs.known(shell));
-  const over = shown ? shown.state === "ended" : !shell.running;
+  const over = !shell.running || shown?.state === "ended";
   const name = `Shell ${tabs.number(shell)}`;
   return (
     <button type="button" role="tab" className="terminaltab" aria-selected={selected} aria-controls={selected ? "terminal-screen" : undefined} tabIndex={selected ? 0 : -1} title={shown?.title || name} onClick={onChoose} data-testid="terminal-tab" data-shell={shell.shellId} data-key={keyOf(shell)} data-over={over || undefined}>

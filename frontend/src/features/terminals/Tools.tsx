@@ -1,5 +1,5 @@
 import { ActionIcon, Badge, Button, Menu, Text, Tooltip } from "@mantine/core";
-import { ClipboardPaste, Copy, Ellipsis, Eye, Power, Search, Settings2, Users, ZoomIn, ZoomOut, Accessibility } from "lucide-react";
+import { Accessibility, Check, ClipboardPaste, Copy, Ellipsis, Eye, Power, Search, Settings2, Users, ZoomIn, ZoomOut } from "lucide-react";
 import { hrefOf } from "../../model/route.ts";
 import type { Viewer } from "../../protocol/shell.ts";
 import { bytes, plural, who } from "../../ui/words.ts";
@@ -123,9 +123,9 @@ function Viewers({ tab, shown }: { tab: Tab; shown: Shown }) {
         </Button>
       </Menu.Target>
       <Menu.Dropdown>
-        <Menu.Label>{types ? "Choose somebody to give them the typing" : "Who looks at this shell"}</Menu.Label>
+        <Menu.Label>{types && viewers.some((one) => mayBeGiven(one, you)) ? "Choose who types instead of you" : "Who looks at this shell"}</Menu.Label>
         {viewers.map((one) => {
-          const give = types && one.mayType && one.id !== you && one.role === "watch";
+          const give = types && mayBeGiven(one, you);
           return (
             <Menu.Item key={one.id} disabled={!give} onClick={() => tab.socket.ask({ type: "give", to: one.id })} data-testid={give ? "terminal-give" : "terminal-viewer"} data-role={one.role} data-you={one.id === you}>
               <Row one={one} you={one.id === you} />
@@ -144,6 +144,8 @@ function Viewers({ tab, shown }: { tab: Tab; shown: Shown }) {
     </Menu>
   );
 }
+
+const mayBeGiven = (one: Viewer, you: string): boolean => one.mayType && one.id !== you && one.role === "watch";
 
 const Row = ({ one, you }: { one: Viewer; you: boolean }) => (
   <span className="terminalviewer">
@@ -179,8 +181,8 @@ function More({ tab, shown, onPaste, onEnd }: Pick<Props, "tab" | "shown" | "onP
         <Menu.Item leftSection={<ZoomOut size={14} />} closeMenuOnClick={false} onClick={() => prefer({ fontSize: fontSize - 1 })} data-testid="terminal-smaller">
           Smaller text
         </Menu.Item>
-        <Menu.Item leftSection={<Accessibility size={14} />} role="menuitemcheckbox" aria-checked={reader} onClick={() => prefer({ reader: !reader })} data-testid="terminal-reader">
-          {reader ? "Stop reading the screen aloud" : "For screen readers"}
+        <Menu.Item leftSection={<Accessibility size={14} />} role="menuitemcheckbox" aria-checked={reader} rightSection={reader ? <Check size={14} aria-hidden="true" /> : null} onClick={() => prefer({ reader: !reader })} data-testid="terminal-reader">
+          For screen readers
         </Menu.Item>
         <Menu.Item leftSection={<Settings2 size={14} />} component="a" href={hrefOf({ page: "settings" })}>
           Settings of terminals
