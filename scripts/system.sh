@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What the tests need from the system: Chromium and libatomic (tests of the page in a browser), curl (used in sessions),
-# openssl, nginx and Caddy (tests of TLS and of a proxy in front). Installed where that is allowed, as root with apt; elsewhere
+# vim (run in shells), openssl, nginx and Caddy (tests of TLS and of a proxy in front). Installed where that is allowed, as root with apt; elsewhere
 # those tests skip and name the package. Leaves the stamp .make/system.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -12,6 +12,7 @@ command -v chromium >/dev/null || command -v chromium-browser >/dev/null || comm
 command -v curl >/dev/null || missing+=(curl)
 PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep -q libatomic.so.1 || missing+=(libatomic1)
 command -v openssl >/dev/null || missing+=(openssl)
+command -v vim.tiny >/dev/null || command -v vim.basic >/dev/null || missing+=(vim-tiny)
 unpacked=()
 for proxy in nginx caddy; do
     PATH=$PATH:/usr/sbin command -v $proxy >/dev/null || [ -x .make/$proxy ] || unpacked+=($proxy)

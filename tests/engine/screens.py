@@ -23,6 +23,7 @@ class ScriptedShell:
         self.id = spec.id
         self.started = started
         self.size = spec.size
+        self.resized: list[tuple[int, Size]] = []
         self.ended: Exit | None = None
         self.seen = 0
         self.backlog = 0
@@ -37,6 +38,10 @@ class ScriptedShell:
         self._exit: Exit | None = None
         self._typists: dict[int, int] = {}
         self._changed: Callable[[], None] = lambda: None
+
+    @property
+    def capacity(self) -> int:
+        return self._kept.capacity
 
     @property
     def head(self) -> int:
@@ -145,6 +150,8 @@ class Screen:
         self.slow = slow
         self.waiting = 0
         self.most = 0
+        self.travelling = 0
+        """Taken by the kernel here, and not arrived there."""
         self._high = high
         self._room = asyncio.Event()
 
@@ -158,6 +165,9 @@ class Screen:
 
     def buffered(self) -> int:
         return self.waiting
+
+    def underway(self) -> int:
+        return self.waiting + self.travelling
 
     async def writable(self) -> bool:
         while self.waiting > self._high and self.closed is None:
@@ -182,6 +192,17 @@ class Screen:
     @property
     def output(self) -> bytes:
         return b"".join(frame[1:] for frame in self.sent if frame[0] == 1)
+
+    @property
+    def story(self) -> list[bytes | tuple[int, int]]:
+        """Output and sizes, in their order."""
+        found: list[bytes | tuple[int, int]] = []
+        for frame in self.sent:
+            if frame[0] == 1:
+                found.append(frame[1:])
+            elif frame[0] == 0x10 and (told := json.loads(frame[1:]))["type"] == "size":
+                found.append((told["width"], told["height"]))
+        return found
 
     @property
     def statuses(self) -> list[dict[str, Any]]:

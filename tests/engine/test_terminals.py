@@ -266,6 +266,39 @@ async def test_a_shell_that_does_not_read_its_input_makes_the_viewer_wait(
     assert screen.closed == (1008, "the shell does not read its input")
 
 
+async def test_no_more_is_read_than_can_be_kept_of_what_is_on_its_way(house: House) -> None:
+    """A killed server takes with it what it wrote and the viewer's machine does not have."""
+    terminal, shell, _ = await house.open()
+    _, screen = house.watch(terminal)
+    screen.travelling = 400_000
+    shell.says(b"x" * 2_000_000)
+    await settled()
+    assert len(screen.output) == shell.head < 2_000_000
+    assert shell.oldest <= shell.head - screen.travelling
+    screen.travelling = 0
+    async with asyncio.timeout(10):
+        while shell.head < 2_000_000:
+            await asyncio.sleep(0.001)
+    assert screen.output == shell.all
+
+
+async def test_each_size_is_told_at_its_place_in_the_output(house: House) -> None:
+    terminal, shell, _ = await house.open()
+    viewing, first = house.watch(terminal)
+    shell.says(b"small")
+    await settled()
+    for size in ((100, 50), (101, 51)):  # the first of them nothing was written in
+        await viewing.receive(RESIZE % size)
+    shell.says(b"large")
+    await settled()
+    _, late = house.watch(terminal, "watch")
+    _, middle = house.watch(terminal, "watch", after=7)
+    await settled()
+    assert first.story == [(80, 24), b"small", (100, 50), (101, 51), b"large"]
+    assert late.story == [(80, 24), b"small", (101, 51), b"large"]
+    assert middle.story == [(101, 51), b"rge"]
+
+
 # --- the frames -------------------------------------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ from tests.journeys.program import Program
 from tests.security import raw
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
-STDIN, STDOUT, STATUS, HEARTBEAT = 0, 1, 3, 5
+STDIN, STDOUT, STATUS, HEARTBEAT, CONTROL = 0, 1, 3, 5, 0x10
 
 
 class Gone(Exception):

@@ -9,7 +9,8 @@ Viewer -> server
 
 Server -> viewer
     {"type": "presence", "you": viewerId, "viewers": [{"id", "name", "role", "mayType", "size"?: {"width", "height"}}]}
-    {"type": "size", "width", "height"}     of the shell; a viewer of another size shows it at this one
+    {"type": "size", "width", "height"}     of the shell, from here on in its output, in a replay too; a viewer of
+                                            another size shows it at this one
     {"type": "typed", "offset": n}          so many bytes of this viewer's input have reached the shell, in all
     {"type": "refused", "what", "message"}  a message of the viewer's that was not carried out
 

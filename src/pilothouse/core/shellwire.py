@@ -22,8 +22,8 @@ server -> holder
 holder -> server
     WELCOME          {"proto": 1, "shells": n}          that many SHELL follow
     SHELL   slot     {"id", "started": s, "cols", "rows", "capacity", "oldest", "seams": [n], "typists": {hex: n},
-                      "typedIn"?: true, "ended"?: [code, signal]}; offset: the head; with one descriptor. Also
-                      the answer to START
+                      "sizes"?: [[from offset, cols, rows]], "typedIn"?: true, "ended"?: [code, signal]}; offset: the
+                      head; with one descriptor. Also the answer to START
     FAILED           {"id", "message"}                  the other answer to START
     OUTPUT  slot     offset: the new head; payload, if any: a seam, 8
     TYPED   slot     typist 8, backlog 4: what all have typed and the shell has not read; offset: all that this typist

@@ -41,10 +41,20 @@ class Shell(Protocol):
     def size(self) -> Size: ...
 
     @property
+    def resized(self) -> Sequence[tuple[int, Size]]:
+        """Where in its output it got which size, ascending, as far as it is known; under a former server too."""
+        ...
+
+    @property
     def head(self) -> int: ...
 
     @property
     def oldest(self) -> int: ...
+
+    @property
+    def capacity(self) -> int:
+        """Bytes before what was granted that are kept."""
+        ...
 
     @property
     def ended(self) -> Exit | None:

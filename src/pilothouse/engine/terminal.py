@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pilothouse.core import control, frames
 from pilothouse.core.audience import Audience, Outcome, Viewer, ViewerId
 from pilothouse.core.errors import BadRequest
+from pilothouse.core.resizes import Sizes
 from pilothouse.core.shell import REPLAY, WINDOW, Size
 from pilothouse.engine.shells import Shell
 from pilothouse.engine.turns import COOL, HOT, SLICE, Turns
@@ -25,6 +26,8 @@ RETURN_S = 60.0
 """So long a shell that was typed in waits for its viewer to find this server."""
 FIRST_S = 10.0
 """So long a new shell waits for its first viewer, once it has written WINDOW: of a command all shall be seen."""
+LOOK_S = 0.005
+"""Between two looks at how much of its output is still on its way to who types."""
 REDRAW_S = 0.05
 """Between the two sizes that make a program draw its screen anew: it has noticed the first by then."""
 
@@ -41,6 +44,7 @@ class Terminal:
         """When something was last written or typed, or somebody was there."""
         self._over = over
         self._audience = Audience(shell.size)
+        self.sizes = Sizes(shell.size, shell.resized)
         self._viewings: dict[ViewerId, Viewing] = {}
         self._granted = shell.head
         self._typed_in = False
@@ -52,6 +56,7 @@ class Terminal:
         self._frames: dict[int, bytes] = {}
         self._news: asyncio.Event | None = None
         shell.listen(self._changed)
+        self._looking: asyncio.TimerHandle | None = None
         self._waiting: asyncio.TimerHandle | None = None
         """For somebody who types; until then it is not read on."""
         if new or shell.typed_in:
@@ -79,7 +84,6 @@ class Terminal:
         dropped = max(0, start - asked) if start is not None and (viewer.plain or after is not None) else 0
         viewing.place(asked, start, dropped, again=not new)
         self._follow(outcome)
-        viewing.tell(control.sized(self._audience.size))
         self._grant(at_least=0)
         if start and after != start and viewer.role == "type":
             self._redraw()
@@ -161,9 +165,10 @@ class Terminal:
     def _follow(self, outcome: Outcome) -> None:
         if outcome.size is not None:
             self.shell.resize(outcome.size)
+            self.sizes.note(self.shell.head, outcome.size)
+            self.sizes.forget(self.shell.oldest)
         for viewing in list(self._viewings.values()):
-            if outcome.size is not None:
-                viewing.tell(control.sized(outcome.size))
+            viewing.tell_size()
             if outcome.seen:
                 viewing.tell(control.presence(viewing.id, self._audience.viewers))
 
@@ -223,18 +228,31 @@ class Terminal:
 
     def _grant(self, *, at_least: int) -> None:
         """How far the shell may be read."""
-        typed_in, base = False, self.shell.head
+        typed_in, upto = False, self.shell.head + WINDOW
+        reached = upto
         for viewing in self._viewings.values():
             if self._audience.types(viewing.id):
                 typed_in = True
                 if viewing.cursor is not None:
-                    base = min(base, viewing.cursor)
+                    upto = min(upto, viewing.cursor + WINDOW)
+                    reached = min(reached, viewing.reached + self.shell.capacity)
+        if reached < upto:  # what a kill would lose on its way to who types must be kept
+            upto = reached
+            self._look()
         if typed_in and self._waiting is not None:
             self._waiting.cancel()
             self._waiting = None
-        upto = base + WINDOW
         if self._waiting is None and (typed_in != self._typed_in or upto - self._granted > at_least):
             self._read_on(upto, typed_in=typed_in)
+
+    def _look(self) -> None:
+        """Whether it has arrived, of which nobody is told."""
+        if self._looking is None and self.shell.ended is None:
+            self._looking = asyncio.get_running_loop().call_later(LOOK_S, self._looked)
+
+    def _looked(self) -> None:
+        self._looking = None
+        self._grant(at_least=0)
 
     def _read_on(self, upto: int, *, typed_in: bool) -> None:
         self._typed_in, self._granted = typed_in, max(upto, self._granted)

@@ -9,6 +9,7 @@ from pilothouse.core import control, frames
 from pilothouse.core.audience import Viewer, ViewerId
 from pilothouse.core.errors import PilothouseError
 from pilothouse.core.frames import Fault, Frame
+from pilothouse.core.resizes import Sizes
 from pilothouse.core.scrollback import Gone
 from pilothouse.core.shell import REPLAY, Size
 from pilothouse.engine.shells import Shell
@@ -39,6 +40,10 @@ class Sink(Protocol):
         """Bytes that the other side has not taken yet."""
         ...
 
+    def underway(self) -> int:
+        """Bytes that the other side's machine may not have: a kill of this one would lose them."""
+        ...
+
     async def writable(self) -> bool:
         """Waits while too much is buffered. False when it is closed."""
         ...
@@ -52,6 +57,7 @@ class Watched(Protocol):
     shell: Shell
     turns: Turns
     ahead: int
+    sizes: Sizes
 
     def frame(self, offset: int, limit: int) -> bytes: ...
     def wake(self) -> None: ...
@@ -82,6 +88,8 @@ class Viewing:
         self._wants = 0
         """What it has not been sent begins here, while the cursor is None."""
         self._incoming = frames.Incoming(control=not viewer.plain)
+        self._sized: Size | None = None
+        """The size that it was last told."""
         self._paused = False
         self._waiting: asyncio.Task[None] | None = None
         self._pace = frames.Pace() if viewer.plain else None
@@ -163,7 +171,8 @@ class Viewing:
                 if self._pace and (rest := self._pace.wait(self.terminal.turns.now)):
                     self._rest(rest)
                     break
-                frame = self.terminal.frame(cursor, limit)
+                until = self._size(cursor)
+                frame = self.terminal.frame(cursor, limit if until is None else min(limit, until - cursor))
                 sink.send_binary(frame)
                 cursor += len(frame) - 1
         except Gone:
@@ -171,9 +180,28 @@ class Viewing:
             self._fallen_behind()
             return True
         self.cursor = cursor
+        self.tell_size()
         if self.plain:
             shell.note_seen(cursor)
         return cursor < head and self._waiting is None and not self._resting
+
+    def tell_size(self) -> None:
+        """The shell's size where it stands, unless it was told."""
+        if self.cursor is not None:
+            self._size(self.cursor)
+
+    def _size(self, at: int) -> int | None:
+        """Where the next one begins."""
+        size, until = self.terminal.sizes.at(at)
+        if size != self._sized:
+            self._sized = size
+            self.tell(control.sized(size))
+        return until
+
+    @property
+    def reached(self) -> int:
+        """Everything before it is in the viewer's machine, whatever happens to this one."""
+        return max(0, (self.cursor or 0) - self._sink.underway())
 
     def tell_typed(self, at_least: int) -> None:
         """How much of its input the shell has, if so much has come since it was last told."""

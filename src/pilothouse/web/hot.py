@@ -7,7 +7,10 @@ picows' `WSProtocol` is not meant to be made by others: its constructor is posit
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
+import sys
+import termios
 from collections.abc import Callable
 from typing import cast
 
@@ -99,6 +102,9 @@ class HotSocket(WSListener):
 
     def buffered(self) -> int:
         return self._wire.get_write_buffer_size()
+
+    def underway(self) -> int:
+        return self._wire.get_write_buffer_size() + _unacknowledged(self._wire)
 
     async def writable(self) -> bool:
         while self._below is not None and not self.closed:
@@ -359,6 +365,16 @@ def _handshake(key: str) -> bytes:
         f"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
     ).encode()
+
+
+def _unacknowledged(wire: asyncio.Transport) -> int:
+    """What the kernel has of ours: it is thrown away with a process that is killed while something of the client's is
+    unread."""
+    sock = wire.get_extra_info("socket")
+    try:
+        return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"), sys.byteorder)
+    except (OSError, AttributeError):
+        return 0  # it has gone
 
 
 def _is_utf8(data: bytes) -> bool:

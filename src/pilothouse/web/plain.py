@@ -102,6 +102,9 @@ class PlainSocket:
     def buffered(self) -> int:
         return self._size
 
+    def underway(self) -> int:
+        return self._size
+
     async def writable(self) -> bool:
         await self._below.wait()
         return not self.closed

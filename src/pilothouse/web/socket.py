@@ -115,6 +115,10 @@ class Socket(Protocol):
         """Bytes written and not yet taken by the kernel."""
         ...
 
+    def underway(self) -> int:
+        """Bytes written and not known to be in the client's machine: what would be lost with this process."""
+        ...
+
     async def writable(self) -> bool:
         """Waits while too much is buffered. False when the socket is closed."""
         ...

@@ -38,6 +38,9 @@ class Recorder:
     def buffered(self) -> int:
         return 0
 
+    def underway(self) -> int:
+        return 0
+
     async def writable(self) -> bool:
         return True
 

@@ -91,6 +91,9 @@ class Client:
     def buffered(self) -> int:
         return 0
 
+    def underway(self) -> int:
+        return 0
+
     async def writable(self) -> bool:
         return True
 

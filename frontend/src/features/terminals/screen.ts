@@ -136,7 +136,10 @@ export class Screen {
 
   /** The shell has another size. */
   resize({ width, height }: Size): void {
-    if (width >= 1 && height >= 1 && (width !== this.term.cols || height !== this.term.rows)) this.term.resize(width, height);
+    // After what came before it: what was written is drawn later.
+    this.term.write("", () => {
+      if (width >= 1 && height >= 1 && (width !== this.term.cols || height !== this.term.rows)) this.term.resize(width, height);
+    });
   }
 
   write(data: Uint8Array | string, drawn?: () => void): void {

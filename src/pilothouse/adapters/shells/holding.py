@@ -29,6 +29,7 @@ from pilothouse.adapters.shells.outlet import Outlet
 from pilothouse.adapters.shells.shell import Held
 from pilothouse.core import shellwire as wire
 from pilothouse.core.errors import BadRequest
+from pilothouse.core.resizes import Sizes
 from pilothouse.core.scrollback import Scrollback
 from pilothouse.core.shell import SHELLS_MAX, Exit, ShellId, shell_id, size
 
@@ -89,7 +90,7 @@ class Holding:
         line = pty.Pty(master, Scrollback(shared.output))
         pty.resize(master, order.size)
         self._slots += 1
-        held = Held(id, self._slots, line, shared, order.size, time.time())
+        held = Held(id, self._slots, line, shared, order.size, Sizes(order.size), time.time())
         self._shells[held.slot] = held
         self._describe(held)
         if self.outlet.sock is None:
@@ -223,6 +224,7 @@ class Holding:
             self._type(held, record)
         elif record.kind == wire.RESIZE:
             held.size = size(*wire.as_pair(record.payload))
+            held.sizes.note(held.line.kept.head, held.size)
             if not held.ended:
                 pty.resize(held.line.fd, held.size)
         elif record.kind == wire.SIGNAL:
@@ -245,6 +247,7 @@ class Holding:
 
     def _describe(self, held: Held) -> None:
         kept = held.line.kept
+        held.sizes.forget(kept.oldest)
         body = {
             "id": held.id,
             "started": held.started,
@@ -253,6 +256,7 @@ class Holding:
             "capacity": kept.capacity,
             "oldest": kept.oldest,
             "seams": kept.seams(),
+            "sizes": [[offset, size.cols, size.rows] for offset, size in held.sizes.all()],
             "typists": {f"{who:x}": n for who, n in held.line.typing.counts.items()},
         }
         if held.typed_in:

@@ -19,6 +19,7 @@ from typing import Any
 from pilothouse.adapters.shells.memory import Memory, Unfit
 from pilothouse.core import shellwire as wire
 from pilothouse.core.errors import BadRequest, Conflict, TooMany, Unavailable
+from pilothouse.core.resizes import SIZES_MAX
 from pilothouse.core.scrollback import Gone, Window, begin
 from pilothouse.core.seam import Seams
 from pilothouse.core.shell import (
@@ -49,6 +50,17 @@ _FDS_MAX = 2 * SHELLS_MAX
 _RIGHTS_SPACE = socket.CMSG_SPACE(_FDS_MAX * array.array("i").itemsize)
 
 
+def _sizes(said: Any, head: int) -> list[tuple[int, Size]]:
+    """Raises wire.Broken, BadRequest, TypeError, ValueError."""
+    if not isinstance(said, list) or len(said) > SIZES_MAX:
+        raise wire.Broken("sizes")
+    found = [(int(offset), size(cols, rows)) for offset, cols, rows in said]
+    offsets = [offset for offset, _ in found]
+    if offsets != sorted(set(offsets)) or any(not 0 <= offset <= head for offset in offsets):
+        raise wire.Broken("sizes")
+    return found
+
+
 class HeldShell:
     """One shell. The port's verbs; what the holder says comes in by `take`."""
 
@@ -66,6 +78,7 @@ class HeldShell:
         if not 0 <= self.started <= LATEST:
             raise wire.Broken("started")
         self.size = size(body["cols"], body["rows"])
+        self.resized = _sizes(body.get("sizes", []), record.offset)
         self.ended: Exit | None = None
         if "ended" in body:
             code, number = body["ended"]
@@ -94,6 +107,10 @@ class HeldShell:
     @property
     def oldest(self) -> int:
         return max(self._floor, self._granted - self._window.capacity)
+
+    @property
+    def capacity(self) -> int:
+        return self._window.capacity
 
     @property
     def seen(self) -> int:

@@ -28,6 +28,8 @@ class LocalShell:
         self.id = spec.id
         self.started = time.time()
         self.size = spec.size
+        self.resized: Sequence[tuple[int, Size]] = ()
+        """Nobody asks who has not been here from the beginning."""
         self.ended: Exit | None = None
         self.seen = 0
         self._pid = pid
@@ -54,6 +56,10 @@ class LocalShell:
     @property
     def oldest(self) -> int:
         return max(0, self._granted - self._kept.capacity)
+
+    @property
+    def capacity(self) -> int:
+        return self._kept.capacity
 
     @property
     def backlog(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pilothouse.adapters.shells import memory, pty
+from pilothouse.core.resizes import Sizes
 from pilothouse.core.shell import Exit, ShellId, Size
 
 
@@ -15,6 +16,7 @@ class Held:
     line: pty.Pty
     memory: memory.Memory
     size: Size
+    sizes: Sizes
     started: float
     grant: int = 0
     typed_in: bool = False

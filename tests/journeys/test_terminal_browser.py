@@ -1,0 +1,199 @@
+"""A shell in a real browser, against the real program: a full-screen editor through resizes and reloads, a shell that
+two browsers see, and a flood through a kill of the server, compared byte by byte with what was written."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pyte
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Page, expect
+
+from tests.journeys.program import Program, installation
+from tests.journeys.rough import CONTROL, STATUS, STDOUT, Rough
+from tests.journeys.test_page import WAIT, browser, pytestmark, sign_in
+from tests.journeys.test_terminal_page import READ_ALOUD, connected, rows, type_in
+
+VIM = next((name for name in ("vim.tiny", "vim.basic") if shutil.which(name)), "")
+pytestmark = [*pytestmark, pytest.mark.asyncio(loop_scope="module")]
+LINES = 6_000_000
+"""46,888,896 bytes: many times what all buffers on the way hold."""
+TAP = """
+  const tap = window.tap = { at: 0, parts: [], sockets: 0, trouble: [], dropped: 0, ended: null };
+  window.WebSocket = class extends WebSocket {
+    constructor(url, protocols) {
+      super(url, protocols);
+      if (!url.includes('/shells/')) return;
+      tap.sockets += 1;
+      this.addEventListener('message', ({ data }) => {
+        const bytes = new Uint8Array(data);
+        if (bytes[0] === 1) { tap.parts.push(bytes.slice(1)); tap.at += bytes.length - 1; }
+        if (bytes[0] !== 3) return;
+        const said = JSON.parse(new TextDecoder().decode(bytes.subarray(1)));
+        if (!said.metadata.shellId) { tap.ended = said; return; }
+        tap.dropped += said.metadata.bytesDropped ?? 0;
+        if (tap.at !== said.metadata.offset) tap.trouble.push([tap.at, said.metadata]);
+      });
+    }
+  };
+"""
+"""What comes to the page of a shell, by offset, over all its connections, whatever the page does with it."""
+DIGEST = """async (from) => {
+  const whole = new Uint8Array(tap.at);
+  let at = 0;
+  for (const part of tap.parts) { whole.set(part, at); at += part.length; }
+  const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', whole.subarray(from)));
+  return { length: at - from, digest: [...digest].map((one) => one.toString(16).padStart(2, '0')).join('') };
+}"""
+"""Of what came after the prompt and the echo of the command, which `from` counts."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running() -> AsyncIterator[tuple[Program, Browser]]:
+    async with installation(demo=False, PILOTHOUSE_RATE_PER_S="0") as (program, _), browser() as chromium:
+        program.port = program.url.rpartition(":")[2]  # pages come back to where they were
+        yield program, chromium
+
+
+async def session(program: Program) -> str:
+    async with program.http() as http:
+        return str((await http.post("/api/sessions", json={"agent": "echo"})).json()["id"])
+
+
+async def visit(program: Program, chromium: Browser, sid: str, *, tapped: bool = False, height: int = 844) -> Page:
+    """A page of a browser of its own, with the session's terminal open."""
+    context = await chromium.new_context(viewport={"width": 1280, "height": height})
+    await context.add_init_script(TAP if tapped else READ_ALOUD)
+    page, _ = await sign_in(context, program)
+    await page.goto(f"{program.url}/#/s/{sid}")
+    await page.get_by_test_id("terminal-open").click()
+    await connected(page)
+    return page
+
+
+async def head(program: Program, sid: str) -> int:
+    """How much the session's only shell has written."""
+    async with program.http() as http:
+        (shown,) = (await http.get(f"/api/sessions/{sid}/shells")).json()["items"]
+        return int(shown["head"])
+
+
+async def size(page: Page) -> tuple[int, int]:
+    """Columns and rows of its terminal."""
+    host = page.locator(".xtermhost")
+    return int(await host.get_attribute("data-cols") or 0), int(await host.get_attribute("data-rows") or 0)
+
+
+class Emulator(pyte.Screen):
+    """vim sets how keys are reported with a sequence that this one would take for a colour, and fail at."""
+
+    def select_graphic_rendition(self, *attributes: int, private: bool = False) -> None:
+        if not private:
+            super().select_graphic_rendition(*attributes)
+
+
+async def oracle(program: Program, path: str) -> list[str]:
+    """What a terminal emulator of others shows of everything that is kept of the shell."""
+    line = await Rough.open(program, f"{path}?role=watch")
+    screen = Emulator(80, 24)
+    stream, live, at = pyte.ByteStream(screen), 1, 0
+    while at < live:
+        for frame in await line.frames():
+            if frame[0] == STATUS:
+                about: dict[str, Any] = json.loads(frame[1:])["metadata"]
+                live, at = about["live"], about["offset"]
+            elif frame[0] == CONTROL and (told := json.loads(frame[1:]))["type"] == "size":
+                screen.resize(told["height"], told["width"])
+            elif frame[0] == STDOUT:
+                stream.feed(frame[1:])
+                at += len(frame) - 1
+    line.cut()
+    return [row.rstrip() for row in screen.display]
+
+
+def edited(first: int, cols: int, lines: int) -> list[str]:
+    """What vim must show of the file at this size: one line of it on each row but the last."""
+    return [f"{n}:".ljust(cols, "x") for n in range(first, first + lines - 1)]
+
+
+@pytest.mark.skipif(not VIM, reason="needs package vim-tiny")
+async def test_an_editor_is_right_after_a_resize_a_reload_and_in_a_second_browser(
+    running: tuple[Program, Browser],
+) -> None:
+    program, chromium = running
+    sid = await session(program)
+    page = await visit(program, chromium, sid)
+    path = f"/api/sessions/{sid}/shells/{await page.get_by_test_id('terminal').get_attribute('data-shell')}"
+    await type_in(page, "x=$(printf %0300d 0 | tr 0 x); for n in $(seq 300); do echo $n:$x; done >f\n")
+    await type_in(page, f"exec {VIM} -u NONE -c 'set nowrap' f\n")
+
+    async def right(page: Page, first: int) -> tuple[int, int]:
+        """The page shows what vim must show, which is what another emulator makes of the same bytes."""
+        end = time.monotonic() + WAIT / 1000
+        while True:
+            (cols, lines), shown = await size(page), await rows(page)
+            drawn = await oracle(program, path)
+            if shown == drawn and shown[:-1] == edited(first, cols, lines):
+                return cols, lines
+            assert time.monotonic() < end, "\n".join([f"{cols} x {lines}", *shown, "--- drawn by another:", *drawn])
+            await asyncio.sleep(0.3)
+
+    before = await right(page, 1)
+    await page.set_viewport_size({"width": 940, "height": 1000})
+    after = await right(page, 1)
+    assert after[0] < before[0]
+    assert after[1] > before[1]
+    await page.reload()
+    await connected(page)
+    assert await right(page, 1) == after
+    await type_in(page, "100Gzt")
+    assert await right(page, 100) == after
+
+    # In another browser, on a smaller screen: both see the same, and one types.
+    other = await visit(program, chromium, sid, height=700)
+    await type_in(other, "100Gzt")  # it has kept what it could of the larger screen
+    assert (await right(other, 100))[1] < after[1]
+    await right(page, 100)
+    assert await rows(page) == await rows(other)
+    await other.get_by_test_id("terminal-take").click()
+    await expect(page.get_by_test_id("terminal-badge")).to_be_visible()
+    await type_in(page, "1G")
+    await type_in(other, "200Gzt")
+    await right(other, 200)
+    await right(page, 200)
+    for one in (page, other):
+        await one.context.close()
+
+
+async def test_a_kill_of_the_server_in_a_flood_costs_the_page_no_byte_and_nobody_a_count(
+    running: tuple[Program, Browser],
+) -> None:
+    program, chromium = running
+    sid = await session(program)
+    page = await visit(program, chromium, sid, tapped=True)
+    await type_in(page, f"stty -opost -echo; read go; seq 1 {LINES} | tee f; exit 3\n")
+    async with asyncio.timeout(WAIT / 1000):
+        while await head(program, sid) != (began := await page.evaluate("() => tap.at")) or not began:
+            await asyncio.sleep(0.3)
+    await type_in(page, "go\n")
+    for goal in (8_000_000, 24_000_000):
+        await page.wait_for_function("(goal) => tap.at > goal", arg=goal, timeout=120_000)
+        await program.kill()
+        await asyncio.sleep(0.3)
+        await program.start()
+    await page.wait_for_function("() => tap.ended", timeout=120_000)
+    assert await page.evaluate("() => [tap.trouble, tap.dropped]") == [[], 0]
+    assert await page.evaluate("() => tap.sockets") >= 3
+    written = (program.own(sid) / "workspace" / "f").read_bytes()
+    assert written == b"".join(b"%d\n" % n for n in range(1, LINES + 1))
+    got = await page.evaluate(DIGEST, began)
+    written += b"exit\n"  # bash's own last word
+    assert got == {"length": len(written), "digest": hashlib.sha256(written).hexdigest()}
+    await page.context.close()
