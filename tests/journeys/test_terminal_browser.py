@@ -19,40 +19,47 @@ from playwright.async_api import Browser, Page, expect
 from tests.journeys.program import Program, installation
 from tests.journeys.rough import CONTROL, STATUS, STDOUT, Rough
 from tests.journeys.test_page import WAIT, browser, pytestmark, sign_in
+from tests.journeys.test_shells import shell
 from tests.journeys.test_terminal_page import READ_ALOUD, connected, rows, type_in
 
 VIM = next((name for name in ("vim.tiny", "vim.basic") if shutil.which(name)), "")
 pytestmark = [*pytestmark, pytest.mark.asyncio(loop_scope="module")]
 LINES = 6_000_000
 """46,888,896 bytes: many times what all buffers on the way hold."""
+UNSEEN = 1_500_000
 TAP = """
-  const tap = window.tap = { at: 0, parts: [], sockets: 0, trouble: [], dropped: 0, ended: null };
+  const taps = window.taps = {};
   window.WebSocket = class extends WebSocket {
     constructor(url, protocols) {
       super(url, protocols);
-      if (!url.includes('/shells/')) return;
+      const id = /\\/shells\\/([^?]+)/.exec(url)?.[1];
+      if (!id) return;
+      const tap = taps[id] ??= { at: 0, parts: [[0, []]], sockets: 0, trouble: [], dropped: [], ended: null };
       tap.sockets += 1;
       this.addEventListener('message', ({ data }) => {
         const bytes = new Uint8Array(data);
-        if (bytes[0] === 1) { tap.parts.push(bytes.slice(1)); tap.at += bytes.length - 1; }
+        if (bytes[0] === 1) { tap.parts.at(-1)[1].push(bytes.slice(1)); tap.at += bytes.length - 1; }
         if (bytes[0] !== 3) return;
         const said = JSON.parse(new TextDecoder().decode(bytes.subarray(1)));
         if (!said.metadata.shellId) { tap.ended = said; return; }
-        tap.dropped += said.metadata.bytesDropped ?? 0;
-        if (tap.at !== said.metadata.offset) tap.trouble.push([tap.at, said.metadata]);
+        const { offset, bytesDropped = 0 } = said.metadata;
+        if (tap.at + bytesDropped !== offset) tap.trouble.push([tap.at, said.metadata]);
+        if (bytesDropped) { tap.dropped.push(bytesDropped); tap.at = offset; tap.parts.push([offset, []]); }
       });
     }
   };
 """
-"""What comes to the page of a shell, by offset, over all its connections, whatever the page does with it."""
-DIGEST = """async (from) => {
-  const whole = new Uint8Array(tap.at);
-  let at = 0;
-  for (const part of tap.parts) { whole.set(part, at); at += part.length; }
-  const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', whole.subarray(from)));
-  return { length: at - from, digest: [...digest].map((one) => one.toString(16).padStart(2, '0')).join('') };
+"""What comes to the page of each shell, by offset, over all its connections, whatever the page does with it."""
+PARTS = """async (id) => {
+  const found = [];
+  for (const [start, pieces] of taps[id].parts) {
+    const whole = new Uint8Array(await new Blob(pieces).arrayBuffer());
+    const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', whole));
+    found.push([start, whole.length, [...digest].map((one) => one.toString(16).padStart(2, '0')).join('')]);
+  }
+  return found;
 }"""
-"""Of what came after the prompt and the echo of the command, which `from` counts."""
+"""Where each part that came without a hole begins, its length and its digest."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -78,11 +85,11 @@ async def visit(program: Program, chromium: Browser, sid: str, *, tapped: bool =
     return page
 
 
-async def head(program: Program, sid: str) -> int:
-    """How much the session's only shell has written."""
+async def head(program: Program, sid: str, id: str) -> int:
+    """How much a shell has written."""
     async with program.http() as http:
-        (shown,) = (await http.get(f"/api/sessions/{sid}/shells")).json()["items"]
-        return int(shown["head"])
+        items = (await http.get(f"/api/sessions/{sid}/shells")).json()["items"]
+        return next(int(shown["head"]) for shown in items if shown["shellId"] == id)
 
 
 async def size(page: Page) -> tuple[int, int]:
@@ -172,28 +179,74 @@ async def test_an_editor_is_right_after_a_resize_a_reload_and_in_a_second_browse
         await one.context.close()
 
 
-async def test_a_kill_of_the_server_in_a_flood_costs_the_page_no_byte_and_nobody_a_count(
+def counted(lines: int) -> bytes:
+    return b"".join(b"%d\n" % n for n in range(1, lines + 1))
+
+
+async def flooding(program: Program, page: Page, sid: str, command: str) -> tuple[str, bytes]:
+    """The page's shell will do this as soon as it is told `go`. Its id, and what it has written so far."""
+    id = str(await page.get_by_test_id("terminal").get_attribute("data-shell"))
+    await type_in(page, f"exec sh -c 'stty -opost -echo; echo re\"\"ady; read go; {command}'\n")
+    line = await Rough.open(program, f"/api/sessions/{sid}/shells/{id}?role=watch")
+    before = b""
+    async with asyncio.timeout(WAIT / 1000):
+        while not before.endswith(b"ready\n"):
+            before += b"".join(frame[1:] for frame in await line.frames() if frame[0] == STDOUT)
+    line.cut()
+    return id, before
+
+
+async def test_a_kill_of_the_server_in_a_flood_costs_who_types_no_byte(running: tuple[Program, Browser]) -> None:
+    program, chromium = running
+    sid = await session(program)
+    page = await visit(program, chromium, sid, tapped=True)
+    id, before = await flooding(program, page, sid, f"seq 1 {LINES} | tee f; exit 3")
+    await type_in(page, "go\n")
+    for goal in (8_000_000, 24_000_000):
+        await page.wait_for_function("([id, goal]) => taps[id].at > goal", arg=[id, goal], timeout=120_000)
+        await program.kill()
+        await asyncio.sleep(0.3)
+        await program.start()
+    await page.wait_for_function("(id) => taps[id].ended", arg=id, timeout=120_000)
+    assert await page.evaluate("(id) => [taps[id].trouble, taps[id].dropped]", id) == [[], []]
+    assert await page.evaluate("(id) => taps[id].sockets", id) >= 3
+    written = (program.own(sid) / "workspace" / "f").read_bytes()
+    assert written == counted(LINES)
+    whole = before + written
+    assert await page.evaluate(PARTS, id) == [[0, len(whole), hashlib.sha256(whole).hexdigest()]]
+    await page.context.close()
+
+
+async def test_what_nobody_looked_at_is_counted_to_the_byte_for_the_page_that_comes_back(
     running: tuple[Program, Browser],
 ) -> None:
     program, chromium = running
     sid = await session(program)
     page = await visit(program, chromium, sid, tapped=True)
-    await type_in(page, f"stty -opost -echo; read go; seq 1 {LINES} | tee f; exit 3\n")
-    async with asyncio.timeout(WAIT / 1000):
-        while await head(program, sid) != (began := await page.evaluate("() => tap.at")) or not began:
-            await asyncio.sleep(0.3)
+    id, before = await flooding(
+        program, page, sid, f"while [ ! -e go ]; do sleep 0.1; done; seq 1 {UNSEEN}; sleep 1000"
+    )
     await type_in(page, "go\n")
-    for goal in (8_000_000, 24_000_000):
-        await page.wait_for_function("(goal) => tap.at > goal", arg=goal, timeout=120_000)
+    seen = len(before)
+    await page.get_by_test_id("terminal-new").click()  # the page lets go of the first shell, and knows its place there
+    await expect(page.get_by_test_id("terminal-tab")).to_have_count(2)
+    await connected(page)
+    async with asyncio.timeout(WAIT / 1000):
+        await shell(program, sid, "touch", "go")
+        while await head(program, sid, id) < 3_000_000:
+            await asyncio.sleep(0.01)
         await program.kill()
-        await asyncio.sleep(0.3)
         await program.start()
-    await page.wait_for_function("() => tap.ended", timeout=120_000)
-    assert await page.evaluate("() => [tap.trouble, tap.dropped]") == [[], 0]
-    assert await page.evaluate("() => tap.sockets") >= 3
-    written = (program.own(sid) / "workspace" / "f").read_bytes()
-    assert written == b"".join(b"%d\n" % n for n in range(1, LINES + 1))
-    got = await page.evaluate(DIGEST, began)
-    written += b"exit\n"  # bash's own last word
-    assert got == {"length": len(written), "digest": hashlib.sha256(written).hexdigest()}
+        whole = before + counted(UNSEEN)
+        while await head(program, sid, id) < len(whole):
+            await asyncio.sleep(0.1)
+    await page.locator(f'[data-testid="terminal-tab"][data-shell="{id}"]').click()
+    await page.wait_for_function("([id, end]) => taps[id].at >= end", arg=[id, len(whole)], timeout=WAIT)
+    trouble, dropped = await page.evaluate("(id) => [taps[id].trouble, taps[id].dropped]", id)
+    assert trouble == []
+    ((_, first, _), (start, length, digest)) = await page.evaluate(PARTS, id)
+    assert first == seen
+    assert dropped == [start - seen]
+    assert start + length == len(whole)
+    assert digest == hashlib.sha256(whole[start:]).hexdigest()
     await page.context.close()
