@@ -25,7 +25,8 @@ SLOW = 10_000
 """Bytes a second."""
 STEP_S = 0.1
 STILL = 10
-"""So many looks without a new byte: it is held."""
+A_SIP = 200_000
+"""Bytes within so many looks, a second or more, that are no flood: it is held."""
 ROOM = 4096
 """Of the kernel for what a slow one has not read: the rest has to wait in the server."""
 
@@ -98,12 +99,12 @@ class Quick:
 
 
 def held(record: Record) -> Callable[[], bool]:
-    """Whether nothing new came for a while."""
+    """Whether it goes on at a slow one's pace at most."""
     seen: list[int] = []
 
     def so() -> bool:
         seen.append(record.at)
-        return len(seen) > STILL and seen[-1] == seen[-STILL]
+        return len(seen) > STILL and seen[-1] - seen[-STILL] < A_SIP
 
     return so
 
