@@ -16,6 +16,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from pilothouse.core.access import SCOPES, Scope
+from pilothouse.engine.ports import SandboxSpec, SandboxState
+from pilothouse.web import runtimes
 from tests.core.signing import signed
 from tests.issuer import FakeIssuer
 from tests.security import raw
@@ -266,6 +268,35 @@ async def test_the_eleventh_shell_is_refused_and_a_session_is_its_caller_s_own(
     for client in clients:
         await client.socket.send(b"\xff")
         assert await client.end() == 1000
+
+
+async def test_who_is_told_to_come_back_while_a_session_opens_does_not_break_off_its_opening(
+    served: Served, pair: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sid, broken, may_open = fresh(), [], asyncio.Event()
+    usual = served.sandboxes.open
+
+    async def long(spec: SandboxSpec) -> SandboxState:
+        try:
+            await may_open.wait()
+        except asyncio.CancelledError:
+            broken.append(spec.session)
+            raise
+        return await usual(spec)
+
+    monkeypatch.setattr(served.sandboxes, "open", long)
+    monkeypatch.setattr(runtimes, "OPEN_S", 0.2)
+    assert (await refusal(served, pair, sid, shellId="s"))[:2] == (409, "RetryableConflictException")
+    monkeypatch.setattr(runtimes, "OPEN_S", 8.0)
+    coming = asyncio.create_task(attach(served, pair, sid, shellId="s"))
+    may_open.set()
+    client = Client(await coming)
+    assert (await client.status())["metadata"]["shellId"] == "s"
+    await client.type(b"echo he''re\n")
+    await client.see(b"here")
+    await client.socket.send(b"\xff")
+    assert await client.end() == 1000
+    assert not broken
 
 
 @pytest.mark.parametrize(

@@ -47,8 +47,10 @@ class Terminal:
         self._heat = 0.0
         """Bytes that came lately."""
         self._head = shell.head
-        self._closing = False
+        self.closing = False
         """It is to end, and nobody wants to know how."""
+        self.gone = asyncio.Event()
+        """It is forgotten: nobody can look at it any more."""
         self._frames: dict[int, bytes] = {}
         self._news: asyncio.Event | None = None
         shell.listen(self._changed)
@@ -142,7 +144,7 @@ class Terminal:
         """The viewer wants the shell to end, for good."""
         if not self.may_type(viewing):
             return
-        self._closing = True
+        self.closing = True
         viewing.end(frames.NORMAL, "closed", frames.CLOSING)
         self.left(viewing)
         self.hang_up()
@@ -252,7 +254,7 @@ class Terminal:
         ended = self.shell.ended
         if ended is None:
             return
-        told = self._closing or bool(self._viewings)
+        told = self.closing or bool(self._viewings)
         for viewing in [v for v in self._viewings.values() if v.done()]:
             del self._viewings[viewing.id]
             self._audience.leave(viewing.id)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pilothouse.core import access, chat, frames
 from pilothouse.core.audience import Viewer
-from pilothouse.core.errors import PilothouseError, Unauthenticated
+from pilothouse.core.errors import NotFound, PilothouseError, Unauthenticated
 from pilothouse.engine.audit import Who
 from pilothouse.engine.sessions import Session
 from pilothouse.engine.terminal import Terminal
@@ -54,6 +54,9 @@ class Visit:
                 self._viewing = viewing = self._terminals.attach(
                     place.terminal, place.viewer, socket, new=place.new, after=place.after, typist=place.typist
                 )
+            except NotFound as error:
+                socket.close(frames.BROKEN, error.message)  # who comes back finds another one, or none
+                return
             except PilothouseError as error:
                 socket.send_binary(frames.failed(error.message))
                 socket.close(frames.POLICY, error.message)
