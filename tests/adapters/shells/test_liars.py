@@ -45,10 +45,10 @@ class Liar:
     def say(self, data: bytes, *fds: int) -> None:
         socket.send_fds(self.sock, [data], list(fds))
 
-    def shell(self, fd: int | None = None, capacity: int = SCROLLBACK_MIN, head: int = 0, **more: object) -> None:
+    def shell(self, fd: int | None = None, size: int = SCROLLBACK_MIN, head: int = 0, **more: object) -> None:
         """One that is there already, told with `fd` or a piece of memory that is in order."""
-        mine = memory.make("t", capacity) if fd is None else fd
-        self.say(wire.say(wire.SHELL, SHELL | {"capacity": capacity} | more, 1, head), mine)
+        mine = memory.make("t", size) if fd is None else fd
+        self.say(wire.say(wire.SHELL, {**SHELL, "capacity": size, **more}, 1, head), mine)
         os.close(mine)
 
 
@@ -87,8 +87,17 @@ async def test_an_honest_one(liar: Liar) -> None:
         {"cols": 0},
         {"seams": None},
         {"seams": ["x"]},
+        {"seams": [0, 6]},
+        {"seams": [-1]},
+        {"seams": [float("inf")]},
+        {"capacity": float("inf")},
+        {"head": 2**63, "oldest": 2**63},
         {"typists": [1]},
         {"typists": {"zz": 1}},
+        {"typists": {"7": 2**60}},
+        {"typists": {"7": -1}},
+        {"started": 10**400},
+        {"cols": float("inf")},
         {"ended": [1]},
         {"ended": [-1, 0]},
         {"ended": [1 << 40, 0]},
@@ -96,10 +105,10 @@ async def test_an_honest_one(liar: Liar) -> None:
 )
 async def test_a_shell_that_cannot_be(liar: Liar, more: dict[str, object]) -> None:
     liar.say(greet())
-    capacity = more.pop("capacity", SCROLLBACK_MIN)
-    assert isinstance(capacity, int)
-    liar.shell(None, capacity, 5, **more)
-    with pytest.raises(Unavailable):
+    capacity, head = more.get("capacity", SCROLLBACK_MIN), more.pop("head", 5)
+    assert isinstance(head, int)
+    liar.shell(None, capacity if isinstance(capacity, int) else SCROLLBACK_MIN, head, **more)
+    with pytest.raises(Unavailable, match="went away"):
         await liar.held.find(SESSION)
 
 
@@ -131,6 +140,7 @@ async def test_memory_that_cannot_be_relied_on(liar: Liar, kind: str) -> None:
         wire.record(wire.OUTPUT, 1, 0, 2**64 - 1),
         wire.record(wire.OUTPUT, 1, 0, 6, b"seam"),
         wire.record(wire.TYPED, 1, 0, 6, b"x"),
+        wire.record(wire.TYPED, 1, 0, 2**60, wire.taken(7, 0)),
         wire.record(wire.ENDED, 1, 0, 6, b"x"),
         wire.record(wire.GRANT, 1),
         wire.record(wire.WELCOME, 0, 0, 0, b"{}"),
