@@ -243,7 +243,7 @@ class KeptSandboxes:
 
     async def list(self) -> list[SandboxState]:
         found = [SessionId(name) for name in self._layout.found()]
-        states = await asyncio.gather(*map(self._found, found))
+        states = await asyncio.gather(*map(self._as_far_as_known, found))
         for state in states:
             if state.alive:
                 self._watching.follow(state.session)
@@ -256,7 +256,7 @@ class KeptSandboxes:
         except client.Away:
             return SandboxState(session, False, False, 0, "holder lost" if path.exists() else "")
 
-    async def _found(self, session: SessionId) -> SandboxState:
+    async def _as_far_as_known(self, session: SessionId) -> SandboxState:
         """One that hangs, or says nonsense, is not in the way of all others."""
         try:
             return await self.state(session)
