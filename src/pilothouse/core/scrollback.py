@@ -108,8 +108,9 @@ class Scrollback(Window):
         """The newest seam."""
         return self._seams.latest
 
-    def seams(self) -> list[int]:
-        return self._seams.places()
+    def seams(self, most: int | None = None) -> list[int]:
+        """At most so many of them."""
+        return self._seams.places(most)
 
 
 def begin(window: Window, seams: Seams, offset: int, oldest: int) -> int | None:

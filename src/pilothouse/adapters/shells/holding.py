@@ -83,9 +83,15 @@ class Holding:
 
     def opened(self, id: ShellId, master: int) -> None:
         """The shell runs; `master` is ours now."""
-        order = self._orders.pop(id)
-        fd = memory.make(id, order.scrollback)
-        shared = memory.Memory(fd, order.scrollback)
+        order, fd = self._orders.pop(id), -1
+        try:
+            fd = memory.make(id, order.scrollback)
+            shared = memory.Memory(fd, order.scrollback)
+        except OSError as error:  # the others go on, and this one is hung up on
+            for mine in (master, fd) if fd >= 0 else (master,):
+                os.close(mine)
+            self.failed(id, f"no memory for its output: {error.strerror}")
+            return
         line = pty.Pty(master, Scrollback(shared.output))
         pty.resize(master, order.size)
         self._slots += 1
@@ -252,7 +258,7 @@ class Holding:
             "rows": held.size.rows,
             "capacity": kept.capacity,
             "oldest": kept.oldest,
-            "seams": kept.seams(),
+            "seams": kept.seams(wire.SEAMS_MAX),
             "typists": {f"{who:x}": n for who, n in held.line.typing.counts.items()},
         }
         if held.typed_in:

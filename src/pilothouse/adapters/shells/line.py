@@ -37,8 +37,8 @@ from pilothouse.engine.shells import ShellSpec
 
 OUT_MAX = 4 * 1024 * 1024
 """What a holder has not read: several times the input that the engine sends ahead. It then counts as gone."""
-TYPISTS_MAX = 64
-"""Remembered per shell, as a holder does."""
+TYPISTS_MAX = 1024
+"""Remembered per shell: at least those whom a holder does."""
 LATEST = 1e11
 """A moment that no shell was started after: the year 5138."""
 OFFSET_MAX = 1 << 53
