@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from pilothouse.core.errors import Conflict, NotFound, Unavailable
-from pilothouse.core.shell import Exit
+from pilothouse.core.shell import SCROLLBACK_MIN, WINDOW, Exit, Size
 from pilothouse.engine import terminals as terminals_module
 from pilothouse.engine.shells import Shell, ShellSpec
 from tests.engine.screens import SESSION, settled
@@ -84,6 +84,18 @@ async def test_nobody_looks_at_a_shell_that_was_forgotten_after_it_was_found(hou
     await house.terminals.drop(SESSION)
     with pytest.raises(NotFound):
         house.watch(terminal, new=False)
+
+
+async def test_who_may_only_look_does_not_make_programs_draw_anew(house: House) -> None:
+    terminal, shell, _ = await house.open()
+    shell.says(b"x" * (SCROLLBACK_MIN + 2 * WINDOW))
+    terminal.wait_no_more()
+    await settled()
+    house.watch(terminal, "type", may_type=False, new=False)
+    assert shell.oldest
+    assert shell.sizes == []
+    house.watch(terminal, "type", new=False)
+    assert shell.sizes == [Size(80, 23)]
 
 
 async def test_a_session_that_ends_while_a_shell_is_started_in_it(house: House) -> None:

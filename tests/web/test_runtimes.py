@@ -16,6 +16,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from pilothouse.core.access import SCOPES, Scope
+from pilothouse.core.errors import Unavailable
 from pilothouse.engine.ports import SandboxSpec, SandboxState
 from pilothouse.web import runtimes
 from tests.core.signing import signed
@@ -128,6 +129,7 @@ async def test_a_shell_by_headers_with_ids_status_size_heartbeat_and_exit(
     assert answer.headers["X-Amzn-Bedrock-AgentCore-Shell-Id"] == "mine"
     assert answer.headers["x-amzn-RequestId"]
     assert "sec-websocket-protocol" not in answer.headers
+    assert "sec-websocket-extensions" not in answer.headers  # it was offered; limits are on what is sent
     assert await client.status() == {
         "kind": "Status", "apiVersion": "v1", "metadata": {"shellId": "mine", "reconnected": False},
         "status": "Success",
@@ -220,6 +222,30 @@ async def test_host_twice_and_an_arn_that_is_not_encoded(served: Served, pair: t
     assert raw.status(await raw.exchange(served.url, foreign)) == 403
 
 
+async def test_the_subprotocol_of_signing_clients_is_said_yes_to(served: Served, pair: tuple[str, str]) -> None:
+    query = {SESSION: fresh(), "shellId": "s"}
+    request = signed("GET", served.url + target(**query), (), key=pair, now=time.time(), presigned=60)
+    url = f"{served.url.replace('http', 'ws')}{request.path}?{request.query}"
+    offered: Any = ["something.else", "v1.command.agentcore.aws.dev"]
+    socket = await connect(url, subprotocols=offered, proxy=None)
+    assert socket.subprotocol == "v1.command.agentcore.aws.dev"
+    await socket.send(b"\xff")
+
+
+async def test_a_connection_ends_after_its_time_and_the_next_has_its_own(
+    served: Served, pair: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sid = fresh()
+    monkeypatch.setattr(runtimes, "CONNECTION_S", 0.2)
+    one = Client(await attach(served, pair, sid, shellId="s"))
+    assert await one.end() == 1008
+    monkeypatch.setattr(runtimes, "CONNECTION_S", 3600.0)
+    two = Client(await attach(served, pair, sid, shellId="s"))
+    assert (await two.status())["metadata"] == {"shellId": "s", "reconnected": True}
+    await two.socket.send(b"\xff")
+    assert await two.end() == 1000
+
+
 async def refusal(served: Served, pair: tuple[str, str], session: str | None = "", **how: Any) -> tuple[int, str, str]:
     with pytest.raises(InvalidStatus) as refused:
         await attach(served, pair, fresh() if session == "" else session, **how)
@@ -245,6 +271,7 @@ async def test_refusals_are_those_of_the_service(served: Served, pair: tuple[str
     with pytest.raises(InvalidStatus) as refused:
         await connect(served.url.replace("http", "ws") + target(), proxy=None)
     assert refused.value.response.status_code == 401
+    assert refused.value.response.headers["www-authenticate"] == 'Bearer realm="pilothouse"'
     with pytest.raises(InvalidStatus) as refused:
         await connect(
             served.url.replace("http", "ws") + target(),
@@ -252,6 +279,25 @@ async def test_refusals_are_those_of_the_service(served: Served, pair: tuple[str
             proxy=None,
         )
     assert refused.value.response.status_code == 401  # cookies are not read here
+
+
+async def test_a_sandbox_that_cannot_be_opened_is_a_runtime_that_cannot_start(
+    served: Served, pair: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served.sandboxes, "refuse", Unavailable("no sandbox today"))
+    assert await refusal(served, pair) == (424, "RuntimeClientError", "no sandbox today")
+
+
+async def test_a_session_is_named_once_and_where_a_signature_covers_it(served: Served, pair: tuple[str, str]) -> None:
+    key, sid = await served.key(), fresh()
+    host = f"127.0.0.1:{served.port}"
+    once = raw.upgrade(target(), {"host": host, "x-api-key": key, SESSION: sid})
+    twice = once.replace(b"x-api-key:", f"{SESSION}: {fresh()}\r\nx-api-key:".encode(), 1)
+    both = once.replace(b"/ws/shells ", f"/ws/shells?{SESSION}={fresh()} ".encode(), 1)
+    assert [raw.status(await raw.exchange(served.url, request)) for request in (once, twice, both)] == [101, 400, 400]
+    request = signed("GET", served.url + target(shellId="s"), (), key=pair, now=time.time(), presigned=60)
+    added = raw.upgrade(f"{request.path}?{request.query}", {"host": host, SESSION: sid})
+    assert raw.status(await raw.exchange(served.url, added)) == 400
 
 
 async def test_the_eleventh_shell_is_refused_and_a_session_is_its_caller_s_own(

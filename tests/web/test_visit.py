@@ -136,6 +136,14 @@ async def test_a_client_of_the_shell_api_whose_pair_ends_during_the_upgrade(hous
     assert (wire.code, wire.sent) == (1008, [])
 
 
+async def test_a_shell_that_ended_during_the_upgrade_is_not_shown_as_failed(house: House) -> None:
+    """To a client the code says: come back. It finds another shell of that name, or none."""
+    answer, wire = await house.ours(house.by_key("red", "owner")), Wire()
+    await house.served.platform.sessions.stop(house.session)
+    await asyncio.wait_for(answer.serve(wire), 20)
+    assert (wire.code, wire.sent) == (1011, [])
+
+
 async def test_what_was_on_its_way_when_the_right_ended_is_not_typed(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,7 +83,7 @@ class Terminal:
         self._follow(outcome)
         viewing.tell(control.sized(self._audience.size))
         self._grant(at_least=0)
-        if start and after != start and viewer.role == "type":
+        if start and after != start and self._audience.types(viewer.id):
             self._redraw()
         self.wake()
         self.active_at = self.turns.now

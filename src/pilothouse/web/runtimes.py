@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
+from http import HTTPStatus
 from urllib.parse import parse_qs
 
 from pilothouse.core import agentcore, bearer
@@ -122,10 +123,13 @@ def _asked(request: UpgradeRequest) -> tuple[str, str, ShellId]:
 
     runtime = agentcore.runtime(request.path)
     agentcore.qualifier(one("qualifier"), runtime)
-    header, asked = request.header(agentcore.SESSION_HEADER.lower()), one(agentcore.SESSION_HEADER)
-    if header is not None and asked is not None and header != asked:
-        raise BadRequest("runtimeSessionId: header and query name two sessions")
-    alias = header if header is not None else asked
+    asked = one(agentcore.SESSION_HEADER)
+    headers = request.all(agentcore.SESSION_HEADER.lower())
+    if len({*headers, asked} - {None}) > 1 or len(headers) > 1:
+        raise BadRequest("runtimeSessionId: named twice")
+    if headers and asked is None and "X-Amz-Signature" in query:  # whoever has the address could choose another one
+        raise BadRequest("runtimeSessionId: a presigned address names it itself")
+    alias = headers[0] if headers else asked
     shell = one("shellId")
     return (
         runtime,
@@ -141,4 +145,6 @@ def _refuse(error: PilothouseError, request_id: str) -> Refuse:
         (agentcore.ERROR_HEADER, found.name),
         (agentcore.REQUEST_HEADER, request_id),
     ]
+    if found.status == HTTPStatus.UNAUTHORIZED:
+        headers.append(("www-authenticate", 'Bearer realm="pilothouse"'))
     return Refuse(found.status, headers, found.body)
