@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
 import socket
@@ -10,13 +11,15 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from pilothouse.adapters.shells import line as line_module
 from pilothouse.adapters.shells import memory
 from pilothouse.adapters.shells.held import HeldShells
 from pilothouse.adapters.shells.line import OUT_MAX
 from pilothouse.core import shellwire as wire
 from pilothouse.core.errors import Unavailable
 from pilothouse.core.ids import SessionId
-from pilothouse.core.shell import LOST, MEMORY_MAX, SCROLLBACK_MIN, WINDOW
+from pilothouse.core.shell import LOST, MEMORY_MAX, SCROLLBACK_MIN, WINDOW, ShellId
+from pilothouse.engine.shells import ShellSpec
 
 SESSION = SessionId("8f14e45f-ceea-467f-a9d5-0123456789ab")
 SHELL = {
@@ -213,3 +216,25 @@ async def test_one_that_says_that_everything_was_read_does_not_change_what_was_s
         while shell.backlog == 1000:
             await asyncio.sleep(0.01)
     assert (shell.backlog, shell.typed(1)) == (650, 400)
+
+
+async def test_a_shell_that_comes_when_nobody_waits_for_it_any_more_is_ended(
+    liar: Liar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line_module, "START_S", 0.0)
+    liar.say(greet(0))
+    spec = ShellSpec(SESSION, ShellId("s"), ("sh",))
+    with pytest.raises(Unavailable, match="in time"):
+        await liar.held.start(spec)
+    liar.shell()
+    liar.say(wire.record(wire.OUTPUT, 1, 0, 5) + wire.record(wire.ENDED, 1, 0, 5, wire.exited(0, 1)))
+    records, kinds = wire.Records(), list[int]()
+    async with asyncio.timeout(5):
+        while wire.FORGET not in kinds:
+            await asyncio.sleep(0.01)
+            with contextlib.suppress(BlockingIOError):
+                kinds += [record.kind for record in records.feed(liar.sock.recv(65_536))]
+    assert kinds == [wire.HELLO, wire.START, wire.GRANT, wire.SIGNAL, wire.FORGET]
+    assert await liar.held.find(SESSION) == []
+    with pytest.raises(Unavailable, match="in time"):  # the name is free
+        await liar.held.start(spec)

@@ -83,13 +83,11 @@ class Holding:
 
     def opened(self, id: ShellId, master: int) -> None:
         """The shell runs; `master` is ours now."""
-        order, fd = self._orders.pop(id), -1
+        order = self._orders.pop(id)
         try:
-            fd = memory.make(id, order.scrollback)
-            shared = memory.Memory(fd, order.scrollback)
-        except OSError as error:  # the others go on, and this one is hung up on
-            for mine in (master, fd) if fd >= 0 else (master,):
-                os.close(mine)
+            shared = memory.fresh(id, order.scrollback)
+        except OSError as error:
+            os.close(master)
             self.failed(id, f"no memory for its output: {error.strerror}")
             return
         line = pty.Pty(master, Scrollback(shared.output))

@@ -46,6 +46,7 @@ OFFSET_MAX = 1 << 53
 GREETING_S = 10.0
 """A holder answers at once; a machine under load gets a generous factor."""
 START_S = 20.0
+_EVERYTHING = 1 << 62
 _READ = 64 * 1024
 _FDS_MAX = 2 * SHELLS_MAX
 _RIGHTS_SPACE = socket.CMSG_SPACE(_FDS_MAX * array.array("i").itemsize)
@@ -357,6 +358,14 @@ class Line:
         waiting = self._starting.pop(shell.id, None)
         if waiting is not None and not waiting.done():
             waiting.set_result(shell)
+        elif self._greeted.done():
+            self._unwanted(shell)
+
+    def _unwanted(self, shell: HeldShell) -> None:
+        """Whoever asked for it has given up: it ends, and its name is free again."""
+        shell.listen(lambda: self.forget(shell) if shell.ended else None)
+        shell.grant(_EVERYTHING, typed_in=False)  # its end comes after its output
+        shell.signal(signal.SIGHUP)
 
     def _end(self) -> None:
         if self.closed:
