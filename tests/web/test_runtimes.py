@@ -267,7 +267,10 @@ async def test_refusals_are_those_of_the_service(served: Served, pair: tuple[str
     for arn in ("arn:aws:s3:us-west-2:123456789012:runtime/x", "../x", ARN + "/runtime-endpoint/x", "a b", "x" * 300):
         assert (await refusal(served, pair, arn=arn))[:2] == (404, "ResourceNotFoundException"), arn
     assert (await refusal(served, (pair[0], "x" * 40)))[:2] == (403, "AccessDeniedException")
-    assert (await refusal(served, await made(served, "read")))[:2] == (403, "AccessDeniedException")
+    for scope in ("read", "run"):
+        assert (await refusal(served, await made(served, scope)))[:2] == (403, "AccessDeniedException")
+    many = {f"x{n}": "1" for n in range(101)}
+    assert (await refusal(served, pair, **many))[:2] == (400, "ValidationException")
     with pytest.raises(InvalidStatus) as refused:
         await connect(served.url.replace("http", "ws") + target(), proxy=None)
     assert refused.value.response.status_code == 401
@@ -298,6 +301,28 @@ async def test_a_session_is_named_once_and_where_a_signature_covers_it(served: S
     request = signed("GET", served.url + target(shellId="s"), (), key=pair, now=time.time(), presigned=60)
     added = raw.upgrade(f"{request.path}?{request.query}", {"host": host, SESSION: sid})
     assert raw.status(await raw.exchange(served.url, added)) == 400
+
+
+async def test_the_id_of_a_session_that_is_not_one_s_to_see_is_a_word_like_any_other(
+    served: Served, pair: tuple[str, str]
+) -> None:
+    session = await served.platform.sessions.create(owner="local")
+    sid = session.live.record.id
+    mine = Client(await attach(served, pair, sid, shellId="s"))
+    assert (await mine.status())["metadata"]["reconnected"] is False
+    await served.platform.sessions.shelf.share(session, private=True)
+    for organisation in ("default", "another"):
+        if organisation != "default":
+            await served.identity.members.make(organisation, None)
+        await served.identity.members.put(organisation, "nosy", role="operator")
+        record, secret = await served.platform.pairs.create("other", SCOPES, account="nosy", organisation=organisation)
+        nosy = Client(await attach(served, (record.id, secret.secret_access_key), sid, shellId="s"))
+        assert (await nosy.status())["metadata"]["reconnected"] is False
+        await nosy.socket.send(b"\xff")
+        assert await nosy.end() == 1000
+    await mine.type(b"echo st''ill\n")
+    await mine.see(b"still")
+    await mine.socket.send(b"\xff")
 
 
 async def test_the_eleventh_shell_is_refused_and_a_session_is_its_caller_s_own(

@@ -10,7 +10,6 @@ import asyncio
 import dataclasses
 import hashlib
 from http import HTTPStatus
-from urllib.parse import parse_qs
 
 from pilothouse.core import agentcore, bearer
 from pilothouse.core.audience import Viewer, ViewerId
@@ -28,7 +27,7 @@ from pilothouse.web.call import Platform
 from pilothouse.web.guard import Guard
 from pilothouse.web.hub import Hub
 from pilothouse.web.socket import Accept, Refuse, UpgradeRequest
-from pilothouse.web.visit import Place, Visit
+from pilothouse.web.visit import Place, Visit, parameters
 
 CONNECTION_S = 3600.0
 """A connection's life; the Shell API's bound."""
@@ -48,6 +47,7 @@ class RuntimeShells:
         try:
             request, protocol = _authorized(_once(request))
             caller = await admit.upgrade(self._platform, self._guard, request, "credential", "run")
+            caller.principal.need_at_most("read")  # who types sees what comes back
             runtime, alias, shell = _asked(request)
             session = await self._session(runtime, alias, caller)
             terminal, new = await self._open(session, shell, caller)
@@ -113,7 +113,7 @@ def _authorized(request: UpgradeRequest) -> tuple[UpgradeRequest, str | None]:
 
 def _asked(request: UpgradeRequest) -> tuple[str, str, ShellId]:
     """Runtime, session and shell. Raises NotFound, BadRequest."""
-    query = parse_qs(request.query, keep_blank_values=True, max_num_fields=100) if request.query else {}
+    query = parameters(request.query)
 
     def one(name: str) -> str | None:
         values = query.get(name, [])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import parse_qs
 
 from pilothouse.core import access, frames
 from pilothouse.core.audience import Viewer, ViewerId
@@ -18,7 +17,7 @@ from pilothouse.web.chat import refuse
 from pilothouse.web.guard import Guard
 from pilothouse.web.hub import Hub
 from pilothouse.web.socket import Accept, Refuse, UpgradeRequest
-from pilothouse.web.visit import Place, Visit
+from pilothouse.web.visit import Place, Visit, parameters
 
 PATH = re.compile(r"/api/sessions/([^/]{1,100})/shells/([^/]{1,200})\Z")
 _FIELDS = {"after", "typist", "role", "width", "height"}
@@ -69,7 +68,7 @@ class TerminalDoor:
 
 def _query(query: str) -> dict[str, str]:
     """Raises BadRequest for what is unknown or given twice."""
-    given = parse_qs(query, keep_blank_values=True, max_num_fields=100) if query else {}
+    given = parameters(query)
     for name, values in given.items():
         if name not in _FIELDS and not name.startswith("X-Amz-"):
             raise BadRequest(f"{name[: frames.SHOWN_MAX]}: there is no such parameter")

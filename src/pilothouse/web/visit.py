@@ -8,10 +8,11 @@ import asyncio
 import dataclasses
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from urllib.parse import parse_qs
 
 from pilothouse.core import access, chat, frames
 from pilothouse.core.audience import Viewer
-from pilothouse.core.errors import NotFound, PilothouseError, Unauthenticated
+from pilothouse.core.errors import BadRequest, NotFound, PilothouseError, Unauthenticated
 from pilothouse.engine.audit import Who
 from pilothouse.engine.sessions import Session
 from pilothouse.engine.terminal import Terminal
@@ -21,6 +22,17 @@ from pilothouse.web.call import Platform
 from pilothouse.web.hub import Hub
 from pilothouse.web.socket import Socket
 from pilothouse.web.streams import lapse
+
+PARAMETERS_MAX = 100
+"""A presigned address has ten."""
+
+
+def parameters(query: str) -> dict[str, list[str]]:
+    """Raises BadRequest."""
+    try:
+        return parse_qs(query, keep_blank_values=True, max_num_fields=PARAMETERS_MAX) if query else {}
+    except ValueError:
+        raise BadRequest(f"query: more than {PARAMETERS_MAX} parameters") from None
 
 
 @dataclass(frozen=True)

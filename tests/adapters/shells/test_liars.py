@@ -238,3 +238,32 @@ async def test_a_shell_that_comes_when_nobody_waits_for_it_any_more_is_ended(
     assert await liar.held.find(SESSION) == []
     with pytest.raises(Unavailable, match="in time"):  # the name is free
         await liar.held.start(spec)
+
+
+async def test_one_that_dials_again_cuts_off_nobody_who_did_before() -> None:
+    """Several wait for a holder that is not there yet; the one who hears so last must not undo what another began."""
+    there, dials = False, list[socket.socket]()
+
+    async def dial(session: SessionId) -> socket.socket:
+        await asyncio.sleep(0)
+        if not there:
+            raise Unavailable("not yet")
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        ours.send(greet(0))
+        dials.append(ours)
+        return theirs
+
+    held = HeldShells(dial)
+
+    async def ask() -> None:
+        nonlocal there
+        with contextlib.suppress(Unavailable):
+            await held.find(SESSION)
+        there = True
+        await held.find(SESSION)
+
+    await asyncio.gather(ask(), ask(), ask())
+    await held.find(SESSION)
+    assert len(dials) == 1
+    await held.close()
+    dials[0].close()
