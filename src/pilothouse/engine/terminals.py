@@ -68,8 +68,7 @@ class Terminals:
                 if found is None:
                     if sum(t.shell.ended is None for t in terminals.values()) >= SHELLS_MAX:
                         raise TooMany(f"a session has at most {SHELLS_MAX} shells")
-                    shell = await self._shells.start(spec)
-                    return self._take(spec.session, shell, new=True), True
+                    return await self._start(spec)
                 if not found.closing:
                     return found, False
             try:
@@ -160,6 +159,16 @@ class Terminals:
             for shell in found:
                 self._take(session, shell)
         return terminals
+
+    async def _start(self, spec: ShellSpec) -> tuple[Terminal, bool]:
+        """Or the one that runs and had been given up, when the connection to it broke off and was made again."""
+        try:
+            return self._take(spec.session, await self._shells.start(spec), new=True), True
+        except Conflict:
+            for shell in await self._shells.find(spec.session):
+                if shell.id == spec.id:
+                    return self._take(spec.session, shell), False
+            raise
 
     def _take(self, session: SessionId, shell: Shell, *, new: bool = False) -> Terminal:
         terminals = self._sessions.get(session)
