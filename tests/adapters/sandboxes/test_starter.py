@@ -27,6 +27,6 @@ def test_no_room_for_another_process(monkeypatch: pytest.MonkeyPatch, more: dict
         said = fdpass.Lines(ours)
         said.feed()
         for key in (1, 2):
-            assert said.next() == {"exit": key, "status": "no process: Resource temporarily unavailable"}
+            assert said.next() == {"exit": key, "status": "no room for another process"}
         assert said.take_fds() == []
         assert len(os.listdir("/proc/self/fd")) == before

@@ -95,8 +95,8 @@ class Inside:
         why, or end them."""
         try:
             return os.fork()
-        except OSError as error:
-            fdpass.send(self._control, {"exit": key, "status": f"no process: {error.strerror}"})
+        except OSError:
+            fdpass.send(self._control, {"exit": key, "status": "no room for another process"})
             return None
 
     def _open(self, key: int, message: dict[str, Any]) -> None:
