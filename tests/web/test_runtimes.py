@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from pilothouse.core.access import SCOPES, Scope
 from pilothouse.core.errors import Unavailable
-from pilothouse.engine.ports import SandboxSpec, SandboxState
+from pilothouse.engine.ports import SandboxSpec, SandboxState, StoreFailed
 from pilothouse.web import runtimes
 from tests.core.signing import signed
 from tests.issuer import FakeIssuer
@@ -84,12 +84,14 @@ class Client:
         self.out = b""
         self.statuses: list[dict[str, Any]] = []
         self.frames = 0
+        self.last = b""
 
     async def more(self) -> None:
         message = await asyncio.wait_for(self.socket.recv(), 20)
         assert isinstance(message, bytes)
         assert 1 <= len(message) <= 65_536
         self.frames += 1
+        self.last = message
         if message[0] == 1:
             self.out += message[1:]
         elif message[0] == 3:
@@ -323,6 +325,27 @@ async def test_the_id_of_a_session_that_is_not_one_s_to_see_is_a_word_like_any_o
     await mine.type(b"echo st''ill\n")
     await mine.see(b"still")
     await mine.socket.send(b"\xff")
+
+
+async def test_who_is_in_a_session_that_is_stopped_does_not_begin_it_anew(
+    served: Served, pair: tuple[str, str]
+) -> None:
+    session = await served.platform.sessions.create(owner="local")
+    one = Client(await attach(served, pair, session.live.record.id, shellId="s"))
+    await one.status()
+    await served.platform.sessions.stop(session)
+    assert await one.end() == 1000
+    assert one.last == b"\xff"
+
+
+async def test_a_store_that_does_not_answer_is_the_server_s_fault(
+    served: Served, pair: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def get(kind: str, key: str) -> bytes | None:
+        raise StoreFailed("full")
+
+    monkeypatch.setattr(served.platform.kit.store, "get", get)
+    assert (await refusal(served, pair))[:2] == (500, "InternalServerException")
 
 
 async def test_the_eleventh_shell_is_refused_and_a_session_is_its_caller_s_own(

@@ -25,6 +25,7 @@ RETURN_S = 60.0
 """So long a shell that was typed in waits for its viewer to find this server."""
 FIRST_S = 10.0
 """So long a new shell waits for its first viewer, once it has written WINDOW: of a command all shall be seen."""
+_ENDED = "the session has ended"
 REDRAW_S = 0.05
 """Between the two sizes that make a program draw its screen anew: it has noticed the first by then."""
 
@@ -111,6 +112,14 @@ class Terminal:
         for viewing in list(self._viewings.values()):
             viewing.end(code, reason)
             self.left(viewing)
+
+    def session_ended(self) -> None:
+        """Likewise, and there is nothing to come back to. A plain client that came back would begin the session anew,
+        which somebody has stopped: it is told in its own words that the server ended the shell."""
+        for viewing in [v for v in self._viewings.values() if v.plain]:
+            viewing.end(frames.NORMAL, _ENDED, frames.CLOSING)
+            self.left(viewing)
+        self.go_away(frames.AWAY, _ENDED)
 
     # --- what viewers ask for
 

@@ -134,7 +134,7 @@ class Terminals:
     async def drop(self, session: SessionId) -> None:
         """The session is stopped or deleted, and its shells with it."""
         for id, terminal in list(self._sessions.pop(session, {}).items()):
-            terminal.go_away(frames.AWAY, "the session has ended")
+            terminal.session_ended()
             self._left(session, id, terminal)
         await self._shells.drop(session)
         self._locks.pop(session, None)

@@ -19,6 +19,7 @@ from pilothouse.core.shell import ShellId, shell_id
 from pilothouse.core.token import BadToken
 from pilothouse.engine import records
 from pilothouse.engine.opener import Opener
+from pilothouse.engine.ports import StoreFailed
 from pilothouse.engine.sessions import Session
 from pilothouse.engine.terminal import Terminal
 from pilothouse.web import admit
@@ -53,6 +54,8 @@ class RuntimeShells:
             terminal, new = await self._open(session, shell, caller)
         except PilothouseError as error:
             return _refuse(error, request_id)
+        except StoreFailed:
+            return _refuse(PilothouseError("The store does not answer; try again."), request_id)
         viewer = Viewer(ViewerId(records.new_id()), caller.principal.label, "type", may_type=True, plain=True)
         place = Place(session, terminal, viewer, new)
         visit = Visit(self._platform, self._hub, self._opener.terminals, place, caller.who)

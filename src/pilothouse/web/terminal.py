@@ -6,10 +6,11 @@ import re
 
 from pilothouse.core import access, frames
 from pilothouse.core.audience import Viewer, ViewerId
-from pilothouse.core.errors import BadRequest, NotFound, PilothouseError
+from pilothouse.core.errors import BadRequest, NotFound, PilothouseError, Unavailable
 from pilothouse.core.shell import shell_id, size
 from pilothouse.engine import records
 from pilothouse.engine.opener import Opener
+from pilothouse.engine.ports import StoreFailed
 from pilothouse.web import admit
 from pilothouse.web.access import named
 from pilothouse.web.call import Platform
@@ -38,6 +39,8 @@ class TerminalDoor:
             place = await self._place(request, caller)
         except PilothouseError as error:
             return refuse(error)
+        except StoreFailed:
+            return refuse(Unavailable("The store does not answer; try again."))
         visit = Visit(self._platform, self._hub, self._opener.terminals, place, caller.who)
         return Accept(lambda socket: visit.serve(socket, caller.room), principal=named(caller.principal))
 
