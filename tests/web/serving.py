@@ -86,8 +86,10 @@ async def serving(
     front: Front | None = None,
     log: AccessLog | None = None,
     bounds: SocketLimits | None = None,
+    listening: socket.socket | None = None,
 ) -> AsyncIterator[Served]:
-    """`houses` are issuers: of tokens, and where people sign in. Without a `gate` of its own nobody is too fast."""
+    """`houses` are issuers: of tokens, and where people sign in. Without a `gate` of its own nobody is too fast.
+    `listening`: another socket than one on a port that is free."""
     store = store or MemoryStore()
     clock, sandboxes, models = clock or SystemClock(), FakeSandboxes(), FakeModels()
     kit = Kit(store, Log(store, clock), sandboxes, models, clock, limits or Limits())
@@ -96,9 +98,10 @@ async def serving(
     sessions = Sessions(kit, rules, probe)
     identity = Identity(store, clock, kit.audit)
     await identity.load()
-    listening = socket.socket()
-    listening.bind(("127.0.0.1", 0))
-    listening.listen(512)
+    if listening is None:
+        listening = socket.socket()
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(512)
     port = listening.getsockname()[1]
     issuers, every = [house.issuer for house in houses], Houses(houses)
     keys = IssuerKeys(every, clock)

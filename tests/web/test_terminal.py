@@ -191,6 +191,7 @@ async def test_addresses_and_queries_that_are_wrong_are_refused_with_a_reason(wo
     for query, status in {
         "?after=x": 400, "?after=-1": 400, "?after=1&after=2": 400, "?role=admin": 400, "?width=0&height=1": 400,
         "?width=5": 400, "?height=1001&width=1": 400, "?typist=18446744073709551616": 400, "?colour=red": 400,
+        "?" + "role=watch&" * 101: 400,
     }.items():  # fmt: skip
         with pytest.raises(InvalidStatus) as refused:
             await view(world, id, query=query)

@@ -108,8 +108,9 @@ class Scrollback(Window):
         """The newest seam."""
         return self._seams.latest
 
-    def seams(self) -> list[int]:
-        return self._seams.places()
+    def seams(self, most: int | None = None) -> list[int]:
+        """At most so many of them."""
+        return self._seams.places(most)
 
 
 def begin(window: Window, seams: Seams, offset: int, oldest: int) -> int | None:
@@ -117,9 +118,9 @@ def begin(window: Window, seams: Seams, offset: int, oldest: int) -> int | None:
     apart; from the one before, the bytes themselves are looked at."""
     offset = max(offset, oldest)
     known, before = seams.after(offset), seams.before(offset)
-    if known == offset or before is None or before < oldest:
-        return known
-    probe, end = Seams(before), window.head if known is None else known
+    if known is None or known == offset or before is None or before < oldest:
+        return known  # the newest is always among them: where none is known there is none, however much was written
+    probe, end = Seams(before), known
     probe.feed(window.read(before, offset - before))
     while (found := probe.after(offset)) is None and probe.end < end:
         probe.feed(window.read(probe.end, min(_STEP, end - probe.end)))

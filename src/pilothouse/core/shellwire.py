@@ -64,6 +64,8 @@ TYPED_IN = 1
 """Flag of GRANT."""
 PAYLOAD_MAX = 128 * 1024
 """An environment and an argument list; far more than the longest input."""
+SEAMS_MAX = 4096
+"""Told in one SHELL: the largest scrollback has four times as many, which are no record any more."""
 INPUT_MAX = 64 * 1024
 """Of one INPUT: one message of a client."""
 BACKLOG_MAX = 1024 * 1024

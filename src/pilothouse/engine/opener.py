@@ -15,6 +15,7 @@ from pilothouse.core.ids import SessionId
 from pilothouse.core.shell import SCROLLBACK, USUAL, ShellId, Size
 from pilothouse.engine.audit import Entry, Who
 from pilothouse.engine.kit import Kit
+from pilothouse.engine.live import whole
 from pilothouse.engine.ports import Budget, StoreFailed
 from pilothouse.engine.sessions import Session, Sessions
 from pilothouse.engine.shells import ShellSpec
@@ -53,12 +54,16 @@ class Opener:
             self._tending.cancel()
         await self.terminals.close()
 
+    @whole
     async def open(
         self, session: Session, id: ShellId, who: Who, *, argv: Sequence[str] = (), cwd: str = "", size: Size = USUAL
     ) -> tuple[Terminal, bool]:
-        """The shell of this id, whether it is new. Raises TooMany, Unavailable, BadRequest."""
+        """The shell of this id, whether it is new. Who asks and leaves has it opened all the same: who comes back shall
+        not begin a long opening anew. Raises TooMany, Conflict, Unavailable, BadRequest."""
         with contextlib.suppress(NotFound):
-            return await self.find(session, id), False
+            found = await self.find(session, id)
+            if not found.closing:
+                return found, False
         live, sid = session.live, session.live.record.id
         await live.shelter()
         if not session.jobs.busy:

@@ -25,6 +25,7 @@ RETURN_S = 60.0
 """So long a shell that was typed in waits for its viewer to find this server."""
 FIRST_S = 10.0
 """So long a new shell waits for its first viewer, once it has written WINDOW: of a command all shall be seen."""
+_ENDED = "the session has ended"
 REDRAW_S = 0.05
 """Between the two sizes that make a program draw its screen anew: it has noticed the first by then."""
 
@@ -47,8 +48,10 @@ class Terminal:
         self._heat = 0.0
         """Bytes that came lately."""
         self._head = shell.head
-        self._closing = False
+        self.closing = False
         """It is to end, and nobody wants to know how."""
+        self.gone = asyncio.Event()
+        """It is forgotten: nobody can look at it any more."""
         self._frames: dict[int, bytes] = {}
         self._news: asyncio.Event | None = None
         shell.listen(self._changed)
@@ -81,7 +84,7 @@ class Terminal:
         self._follow(outcome)
         viewing.tell(control.sized(self._audience.size))
         self._grant(at_least=0)
-        if start and after != start and viewer.role == "type":
+        if start and after != start and self._audience.types(viewer.id):
             self._redraw()
         self.wake()
         self.active_at = self.turns.now
@@ -109,6 +112,14 @@ class Terminal:
         for viewing in list(self._viewings.values()):
             viewing.end(code, reason)
             self.left(viewing)
+
+    def session_ended(self) -> None:
+        """Likewise, and there is nothing to come back to. A plain client that came back would begin the session anew,
+        which somebody has stopped: it is told in its own words that the server ended the shell."""
+        for viewing in [v for v in self._viewings.values() if v.plain]:
+            viewing.end(frames.NORMAL, _ENDED, frames.CLOSING)
+            self.left(viewing)
+        self.go_away(frames.AWAY, _ENDED)
 
     # --- what viewers ask for
 
@@ -142,7 +153,7 @@ class Terminal:
         """The viewer wants the shell to end, for good."""
         if not self.may_type(viewing):
             return
-        self._closing = True
+        self.closing = True
         viewing.end(frames.NORMAL, "closed", frames.CLOSING)
         self.left(viewing)
         self.hang_up()
@@ -252,7 +263,7 @@ class Terminal:
         ended = self.shell.ended
         if ended is None:
             return
-        told = self._closing or bool(self._viewings)
+        told = self.closing or bool(self._viewings)
         for viewing in [v for v in self._viewings.values() if v.done()]:
             del self._viewings[viewing.id]
             self._audience.leave(viewing.id)

@@ -3,6 +3,8 @@ The programs are the test itself, on the other side of real PTYs."""
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
 import selectors
 import signal
@@ -13,12 +15,16 @@ from pathlib import Path
 
 import pytest
 
+from pilothouse.adapters.shells import memory
 from pilothouse.adapters.shells.holding import Holding
 from pilothouse.adapters.shells.memory import Memory
 from pilothouse.adapters.shells.order import Order
+from pilothouse.adapters.shells.pty import Typing
 from pilothouse.core import shellwire as wire
+from pilothouse.core.audience import VIEWERS_MAX
 from pilothouse.core.scrollback import Window
-from pilothouse.core.shell import SCROLLBACK_MIN, Exit, ShellId
+from pilothouse.core.seam import GRAIN, Seams
+from pilothouse.core.shell import MEMORY_MAX, SCROLLBACK_MIN, Exit, ShellId
 
 START = {"id": "s", "argv": ["sh"], "env": {}, "cwd": "", "cols": 80, "rows": 24, "scrollback": SCROLLBACK_MIN}
 
@@ -162,6 +168,48 @@ def test_a_shell_that_was_typed_in_waits_a_minute_for_a_new_server(room: Room) -
     room.turn()
     assert room.says(b"z" * 2_000_000) == 2_000_000
     assert room.head > 2_000_000
+
+
+def test_the_largest_scrollback_is_found_by_a_new_server(room: Room) -> None:
+    room.server().say(wire.say(wire.START, START), grant(100_000))
+    room.says(b"x")
+    (held,) = room.holding._shells.values()
+    kept, head = held.line.kept, 1 << 50
+    kept.head, kept._seams = head, Seams(head, [*range(head - MEMORY_MAX, head, GRAIN), head])
+    server = room.server()
+    server.say()
+    (told,) = [r for r in server.got if r.kind == wire.SHELL]
+    seams = wire.said(told.payload)["seams"]
+    assert len(seams) <= wire.SEAMS_MAX
+    assert (seams[-1], told.offset) == (head, head)
+    assert max(b - a for a, b in itertools.pairwise(seams)) <= 5 * GRAIN
+
+
+def test_a_shell_for_which_there_is_no_memory_leaves_the_others_alone(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = room.server()
+    server.say(wire.say(wire.START, START), grant(100_000))
+    before = len(os.listdir("/proc/self/fd"))
+
+    def none(name: str, capacity: int) -> int:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(memory, "make", none)
+    server.say(wire.say(wire.START, START | {"id": "t"}))
+    (failed,) = [r for r in server.got if r.kind == wire.FAILED]
+    assert "no memory" in wire.said(failed.payload)["message"]
+    assert len(os.listdir("/proc/self/fd")) == before + 1, "the test's own side of the PTY, and nothing else"
+    assert room.says(b"hello") == 5
+    assert room.head == 5
+
+
+def test_everybody_who_looks_at_a_shell_may_type_in_it_by_turns() -> None:
+    typing = Typing()
+    for turn in range(2):
+        for typist in range(2 * VIEWERS_MAX):
+            typing.take(typist, turn, b"x")
+    assert typing.backlog == 4 * VIEWERS_MAX
 
 
 def test_a_shell_in_which_nobody_typed_does_not_wait(room: Room) -> None:

@@ -72,23 +72,32 @@ class Inside:
             if "terminal" in message:
                 self._open(key, message)
                 return
-            pid = self._start(message)
-            self._children[pid] = key
-            fdpass.send(self._control, {"started": key, "pid": pid})
+            self._start(key, message)
         elif "kill" in message:
             for pid, key in self._children.items():
                 if key == message["kill"]:
                     with contextlib.suppress(ProcessLookupError):
                         os.killpg(pid, int(message["signal"]))
 
-    def _start(self, message: dict[str, Any]) -> int:
+    def _start(self, key: int, message: dict[str, Any]) -> None:
         fds = self._lines.take_fds()
-        pid = os.fork()
+        pid = self._fork(key)
         if pid == 0:
             _become(message, fds)
         for fd in fds:
             os.close(fd)
-        return pid
+        if pid is not None:
+            self._children[pid] = key
+            fdpass.send(self._control, {"started": key, "pid": pid})
+
+    def _fork(self, key: int) -> int | None:
+        """None when there is no room for another process: the session has as many as it may, and somebody wants to see
+        why, or end them."""
+        try:
+            return os.fork()
+        except OSError:
+            fdpass.send(self._control, {"exit": key, "status": "no room for another process"})
+            return None
 
     def _open(self, key: int, message: dict[str, Any]) -> None:
         """The PTY is one of this place, so that its programs find it by name."""
@@ -98,13 +107,14 @@ class Inside:
             fdpass.send(self._control, {"exit": key, "status": f"no terminal: {error.strerror}"})
             return
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", *message["terminal"], 0, 0))
-        pid = os.fork()
+        pid = self._fork(key)
         if pid == 0:
             os.close(master)
             _become(message | {"fds": [0, 1, 2]}, [slave, slave, slave])
         os.close(slave)
-        self._children[pid] = key
-        fdpass.send(self._control, {"started": key, "pid": pid}, (master,))
+        if pid is not None:
+            self._children[pid] = key
+            fdpass.send(self._control, {"started": key, "pid": pid}, (master,))
         os.close(master)
 
     def _reap(self) -> None:

@@ -84,8 +84,12 @@ class Holding:
     def opened(self, id: ShellId, master: int) -> None:
         """The shell runs; `master` is ours now."""
         order = self._orders.pop(id)
-        fd = memory.make(id, order.scrollback)
-        shared = memory.Memory(fd, order.scrollback)
+        try:
+            shared = memory.fresh(id, order.scrollback)
+        except OSError as error:
+            os.close(master)
+            self.failed(id, f"no memory for its output: {error.strerror}")
+            return
         line = pty.Pty(master, Scrollback(shared.output))
         pty.resize(master, order.size)
         self._slots += 1
@@ -252,7 +256,7 @@ class Holding:
             "rows": held.size.rows,
             "capacity": kept.capacity,
             "oldest": kept.oldest,
-            "seams": kept.seams(),
+            "seams": kept.seams(wire.SEAMS_MAX),
             "typists": {f"{who:x}": n for who, n in held.line.typing.counts.items()},
         }
         if held.typed_in:

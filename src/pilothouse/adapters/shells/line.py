@@ -37,13 +37,16 @@ from pilothouse.engine.shells import ShellSpec
 
 OUT_MAX = 4 * 1024 * 1024
 """What a holder has not read: several times the input that the engine sends ahead. It then counts as gone."""
-TYPISTS_MAX = 64
-"""Remembered per shell, as a holder does."""
+TYPISTS_MAX = 1024
+"""Remembered per shell: at least those whom a holder does."""
 LATEST = 1e11
 """A moment that no shell was started after: the year 5138."""
+OFFSET_MAX = 1 << 53
+"""No shell writes or is typed as much; above it neither the wire nor a browser could count on."""
 GREETING_S = 10.0
 """A holder answers at once; a machine under load gets a generous factor."""
 START_S = 20.0
+_EVERYTHING = 1 << 62
 _READ = 64 * 1024
 _FDS_MAX = 2 * SHELLS_MAX
 _RIGHTS_SPACE = socket.CMSG_SPACE(_FDS_MAX * array.array("i").itemsize)
@@ -53,13 +56,16 @@ class HeldShell:
     """One shell. The port's verbs; what the holder says comes in by `take`."""
 
     def __init__(self, line: Line, record: wire.Record, fd: int) -> None:
-        """Raises wire.Broken, BadRequest, KeyError, TypeError, ValueError, Unfit."""
+        """Raises wire.Broken, BadRequest, KeyError, TypeError, ValueError, OverflowError, Unfit."""
         body = wire.said(record.payload)
         capacity, oldest = int(body["capacity"]), int(body["oldest"])
         if not SCROLLBACK_MIN <= capacity <= MEMORY_MAX:
             raise wire.Broken("capacity")
-        if not record.offset - capacity <= oldest <= record.offset:
+        if not record.offset - capacity <= oldest <= record.offset <= OFFSET_MAX:
             raise wire.Broken("oldest")
+        seams = sorted(int(n) for n in body["seams"])
+        if seams and not 0 <= seams[0] <= seams[-1] <= record.offset:
+            raise wire.Broken("seams")
         self.id = shell_id(body["id"])
         self.slot = record.slot
         self.started = float(body["started"])
@@ -70,7 +76,7 @@ class HeldShell:
         if "ended" in body:
             code, number = body["ended"]
             self.ended = Exit(*wire.as_exited(wire.exited(int(code), int(number))))
-        self._taken = {int(who, 16): int(n) for who, n in dict(body["typists"]).items()}
+        self._taken = {int(who, 16): _counted(int(n)) for who, n in dict(body["typists"]).items()}
         """What the holder has, per typist."""
         self.typed_in = body.get("typedIn") is True
         self._sent: dict[int, int] = {}
@@ -82,7 +88,7 @@ class HeldShell:
         self._window = Window(self._memory.output, record.offset)
         self._granted = record.offset
         self._floor = oldest
-        self._seams = Seams(record.offset, sorted(int(n) for n in body["seams"]))
+        self._seams = Seams(record.offset, seams)
         self._changed: Callable[[], None] = lambda: None
 
     # --- the port
@@ -145,7 +151,7 @@ class HeldShell:
         """Raises wire.Broken."""
         if record.kind == wire.TYPED:
             typist, self._unread = wire.as_taken(record.payload)
-            self._note(typist, record.offset)
+            self._note(typist, _counted(record.offset))
         else:
             if not self.head <= record.offset <= self._granted:
                 raise wire.Broken("a head that cannot be")
@@ -175,6 +181,13 @@ class HeldShell:
     def close(self) -> None:
         self._window.release()
         self._memory.close()
+
+
+def _counted(typed: int) -> int:
+    """How much a typist has typed. Raises wire.Broken."""
+    if not 0 <= typed <= OFFSET_MAX:
+        raise wire.Broken("typed")
+    return typed
 
 
 class Line:
@@ -304,7 +317,7 @@ class Line:
                 shell = self.shells.get(record.slot)
                 if shell is not None:
                     changed[record.slot] = shell
-        except (wire.Broken, Unfit, BadRequest, KeyError, TypeError, ValueError, OSError):
+        except (wire.Broken, Unfit, BadRequest, KeyError, TypeError, ValueError, OverflowError, OSError):
             self._end()
             return
         for shell in changed.values():
@@ -345,6 +358,14 @@ class Line:
         waiting = self._starting.pop(shell.id, None)
         if waiting is not None and not waiting.done():
             waiting.set_result(shell)
+        elif self._greeted.done():
+            self._unwanted(shell)
+
+    def _unwanted(self, shell: HeldShell) -> None:
+        """Whoever asked for it has given up: it ends, and its name is free again."""
+        shell.listen(lambda: self.forget(shell) if shell.ended else None)
+        shell.grant(_EVERYTHING, typed_in=False)  # its end comes after its output
+        shell.signal(signal.SIGHUP)
 
     def _end(self) -> None:
         if self.closed:

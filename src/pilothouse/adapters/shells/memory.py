@@ -57,3 +57,13 @@ def make(name: str, capacity: int) -> int:
     os.ftruncate(fd, shellwire.PAGE + capacity)
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
     return fd
+
+
+def fresh(name: str, capacity: int) -> Memory:
+    """The same, mapped; its descriptor is the caller's. Raises OSError."""
+    fd = make(name, capacity)
+    try:
+        return Memory(fd, capacity)
+    except OSError:
+        os.close(fd)
+        raise

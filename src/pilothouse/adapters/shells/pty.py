@@ -3,7 +3,6 @@ own: whoever owns it says when it can be read or written. Standard library only.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import struct
@@ -20,8 +19,9 @@ SHARED_PASS = 16 * 1024
 """The same, when another one was read before: so long an echo waits for each of the others."""
 SHORT = 64
 """A read that gave less is an echo, and there is no more: asking again would cost every one of them a call."""
-TYPISTS_MAX = 32
-"""Remembered per shell; the one that has not typed for longest is forgotten first."""
+TYPISTS_MAX = 512
+"""Remembered per shell; the one that has not typed for longest is forgotten first. That must be nobody who is still
+there: what it types next would be taken for the rest of something lost. Ten times the viewers that a shell has."""
 
 
 def resize(fd: int, size: Size) -> None:
@@ -98,9 +98,7 @@ class Pty:
                 count = os.readv(self.fd, self.kept.room(limit - total, total))
             except BlockingIOError:
                 break
-            except OSError as error:
-                if error.errno != errno.EIO:
-                    raise
+            except OSError:  # EIO; after any other there is no more to be had either
                 count = 0
             if count == 0:
                 self.eof = True
