@@ -85,8 +85,19 @@ def test_a_link_never_runs_anything() -> None:
     assert {right: set(scopes) for right, scopes in access.SCOPES_OF_LINK.items()} == {
         "watch": {"read"},
         "approve": {"read", "approve"},
-        "type": {"read"},
+        "type": {"read", "type"},
     }
+
+
+@pytest.mark.parametrize("right", ["watch", "approve", "type"])
+def test_a_link_types_if_it_says_so_and_its_maker_may(right: access.LinkRight) -> None:
+    for role in ("viewer", "operator", "approver", "admin"):
+        bearer = replace(who(role, "bob"), kind="link", session=S, most=access.SCOPES_OF_LINK[right])
+        assert access.types(bearer, Facts()) == (right == "type" and role != "viewer"), role
+        assert access.types(who(role, "bob"), Facts()) == (role != "viewer")
+        assert not access.types(replace(bearer, session=SessionId("another")), Facts())
+    reader = replace(who("admin", "bob", frozenset({"read"})), most=frozenset({"read"}))
+    assert not access.types(reader, Facts())
 
 
 def test_unknown_words_are_named() -> None:

@@ -23,11 +23,6 @@ from tests.journeys.program import Program, installation
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 LINES = 1_500_000
 """Some ten megabytes: seconds of a flood, however fast the machine."""
-PACED = (
-    "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); printf 'ü\\033[31m%s" + "." * 60 + "\\n' $i; "
-    "[ $((i % 100)) -ne 0 ] || sleep 0.005; done"
-)
-"""Output at its own pace, so that little comes while nobody is there."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -114,20 +109,6 @@ async def test_a_server_killed_in_the_middle_of_a_flood_costs_no_byte(program: P
     assert (program.own(sid) / "workspace" / "f").read_bytes() == expected
     assert watcher.ended is not None
     assert watcher.ended["details"]["causes"] == [{"reason": "ExitCode", "message": "3"}]
-
-
-async def test_a_hundred_returns_in_the_middle_of_output_cost_no_byte(program: Program) -> None:
-    sid = await session(program)
-    flood = await shell(program, sid, "sh", "-c", f"stty -opost; {PACED}")
-    watcher, dice = Recorder(program, sid, flood), random.Random(7)
-    async with asyncio.timeout(60):
-        for _ in range(100):
-            assert watcher.ended is None
-            await watcher.once(until=len(watcher.got) + dice.randrange(1, 30_000))
-    await watcher.to_the_end()
-    expected = "".join(f"ü\033[31m{n}{'.' * 60}\n" for n in range(1, 60_001)).encode()
-    assert watcher.dropped == 0
-    assert bytes(watcher.got) == expected
 
 
 async def test_what_nobody_watched_is_counted_to_the_byte(program: Program) -> None:

@@ -108,7 +108,7 @@ async def test_c13_things_of_others_are_not_there_at_any_address(served: Served)
     sockets = {"host": f"127.0.0.1:{served.port}", "x-api-key": key}
     async with httpx.AsyncClient(base_url=served.url, headers={"x-api-key": key}) as http:
         for entry in TABLE:
-            if "{id}" not in entry.path:
+            if "{id}" not in entry.path or entry.method == "WS":
                 continue
             body = BODIES.get(entry.path) if entry.method in {"POST", "PATCH", "PUT"} else None
             kind = entry.path.split("/")[2]
@@ -123,6 +123,20 @@ async def test_c13_things_of_others_are_not_there_at_any_address(served: Served)
             ]
             assert (foreign.status_code, foreign.content) == (unknown.status_code, unknown.content), entry
             assert foreign.status_code == 404, entry
+        for entry in (entry for entry in TABLE if entry.method == "WS" and "{id}" in entry.path):
+            answers = [
+                await raw.exchange(
+                    served.url,
+                    raw.upgrade(
+                        entry.path.replace("{id}", i).replace("{shellId}", "s"),
+                        {"host": http.base_url.netloc.decode(), "x-api-key": http.headers["x-api-key"]},
+                    ),
+                )
+                for i in (theirs["sessions"], ANY_ID)
+            ]
+            assert [raw.status(answer) for answer in answers] == [404, 404], entry
+            foreign_body, unknown_body = (answer.partition(b"\r\n\r\n")[2] for answer in answers)
+            assert foreign_body == unknown_body, entry
         for listed in ("sessions", "approvals?state=all", "questions?state=all", "rules"):
             assert (await http.get(f"/api/{listed}")).json()["items"] == [], listed
     assert session.live.head == head

@@ -8,7 +8,7 @@ import contextlib
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 
 import uvicorn
@@ -59,6 +59,11 @@ class Echo:
                 while await socket.writable():
                     socket.send_binary(b"x" * 65536)
                     self.flooded = max(self.flooded, socket.buffered())
+            elif message.data == b"pieces":
+                for piece in pieces():
+                    if not await socket.writable():
+                        break
+                    socket.send_binary(piece)
             elif message.data == b"rudely":
                 while not socket.closed:
                     socket.send_binary(b"x" * 65536)
@@ -74,6 +79,12 @@ class Echo:
     async def listen(self, socket: Socket) -> None:
         socket.listen(lambda message: socket.send_text(b"heard " + message.data))
         await socket.receive()
+
+
+def pieces() -> Iterator[bytes]:
+    """Some 15 MB of messages of many lengths, no two alike: more than waits anywhere on the way."""
+    for number in range(600):
+        yield b"%06d" % number * (1 + number * 7919 % 8500)
 
 
 @dataclass

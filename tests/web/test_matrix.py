@@ -24,7 +24,7 @@ from tests.web.serving import Served, serving
 from tests.web.world import ROLES, World
 
 ALL = "viewer operator approver admin owner"
-LINKS = " watch-link approve-link"
+LINKS = " watch-link approve-link type-link"
 RUN = "operator approver admin owner"
 SHARE = "admin owner"
 
@@ -56,10 +56,10 @@ IN_A_SESSION: dict[str, str] = {
     "POST /api/approvals/{id}": "approver admin owner approve-link",
     "POST /api/questions/{id}": "approver admin owner approve-link",
     "WS /ws": ALL + LINKS,
-    "GET /api/sessions/{id}/shells": ALL,
+    "GET /api/sessions/{id}/shells": ALL + LINKS,
     "POST /api/sessions/{id}/shells": RUN,
     "DELETE /api/sessions/{id}/shells/{shellId}": RUN,
-    "WS /api/sessions/{id}/shells/{shellId}": ALL,
+    "WS /api/sessions/{id}/shells/{shellId}": ALL + LINKS,
 }
 """Who of the session's own organisation may; nobody of the other one ever."""
 BODIES: dict[str, Any] = {
@@ -170,7 +170,7 @@ def expected(entry: Entry, organisation: str, actor: str) -> tuple[bool, set[int
 @pytest.mark.parametrize("entry", [e for e in TABLE if e.method != "WS"], ids=name)
 async def test_c13_everybody_at(world: World, entry: Entry) -> None:
     """Who may is not refused; who may not is, as the table says, and nothing has changed."""
-    links = {f"{right}-link": await world.link(right) for right in ("watch", "approve")}
+    links = {f"{right}-link": await world.link(right) for right in ("watch", "approve", "type")}
     for (organisation, actor), headers in actors(world, links).items():
         if actor == "admin" and name(entry) == "DELETE /api/members/{account:path}":
             await world.served.identity.members.put(organisation, "viewer", role="viewer")

@@ -19,7 +19,9 @@ from pilothouse.core.access import SCOPES, Scope
 from pilothouse.core.errors import Unavailable
 from pilothouse.engine.ports import SandboxSpec, SandboxState, StoreFailed
 from pilothouse.web import runtimes
+from pilothouse.web.runtimes import CONNECTION_S
 from tests.core.signing import signed
+from tests.engine.fakes import HandClock
 from tests.issuer import FakeIssuer
 from tests.security import raw
 from tests.web.serving import Served, serving
@@ -435,3 +437,28 @@ async def test_the_server_s_end_and_the_credential_s_are_told_in_words_that_clie
     assert await one.end() == 1008
     served.hub.all_away()
     assert await two.end() == 1001
+
+
+@pytest.mark.parametrize("hot", [True, False], ids=["hot", "plain"])
+async def test_a_connection_lives_an_hour_and_the_next_one_another(hot: bool) -> None:
+    clock = HandClock(time.time())  # shells know when they were started by the host's
+    async with serving(hot=hot, clock=clock) as served:
+        address, headers = target(**{SESSION: fresh(), "shellId": "s"}), {"x-api-key": await served.key()}
+
+        async def come() -> Client:
+            url = served.url.replace("http", "ws") + address
+            return Client(await connect(url, additional_headers=headers, max_size=None, proxy=None))
+
+        one = await come()
+        await one.type(b"x=kept; echo rea''dy\n")
+        await one.see(b"ready")
+        for word in (b"first", b"second"):
+            await clock.wind(CONNECTION_S - 1)
+            await one.type(b"echo $x-%b\n" % word)
+            await one.see(b"kept-%b" % word)
+            await clock.wind(1)
+            assert await one.end() == 1008
+            one = await come()
+            assert (await one.status())["metadata"]["reconnected"] is True
+        await one.socket.send(b"\xff")
+        assert await one.end() == 1000

@@ -20,7 +20,7 @@ from websockets.typing import Subprotocol
 from pilothouse.web.certificate import Pair, load
 from pilothouse.web.socket import Accept, Frames, Limits, Refuse
 from tests.certificates import Authority
-from tests.web.doorhouse import House, Raw, house, request
+from tests.web.doorhouse import House, Raw, house, pieces, request
 
 SMALL = Limits(
     message=100_000,
@@ -300,6 +300,15 @@ async def test_c30_a_slow_client_holds_a_bounded_buffer(opened: Open) -> None:
         await asyncio.sleep(0.5)
         assert 0 < doors.echo.flooded <= ROOMY.high_water + 2 * 65536
         raw.writer.transport.abort()
+
+
+async def test_what_has_waited_for_a_slow_client_is_what_was_sent(doors: Client) -> None:
+    raw = await doors.open()
+    raw.frame(1, b"pieces")
+    await asyncio.sleep(0.3)  # until all buffers are full
+    for piece in pieces():
+        assert await raw.read() == (2, piece)
+    raw.writer.transport.abort()
 
 
 async def test_a_door_that_does_not_wait_loses_the_connection(opened: Open) -> None:

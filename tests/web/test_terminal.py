@@ -12,7 +12,8 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from pilothouse.core.access import SCOPES
+from pilothouse.core.access import SCOPES, Principal
+from pilothouse.web.guard import LINK_COOKIE
 from tests.web.serving import serving
 from tests.web.world import World
 
@@ -207,9 +208,11 @@ async def test_addresses_and_queries_that_are_wrong_are_refused_with_a_reason(wo
     with pytest.raises(InvalidStatus) as refused:
         await view(world, id, headers={"x-api-key": "nonsense"})
     assert refused.value.response.status_code == 401
+    link = await world.link("type")
+    await world.furnish()  # another session
     with pytest.raises(InvalidStatus) as refused:
-        await view(world, id, headers=await world.link("watch"))
-    assert refused.value.response.status_code == 403
+        await view(world, "spare", headers=link)
+    assert refused.value.response.status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -273,6 +276,56 @@ async def test_who_may_less_watches_and_who_may_nothing_goes(world: World) -> No
     await one.see(b"again")
     await world.served.platform.sessions.shelf.share(world.session, private=True)
     assert (await one.end())[0] == 4401
+
+
+async def test_a_share_link_watches_or_types_in_the_shells_that_are_there(world: World) -> None:
+    id = await opened(world)
+    owner = await view(world, id)
+    for right in ("watch", "approve", "type"):
+        headers = await world.link(right)
+        async with httpx.AsyncClient(base_url=world.served.url, headers=headers, timeout=20) as http:
+            assert id in [shown["shellId"] for shown in (await http.get(shells(world))).json()["items"]]
+            assert (await http.post(shells(world), json={"shellId": "mine"})).status_code == 403
+            assert (await http.delete(f"{shells(world)}/{id}")).status_code == 403
+        visitor = await view(world, id, query="?role=type", headers=headers)
+        await visitor.type(b"echo b''y-%b\n" % right.encode())
+        if right == "type":
+            await owner.see(b"by-type")
+            await visitor.see(b"by-type")
+        else:
+            assert (await visitor.hear(CONTROL, having="refused"))["what"] == "typing"
+            await visitor.socket.send(b'\x10{"type":"take"}')
+            assert (await visitor.hear(CONTROL, having="refused"))["what"] == "typing"
+            await owner.type(b"echo se''en-%b\n" % right.encode())
+            await visitor.see(b"seen-%b" % right.encode())
+        await visitor.socket.close()
+    assert b"by-watch" not in owner.out
+    assert b"by-approve" not in owner.out
+    with pytest.raises(InvalidStatus) as refused:  # a page of another origin has the cookie and not the right
+        await view(world, id, headers=headers | {"origin": "http://evil.example"})
+    assert refused.value.response.status_code == 403
+
+
+async def test_a_link_types_as_long_as_its_maker_may(world: World) -> None:
+    id = await opened(world)
+    members, shelf = world.served.identity.members, world.served.platform.sessions.shelf
+    await shelf.share(world.session, account="viewer", grant="run")
+    maker = Principal("person", "x", "x", "viewer", frozenset(SCOPES), "x", organisation="red")
+    made, text = await world.served.identity.links.make(maker, world.session.live.record.id, "type")
+    headers = {"cookie": f"{LINK_COOKIE}={text}", "origin": world.served.url}
+    visitor = await view(world, id, headers=headers)
+    await visitor.type(b"echo fi''rst\n")
+    await visitor.see(b"first")
+    await shelf.share(world.session, account="viewer", grant="watch")
+    await visitor.type(b"echo sec''ond\n")
+    assert (await visitor.hear(CONTROL, having="refused"))["what"] == "typing"
+    assert b"second" not in visitor.out
+    await members.put("red", "viewer", role="operator")
+    await visitor.socket.send(b'\x10{"type":"role","role":"type"}')
+    await visitor.type(b"echo th''ird\n")
+    await visitor.see(b"third")
+    await world.served.identity.links.revoke(made.session_id, made.id)
+    assert (await visitor.end())[0] == 4401
 
 
 async def test_a_key_that_is_revoked_closes_its_shells(world: World) -> None:

@@ -1,6 +1,7 @@
 /** The HTTP API of the mock. */
 import { randomBytes, randomUUID } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
+import { openShell, shells } from "./shells.ts";
 import { runJob } from "./script.ts";
 import { describe, ISOLATION, ME, now } from "./world.ts";
 import type { Json, World } from "./world.ts";
@@ -122,6 +123,14 @@ function route(world: World, method: string, url: URL, body: Json): Answer {
   const session = world.sessions.get(id);
   if (!session) throw new Refusal(404, "not_found", "No such session.");
   if (part === "texts") return [200, world.texts.get(tail ?? "") ?? "", "text/plain"];
+  if (part === "shells") {
+    const there = shells.get(id) ?? [];
+    if (method === "GET") return [200, { items: there.filter((one) => one.exitCode === undefined).map((one) => one.describe()), next: null }];
+    if (method === "DELETE") return there.find((one) => one.id === tail)?.end(129), [204];
+    const made = openShell(id);
+    if (!made) throw new Refusal(429, "too_many", "A session has at most 10 shells.");
+    return [201, made.describe()];
+  }
   if (part === "limits") {
     const names = Object.keys(LIMITS) as (keyof typeof LIMITS)[];
     const row = (name: keyof typeof LIMITS): Json => {

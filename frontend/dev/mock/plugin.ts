@@ -7,6 +7,7 @@ import type { Duplex } from "node:stream";
 import { WebSocketServer } from "ws";
 import type { Plugin } from "vite";
 import { answer } from "./http.ts";
+import { shellOf, view } from "./shells.ts";
 import { follow } from "./socket.ts";
 import { World } from "./world.ts";
 
@@ -29,6 +30,9 @@ export function mockServer(): Plugin {
       else next();
     });
     host.httpServer?.on("upgrade", (request, socket, head) => {
+      const asked = shellOf(request);
+      if (asked) return sockets.handleUpgrade(request, socket, head, (peer) => view(asked.shell, asked.query, peer));
+      if (request.url?.startsWith("/api/")) return void socket.end("HTTP/1.1 404 Not Found\r\n\r\n");
       if (request.url !== "/ws") return;
       sockets.handleUpgrade(request, socket, head, (peer) => follow(world, peer));
     });

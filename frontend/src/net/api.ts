@@ -2,6 +2,7 @@
 import type { EventOf, Isolation } from "../protocol/events.ts";
 import type { Http } from "./http.ts";
 import { makePeople } from "./people.ts";
+import { makeShells } from "./shells.ts";
 
 export interface Me {
   principal: {
@@ -187,6 +188,7 @@ const id = encodeURIComponent;
 
 export const makeApi = (http: Http) => ({
   ...makePeople(http),
+  ...makeShells(http),
   me: (signal?: AbortSignal) => http.get<Me>("api/me", signal),
   signIn: (ticket: string) => http.send<undefined>("POST", "api/signin", { ticket }),
   followLink: (link: string) => http.send<{ session: string }>("POST", "api/signin", { link }),

@@ -48,12 +48,13 @@ SCOPES_OF_GRANT: dict[Grant, frozenset[Scope]] = {
     "approve": frozenset({"read", "run", "approve"}),
 }
 LinkRight = Literal["watch", "approve", "type"]
-SCOPES_OF_LINK: dict[LinkRight, frozenset[Scope]] = {
+SCOPES_OF_LINK: dict[LinkRight, frozenset[Scope | Literal["type"]]] = {
     "watch": frozenset({"read"}),
     "approve": frozenset({"read", "approve"}),
-    "type": frozenset({"read"}),
+    "type": frozenset({"read", "type"}),
 }
-"""Of a share link. `type` is for shells, which a link cannot open yet: until then it shows what `watch` shows."""
+"""Of a share link. `type` is no scope elsewhere, since who may `run` in a session types in its shells as well: it is
+typing in those that are there, and not making any."""
 OWN: frozenset[Scope] = frozenset(SCOPES)
 NOTHING: frozenset[Scope] = frozenset()
 ORGANISATION = "default"
@@ -124,6 +125,17 @@ class Shared(Protocol):
 
 def rights(who: Principal, session: Shared) -> frozenset[str]:
     """What `who` may in this session; nothing: it does not exist for them."""
+    return _given(who, session) & (who.scopes if who.most is None else who.most)
+
+
+def types(who: Principal, session: Shared) -> bool:
+    """Whether `who` may type in the session's shells."""
+    allowed = who.scopes if who.most is None else who.most
+    return "run" in _given(who, session) and bool({"run", "type"} & allowed)
+
+
+def _given(who: Principal, session: Shared) -> frozenset[str]:
+    """What its account may, whatever the credential allows."""
     if who.organisation != session.organisation or (who.session is not None and who.session != session.id):
         return NOTHING
     given: frozenset[str] = NOTHING
@@ -134,7 +146,7 @@ def rights(who: Principal, session: Shared) -> frozenset[str]:
     grant = session.grants.get(who.account)
     if grant is not None:
         given |= SCOPES_OF_GRANT[grant]
-    return given & (who.scopes if who.most is None else who.most)
+    return given
 
 
 def need(who: Principal, session: Shared, scope: Scope) -> None:

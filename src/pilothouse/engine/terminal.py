@@ -172,7 +172,7 @@ class Terminal:
     def _follow(self, outcome: Outcome) -> None:
         if outcome.size is not None:
             self.shell.resize(outcome.size)
-        for viewing in self._viewings.values():
+        for viewing in list(self._viewings.values()):
             if outcome.size is not None:
                 viewing.tell(control.sized(outcome.size))
             if outcome.seen:
@@ -225,7 +225,7 @@ class Terminal:
         if self._news is not None:
             self._news.set()
             self._news = None
-        for viewing in self._viewings.values():
+        for viewing in list(self._viewings.values()):
             viewing.tell_typed(TYPED_STEP)
         self._heat += self.shell.head - self._head
         self._head = self.shell.head

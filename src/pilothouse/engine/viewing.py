@@ -18,6 +18,12 @@ INPUT_AHEAD = 256 * 1024
 """Input that a shell has not read yet, above which a viewer's next message waits."""
 STUCK_S = 30.0
 """So long a shell may read nothing of its input before the viewer who waits is let go."""
+UNREAD_MAX = 2 * 1024 * 1024
+"""Bytes that a viewer has not read, above which it is let go. It is sent no output long before that: these are the
+answers to what it asks, and news of others."""
+VIEWER_MAX = 5 * 1024 * 1024
+"""What one viewer costs in memory, however slowly it reads and however much it asks: UNREAD_MAX, what a socket takes in
+of its messages (1 MiB), and what the allocator adds. Who only reads slowly costs a fifth of it."""
 TYPED_STEP = 4096
 """A viewer keeps what it has typed until it is told that the shell has it: not worth a frame for every key."""
 AGAIN_S = 0.01
@@ -137,13 +143,10 @@ class Viewing:
     def tell(self, frame: bytes) -> None:
         """Something beside the output; a plain client knows none of it."""
         if not self.plain:
-            self._sink.send_binary(frame)
+            self._say(frame)
 
     def refuse(self, what: str, message: str) -> None:
-        if self.plain:
-            self._sink.send_binary(frames.stderr(message))
-        else:
-            self._sink.send_binary(control.refused(what, message))
+        self._say(frames.stderr(message) if self.plain else control.refused(what, message))
 
     def push(self, limit: int) -> bool:
         """Sends about `limit` bytes; whether there is more that it could take now."""
@@ -206,9 +209,18 @@ class Viewing:
             self.terminal.resize(self, found.size)
         elif isinstance(found, frames.Heartbeat):
             self.tell_typed(1)
-            self._sink.send_binary(frames.heartbeat(found.payload))
+            self._say(frames.heartbeat(found.payload))
         elif isinstance(found, frames.Close):
             self.terminal.close(self)
+
+    def _say(self, frame: bytes) -> None:
+        """Beside the output, which waits for who is slow. An answer does not; who reads none is let go."""
+        if self.over:
+            return
+        self._sink.send_binary(frame)
+        if self._sink.buffered() > UNREAD_MAX:
+            self.end(frames.POLICY, "it does not read")
+            self.terminal.left(self)
 
     def _fault(self, fault: Frame | Fault) -> None:
         if not isinstance(fault, Fault):

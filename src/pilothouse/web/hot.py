@@ -25,10 +25,24 @@ from picows import (
 from picows.picows import WSProtocol  # type: ignore[attr-defined]
 from uvicorn.server import ServerState
 
-from pilothouse.web.socket import Accept, Frames, Inbox, Limits, Message, UpgradeRequest, reason_bytes
+from pilothouse.web.socket import (
+    BINARY,
+    TEXT,
+    Accept,
+    Frames,
+    Inbox,
+    Limits,
+    Message,
+    UpgradeRequest,
+    header,
+    reason_bytes,
+)
 
 READ_BUFFER = 2048
 """picows' smallest: an idle connection costs little, a busy one's grows."""
+COPIED_MAX = 8192
+"""Bytes of a message, up to which picows copies it. With a longer one it gives the transport a view of its own header
+buffer, which it writes on again with the next: what waits for a slow client would get the headers of later messages."""
 SWEEP_S = 1.0
 """How often the one timer looks at all connections."""
 
@@ -73,14 +87,10 @@ class HotSocket(WSListener):
     # --- what doors use
 
     def send_text(self, data: bytes) -> None:
-        if not self.closed:
-            self._ws.send(WSMsgType.TEXT, data)
-            self._check_cut()
+        self._send(TEXT, data)
 
     def send_binary(self, data: bytes) -> None:
-        if not self.closed:
-            self._ws.send(WSMsgType.BINARY, data)
-            self._check_cut()
+        self._send(BINARY, data)
 
     def send_frames(self, frames: Frames) -> None:
         if not self.closed and not self._wire.is_closing():
@@ -182,6 +192,15 @@ class HotSocket(WSListener):
         finally:
             if self.gone_since is not None:
                 self._keeper.remove(self)
+
+    def _send(self, opcode: int, data: bytes) -> None:
+        if self.closed:
+            return
+        if len(data) <= COPIED_MAX:
+            self._ws.send(cast(WSMsgType, opcode), data)
+        elif not self._wire.is_closing():
+            self._wire.writelines((header(opcode, len(data)), data))
+        self._check_cut()
 
     def _take(self, kind: WSMsgType, frame: WSFrame) -> None:
         """Puts fragments together."""

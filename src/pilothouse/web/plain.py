@@ -3,14 +3,13 @@
     Starlette:  WebSocketRoute("/ws", PlainDoor(door, limits))
 
 Message size, pings and UTF-8 are the ASGI server's part: give it `plain_options(limits)`. Two things cannot be done
-from here: a connection whose client reads nothing is closed but not aborted, and while the inbox is full nobody learns
-that the client has gone (for `Limits.silence_s` at most).
+from here: a connection whose client reads nothing is given up (after `Limits.silence_s`) but not aborted, and while the
+inbox is full nobody learns that the client has gone (for as long at most).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -162,8 +161,15 @@ class PlainSocket:
         while True:
             while self._out:
                 event = self._out.popleft()
-                with contextlib.suppress(OSError, RuntimeError):
-                    await self._send(event)
+                try:
+                    async with asyncio.timeout(self._limits.silence_s):
+                        await self._send(event)
+                except TimeoutError:  # pings wait behind what it does not read, and so would whoever waits for it
+                    self._out.clear()
+                    self._end()
+                    return
+                except (OSError, RuntimeError):
+                    pass
                 if event["type"] == "websocket.close":
                     return
                 self._size -= len(event.get("bytes") or event.get("text") or b"")

@@ -122,10 +122,10 @@ TABLE: tuple[Entry, ...] = (
     _in("POST", "/api/questions/{id}", "approve", api.answer, links=True),
     _own("GET", "/api/rules", "read", api.list_rules),
     _own("DELETE", "/api/rules/{id}", "admin", api.remove_rule),
-    _in("GET", "/api/sessions/{id}/shells", "read", shells.list_shells),
+    _in("GET", "/api/sessions/{id}/shells", "read", shells.list_shells, links=True),
     _in("POST", "/api/sessions/{id}/shells", "run", shells.make_shell),
     _in("DELETE", "/api/sessions/{id}/shells/{shellId}", "run", shells.end_shell),
-    Entry("WS", "/api/sessions/{id}/shells/{shellId}", "cookie-same-origin", "read", None, on="session"),
+    Entry("WS", "/api/sessions/{id}/shells/{shellId}", "cookie-same-origin", "read", None, on="session", links=True),
     Entry("WS", "/runtimes/{runtime}/ws/shells", "credential", "run", None),
     Entry("WS", "/ws", "cookie-same-origin", "read", None, on="session", links=True),
 )

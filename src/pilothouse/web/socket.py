@@ -28,6 +28,9 @@ from pilothouse.core.errors import PilothouseError
 REASON_MAX = 123
 """Bytes of a close reason: a control frame has room for 125, two are the code."""
 
+TEXT, BINARY = 1, 2
+"""Opcodes."""
+
 Headers = Sequence[tuple[str, str]]
 
 
@@ -172,7 +175,7 @@ class Frames:
     def of(cls, messages: Sequence[bytes]) -> Frames:
         parts: list[bytes] = []
         for message in messages:
-            parts.append(_header(len(message)))
+            parts.append(header(TEXT, len(message)))
             parts.append(message)
         return cls(messages, b"".join(parts))
 
@@ -272,13 +275,14 @@ def reason_bytes(reason: str) -> bytes:
     return reason.encode()[:REASON_MAX].decode(errors="ignore").encode()
 
 
-def _header(size: int) -> bytes:
-    """Of an unfragmented, unmasked text frame."""
+def header(opcode: int, size: int) -> bytes:
+    """Of an unfragmented, unmasked frame."""
+    first = 0x80 | opcode
     if size < 126:
-        return bytes((0x81, size))
+        return bytes((first, size))
     if size < 1 << 16:
-        return b"\x81\x7e" + size.to_bytes(2)
-    return b"\x81\x7f" + size.to_bytes(8)
+        return bytes((first, 126)) + size.to_bytes(2)
+    return bytes((first, 127)) + size.to_bytes(8)
 
 
 def _check_headers(headers: Headers) -> None:

@@ -35,7 +35,7 @@ class TerminalDoor:
 
     async def authorize(self, request: UpgradeRequest) -> Accept | Refuse:
         try:
-            caller = await admit.upgrade(self._platform, self._guard, request, "cookie-same-origin", "read")
+            caller = await admit.upgrade(self._platform, self._guard, request, "cookie-same-origin", "read", links=True)
             place = await self._place(request, caller)
         except PilothouseError as error:
             return refuse(error)
@@ -51,7 +51,7 @@ class TerminalDoor:
         session = await self._platform.sessions.get(found[1], caller.principal)
         asked = _query(request.query)
         terminal = await self._opener.find(session, shell_id(found[2]))
-        may_type = "run" in access.rights(caller.principal, session.live.record)
+        may_type = access.types(caller.principal, session.live.record)
         role = asked.get("role", "type" if may_type else "watch")
         if role not in {"type", "watch"}:
             raise BadRequest("role: type or watch")

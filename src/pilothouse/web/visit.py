@@ -142,5 +142,5 @@ class Visit:
         except Unauthenticated:
             return None
         record = (self._platform.sessions.here(session.live.record.id) or session).live.record
-        may_type = "run" in access.rights(now, record)
+        may_type = access.types(now, record)
         return None if self._place.viewer.plain and not may_type else may_type

@@ -1,6 +1,6 @@
 import { ActionIcon, Badge, Button, Group, Loader, Text, Tooltip } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
-import { FolderOpen, Globe, UserPlus, Users } from "lucide-react";
+import { FolderOpen, Globe, SquareTerminal, UserPlus, Users } from "lucide-react";
 import { lazy, Suspense, useCallback } from "react";
 import { useFollow, useOneSession } from "../../model/hooks.ts";
 import type { Me } from "../../net/api.ts";
@@ -17,9 +17,12 @@ import { StatusLine } from "./StatusLine.tsx";
 import { Usage } from "./Usage.tsx";
 import { useOutOfSight } from "./sight.ts";
 import { useAnnounced } from "./announce.ts";
+import { useTerminal } from "../terminals/useTerminal.ts";
 
 const NetworkPanel = lazy(async () => ({ default: (await import("../network/NetworkPanel.tsx")).NetworkPanel }));
 const Share = lazy(async () => ({ default: (await import("../sharing/Share.tsx")).Share }));
+// Whoever opens no terminal does not load one.
+const TerminalPanel = lazy(async () => ({ default: (await import("../terminals/TerminalPanel.tsx")).TerminalPanel }));
 const Files = lazy(async () => ({ default: (await import("../files/Files.tsx")).Files }));
 
 export function Chat({ id, me, onGone }: { id: string; me: Me; onGone: () => void }) {
@@ -29,6 +32,7 @@ export function Chat({ id, me, onGone }: { id: string; me: Me; onGone: () => voi
   const rights = session?.rights ?? ALL_RIGHTS;
   const [filesOpen, files] = useDisclosure(false);
   const [networkOpen, network] = useDisclosure(false);
+  const terminal = useTerminal(id);
   const announced = useAnnounced(live);
   const asked = [...(live?.view.pendingApprovals ?? []), ...(live?.view.pendingQuestions ?? [])];
   const unseen = useOutOfSight(asked.join(" "));
@@ -55,8 +59,10 @@ export function Chat({ id, me, onGone }: { id: string; me: Me; onGone: () => voi
   const view = live?.view;
   const title = plain(view?.title ?? session?.title ?? "") || "Untitled session";
   const viewers = live?.viewers ?? 0;
+  const waiting = asked.length > 0 && rights.includes("approve");
   return (
-    <section className="chat" aria-label="Conversation">
+    <>
+    <section className="chat" aria-label="Conversation" data-terminal={terminal.open && !visiting ? (terminal.full ? "full" : "below") : undefined}>
       <header className="chathead">
         <h1 className="ellipsis" data-testid="session-title" title={title}>
           {title}
@@ -84,6 +90,11 @@ export function Chat({ id, me, onGone }: { id: string; me: Me; onGone: () => voi
               </ActionIcon>
             </Tooltip>
           ) : null}
+          {visiting ? null : <Tooltip label="Terminal: the shells of the session">
+            <ActionIcon variant="subtle" color="gray" onClick={terminal.toggle} aria-label="Terminal" aria-expanded={terminal.open} data-testid="terminal-open">
+              <SquareTerminal size={18} />
+            </ActionIcon>
+          </Tooltip>}
           {visiting ? null : <Limits id={id} session={session} />}
           {visiting ? null : <Tooltip label="Files of the workspace">
             <ActionIcon variant="subtle" color="gray" onClick={files.open} aria-label="Files" data-testid="files">
@@ -132,5 +143,17 @@ export function Chat({ id, me, onGone }: { id: string; me: Me; onGone: () => voi
       <Suspense>{networkOpen ? <NetworkPanel id={id} onClose={network.close} /> : null}</Suspense>
       <Suspense>{sharing && session ? <Share session={session} onClose={share.close} /> : null}</Suspense>
     </section>
+    <Suspense>
+      {terminal.open && !visiting ? (
+        <TerminalPanel id={id} rights={rights} pressed={terminal.pressed} full={terminal.full} onFull={terminal.fill} onClose={terminal.close}>
+          {waiting ? (
+            <Button className="terminalwaiting" size="compact-xs" variant="light" color="orange" onClick={terminal.close} data-testid="terminal-waiting">
+              {plural(asked.length, "answer")} needed
+            </Button>
+          ) : null}
+        </TerminalPanel>
+      ) : null}
+    </Suspense>
+    </>
   );
 }

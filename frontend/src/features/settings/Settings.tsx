@@ -5,6 +5,7 @@ import type { Me } from "../../net/api.ts";
 import { MembersPart } from "../members/MembersPart.tsx";
 import { KeyPairs } from "./KeyPairs.tsx";
 import { Keys } from "./Keys.tsx";
+import { TerminalPrefs } from "../terminals/TerminalPrefs.tsx";
 import { Rules } from "./Rules.tsx";
 import { SignIns } from "./SignIns.tsx";
 import { signOut } from "./signout.ts";
@@ -47,6 +48,9 @@ export function Settings({ me }: { me: Me }) {
         </Part>
         <Part title="Appearance">
           <Scheme />
+        </Part>
+        <Part title="Terminal">
+          <TerminalPrefs />
         </Part>
         <Rules />
         <MembersPart me={me} />

@@ -1,4 +1,5 @@
 import { sayError } from "../../net/http.ts";
+import { remember } from "../terminals/opened.ts";
 import { api, client, queries } from "../../wiring.ts";
 
 /** Nothing of who was signed in stays on the page. */
@@ -7,6 +8,7 @@ export function signOut(everywhere = false): void {
     () => {
       client.reset();
       queries.clear();
+      remember(undefined);
       window.location.hash = "";
       window.location.reload();
     },

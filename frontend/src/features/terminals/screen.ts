@@ -1,0 +1,230 @@
+/**
+ * The screen of one shell: xterm.js, with what we add and what we forbid. It lives as long as its tab; only the one that
+ * is looked at has a renderer of the graphics card, of which a page has few.
+ */
+import { FitAddon } from "@xterm/addon-fit";
+import { SearchAddon } from "@xterm/addon-search";
+import { Unicode11Addon } from "@xterm/addon-unicode11";
+import { WebLinksAddon } from "@xterm/addon-web-links";
+import { WebglAddon } from "@xterm/addon-webgl";
+import { Terminal } from "@xterm/xterm";
+import type { Size } from "../../protocol/shell.ts";
+import { addressOf } from "./links.ts";
+import { clipboardOf } from "./osc52.ts";
+import { themeOf } from "./themes.ts";
+
+/** Lines above the screen; about 1 KB each. */
+const SCROLLBACK = 5_000;
+const MATCHES = {
+  light: { matchBackground: "#ffe8a3", matchOverviewRuler: "#e8a200", activeMatchBackground: "#ffb84d", activeMatchColorOverviewRuler: "#c96a00" },
+  dark: { matchBackground: "#5c4813", matchOverviewRuler: "#ffd43b", activeMatchBackground: "#8a5a14", activeMatchColorOverviewRuler: "#ff922b" },
+};
+
+export interface ScreenHost {
+  /** Keys, and the terminal's own answers. */
+  onData: (data: string, binary: boolean) => void;
+  /** The size that fits the box has changed. */
+  onFit: (size: Size) => void;
+  onTitle: (title: string) => void;
+  /** Somebody followed a link: it is asked about before it is opened. */
+  onLink: (address: string) => void;
+  /** A program wants this on the clipboard. */
+  onClipboard: (text: string) => void;
+  /** A key before the terminal has it; true if it is not for the terminal. */
+  onKey: (event: KeyboardEvent) => boolean;
+}
+export interface Look {
+  fontSize: number;
+  scheme: "light" | "dark";
+  reader: boolean;
+}
+
+export class Screen {
+  private readonly term: Terminal;
+  private readonly fit = new FitAddon();
+  private readonly search = new SearchAddon();
+  private webgl: WebglAddon | undefined;
+  private observer: ResizeObserver | undefined;
+  private fitting = 0;
+  private scheme: "light" | "dark";
+  private drawn = 0;
+  /** What it lives in; moved into the page while it is looked at. */
+  private readonly element = document.createElement("div");
+
+  constructor(private readonly host: ScreenHost, look: Look) {
+    this.scheme = look.scheme;
+    const follow = (_event: MouseEvent, text: string): void => {
+      const address = addressOf(text);
+      if (address !== undefined) host.onLink(address);
+    };
+    this.term = new Terminal({
+      allowProposedApi: true,
+      cursorBlink: !window.matchMedia("(prefers-reduced-motion: reduce)").matches,
+      fontFamily: getComputedStyle(document.body).getPropertyValue("--mantine-font-family-monospace") || "monospace",
+      fontSize: look.fontSize,
+      linkHandler: { activate: follow, allowNonHttpProtocols: false },
+      macOptionIsMeta: true,
+      minimumContrastRatio: 4.5,
+      overviewRuler: { width: 10 },
+      rightClickSelectsWord: false,
+      screenReaderMode: look.reader,
+      scrollback: SCROLLBACK,
+      theme: themeOf(look.scheme),
+    });
+    this.term.loadAddon(this.fit);
+    this.term.loadAddon(this.search);
+    this.term.loadAddon(new Unicode11Addon());
+    this.term.unicode.activeVersion = "11";
+    this.term.loadAddon(new WebLinksAddon(follow));
+    this.term.onData((data) => host.onData(data, false));
+    this.term.onBinary((data) => host.onData(data, true));
+    this.term.onTitleChange((title) => host.onTitle(title));
+    this.term.attachCustomKeyEventHandler((event) => !host.onKey(event));
+    this.term.parser.registerOscHandler(52, (payload) => {
+      const text = clipboardOf(payload);
+      if (text !== undefined) host.onClipboard(text);
+      return true;
+    });
+    this.element.className = "xtermhost";
+    scrollByTouch(this.element);
+  }
+
+  /** Into the page. */
+  show(box: HTMLElement, label: string): void {
+    box.append(this.element);
+    if (!this.term.element) this.term.open(this.element);
+    this.term.textarea?.setAttribute("aria-label", label);
+    this.term.textarea?.setAttribute("aria-describedby", "terminal-leave");
+    this.accelerate();
+    this.observer = new ResizeObserver(() => {
+      cancelAnimationFrame(this.fitting);
+      this.fitting = requestAnimationFrame(() => this.refit());
+    });
+    this.observer.observe(box);
+    this.refit();
+  }
+
+  /** Out of the page; what was drawn stays. */
+  hide(): void {
+    cancelAnimationFrame(this.fitting);
+    this.observer?.disconnect();
+    this.observer = undefined;
+    this.webgl?.dispose();
+    this.webgl = undefined;
+    this.element.remove();
+  }
+
+  dispose(): void {
+    this.hide();
+    this.term.dispose();
+  }
+
+  look(look: Look): void {
+    this.scheme = look.scheme;
+    this.term.options.theme = themeOf(look.scheme);
+    this.term.options.screenReaderMode = look.reader;
+    if (this.term.options.fontSize === look.fontSize) return;
+    this.term.options.fontSize = look.fontSize;
+    this.refit();
+  }
+
+  /** Columns and rows that fit the box, once it is known. */
+  get fits(): Size | undefined {
+    const found = this.observer ? this.fit.proposeDimensions() : undefined;
+    return found && Number.isFinite(found.cols) && Number.isFinite(found.rows) ? { width: found.cols, height: found.rows } : undefined;
+  }
+
+  /** The shell has another size. */
+  resize({ width, height }: Size): void {
+    if (width >= 1 && height >= 1 && (width !== this.term.cols || height !== this.term.rows)) this.term.resize(width, height);
+  }
+
+  write(data: Uint8Array | string, drawn?: () => void): void {
+    this.term.write(data, drawn);
+  }
+
+  /** For tests: how much there is on the screen. */
+  drew(bytes: number): void {
+    this.drawn += bytes;
+    Object.assign(this.element.dataset, { drawn: this.drawn, cols: this.term.cols, rows: this.term.rows });
+  }
+
+  /** A line of our own between the shell's; on the screen of a full-screen program there is no place for one. */
+  note(text: string): void {
+    // CAN ends what a missing piece has left half said.
+    this.term.write("\x18", () => {
+      if (this.term.buffer.active.type === "normal") this.term.write(`\x1b[0m\r\n\x1b[7m ${text} \x1b[0m\r\n`);
+    });
+  }
+
+  paste(text: string): void {
+    this.term.paste(text);
+    this.term.scrollToBottom();
+  }
+  get bracketed(): boolean {
+    return this.term.modes.bracketedPasteMode;
+  }
+  /** What the cursor keys are to say now. */
+  get applicationKeys(): boolean {
+    return this.term.modes.applicationCursorKeysMode;
+  }
+
+  get selection(): string {
+    return this.term.getSelection();
+  }
+  focus(): void {
+    this.term.focus();
+  }
+  find(text: string, back: boolean): boolean {
+    const options = { decorations: MATCHES[this.scheme], caseSensitive: false };
+    return back ? this.search.findPrevious(text, options) : this.search.findNext(text, options);
+  }
+  found(listen: (at: number, of: number) => void): () => void {
+    const handle = this.search.onDidChangeResults(({ resultIndex, resultCount }) => listen(resultIndex + 1, resultCount));
+    return () => handle.dispose();
+  }
+  findNothing(): void {
+    this.search.clearDecorations();
+    this.term.clearSelection();
+  }
+
+  private refit(): void {
+    const size = this.fits;
+    if (size) this.host.onFit(size);
+  }
+
+  /** By the graphics card where there is one; else, or when it is taken away, xterm draws with elements. */
+  private accelerate(): void {
+    if (this.webgl) return;
+    try {
+      const addon = new WebglAddon();
+      addon.onContextLoss(() => {
+        addon.dispose();
+        if (this.webgl === addon) this.webgl = undefined;
+      });
+      this.term.loadAddon(addon);
+      this.webgl = addon;
+    } catch {
+      this.webgl = undefined;
+    }
+  }
+}
+
+/** xterm knows the wheel and no finger: what a finger moves is said as a wheel, to program and history alike. */
+function scrollByTouch(element: HTMLElement): void {
+  let last: number | undefined;
+  element.addEventListener("touchstart", (event) => (last = event.touches.length === 1 ? event.touches[0]?.clientY : undefined), { passive: true });
+  element.addEventListener(
+    "touchmove",
+    (event) => {
+      const touch = event.touches[0];
+      if (last === undefined || !touch) return;
+      event.preventDefault();
+      const { clientX, clientY } = touch;
+      const wheel = { deltaY: last - clientY, deltaMode: 0, clientX, clientY, bubbles: true, cancelable: true };
+      last = clientY;
+      element.querySelector(".xterm-screen")?.dispatchEvent(new WheelEvent("wheel", wheel));
+    },
+    { passive: false },
+  );
+}

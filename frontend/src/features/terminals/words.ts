@@ -1,0 +1,21 @@
+/** What the page says of a shell. */
+import type { Exit } from "../../protocol/shell.ts";
+import type { ShellState } from "../../net/shellsocket.ts";
+
+export const STATES: Record<ShellState, string> = {
+  held: "Not connected",
+  connecting: "Connecting…",
+  open: "Connected",
+  waiting: "Reconnecting…",
+  ended: "Ended",
+  refused: "Disconnected",
+};
+
+const SIGNALS: Readonly<Record<number, string>> = { 1: "hung up", 2: "interrupted", 6: "aborted", 9: "killed", 11: "a segmentation fault", 15: "terminated" };
+
+export function endOf(exit: Exit | undefined): string {
+  if (!exit) return "This shell has ended. It is not known how.";
+  if (exit.signal === undefined) return `This shell has ended with exit code ${exit.code}.`;
+  const name = SIGNALS[exit.signal];
+  return `This shell was ended by signal ${exit.signal}${name ? ` (${name})` : ""}.`;
+}
