@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import resource
 import socket
@@ -132,6 +133,20 @@ async def test_memory_that_cannot_be_relied_on(liar: Liar, kind: str) -> None:
         liar.shell(fd)
     with pytest.raises(Unavailable):
         await liar.held.find(SESSION)
+
+
+def test_memory_of_huge_pages_is_not_read() -> None:
+    """Of which the kernel may have too few when one is read, and ends whoever reads."""
+    capacity = (2 << 20) - wire.PAGE
+    try:
+        fd = os.memfd_create("t", os.MFD_ALLOW_SEALING | os.MFD_HUGETLB)
+        os.ftruncate(fd, 2 << 20)
+    except OSError:
+        pytest.skip("this kernel has no huge pages, so nobody can hand them over")
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    with pytest.raises(memory.Unfit, match="huge"):
+        memory.Memory(fd, capacity)
+    os.close(fd)
 
 
 @pytest.mark.parametrize(
