@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import gc
 import os
 import resource
 import socket
@@ -282,3 +283,36 @@ async def test_one_that_dials_again_cuts_off_nobody_who_did_before() -> None:
     assert len(dials) == 1
     await held.close()
     dials[0].close()
+
+
+@pytest.mark.parametrize("how", ["breaks off", "says nothing more"])
+async def test_one_that_never_comes_to_its_end_costs_nothing(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is dialled whenever somebody asks for the session's shells, and nothing may be left of that."""
+
+    async def dial(session: SessionId) -> socket.socket:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with ours:
+            ours.send(greet(3))
+            for slot in (1, 2):
+                fd = memory.make("t", SCROLLBACK_MIN)
+                socket.send_fds(ours, [wire.say(wire.SHELL, {**SHELL, "id": f"s{slot}"}, slot)], [fd])
+                os.close(fd)
+            if how != "breaks off":
+                kept.append(ours.dup())
+        return theirs
+
+    kept: list[socket.socket] = []
+    monkeypatch.setattr(line_module, "GREETING_S", 0.1)
+    held, before = HeldShells(dial), len(os.listdir("/proc/self/fd"))
+    gc.disable()
+    try:
+        for _ in range(5):
+            with pytest.raises(Unavailable):
+                await held.find(SESSION)
+        await asyncio.sleep(0)
+        assert len(os.listdir("/proc/self/fd")) - len(kept) <= before
+    finally:
+        gc.enable()
+        for sock in kept:
+            sock.close()
+    await held.close()

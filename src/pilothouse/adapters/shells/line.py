@@ -177,6 +177,7 @@ class HeldShell:
         if self.ended is None:
             self.ended = LOST
             self._changed()
+        self._changed = lambda: None
 
     def close(self) -> None:
         self._window.release()
@@ -218,7 +219,7 @@ class Line:
             async with asyncio.timeout(GREETING_S):
                 await self._greeted
         except TimeoutError:
-            self.close()
+            self._end()
             raise Unavailable("shells: the session's holder does not answer") from None
 
     async def start(self, spec: ShellSpec) -> HeldShell:
@@ -372,5 +373,6 @@ class Line:
             return
         self.close()
         self._gone()
-        for shell in list(self.shells.values()):
+        shells, self.shells = list(self.shells.values()), {}  # their memory goes with the last who looks at them
+        for shell in shells:
             shell.lost()
