@@ -38,15 +38,17 @@ class Opener:
 
     async def start(self) -> None:
         """Finds what a server before this one left."""
-        for state in await self._kit.sandboxes.list():
-            if state.alive and state.shells:
-                try:
-                    await self.terminals.list(state.session)
-                except PilothouseError as error:
-                    self._kit.note("shells_not_found", session=state.session, error=error.message[:200])
+        left = [state.session for state in await self._kit.sandboxes.list() if state.alive and state.shells]
+        await asyncio.gather(*map(self._found, left))  # one that hangs costs its patience once, and not before others
         self._sessions.watched = self.terminals.running
         self._sessions.on_end.append(self.terminals.drop)
         self._tending = asyncio.create_task(self._tend(), name="shells")
+
+    async def _found(self, session: SessionId) -> None:
+        try:
+            await self.terminals.list(session)
+        except PilothouseError as error:
+            self._kit.note("shells_not_found", session=session, error=error.message[:200])
 
     async def close(self) -> None:
         """The shells go on."""
