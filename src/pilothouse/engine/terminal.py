@@ -176,7 +176,7 @@ class Terminal:
             if outcome.size is not None:
                 viewing.tell(control.sized(outcome.size))
             if outcome.seen:
-                viewing.tell(control.presence(viewing.id, self._audience.viewers))
+                viewing.tell(control.presence(viewing.id, self._audience.viewers, guest=viewing.guest))
 
     def _redraw(self) -> None:
         """The viewer has only the end of what was written: a program that fills the screen shall draw it anew."""

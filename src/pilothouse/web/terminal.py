@@ -64,6 +64,7 @@ class TerminalDoor:
             "type" if role == "type" else "watch",
             may_type=may_type,
             size=shown,
+            guest=caller.principal.session is not None,
         )
         after, typist = _number(asked, "after", _OFFSET_MAX), _number(asked, "typist", _TYPIST_MAX)
         return Place(session, terminal, viewer, after is None, after, typist)
