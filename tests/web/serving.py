@@ -26,6 +26,7 @@ from pilothouse.engine.opener import Opener
 from pilothouse.engine.ports import Clock, EventStore
 from pilothouse.engine.providers import Providers
 from pilothouse.engine.rules import Rules
+from pilothouse.engine.secrets import Secrets
 from pilothouse.engine.sessions import Sessions
 from pilothouse.engine.terminals import Terminals
 from pilothouse.web.access import AccessLog
@@ -95,8 +96,10 @@ async def serving(
     kit = Kit(store, Log(store, clock), sandboxes, models, clock, limits or Limits())
     rules = Rules(store, clock, kit.audit)
     probe = await sandboxes.probe()
-    sessions = Sessions(kit, rules, probe)
+    secrets = Secrets(store, clock, kit.audit, PlainSealer())
+    sessions = Sessions(kit, rules, probe, secrets)
     identity = Identity(store, clock, kit.audit)
+    identity.members.on_leave.append(secrets.leave)
     await identity.load()
     if listening is None:
         listening = socket.socket()
@@ -110,12 +113,12 @@ async def serving(
     limited = gate(store, clock) if gate else Gate(store, clock, Rates(0, 1, 0), connections_max=10_000)
     before = front or Front()
     shells = LocalShells()
-    opener = Opener(sessions, Terminals(shells, clock))
+    opener = Opener(sessions, Terminals(shells, clock), secrets=secrets)
     sandboxes.shells = shells
     url = f"http{'s' * bool(tls)}://127.0.0.1:{port}{before.base}"
     platform = Platform(
         kit, sessions, rules, identity, "0", lambda: url, tls is not None, list,
-        providers=providers, pairs=pairs, gate=limited, opener=opener,
+        providers=providers, pairs=pairs, gate=limited, opener=opener, secrets=secrets,
     )  # fmt: skip
     known = trust or Trust(hosts=LOOPBACK, secure=tls is not None, behind_proxy=before.behind_proxy)
     guard = Guard(identity, lambda: known, pairs=pairs, bearers=Bearers(issuers, keys, clock))

@@ -90,6 +90,15 @@ class Scrollback(Window):
         self._seams.feed(self.read(before, count))
         self._seams.forget(self.oldest)
 
+    def mask(self, start: int, end: int, byte: bytes) -> None:
+        """Overwrites what stands there, as far as it is kept; of what `took` has not been told of as well."""
+        at = max(start, self.oldest)
+        while at < end:
+            place = at % self.capacity
+            count = min(end - at, self.capacity - place)
+            self._view[place : place + count] = byte * count
+            at += count
+
     def append(self, data: bytes) -> None:
         for at in range(0, len(data), self.capacity):
             piece, done = memoryview(data)[at : at + self.capacity], 0

@@ -12,7 +12,10 @@ A record is 16 bytes, native order, and a payload of at most PAYLOAD_MAX bytes:
 
 server -> holder
     HELLO            {"proto": 1}                       first on every connection
-    START            {"id", "argv", "env", "cwd", "cols", "rows", "scrollback"}
+    START            {"id", "argv", "env", "cwd", "cols", "rows", "scrollback", "secrets"?: {name: value},
+                      "files"?: {name: value}, "hidden"?: [value]}; secrets go into its environment, files into files
+                      whose paths its environment has as NAME_FILE; those values and the hidden ones are masked in what
+                      the session's shells write, this one's and the others', from now on
     GRANT   slot     offset: read the shell up to there, and no further; flags 1: somebody types in it
     INPUT   slot     typist 8, bytes; offset: of the first of them in all that this typist has typed
     RESIZE  slot     cols 2, rows 2
@@ -20,7 +23,7 @@ server -> holder
     FORGET  slot     it has ended and everybody knows: its memory goes
 
 holder -> server
-    WELCOME          {"proto": 1, "shells": n}          that many SHELL follow
+    WELCOME          {"proto": 1, "shells": n, "masks": true}   that many SHELL follow; it masks secrets
     SHELL   slot     {"id", "started": s, "cols", "rows", "capacity", "oldest", "seams": [n], "typists": {hex: n},
                       "typedIn"?: true, "ended"?: [code, signal]}; offset: the head; with one descriptor. Also
                       the answer to START

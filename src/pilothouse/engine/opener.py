@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import Sequence
 
-from pilothouse.core.errors import NotFound, PilothouseError
+from pilothouse.core.chain import Value
+from pilothouse.core.errors import BadRequest, NotFound, PilothouseError
 from pilothouse.core.ids import SessionId
 from pilothouse.core.shell import SCROLLBACK, USUAL, ShellId, Size
 from pilothouse.engine.audit import Entry, Who
 from pilothouse.engine.kit import Kit
 from pilothouse.engine.live import whole
 from pilothouse.engine.ports import Budget, StoreFailed
+from pilothouse.engine.secrets import Secrets
 from pilothouse.engine.sessions import Session, Sessions
 from pilothouse.engine.shells import ShellSpec
 from pilothouse.engine.terminal import Terminal
@@ -24,13 +27,32 @@ from pilothouse.engine.terminals import Terminals
 
 SHELL = ("/bin/sh", "-c", "command -v bash >/dev/null && exec bash; exec sh")
 """What a shell runs that nobody said anything else of."""
+STARTUP = (
+    "/bin/sh",
+    "-c",
+    r"""command -v bash >/dev/null || { eval "unset PILOTHOUSE_STARTUP
+$PILOTHOUSE_STARTUP"; exec sh; }
+exec bash -c 'exec bash --rcfile <(cat <<"END"
+[ -r ~/.bashrc ] && . ~/.bashrc
+eval "unset PILOTHOUSE_STARTUP
+$PILOTHOUSE_STARTUP"
+END
+)'""",
+)
+"""The same, with a command to begin with: run by the shell that stays, so that what it sets is set. Its text is in the
+environment and part of no command line."""
+STARTUP_MAX = 4096
+"""Bytes of it: more is a script, and belongs into a file."""
 TEND_S = 5.0
 """How often it is looked for shells whose time is up."""
 
 
 class Opener:
-    def __init__(self, sessions: Sessions, terminals: Terminals, scrollback: int = SCROLLBACK) -> None:
+    def __init__(
+        self, sessions: Sessions, terminals: Terminals, scrollback: int = SCROLLBACK, *, secrets: Secrets
+    ) -> None:
         self._sessions = sessions
+        self._secrets = secrets
         self._kit: Kit = sessions.kit
         self.terminals = terminals
         self._scrollback = scrollback
@@ -58,21 +80,51 @@ class Opener:
 
     @whole
     async def open(
-        self, session: Session, id: ShellId, who: Who, *, argv: Sequence[str] = (), cwd: str = "", size: Size = USUAL
+        self,
+        session: Session,
+        id: ShellId,
+        who: Who,
+        *,
+        argv: Sequence[str] = (),
+        cwd: str = "",
+        size: Size = USUAL,
+        startup: str = "",
     ) -> tuple[Terminal, bool]:
         """The shell of this id, whether it is new. Who asks and leaves has it opened all the same: who comes back shall
-        not begin a long opening anew. Raises TooMany, Conflict, Unavailable, BadRequest."""
+        not begin a long opening anew. `startup`: what a new one begins with. Raises TooMany, Conflict, Unavailable,
+        BadRequest."""
         with contextlib.suppress(NotFound):
             found = await self.find(session, id)
             if not found.closing:
                 return found, False
         live, sid = session.live, session.live.record.id
+        await self._check(session, argv, startup)
+        secrets = tuple(one for one in await self._secrets.given(live.record) if one.shells)
+        hidden = tuple(await self._secrets.hidden(live.record))
         await live.shelter()
         if not session.jobs.busy:
             await self._kit.models.admit(sid, None, Budget(session_max_cost_usd=self._kit.limits.session_max_cost_usd))
-        await self._kit.audit.commit(who, [Entry("shell.open", f"session:{sid}", details={"shell": id})])
-        spec = ShellSpec(sid, id, tuple(argv) or SHELL, {}, cwd, size, self._scrollback)
-        return await self.terminals.open(spec)
+        details: dict[str, Value] = {"shell": id}
+        if secrets:
+            details["secrets"] = [one.name for one in secrets]
+        if startup:
+            details["startup"] = hashlib.sha256(startup.encode()).hexdigest()
+        await self._kit.audit.commit(who, [Entry("shell.open", f"session:{sid}", details=details)])
+        env = {"PILOTHOUSE_STARTUP": startup} if startup else {}
+        words = tuple(argv) or (STARTUP if startup else SHELL)
+        spec = ShellSpec(sid, id, words, env, cwd, size, self._scrollback, secrets, hidden)
+        opened = await self.terminals.open(spec)
+        await self._secrets.used(live.record, details.get("secrets", []))  # type: ignore[arg-type]
+        return opened
+
+    async def _check(self, session: Session, argv: Sequence[str], startup: str) -> None:
+        """Raises BadRequest, Unavailable."""
+        if startup and argv:
+            raise BadRequest("startup: for a shell of its own, not beside a command")
+        if "\0" in startup or len(startup.encode("utf-8", "surrogatepass")) > STARTUP_MAX:
+            raise BadRequest(f"startup: at most {STARTUP_MAX} bytes, no NUL")
+        await self._secrets.no_value(session.live.record, "startup", startup)
+        await self._secrets.no_value(session.live.record, "command", *argv)
 
     async def find(self, session: Session, id: ShellId) -> Terminal:
         """Raises NotFound, Unavailable."""

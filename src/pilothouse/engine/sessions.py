@@ -26,6 +26,7 @@ from pilothouse.engine.ports import Delete, Op, Probe, Purge, Put, StoreFailed
 from pilothouse.engine.questions import Questions
 from pilothouse.engine.records import ApprovalRecord, Egress, JobRecord, QuestionRecord, SessionRecord
 from pilothouse.engine.rules import Rules
+from pilothouse.engine.secrets import Secrets
 from pilothouse.engine.shelf import BEFORE, Shelf
 from pilothouse.engine.spares import Spares
 
@@ -47,9 +48,10 @@ class Session:
 
 
 class Sessions:
-    def __init__(self, kit: Kit, rules: Rules, probe: Probe) -> None:
+    def __init__(self, kit: Kit, rules: Rules, probe: Probe, secrets: Secrets | None = None) -> None:
         self.kit = kit
         self.rules = rules
+        self.secrets = secrets
         self.probe = probe
         self._here: dict[SessionId, Session] = {}
         self.shelf: Shelf[Session] = Shelf(kit, self._here)
@@ -372,6 +374,8 @@ class Sessions:
     async def _ended(self, session_id: SessionId) -> None:
         for call in self.on_end:
             await call(session_id)
+        if self.secrets is not None:
+            self.secrets.forget(session_id)
 
     # --- life ---
 
@@ -457,7 +461,7 @@ class Sessions:
         session.jobs.last_askers = jobs[0].askers if jobs else []
 
     def _make(self, record: SessionRecord) -> Session:
-        live = Live(self.kit, record)
+        live = Live(self.kit, record, self.secrets)
         intake = Intake(live)
         approvals = Approvals(live, self.rules)
         questions = Questions(live)

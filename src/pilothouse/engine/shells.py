@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from pilothouse.core.ids import SessionId
+from pilothouse.core.secret import Given
 from pilothouse.core.shell import SCROLLBACK, USUAL, Exit, ShellId, Size
 
 
@@ -24,6 +25,10 @@ class ShellSpec:
     """"": where the session's work is."""
     size: Size = USUAL
     scrollback: int = SCROLLBACK
+    secrets: tuple[Given, ...] = field(default=(), repr=False)
+    """What it finds in its environment or in files."""
+    hidden: tuple[str, ...] = field(default=(), repr=False)
+    """Values that nobody shall read in the output of this session's shells, from now on."""
 
 
 class Shell(Protocol):

@@ -26,6 +26,7 @@ class NewShell(wire.Body):
     cwd: str = ""
     width: int = USUAL.cols
     height: int = USUAL.rows
+    startup: str = ""
 
 
 def _opener(call: Call) -> Opener:
@@ -53,7 +54,7 @@ async def make_shell(call: Call) -> Response:
     if "\0" in cwd or len(cwd.encode()) > CWD_MAX:
         raise BadRequest(f"cwd: at most {CWD_MAX} bytes, no NUL")
     terminal, new = await _opener(call).open(
-        session, id, call.who, argv=command, cwd=cwd, size=size(given.width, given.height)
+        session, id, call.who, argv=command, cwd=cwd, size=size(given.width, given.height), startup=given.startup
     )
     return wire.Reply(_shown(terminal, call), 201 if new else 200)
 

@@ -231,7 +231,7 @@ def test_a_new_server_finds_what_there_is_where_it_was(room: Room) -> None:
     server.close()
     again = room.server()
     welcome, shell = again.got
-    assert wire.said(welcome.payload) == {"proto": 1, "shells": 1}
+    assert wire.said(welcome.payload) == {"proto": 1, "shells": 1, "masks": True}
     body = wire.said(shell.payload)
     assert (shell.offset, body["id"], body["oldest"], body["typists"]) == (10, "s", 0, {"7": 5})
     memory = Memory(again.fds[0], body["capacity"])

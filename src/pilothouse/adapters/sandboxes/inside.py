@@ -7,7 +7,9 @@ memory and descriptors are closed to the agent's uid.
 
     holder -> inside  {"start": key, "argv": [], "env": {}, "cwd": path, "fds": [n]}   descriptors beside it
                       {"start": key, "argv": [], "env": {}, "cwd": path, "terminal": [rows, columns]}
-                                                          on a PTY of its own, whose master comes back with "started"
+                                                          on a PTY of its own, whose master comes back with "started";
+                                                          with "files": {name: text}, "shell": id it finds each text
+                                                          in a file in memory, whose path is in NAME_FILE
                       {"kill": key, "signal": n}                                       its process group
     inside -> holder  {"ready": sys.version, "pid": n}
                       {"started": key, "pid": n}
@@ -29,7 +31,7 @@ import termios
 from pathlib import Path
 from typing import Any
 
-from pilothouse.adapters.sandboxes import fdpass, kernel
+from pilothouse.adapters.sandboxes import fdpass, kernel, memoryfiles
 
 _DEFAULT = tuple(sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
 _HIGH_FD = 100
@@ -46,6 +48,8 @@ class Inside:
         self._control = control
         self._lines = fdpass.Lines(control)
         self._children: dict[int, int] = {}
+        self._files: dict[int, str] = {}
+        """By key, whose files lie in memory as long as it runs."""
 
     def serve(self) -> None:
         """Until the holder goes away."""
@@ -101,16 +105,21 @@ class Inside:
 
     def _open(self, key: int, message: dict[str, Any]) -> None:
         """The PTY is one of this place, so that its programs find it by name."""
+        env = message["env"]
         try:
+            if files := message.get("files"):
+                env = env | memoryfiles.write(message["shell"], files)
+                self._files[key] = message["shell"]
             master, slave = os.openpty()
         except OSError as error:
-            fdpass.send(self._control, {"exit": key, "status": f"no terminal: {error.strerror}"})
+            self._forget(key)
+            fdpass.send(self._control, {"exit": key, "status": f"no terminal, or no place for files: {error.strerror}"})
             return
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", *message["terminal"], 0, 0))
         pid = self._fork(key)
         if pid == 0:
             os.close(master)
-            _become(message | {"fds": [0, 1, 2]}, [slave, slave, slave])
+            _become(message | {"fds": [0, 1, 2], "env": env}, [slave, slave, slave])
         os.close(slave)
         if pid is not None:
             self._children[pid] = key
@@ -127,7 +136,13 @@ class Inside:
                 return
             key = self._children.pop(pid, None)
             if key is not None:
+                self._forget(key)
                 fdpass.send(self._control, {"exit": key, "status": status_text(status)})
+
+    def _forget(self, key: int) -> None:
+        shell = self._files.pop(key, None)
+        if shell is not None:
+            memoryfiles.remove(shell)
 
 
 def _become(message: dict[str, Any], fds: list[int]) -> None:

@@ -29,6 +29,7 @@ from pilothouse.adapters.shells.outlet import Outlet
 from pilothouse.adapters.shells.shell import Held
 from pilothouse.core import shellwire as wire
 from pilothouse.core.errors import BadRequest
+from pilothouse.core.redact import Masks
 from pilothouse.core.scrollback import Scrollback
 from pilothouse.core.shell import SHELLS_MAX, Exit, ShellId, shell_id, size
 
@@ -46,6 +47,9 @@ GATHER = 48 * 1024
 """Of a flood the server is told when so much has come, so that it is woken half as often;"""
 GATHER_S = 0.001
 """or after so long."""
+QUIET_S = 0.02
+"""What may be the beginning of a secret is held back for so long: an echo that late is not felt, and a program that
+writes something in two pieces has written the second."""
 _READ = 64 * 1024
 """More would be mapped and unmapped for every keystroke."""
 _EVERYTHING = 1 << 62
@@ -74,6 +78,9 @@ class Holding:
         self._records = wire.Records()
         self._greeted = False
         self._typed_at = 0.0
+        self._hidden: set[str] = set()
+        self._masks: Masks | None = None
+        """What no shell of this session may show: what one was given another can read."""
         self._last: Held | None = None
         """The one that was read last."""
         listening.setblocking(False)
@@ -91,6 +98,8 @@ class Holding:
             self.failed(id, f"no memory for its output: {error.strerror}")
             return
         line = pty.Pty(master, Scrollback(shared.output))
+        if self._masks is not None:
+            line.hide(self._masks)
         pty.resize(master, order.size)
         self._slots += 1
         held = Held(id, self._slots, line, shared, order.size, time.time())
@@ -135,10 +144,13 @@ class Holding:
             if held.kill_at and now >= held.kill_at:
                 held.kill_at = 0.0
                 self._kill(held.id, signal.SIGKILL)
+            if held.release_at and now >= held.release_at and held.limit > 0:
+                self._release(held)
             if held.end_at and now >= held.end_at and held.limit > 0:
                 held.end_at = now + LINGER_S
-                if not held.line.read(min(pty.PASS, held.limit)):
+                if not held.line.read(min(pty.PASS, held.room)):
                     held.line.eof = True
+                    held.line.release()
                 self._finish(held)
 
     @property
@@ -241,7 +253,7 @@ class Holding:
         if hello.get("proto") != wire.PROTO:
             raise wire.Broken("protocol")
         self._greeted = True
-        self._tell(wire.say(wire.WELCOME, {"proto": wire.PROTO, "shells": len(self._shells)}))
+        self._tell(wire.say(wire.WELCOME, {"proto": wire.PROTO, "shells": len(self._shells), "masks": True}))
         for held in self._shells.values():
             held.held_until, held.grant = 0.0, held.line.kept.head  # from here on the server says how far
             self._poll(held)
@@ -277,7 +289,18 @@ class Holding:
             self.failed(id, error.message)
             return
         self._orders[id] = order
+        self._hide(order.values)
         self._start(order)
+
+    def _hide(self, values: list[str]) -> None:
+        if self._hidden.issuperset(values):
+            return
+        self._hidden.update(values)
+        self._masks = Masks(self._hidden) or None
+        for held in self._shells.values():
+            if self._masks is not None and not held.ended:
+                held.line.hide(self._masks)
+                self._say_output(held)
 
     # --- a shell
 
@@ -331,8 +354,13 @@ class Holding:
 
     def _read(self, held: Held) -> None:
         alone, self._last = self._last is held, held
-        count = held.line.read(min(pty.PASS if alone else pty.SHARED_PASS, held.limit))
+        count = held.line.read(min(pty.PASS if alone else pty.SHARED_PASS, held.room))
         now = self._now()
+        if held.line.seen is not None:
+            held.release_at = now + QUIET_S if held.line.held else 0.0
+            if not held.line.eof and held.line.kept.head == held.said:
+                self._poll(held)
+                return  # all of it is held back
         if count >= FLOOD:
             held.flood_until = now + FLOOD_S
         if now < held.flood_until and held.line.kept.head - held.said < GATHER and held.limit > 0:
@@ -342,6 +370,21 @@ class Holding:
         if held.line.eof:
             self._finish(held)
         elif held.limit <= 0:
+            self._poll(held)
+
+    def _release(self, held: Held) -> None:
+        """Nothing came that would show what it is, unless it came at this moment."""
+        held.release_at = 0.0
+        before = held.line.kept.head
+        if not held.line.eof and held.line.read(min(pty.PASS, held.room)):
+            held.release_at = self._now() + QUIET_S if held.line.held else 0.0
+        else:
+            held.line.release()
+        if held.line.kept.head != before:
+            self._say_output(held)
+        if held.line.eof:
+            self._finish(held)
+        else:
             self._poll(held)
 
     def _finish(self, held: Held) -> None:

@@ -202,6 +202,8 @@ class Line:
         self._fds: deque[int] = deque()
         self._out = bytearray()
         self._expected: int | None = None
+        self._masks = False
+        """Whether the holder knows of secrets."""
         self._greeted: asyncio.Future[None] = self._loop.create_future()
         self._starting: dict[ShellId, asyncio.Future[HeldShell]] = {}
         self.shells: dict[int, HeldShell] = {}
@@ -233,7 +235,7 @@ class Line:
         body = {"id": spec.id, "argv": spec.argv, "env": spec.env, "cwd": spec.cwd}
         numbers = {"cols": spec.size.cols, "rows": spec.size.rows, "scrollback": spec.scrollback + WINDOW}
         try:
-            self.send(wire.say(wire.START, body | numbers))
+            self.send(wire.say(wire.START, body | numbers | self._secrets(spec)))
             async with asyncio.timeout(START_S):
                 return await answer
         except TimeoutError:
@@ -242,6 +244,20 @@ class Line:
             raise BadRequest(f"shell: {error}") from None
         finally:
             self._starting.pop(spec.id, None)
+
+    def _secrets(self, spec: ShellSpec) -> dict[str, Any]:
+        """Raises Unavailable: a holder that does not mask them is not given any."""
+        given = [one.value for one in spec.secrets]
+        hidden = [value for value in spec.hidden if value not in given]
+        if not given and not hidden:
+            return {}
+        if not self._masks:
+            raise Unavailable("secrets: this session was started by an older version, which cannot keep them; stop it")
+        return {
+            "secrets": {one.name: one.value for one in spec.secrets if not one.file},
+            "files": {one.name: one.value for one in spec.secrets if one.file},
+            "hidden": hidden,
+        }
 
     def send(self, record: bytes) -> None:
         """Never waits; what the socket does not take is bounded by what the engine sends ahead."""
@@ -326,7 +342,8 @@ class Line:
 
     def _take(self, record: wire.Record) -> None:
         if record.kind == wire.WELCOME:
-            self._expected = int(wire.said(record.payload)["shells"])
+            body = wire.said(record.payload)
+            self._expected, self._masks = int(body["shells"]), body.get("masks") is True
         elif self._expected is None:
             raise wire.Broken("no welcome")
         elif record.kind == wire.SHELL:

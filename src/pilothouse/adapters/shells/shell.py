@@ -30,14 +30,23 @@ class Held:
     """The head that the server knows."""
     flood_until: float = 0.0
     """It floods: what comes before then may wait a little."""
+    release_at: float = 0.0
+    """When what is held back goes, if nothing comes that shows what it is."""
     say_at: float = 0.0
     """When it is told of more at the latest."""
 
     @property
     def limit(self) -> int:
+        return self.grant - self.line.kept.head - self.line.held
+
+    @property
+    def room(self) -> int:
+        """How far it may be read, what is held back among it."""
         return self.grant - self.line.kept.head
 
     @property
     def times(self) -> tuple[float, ...]:
         """Output that nobody reads on for is not lost, it waits, and its end with it."""
-        return (self.say_at, self.held_until, self.kill_at, self.end_at if self.limit > 0 else 0.0)
+        reading = self.limit > 0
+        ends = (self.end_at, self.release_at) if reading else ()
+        return (self.say_at, self.held_until, self.kill_at, *ends)
