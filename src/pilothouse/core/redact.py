@@ -132,7 +132,7 @@ class Seen:
     named, also what is out already.
     """
 
-    __slots__ = ("_sure", "_tail", "end", "held", "masks")
+    __slots__ = ("_sure", "_tail", "begun", "end", "held", "masks")
 
     def __init__(self, masks: Masks, end: int = 0) -> None:
         self.masks = masks
@@ -140,6 +140,8 @@ class Seen:
         """How much has been read."""
         self.held = 0
         """How many of the last bytes nobody may have yet."""
+        self.begun = 0
+        """How many of the last bytes may be the beginning of something, those that are out already among them."""
         self._tail = b""
         """What was read last, as it was, as far as something may have begun in it."""
         self._sure = 0
@@ -151,9 +153,9 @@ class Seen:
         self.end += len(fresh)
         before = self.held + len(fresh)
         spans = self.masks.spans(data)
-        longest, self._sure = self.masks.begun(data)
+        self.begun, self._sure = self.masks.begun(data)
         masked = len(data) - spans[-1][1] if spans else len(data)
-        self.held = min(longest, before, masked)  # what is masked need not wait
+        self.held = min(self.begun, before, masked)  # what is masked need not wait
         self._tail = data[-self.masks.reach :]
         return [(base + start, base + end) for start, end in spans]
 
@@ -185,6 +187,7 @@ def _escaped(line: str) -> set[bytes]:
     texts |= {
         re.sub(r'(["\\$`])', r"\\\1", line),
         line.replace("'", "'\\''"),
+        line.replace("'", "'\"'\"'"),
         re.sub(r"([^\w@%+=:,./-])", r"\\\1", line),
     }
     if len(line.encode()) < LEAST:

@@ -62,6 +62,7 @@ class Opener:
         """Finds what a server before this one left."""
         left = [state.session for state in await self._kit.sandboxes.list() if state.alive and state.shells]
         await asyncio.gather(*map(self._found, left))  # one that hangs costs its patience once, and not before others
+        self._secrets.on_change.append(self._hide)
         self._sessions.watched = self.terminals.running
         self._sessions.on_end.append(self.terminals.drop)
         self._tending = asyncio.create_task(self._tend(), name="shells")
@@ -153,6 +154,14 @@ class Opener:
         here = self._sessions.here(session)
         if here is not None:
             here.live.touched = self._kit.clock.now()
+
+    async def _hide(self) -> None:
+        """Secrets have changed: shells that run do not have the new ones, and may read them all the same."""
+        for sid in self.terminals.sessions:
+            session = self._sessions.here(sid)
+            if session is not None:
+                with contextlib.suppress(PilothouseError):
+                    await self.terminals.hide(sid, await self._secrets.hidden(session.live.record))
 
     async def _tend(self) -> None:
         while True:

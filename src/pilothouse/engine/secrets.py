@@ -34,7 +34,7 @@ from pilothouse.engine.records import SessionRecord
 from pilothouse.engine.rules import project
 
 FORMER_MAX = 20
-"""Values of one place that were replaced or removed and are still masked."""
+"""Values of one place that were replaced or removed and are still masked: a day's worth of changes."""
 USED_EVERY_S = 60.0
 """`lastUsedAt` is written at most this often per secret."""
 

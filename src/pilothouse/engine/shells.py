@@ -117,6 +117,10 @@ class Shells(Protocol):
         """Those that are there already, ended ones that were not forgotten among them. Raises Unavailable."""
         ...
 
+    async def hide(self, session: SessionId, values: Sequence[str]) -> None:
+        """Nobody shall read these values in what its shells write from now on."""
+        ...
+
     async def forget(self, session: SessionId, id: ShellId) -> None:
         """It has ended, and its output is of no more use."""
         ...

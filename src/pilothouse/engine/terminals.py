@@ -119,6 +119,16 @@ class Terminals:
         """Whether one of its shells, as far as they are in memory, has not ended."""
         return any(t.shell.ended is None for t in self._sessions.get(session, {}).values())
 
+    async def hide(self, session: SessionId, values: Sequence[str]) -> None:
+        """In what its shells, as far as they are in memory, write from now on."""
+        if self.running(session):
+            await self._shells.hide(session, values)
+
+    @property
+    def sessions(self) -> Sequence[SessionId]:
+        """Those whose shells are in memory."""
+        return list(self._sessions)
+
     async def tend(self) -> None:
         """What is due by now."""
         now = self._clock.now()

@@ -30,6 +30,10 @@ class HeldShells:
     async def find(self, session: SessionId) -> Sequence[Shell]:
         return list((await self._line(session)).shells.values())
 
+    async def hide(self, session: SessionId, values: Sequence[str]) -> None:
+        with contextlib.suppress(Unavailable):
+            (await self._line(session)).hide(values)
+
     async def forget(self, session: SessionId, id: ShellId) -> None:
         with contextlib.suppress(Unavailable):
             line = await self._line(session)

@@ -23,13 +23,12 @@ import struct
 import time
 from collections.abc import Callable
 
-from pilothouse.adapters.shells import memory, pty
-from pilothouse.adapters.shells.order import Order, checked
+from pilothouse.adapters.shells import hidden, memory, pty
+from pilothouse.adapters.shells.order import Order, checked, values
 from pilothouse.adapters.shells.outlet import Outlet
 from pilothouse.adapters.shells.shell import Held
 from pilothouse.core import shellwire as wire
 from pilothouse.core.errors import BadRequest
-from pilothouse.core.redact import Masks
 from pilothouse.core.scrollback import Scrollback
 from pilothouse.core.shell import SHELLS_MAX, Exit, ShellId, shell_id, size
 
@@ -47,9 +46,6 @@ GATHER = 48 * 1024
 """Of a flood the server is told when so much has come, so that it is woken half as often;"""
 GATHER_S = 0.001
 """or after so long."""
-QUIET_S = 0.02
-"""What may be the beginning of a secret is held back for so long: an echo that late is not felt, and a program that
-writes something in two pieces has written the second."""
 _READ = 64 * 1024
 """More would be mapped and unmapped for every keystroke."""
 _EVERYTHING = 1 << 62
@@ -78,9 +74,7 @@ class Holding:
         self._records = wire.Records()
         self._greeted = False
         self._typed_at = 0.0
-        self._hidden: set[str] = set()
-        self._masks: Masks | None = None
-        """What no shell of this session may show: what one was given another can read."""
+        self._hidden = hidden.Hidden()
         self._last: Held | None = None
         """The one that was read last."""
         listening.setblocking(False)
@@ -98,13 +92,12 @@ class Holding:
             self.failed(id, f"no memory for its output: {error.strerror}")
             return
         line = pty.Pty(master, Scrollback(shared.output))
-        if self._masks is not None:
-            line.hide(self._masks)
         pty.resize(master, order.size)
         self._slots += 1
         held = Held(id, self._slots, line, shared, order.size, time.time())
+        held.hide(self._hidden)
         self._shells[held.slot] = held
-        self._describe(held)
+        self._tell(held.record, held.memory.fd)
         if self.outlet.sock is None:
             held.grant = _EVERYTHING
         self._poll(held)
@@ -145,12 +138,14 @@ class Holding:
                 held.kill_at = 0.0
                 self._kill(held.id, signal.SIGKILL)
             if held.release_at and now >= held.release_at and held.limit > 0:
-                self._release(held)
+                if held.release(now):
+                    self._say_output(held)
+                self._poll(held)
+                self._finish(held)
             if held.end_at and now >= held.end_at and held.limit > 0:
                 held.end_at = now + LINGER_S
                 if not held.line.read(min(pty.PASS, held.room)):
-                    held.line.eof = True
-                    held.line.release()
+                    held.line.end()
                 self._finish(held)
 
     @property
@@ -223,8 +218,9 @@ class Holding:
             self._greet(wire.said(record.payload))
         elif not self._greeted:
             raise wire.Broken("say hello first")
-        elif record.kind == wire.START:
-            self._order(wire.said(record.payload))
+        elif record.kind in (wire.START, wire.HIDE):
+            asked = wire.said(record.payload)
+            self._order(asked) if record.kind == wire.START else self._hide(values(asked.get("hidden")))
         else:
             held = self._shells.get(record.slot)
             if held is not None:
@@ -257,25 +253,7 @@ class Holding:
         for held in self._shells.values():
             held.held_until, held.grant = 0.0, held.line.kept.head  # from here on the server says how far
             self._poll(held)
-            self._describe(held)
-
-    def _describe(self, held: Held) -> None:
-        kept = held.line.kept
-        body = {
-            "id": held.id,
-            "started": held.started,
-            "cols": held.size.cols,
-            "rows": held.size.rows,
-            "capacity": kept.capacity,
-            "oldest": kept.oldest,
-            "seams": kept.seams(wire.SEAMS_MAX),
-            "typists": {f"{who:x}": n for who, n in held.line.typing.counts.items()},
-        }
-        if held.typed_in:
-            body["typedIn"] = True
-        if held.ended and held.exit:
-            body["ended"] = [held.exit.code, held.exit.signal]
-        self._tell(wire.say(wire.SHELL, body, held.slot, kept.head), held.memory.fd)
+            self._tell(held.record, held.memory.fd)
 
     def _order(self, asked: dict[str, object]) -> None:
         id = shell_id(asked.get("id"))
@@ -293,13 +271,9 @@ class Holding:
         self._start(order)
 
     def _hide(self, values: list[str]) -> None:
-        if self._hidden.issuperset(values):
-            return
-        self._hidden.update(values)
-        self._masks = Masks(self._hidden) or None
-        for held in self._shells.values():
-            if self._masks is not None and not held.ended:
-                held.line.hide(self._masks)
+        if self._hidden.add(values):
+            for held in self._shells.values():
+                held.hide(self._hidden)
                 self._say_output(held)
 
     # --- a shell
@@ -357,7 +331,7 @@ class Holding:
         count = held.line.read(min(pty.PASS if alone else pty.SHARED_PASS, held.room))
         now = self._now()
         if held.line.seen is not None:
-            held.release_at = now + QUIET_S if held.line.held else 0.0
+            held.hold(now)
             if not held.line.eof and held.line.kept.head == held.said:
                 self._poll(held)
                 return  # all of it is held back
@@ -370,21 +344,6 @@ class Holding:
         if held.line.eof:
             self._finish(held)
         elif held.limit <= 0:
-            self._poll(held)
-
-    def _release(self, held: Held) -> None:
-        """Nothing came that would show what it is, unless it came at this moment."""
-        held.release_at = 0.0
-        before = held.line.kept.head
-        if not held.line.eof and held.line.read(min(pty.PASS, held.room)):
-            held.release_at = self._now() + QUIET_S if held.line.held else 0.0
-        else:
-            held.line.release()
-        if held.line.kept.head != before:
-            self._say_output(held)
-        if held.line.eof:
-            self._finish(held)
-        else:
             self._poll(held)
 
     def _finish(self, held: Held) -> None:

@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pilothouse.adapters.shells.memory import Memory, Unfit
@@ -235,7 +235,9 @@ class Line:
         body = {"id": spec.id, "argv": spec.argv, "env": spec.env, "cwd": spec.cwd}
         numbers = {"cols": spec.size.cols, "rows": spec.size.rows, "scrollback": spec.scrollback + WINDOW}
         try:
-            self.send(wire.say(wire.START, body | numbers | self._secrets(spec)))
+            secrets = self._secrets(spec)
+            self.hide(spec.hidden)
+            self.send(wire.say(wire.START, body | numbers | secrets))
             async with asyncio.timeout(START_S):
                 return await answer
         except TimeoutError:
@@ -247,17 +249,19 @@ class Line:
 
     def _secrets(self, spec: ShellSpec) -> dict[str, Any]:
         """Raises Unavailable: a holder that does not mask them is not given any."""
-        given = [one.value for one in spec.secrets]
-        hidden = [value for value in spec.hidden if value not in given]
-        if not given and not hidden:
+        if not spec.secrets and not spec.hidden:
             return {}
         if not self._masks:
             raise Unavailable("secrets: this session was started by an older version, which cannot keep them; stop it")
         return {
             "secrets": {one.name: one.value for one in spec.secrets if not one.file},
             "files": {one.name: one.value for one in spec.secrets if one.file},
-            "hidden": hidden,
         }
+
+    def hide(self, values: Sequence[str]) -> None:
+        """To a holder that knows of secrets."""
+        for record in wire.hide(values) if self._masks else ():
+            self.send(record)
 
     def send(self, record: bytes) -> None:
         """Never waits; what the socket does not take is bounded by what the engine sends ahead."""

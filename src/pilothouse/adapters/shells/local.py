@@ -11,7 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 
-from pilothouse.adapters.shells import pty
+from pilothouse.adapters.shells import hidden, pty
 from pilothouse.adapters.shells.spawn import spawn
 from pilothouse.core.errors import Conflict, TooMany, Unavailable
 from pilothouse.core.ids import SessionId
@@ -22,8 +22,6 @@ from pilothouse.engine.shells import Shell, ShellSpec
 
 KILL_S = 3.0
 """From a hang-up to a kill."""
-QUIET_S = 0.02
-"""As a holder has it."""
 
 
 class LocalShell:
@@ -138,7 +136,7 @@ class LocalShell:
             self._release = None
         count = self._pty.read(min(pty.PASS, self._granted - self.head))
         if self._pty.held:
-            self._release = self._loop.call_later(QUIET_S, self._released)
+            self._release = self._loop.call_later(hidden.wait(self._pty.begun), self._released)
         self._watch()
         self._end()
         if count and self.ended is None:
@@ -187,7 +185,7 @@ class LocalShell:
 class LocalShells:
     def __init__(self) -> None:
         self._shells: dict[SessionId, dict[ShellId, LocalShell]] = {}
-        self._hidden: dict[SessionId, set[str]] = {}
+        self._hidden: dict[SessionId, hidden.Hidden] = {}
 
     async def start(self, spec: ShellSpec) -> Shell:
         shells = self._shells.setdefault(spec.session, {})
@@ -203,16 +201,15 @@ class LocalShells:
         except OSError as error:
             raise Unavailable(f"shell: {error.strerror or error}") from None
         shells[spec.id] = LocalShell(spec, pid, master)
-        self._hide(spec.session, [*given.values(), *spec.hidden])
+        await self.hide(spec.session, [*given.values(), *spec.hidden])
         return shells[spec.id]
 
-    def _hide(self, session: SessionId, values: Sequence[str]) -> None:
-        hidden = self._hidden.setdefault(session, set())
-        hidden.update(values)
-        masks = Masks(hidden)
-        if masks:
-            for shell in self._shells[session].values():
-                shell.hide(masks)
+    async def hide(self, session: SessionId, values: Sequence[str]) -> None:
+        known = self._hidden.setdefault(session, hidden.Hidden())
+        known.add(values)
+        if known.masks is not None:
+            for shell in self._shells.get(session, {}).values():
+                shell.hide(known.masks)
 
     async def find(self, session: SessionId) -> Sequence[Shell]:
         return list(self._shells.get(session, {}).values())

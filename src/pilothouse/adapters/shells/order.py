@@ -26,12 +26,11 @@ class Order:
     """More of its environment."""
     files: dict[str, str] = field(default_factory=dict, repr=False)
     """What it finds in files, by the name of the secret."""
-    hidden: list[str] = field(default_factory=list, repr=False)
-    """Values to be masked in what the session's shells write, those of `secrets` and `files` besides."""
 
     @property
     def values(self) -> list[str]:
-        return [*self.secrets.values(), *self.files.values(), *self.hidden]
+        """To be masked in what the session's shells write."""
+        return [*self.secrets.values(), *self.files.values()]
 
 
 def checked(id: ShellId, asked: dict[str, object]) -> Order:
@@ -45,7 +44,7 @@ def checked(id: ShellId, asked: dict[str, object]) -> Order:
         raise BadRequest("cwd: expected a path, or nothing")
     if isinstance(kept, bool) or not isinstance(kept, int) or not SCROLLBACK_MIN <= kept <= MEMORY_MAX:
         raise BadRequest(f"scrollback: expected {SCROLLBACK_MIN} to {MEMORY_MAX} bytes")
-    secrets, files, hidden = asked.get("secrets", {}), asked.get("files", {}), asked.get("hidden", [])
+    secrets, files = asked.get("secrets", {}), asked.get("files", {})
     for given in (secrets, files):
         if (
             not isinstance(given, dict)
@@ -53,10 +52,15 @@ def checked(id: ShellId, asked: dict[str, object]) -> Order:
             or not all(_text(value) for value in given.values())
         ):
             raise BadRequest("secrets, files: expected objects of texts")
+    measures = size(asked.get("cols"), asked.get("rows")), kept
+    return Order(id, argv, env, cwd, *measures, secrets, files)  # type: ignore[arg-type]  # seen to be so
+
+
+def values(hidden: object) -> list[str]:
+    """Raises BadRequest."""
     if not isinstance(hidden, list) or len(hidden) > _HIDDEN_MAX or not all(_text(value) for value in hidden):
         raise BadRequest("hidden: expected a list of texts")
-    measures = size(asked.get("cols"), asked.get("rows")), kept
-    return Order(id, argv, env, cwd, *measures, secrets, files, hidden)  # type: ignore[arg-type]  # seen to be so
+    return hidden
 
 
 def _text(value: object) -> bool:

@@ -101,8 +101,15 @@ class Pty:
         """Bytes that have been read and may be the beginning of something: they are not output yet."""
         return self.seen.held if self.seen else 0
 
+    @property
+    def begun(self) -> int:
+        """Of how many of the last bytes that is so, those that are output already among them."""
+        return self.seen.begun if self.seen else 0
+
     def hide(self, masks: Masks) -> None:
         """From now on."""
+        if self.seen is not None and self.seen.masks is masks:
+            return
         self.release()
         self.seen = Seen(masks, self.kept.head)
 
@@ -140,6 +147,11 @@ class Pty:
         if self.eof:
             self.release()
         return total
+
+    def end(self) -> None:
+        """Nothing more is read."""
+        self.eof = True
+        self.release()
 
     def _look(self, seen: Seen, held: int, total: int) -> None:
         fresh = b"".join(self.kept.room(total, held))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from pilothouse.adapters.shells import memory, pty
+from pilothouse.adapters.shells import hidden, memory, pty
+from pilothouse.core import shellwire as wire
 from pilothouse.core.shell import Exit, ShellId, Size
 
 
@@ -43,6 +45,45 @@ class Held:
     def room(self) -> int:
         """How far it may be read, what is held back among it."""
         return self.grant - self.line.kept.head
+
+    def hold(self, now: float) -> None:
+        """It has been read: what may be the beginning of a secret waits."""
+        seen = self.line.seen
+        self.release_at = now + hidden.wait(seen.begun) if seen is not None and seen.held else 0.0
+
+    def release(self, now: float) -> bool:
+        """Nothing came that would show what it is, unless it came at this moment. Whether there is more output."""
+        before = self.line.kept.head
+        if not self.line.eof and self.line.read(min(pty.PASS, self.room)):
+            self.hold(now)
+        else:
+            self.release_at = 0.0
+            self.line.release()
+        return self.line.kept.head != before
+
+    def hide(self, values: hidden.Hidden) -> None:
+        if values.masks is not None and not self.ended:
+            self.line.hide(values.masks)
+
+    @property
+    def record(self) -> bytes:
+        """SHELL."""
+        kept = self.line.kept
+        body: dict[str, Any] = {
+            "id": self.id,
+            "started": self.started,
+            "cols": self.size.cols,
+            "rows": self.size.rows,
+            "capacity": kept.capacity,
+            "oldest": kept.oldest,
+            "seams": kept.seams(wire.SEAMS_MAX),
+            "typists": {f"{who:x}": n for who, n in self.line.typing.counts.items()},
+        }
+        if self.typed_in:
+            body["typedIn"] = True
+        if self.ended and self.exit:
+            body["ended"] = [self.exit.code, self.exit.signal]
+        return wire.say(wire.SHELL, body, self.slot, kept.head)
 
     @property
     def times(self) -> tuple[float, ...]:
