@@ -91,7 +91,8 @@ async def test_bad_ones_are_named_and_change_nothing(
 
 
 async def test_setting_takes_a_right(served: Served) -> None:
-    async with await client(served) as admin, await client(served, "read", "run") as run, await client(served, "read") as read:  # fmt: skip
+    run, read = await client(served, "read", "run"), await client(served, "read")
+    async with await client(served) as admin, run, read:
         here = await session(admin)
         assert (await run.put("/api/secrets/A", json={"value": VALUE})).status_code == 200
         assert (await run.get(f"{here}/secrets")).status_code == 200

@@ -13,11 +13,10 @@ Standard library only: the holders use it too.
 
 from __future__ import annotations
 
-import base64
+import binascii
 import json
 import re
 import sys
-import urllib.parse
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -198,14 +197,18 @@ def _escaped(line: str) -> set[bytes]:
 def _encoded(value: str) -> set[bytes]:
     raw = value.encode()
     found = {raw.hex().encode(), raw.hex().upper().encode()}
-    quoted = {urllib.parse.quote(value, safe=safe) for safe in ("", "/", "~()*!.'")} | {urllib.parse.quote_plus(value)}
-    found |= {text.encode() for text in quoted}
-    found |= {re.sub(r"%..", lambda m: m[0].lower(), text).encode() for text in quoted}
+    quoted = {_percent(raw, safe) for safe in (b"", b"/", b"()*!'")}
+    quoted |= {text.replace(b"%20", b"+") for text in quoted}
+    found |= quoted | {re.sub(rb"%..", lambda m: m[0].lower(), text) for text in quoted}
     for shift, begin in ((0, 0), (1, 2), (2, 3)):
         count = shift + len(raw)
-        coded = base64.b64encode(b"\0" * shift + raw)[begin : count // 3 * 4 + count % 3]
+        coded = binascii.b2a_base64(b"\0" * shift + raw, newline=False)[begin : count // 3 * 4 + count % 3]
         found |= {coded, coded.translate(_URL_SAFE)}
     return found
+
+
+def _percent(raw: bytes, safe: bytes) -> bytes:
+    return re.sub(rb"[^\w.~" + re.escape(safe) + rb"-]", lambda m: b"%%%02X" % m[0][0], raw)
 
 
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")

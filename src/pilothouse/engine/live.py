@@ -119,7 +119,7 @@ class Live:
         """Appends events (long fields cut) and writes documents, all or nothing. Needs the lock."""
         rows: list[ev.Event] = []
         texts: list[Put] = []
-        masks = await self._known_masks()
+        masks = await self.known_masks()
         for event in happened:
             event = veiled(masks, event) if masks else event
             shorter, wholes = cut.cut(event, f"/api/sessions/{self.record.id}/texts/")
@@ -149,7 +149,7 @@ class Live:
         """What nobody shall read in what this session's agent says. Raises Unavailable when that cannot be known."""
         return await self.secrets.masks(self.record) if self.secrets is not None else None
 
-    async def _known_masks(self) -> Masks | None:
+    async def known_masks(self) -> Masks | None:
         """For what is no agent's word: people's words are looked at before, and ours have none."""
         try:
             return await self.masks()

@@ -146,6 +146,8 @@ class Sessions:
             egress=egress,
         )
         session = self._make(record)
+        masks = await session.live.known_masks()
+        record.title = masks.text(title) if masks else title  # it cannot be refused any more
         ops = [Put("resend", key, record.id.encode(), record.id) for key in resends]
         entry = Entry("session.create", f"session:{record.id}", details={"agent": agent, "mode": mode})
         try:
@@ -289,6 +291,7 @@ class Sessions:
             changes: dict[str, str] = {}
             if title is not None:
                 changes["title"] = check_title(title)
+                await live.no_secret("title", title)
             if mode is not None:
                 changes["permission_mode"] = policy.mode(mode)
             if model is not None:
@@ -419,6 +422,8 @@ class Sessions:
         session.live.away = True
         self._here.pop(session.live.record.id, None)
         await self._close(session)
+        if self.secrets is not None:
+            self.secrets.forget(session.live.record.id)
 
     async def _close(self, session: Session) -> None:
         await session.jobs.drive.close()
