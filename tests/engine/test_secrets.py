@@ -116,6 +116,13 @@ async def test_a_session_that_has_ended_hides_only_what_reaches_it(house: House)
     assert not await house.hides(here, "the first value")
 
 
+async def test_sessions_that_hide_the_same_share_what_it_takes(house: House) -> None:
+    await house.set(of_account(ANN), "A", VALUE)
+    assert await house.secrets.masks(session()) is await house.secrets.masks(session(number=2))
+    await house.set(of_session(session(number=2)), "A", "of the session")
+    assert await house.secrets.masks(session()) is not await house.secrets.masks(session(number=2))
+
+
 async def test_without_secrets_there_is_nothing_to_look_for(house: House) -> None:
     assert await house.secrets.masks(session()) is None
     await house.set(of_account(ANN), "A", "x" * (LEAST - 1))
@@ -135,7 +142,7 @@ async def test_bad_ones_change_nothing(house: House) -> None:
         ("A", "the other value", {"use": "agents", "file": True}, BadRequest),
     ):
         with pytest.raises(error) as caught:
-            await house.set(place, name, value, **options)  # type: ignore[arg-type]
+            await house.set(place, name, value, **options)
         assert "other value" not in caught.value.message
     assert await house.given(session()) == {"A": "the first value"}
     with pytest.raises(BadRequest, match="an absolute path"):

@@ -134,6 +134,17 @@ async def test_c27_a_shell_has_them_and_no_viewer_sees_them(served: Served) -> N
             assert await shown(served, f"{here}/shells/s?after=0", expected) == expected
 
 
+async def test_c27_a_shell_that_was_there_before_hides_it_too(served: Served) -> None:
+    async with await client(served) as http:
+        here = await session(http)
+        await http.post(f"{here}/shells", json={"shellId": "s", "command": ["sh", "-c", "stty -echo; echo ready; cat"]})
+        await shown(served, f"{here}/shells/s", b"ready")
+        await http.put(f"{here}/secrets/A", json={"value": VALUE, "for": "agents"})
+        got = await shown(served, f"{here}/shells/s", b"over", f"<{VALUE}> over\n".encode())
+        assert f"<{'*' * 40}> over".encode() in got
+        assert VALUE.encode() not in got
+
+
 async def test_a_new_shell_begins_with_its_startup_and_an_old_one_does_not(served: Served) -> None:
     async with await client(served) as http:
         here = await session(http)

@@ -2,7 +2,7 @@
 
 A value is looked for as it is, line by line where it has several, and in the forms that common tools give it: quoted
 by a shell, escaped in JSON, percent-encoded, in base64 (both alphabets, wherever in its groups of three it begins) and
-in hex. A form of more than PIECE bytes is looked for in pieces that overlap by half: a part of a long value is found
+in hex. A form of more than PIECE bytes is looked for in pieces that overlap by half: a long part of it is found
 as well, and no more than PIECE - 1 bytes ever have to wait for what follows.
 
 What is not found: a value of less than LEAST bytes, a form that is broken into lines or spaced, a part that is shorter
@@ -26,7 +26,10 @@ LEAST = 8
 PIECE = 32
 """More than any two texts have in common by chance, and few enough bytes to wait for."""
 ENCODED_MAX = 4096
-"""Of longer values only the text itself is looked for: their encodings would be thousands of pieces."""
+"""Of longer values only the text itself is looked for, and of those over LONG besides it only base64, which is how a
+key file travels: their encodings would be thousands of pieces."""
+LONG = 512
+"""Pieces of a longer form do not overlap."""
 MASK: Final = b"*"
 _MANY = 400
 """Pieces from which on memory counts more than time: a word for every place in a step is kept of each."""
@@ -40,7 +43,7 @@ class Masks:
     out of the data at every so many bytes and looked up in a set; so far apart that a piece, wherever it stands, covers
     one of these places whole."""
 
-    __slots__ = ("_first", "_index", "_pieces", "_step", "_word", "_words", "reach")
+    __slots__ = ("__weakref__", "_first", "_index", "_pieces", "_step", "_word", "_words", "reach")
 
     def __init__(self, values: Iterable[str]) -> None:
         self._pieces = sorted({piece for value in values for form in forms(value) for piece in pieces(form)})
@@ -196,10 +199,18 @@ def _escaped(line: str) -> set[bytes]:
 
 def _encoded(value: str) -> set[bytes]:
     raw = value.encode()
+    return _base64(raw) if len(raw) > LONG else _base64(raw) | _hex_and_percent(raw)
+
+
+def _hex_and_percent(raw: bytes) -> set[bytes]:
     found = {raw.hex().encode(), raw.hex().upper().encode()}
     quoted = {_percent(raw, safe) for safe in (b"", b"/", b"()*!'")}
     quoted |= {text.replace(b"%20", b"+") for text in quoted}
-    found |= quoted | {re.sub(rb"%..", lambda m: m[0].lower(), text) for text in quoted}
+    return found | quoted | {re.sub(rb"%..", lambda m: m[0].lower(), text) for text in quoted}
+
+
+def _base64(raw: bytes) -> set[bytes]:
+    found: set[bytes] = set()
     for shift, begin in ((0, 0), (1, 2), (2, 3)):
         count = shift + len(raw)
         coded = binascii.b2a_base64(b"\0" * shift + raw, newline=False)[begin : count // 3 * 4 + count % 3]
@@ -218,7 +229,7 @@ def pieces(form: bytes) -> Iterator[bytes]:
     if len(form) <= PIECE:
         yield form
         return
-    for at in range(0, len(form) - PIECE, PIECE // 2):
+    for at in range(0, len(form) - PIECE, PIECE // 2 if len(form) <= LONG else PIECE):
         yield form[at : at + PIECE]
     yield form[-PIECE:]
 

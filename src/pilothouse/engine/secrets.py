@@ -16,6 +16,7 @@ from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
+from weakref import WeakValueDictionary
 
 import msgspec
 from msgspec import Struct
@@ -119,6 +120,8 @@ class Secrets:
         self._places: dict[str, dict[str, _Open]] = {}
         self._former: defaultdict[str, deque[str]] = defaultdict(lambda: deque(maxlen=FORMER_MAX))
         self._masks: dict[SessionId, tuple[int, Masks | None]] = {}
+        self._shared: WeakValueDictionary[frozenset[str], Masks] = WeakValueDictionary()
+        """Sessions of one account hide the same, mostly; a long value is megabytes of ways to look for it."""
         self._changes = 0
         self.on_change: list[Callable[[], Awaitable[None]]] = []
         """Called after one has been set or removed."""
@@ -232,8 +235,10 @@ class Secrets:
         if known is not None and known[0] == self._changes:
             return known[1]
         changes = self._changes
-        values = await self.hidden(session)
-        made = Masks(values) if values else None
+        values = frozenset(await self.hidden(session))
+        made = self._shared.get(values) if values else None
+        if values and made is None:
+            made = self._shared[values] = Masks(values)
         self._masks[session.id] = (changes, made or None)
         return made or None
 
