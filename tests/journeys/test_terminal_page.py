@@ -28,7 +28,9 @@ async def opened(running: tuple[Program, Browser], width: int = 1280) -> tuple[P
     program, chromium = running
     async with program.http() as http:
         session = str((await http.post("/api/sessions", json={"agent": "echo"})).json()["id"])
-    context = await chromium.new_context(viewport={"width": width, "height": 844}, bypass_csp=True, has_touch=width < 500)
+    context = await chromium.new_context(
+        viewport={"width": width, "height": 844}, bypass_csp=True, has_touch=width < 500
+    )
     await context.add_init_script(READ_ALOUD)
     page, troubles = await sign_in(context, program)
     await page.goto(f"{program.url}/#/s/{session}")

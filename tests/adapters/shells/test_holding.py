@@ -39,6 +39,7 @@ class Room:
         listening = socket.socket(socket.AF_UNIX)
         listening.bind(path)
         listening.listen(8)
+        self.servers: list[Server] = []
         self.slaves: dict[str, int] = {}
         self.masters: dict[str, int] = {}
         self.kills: list[tuple[str, int]] = []
@@ -99,7 +100,8 @@ class Room:
         return next(iter(self.holding._shells.values())).line.kept.head
 
     def server(self) -> Server:
-        return Server(self)
+        self.servers.append(Server(self))
+        return self.servers[-1]
 
 
 class Server:
@@ -157,6 +159,10 @@ class Server:
 def room(tmp_path: Path) -> Iterator[Room]:
     room = Room(os.path.relpath(tmp_path / "s"))
     yield room
+    for server in room.servers:
+        server.sock.close()
+        for fd in server.fds:
+            os.close(fd)
     room.holding.close()
     room.selector.close()
     for fd in room.slaves.values():

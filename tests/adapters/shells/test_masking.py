@@ -117,8 +117,8 @@ def test_a_flood_with_values_in_it_has_every_byte_at_its_place(room: Room) -> No
     server = opened(room)
     line = b"%07d " + VALUE.encode() + b" and more\r\n"
     expected = b""
-    for first in range(0, 40_000, 100):
-        some = b"".join(line % n for n in range(first, first + 100))
+    for first in range(0, 10_000, 1000):
+        some = b"".join(line % n for n in range(first, first + 1000))
         expected += some.replace(VALUE.encode(), b"*" * len(VALUE))
         assert room.says(some) == len(some)
     room.seconds += 1
