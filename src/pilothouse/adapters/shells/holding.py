@@ -138,9 +138,9 @@ class Holding:
                 held.kill_at = 0.0
                 self._kill(held.id, signal.SIGKILL)
             if held.release_at and now >= held.release_at and held.limit > 0:
-                if held.release(now):
-                    self._say_output(held)
+                held.release(now)
                 self._poll(held)
+                self._say_output(held)
                 self._finish(held)
             if held.end_at and now >= held.end_at and held.limit > 0:
                 held.end_at = now + LINGER_S
@@ -330,11 +330,9 @@ class Holding:
         alone, self._last = self._last is held, held
         count = held.line.read(min(pty.PASS if alone else pty.SHARED_PASS, held.room))
         now = self._now()
-        if held.line.seen is not None:
-            held.hold(now)
-            if not held.line.eof and held.line.kept.head == held.said:
-                self._poll(held)
-                return  # all of it is held back
+        if held.line.seen is not None and held.hold(now):
+            self._poll(held)
+            return
         if count >= FLOOD:
             held.flood_until = now + FLOOD_S
         if now < held.flood_until and held.line.kept.head - held.said < GATHER and held.limit > 0:

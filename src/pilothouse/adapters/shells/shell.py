@@ -46,20 +46,18 @@ class Held:
         """How far it may be read, what is held back among it."""
         return self.grant - self.line.kept.head
 
-    def hold(self, now: float) -> None:
-        """It has been read: what may be the beginning of a secret waits."""
-        seen = self.line.seen
-        self.release_at = now + hidden.wait(seen.begun) if seen is not None and seen.held else 0.0
+    def hold(self, now: float) -> bool:
+        """It has been read: what may be the beginning of a secret waits. Whether that is all there is."""
+        self.release_at = now + hidden.wait(self.line.begun) if self.line.held else 0.0
+        return not self.line.eof and self.line.kept.head == self.said
 
-    def release(self, now: float) -> bool:
-        """Nothing came that would show what it is, unless it came at this moment. Whether there is more output."""
-        before = self.line.kept.head
+    def release(self, now: float) -> None:
+        """Nothing came that would show what it is, unless it came at this moment."""
         if not self.line.eof and self.line.read(min(pty.PASS, self.room)):
             self.hold(now)
         else:
             self.release_at = 0.0
             self.line.release()
-        return self.line.kept.head != before
 
     def hide(self, values: hidden.Hidden) -> None:
         if values.masks is not None and not self.ended:
