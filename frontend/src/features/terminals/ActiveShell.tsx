@@ -126,8 +126,10 @@ export function ActiveShell({ session, shell, tabs, mayType, onClose, onNew }: P
           }}
         />
         {/* Over the screen: a shell is not to have another size because something is said. */}
-        <div className="terminalover">
+        <div className="terminalover" data-at={tab.screen.upper ? "bottom" : "top"}>
           <StateLine tab={tab} shown={shown} mayOpen={mayType} onClose={onClose} onNew={onNew} />
+        </div>
+        <div className="terminalover">
           {searching ? <Search screen={tab.screen} onClose={() => (search(false), tab.screen.focus())} /> : null}
         </div>
       </div>

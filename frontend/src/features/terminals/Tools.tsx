@@ -47,7 +47,7 @@ export function Tools({ tab, shown, onSearch, onPaste, onEnd }: Props) {
       </span>
       <span className="terminaltools-end">
         {open && !types ? (
-          <Badge color="orange" variant="light" size="sm" leftSection={<Eye size={11} aria-hidden="true" />} title={mayType ? "What you type does not reach the shell until you take the typing." : "You have no right to type in the shells of this session."} data-testid="terminal-badge">
+          <Badge tt="none" color="orange" variant="light" size="sm" leftSection={<Eye size={11} aria-hidden="true" />} title={mayType ? "What you type does not reach the shell until you take the typing." : "You have no right to type in the shells of this session."} data-testid="terminal-badge">
             Watching
           </Badge>
         ) : null}
