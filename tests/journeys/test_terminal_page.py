@@ -16,6 +16,13 @@ pytestmark = [*pytestmark, pytest.mark.asyncio(loop_scope="module")]
 READ_ALOUD = "localStorage.setItem('pilothouse.terminal', JSON.stringify({ reader: true }))"
 """The text of a screen is in the page for screen readers only: what draws it is the graphics card."""
 
+PASTE = """text => {
+    const clipboardData = new DataTransfer();
+    clipboardData.setData('text/plain', text);
+    document.activeElement.dispatchEvent(
+        new ClipboardEvent('paste', { bubbles: true, cancelable: true, clipboardData }));
+}"""
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def running() -> AsyncIterator[tuple[Program, Browser]]:
@@ -28,7 +35,9 @@ async def opened(running: tuple[Program, Browser], width: int = 1280) -> tuple[P
     program, chromium = running
     async with program.http() as http:
         session = str((await http.post("/api/sessions", json={"agent": "echo"})).json()["id"])
-    context = await chromium.new_context(viewport={"width": width, "height": 844}, bypass_csp=True, has_touch=width < 500)
+    context = await chromium.new_context(
+        viewport={"width": width, "height": 844}, bypass_csp=True, has_touch=width < 500
+    )
     await context.add_init_script(READ_ALOUD)
     page, troubles = await sign_in(context, program)
     await page.goto(f"{program.url}/#/s/{session}")
@@ -55,7 +64,7 @@ async def rows(page: Page) -> list[str]:
 
 
 async def test_a_terminal_is_opened_typed_in_and_there_after_a_reload(running: tuple[Program, Browser]) -> None:
-    page, session, troubles = await opened(running)
+    page, _, troubles = await opened(running)
     # It asks the terminal what it is; who answers that once more after the reload types into the shell.
     await type_in(page, "read -rsdc -p $'\\033[c'; echo $((6 * 7))-$COLUMNS; printf '\\033]2;named\\007'\n")
     await expect(screen(page)).to_contain_text("42-")
@@ -79,10 +88,7 @@ async def test_a_terminal_is_opened_typed_in_and_there_after_a_reload(running: t
 
     # Lines are asked about before they run; the keyboard can leave.
     await page.get_by_test_id("terminal").locator("textarea").focus()
-    await page.evaluate(
-        "() => document.activeElement.dispatchEvent(new ClipboardEvent('paste', { bubbles: true, cancelable: true, "
-        "clipboardData: (() => { const d = new DataTransfer(); d.setData('text/plain', 'echo o\\x1bne\\necho two\\n'); return d })() }))"
-    )
+    await page.evaluate(PASTE, "echo o\x1bne\necho two\n")
     await expect(page.get_by_test_id("terminal-paste-confirm")).to_contain_text("2 lines")
     found += await faults(page, "paste")
     await page.get_by_test_id("terminal-paste-do").click()
