@@ -33,6 +33,7 @@ Talking to a server:
   stop      stop sessions; workspace and conversation stay
   files     list or download a session's files
   network   what a session may reach, has contacted and was refused
+  secret    set, list and remove what shells and agents find in their environment
   ticket    print a fresh sign-in link
   keys      create, list and revoke API keys
   members   list, add, change and remove the members of an organisation

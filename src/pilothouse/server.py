@@ -63,6 +63,7 @@ from pilothouse.engine.opener import Opener
 from pilothouse.engine.ports import Budget, EventStore, ModelState, Put, StoreFailed
 from pilothouse.engine.providers import Providers
 from pilothouse.engine.rules import Rules
+from pilothouse.engine.secrets import Secrets
 from pilothouse.engine.sessions import Sessions
 from pilothouse.engine.terminals import TerminalLimits, Terminals
 from pilothouse.engine.upkeep import Upkeep
@@ -181,8 +182,10 @@ async def _platform(
     log = Log(store, clock)
     kit = Kit(store, log, sandboxes, models, clock, limits, note=_noter(note), serial=await _serial(store))
     rules = Rules(store, clock, kit.audit)
-    sessions = Sessions(kit, rules, probe)
+    secrets = Secrets(store, clock, kit.audit, sealer)
+    sessions = Sessions(kit, rules, probe, secrets)
     identity = Identity(store, clock, kit.audit)
+    identity.members.on_leave.append(secrets.leave)
     await identity.load()
     rates = Rates(settings.rate_per_s, settings.rate_burst, settings.quota_per_day)
     gate = Gate(store, clock, rates, settings.connections_max)
@@ -202,7 +205,8 @@ async def _platform(
     oidc = Oidc(documents, keys, kit.note)
     guard = Guard(identity, lambda: trust, pairs=pairs, bearers=Bearers(settings.issuers, keys, clock))
     times = TerminalLimits(idle_s=settings.shell_idle_s, life_s=settings.shell_life_s)
-    opener = Opener(sessions, Terminals(HeldShells(sandboxes.shells), clock, times), settings.shell_scrollback)
+    terminals = Terminals(HeldShells(sandboxes.shells), clock, times)
+    opener = Opener(sessions, terminals, settings.shell_scrollback, secrets=secrets)
     platform = Platform(
         kit,
         sessions,
@@ -215,6 +219,7 @@ async def _platform(
         pairs=pairs,
         providers=Providers(settings.issuers, oidc, keys, identity, clock),
         gate=gate,
+        secrets=secrets,
         opener=opener,
     )
     hub = Hub()

@@ -137,6 +137,10 @@ class FakeServer:
                 web.get("/api/sessions/{id}/network", self._network),
                 web.get("/api/sessions/{id}/network/stream", self._network_stream),
                 web.put("/api/sessions/{id}/egress", self._egress),
+                web.get("/api/secrets", self._secrets),
+                web.put("/api/secrets/{name}", self._set_secret),
+                web.delete("/api/secrets/{name}", self._nothing),
+                web.put("/api/sessions/{id}/secrets/{name}", self._set_secret),
                 web.get("/api/sessions/{id}/files", self._files),
                 web.get("/api/sessions/{id}/files/content", self._content),
                 web.get("/api/sessions/{id}/files/zip", self._zip),
@@ -242,6 +246,18 @@ class FakeServer:
         if request.query["path"] != "src/a.py":
             return problem(404, "not_found", "no such file in the workspace")
         return web.Response(body=b"print()")
+
+    def _secret(self, name: str, value: str = "x" * 8, **more: Any) -> dict[str, Any]:
+        shown = {"name": name, "where": "account", "for": "shells", "file": False, "masked": len(value) >= 8}
+        return {**shown, "setAt": "2026-11-21T09:00:00.000Z", "setBy": "me", **more}
+
+    async def _secrets(self, request: web.Request) -> web.Response:
+        items = [self._secret("A"), self._secret("B", "short", project={"git": "https://x/a.git"}, file=True)]
+        return web.json_response({"items": items, "next": None})
+
+    async def _set_secret(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        return web.json_response(self._secret(request.match_info["name"], body["value"]))
 
     async def _network(self, request: web.Request) -> web.Response:
         return web.json_response(self.network)

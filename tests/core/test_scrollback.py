@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pilothouse.core.scrollback import Ahead, Gone, Scrollback
+from pilothouse.core.scrollback import Ahead, Gone, Scrollback, Window, begin
 from pilothouse.core.seam import GRAIN, Seams
 
 PARTS = [
@@ -149,6 +149,22 @@ def test_inside_of_something_long_there_is_no_seam_until_it_ends() -> None:
     assert kept.seam(0) is None
     kept.append(b"A\x07$ ")
     assert kept.seam(0) == kept.head
+
+
+def test_nobody_looks_through_something_long_while_it_has_no_end() -> None:
+    """It is asked again with every piece that comes: the whole of it each time would be the square of its length."""
+    kept = Scrollback(bytearray(10_000))
+    kept.append(b"before\x1b]52;c;")
+    kept.append(b"A" * 5_000)
+    looked = list[int]()
+
+    class Watched(Window):
+        def read(self, offset: int, limit: int, prefix: bytes = b"") -> bytes:
+            looked.append(limit)
+            return super().read(offset, limit, prefix)
+
+    assert begin(Watched(bytearray(10_000), kept.head), kept._seams, 100, 0) is None
+    assert looked == []
 
 
 def test_seams_are_few() -> None:

@@ -11,8 +11,9 @@ from pilothouse.engine.kit import Kit, Limits
 from pilothouse.engine.log import Log
 from pilothouse.engine.records import JobRecord
 from pilothouse.engine.rules import Rules
+from pilothouse.engine.secrets import Secrets
 from pilothouse.engine.sessions import Session, Sessions
-from tests.engine.fakes import FakeModels, FakeSandboxes, HandClock, ScriptedRunner
+from tests.engine.fakes import FakeModels, FakeSandboxes, HandClock, PlainSealer, ScriptedRunner
 
 
 @dataclass
@@ -25,6 +26,8 @@ class Bench:
     models: FakeModels = field(default_factory=FakeModels)
     clock: HandClock = field(default_factory=HandClock)
     serial: int = 0
+    sealer: PlainSealer = field(default_factory=PlainSealer)
+    secrets: Secrets = field(init=False)
     sessions: Sessions = field(init=False)
 
     async def start(self) -> None:
@@ -32,7 +35,8 @@ class Bench:
         log = Log(self.store, self.clock)
         kit = Kit(self.store, log, self.sandboxes, self.models, self.clock, self.limits, serial=self.serial)
         rules = Rules(self.store, self.clock)
-        self.sessions = Sessions(kit, rules, await self.sandboxes.probe())
+        self.secrets = Secrets(self.store, self.clock, kit.audit, self.sealer)
+        self.sessions = Sessions(kit, rules, await self.sandboxes.probe(), self.secrets)
         await self.sessions.start()
 
     async def restart(self) -> None:

@@ -81,6 +81,8 @@ class ScriptedRunner:
         self.repeats = 0
         self.acked = 0
         self.fences: list[int] = []
+        self.env: dict[str, str] = {}
+        """What the server handed down last."""
         self.wire: MemoryWire | None = None
         self.heard = asyncio.Condition()
         self.deaf = False
@@ -101,6 +103,7 @@ class ScriptedRunner:
     def hear(self, wire: MemoryWire, message: link.FromServer) -> None:
         if message.attach is not None:
             self.fences.append(message.attach.fence)
+            self.env = message.attach.env
             if self.wire is not None and self.wire is not wire:
                 self.wire.cut()
             self.wire = wire
@@ -298,13 +301,16 @@ class FakeModels:
 class PlainSealer:
     """Hides nothing; a secret opens for what it belongs to alone."""
 
+    broken = ""
+    """Why nothing opens."""
+
     def seal(self, secret: bytes, about: str) -> bytes:
         return about.encode() + b"=" + secret
 
     def unseal(self, sealed: bytes, about: str) -> bytes:
         prefix = about.encode() + b"="
-        if not sealed.startswith(prefix):
-            raise SealBroken("another's")
+        if self.broken or not sealed.startswith(prefix):
+            raise SealBroken(self.broken or "another's")
         return sealed.removeprefix(prefix)
 
 

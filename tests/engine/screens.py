@@ -130,6 +130,9 @@ class ScriptedShells:
             shell.granted = shell.head
         return list(self.shells.values())
 
+    async def hide(self, session: SessionId, values: Sequence[str]) -> None:
+        raise NotImplementedError
+
     async def forget(self, session: SessionId, id: ShellId) -> None:
         if id in self.shells and self.shells[id].ended:
             del self.shells[id]

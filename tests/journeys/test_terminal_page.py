@@ -16,6 +16,13 @@ pytestmark = [*pytestmark, pytest.mark.asyncio(loop_scope="module")]
 READ_ALOUD = "localStorage.setItem('pilothouse.terminal', JSON.stringify({ reader: true }))"
 """The text of a screen is in the page for screen readers only: what draws it is the graphics card."""
 
+PASTE = """text => {
+    const clipboardData = new DataTransfer();
+    clipboardData.setData('text/plain', text);
+    document.activeElement.dispatchEvent(
+        new ClipboardEvent('paste', { bubbles: true, cancelable: true, clipboardData }));
+}"""
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def running() -> AsyncIterator[tuple[Program, Browser]]:
@@ -28,7 +35,9 @@ async def opened(running: tuple[Program, Browser], width: int = 1280) -> tuple[P
     program, chromium = running
     async with program.http() as http:
         session = str((await http.post("/api/sessions", json={"agent": "echo"})).json()["id"])
-    context = await chromium.new_context(viewport={"width": width, "height": 844}, bypass_csp=True, has_touch=width < 500)
+    context = await chromium.new_context(
+        viewport={"width": width, "height": 844}, bypass_csp=True, has_touch=width < 500
+    )
     await context.add_init_script(READ_ALOUD)
     page, troubles = await sign_in(context, program)
     await page.goto(f"{program.url}/#/s/{session}")
@@ -55,8 +64,9 @@ async def rows(page: Page) -> list[str]:
 
 
 async def test_a_terminal_is_opened_typed_in_and_there_after_a_reload(running: tuple[Program, Browser]) -> None:
-    page, session, troubles = await opened(running)
-    await type_in(page, "echo $((6 * 7))-$COLUMNS; printf '\\033]2;named\\007'\n")
+    page, _, troubles = await opened(running)
+    # It asks the terminal what it is; who answers that once more after the reload types into the shell.
+    await type_in(page, "read -rsdc -p $'\\033[c'; echo $((6 * 7))-$COLUMNS; printf '\\033]2;named\\007'\n")
     await expect(screen(page)).to_contain_text("42-")
     await expect(page.get_by_test_id("terminal-tab")).to_have_text("named")
     await expect(page.get_by_test_id("terminal-latency")).to_be_visible()
@@ -78,10 +88,7 @@ async def test_a_terminal_is_opened_typed_in_and_there_after_a_reload(running: t
 
     # Lines are asked about before they run; the keyboard can leave.
     await page.get_by_test_id("terminal").locator("textarea").focus()
-    await page.evaluate(
-        "() => document.activeElement.dispatchEvent(new ClipboardEvent('paste', { bubbles: true, cancelable: true, "
-        "clipboardData: (() => { const d = new DataTransfer(); d.setData('text/plain', 'echo o\\x1bne\\necho two\\n'); return d })() }))"
-    )
+    await page.evaluate(PASTE, "echo o\x1bne\necho two\n")
     await expect(page.get_by_test_id("terminal-paste-confirm")).to_contain_text("2 lines")
     found += await faults(page, "paste")
     await page.get_by_test_id("terminal-paste-do").click()
@@ -89,6 +96,11 @@ async def test_a_terminal_is_opened_typed_in_and_there_after_a_reload(running: t
     await expect(page.get_by_test_id("terminal").locator("textarea")).to_be_focused()
     await page.keyboard.press("Enter")
     await expect(screen(page).get_by_text("two", exact=True)).to_be_visible()
+    # Escape twice would stop the agent's job.
+    await page.evaluate("() => { window.escaped = 0; addEventListener('keydown', () => window.escaped++) }")
+    await page.keyboard.press("Escape")
+    await page.keyboard.press("Control+C")
+    assert await page.evaluate("() => window.escaped") == 0
     await page.keyboard.press("Control+Shift+F6")
     await expect(page.get_by_test_id("terminal-tab").first).to_be_focused()
 
@@ -124,6 +136,22 @@ async def test_two_pages_share_a_shell_and_one_types(running: tuple[Program, Bro
     await type_in(one, "echo again-one\n")
     await expect(screen(two)).to_contain_text("again-one")
     await expect(screen(two)).not_to_contain_text("from-one")
+
+    # Whoever has a link watches, and makes none.
+    program, chromium = running
+    async with program.http() as http:
+        link = (await http.post(f"/api/sessions/{session}/links", json={"right": "watch", "expiresInS": 600})).json()
+        stranger = await (await chromium.new_context()).new_page()
+        await stranger.add_init_script(READ_ALOUD)
+        await stranger.goto(link["url"])
+        await stranger.get_by_test_id("terminal-open").click()
+        await expect(stranger.get_by_test_id("terminal-badge")).to_be_visible(timeout=WAIT)
+        await expect(screen(stranger)).to_contain_text("again-one")
+        await expect(stranger.get_by_test_id("terminal-new")).to_have_attribute("aria-disabled", "true")
+        await expect(stranger.get_by_test_id("terminal-take")).to_have_count(0)
+        gone = await http.delete(f"/api/sessions/{session}/links/{link['id']}")
+        assert gone.status_code == 204, gone.text
+    await expect(stranger.get_by_test_id("signin")).to_be_visible(timeout=WAIT)
 
 
 async def test_a_phone_has_the_keys_that_its_keyboard_lacks(running: tuple[Program, Browser]) -> None:

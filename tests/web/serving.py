@@ -26,6 +26,7 @@ from pilothouse.engine.opener import Opener
 from pilothouse.engine.ports import Clock, EventStore
 from pilothouse.engine.providers import Providers
 from pilothouse.engine.rules import Rules
+from pilothouse.engine.secrets import Secrets
 from pilothouse.engine.sessions import Sessions
 from pilothouse.engine.terminals import Terminals
 from pilothouse.web.access import AccessLog
@@ -86,19 +87,24 @@ async def serving(
     front: Front | None = None,
     log: AccessLog | None = None,
     bounds: SocketLimits | None = None,
+    listening: socket.socket | None = None,
 ) -> AsyncIterator[Served]:
-    """`houses` are issuers: of tokens, and where people sign in. Without a `gate` of its own nobody is too fast."""
+    """`houses` are issuers: of tokens, and where people sign in. Without a `gate` of its own nobody is too fast.
+    `listening`: another socket than one on a port that is free."""
     store = store or MemoryStore()
     clock, sandboxes, models = clock or SystemClock(), FakeSandboxes(), FakeModels()
     kit = Kit(store, Log(store, clock), sandboxes, models, clock, limits or Limits())
     rules = Rules(store, clock, kit.audit)
     probe = await sandboxes.probe()
-    sessions = Sessions(kit, rules, probe)
+    secrets = Secrets(store, clock, kit.audit, PlainSealer())
+    sessions = Sessions(kit, rules, probe, secrets)
     identity = Identity(store, clock, kit.audit)
+    identity.members.on_leave.append(secrets.leave)
     await identity.load()
-    listening = socket.socket()
-    listening.bind(("127.0.0.1", 0))
-    listening.listen(512)
+    if listening is None:
+        listening = socket.socket()
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(512)
     port = listening.getsockname()[1]
     issuers, every = [house.issuer for house in houses], Houses(houses)
     keys = IssuerKeys(every, clock)
@@ -107,12 +113,12 @@ async def serving(
     limited = gate(store, clock) if gate else Gate(store, clock, Rates(0, 1, 0), connections_max=10_000)
     before = front or Front()
     shells = LocalShells()
-    opener = Opener(sessions, Terminals(shells, clock))
+    opener = Opener(sessions, Terminals(shells, clock), secrets=secrets)
     sandboxes.shells = shells
     url = f"http{'s' * bool(tls)}://127.0.0.1:{port}{before.base}"
     platform = Platform(
         kit, sessions, rules, identity, "0", lambda: url, tls is not None, list,
-        providers=providers, pairs=pairs, gate=limited, opener=opener,
+        providers=providers, pairs=pairs, gate=limited, opener=opener, secrets=secrets,
     )  # fmt: skip
     known = trust or Trust(hosts=LOOPBACK, secure=tls is not None, behind_proxy=before.behind_proxy)
     guard = Guard(identity, lambda: known, pairs=pairs, bearers=Bearers(issuers, keys, clock))

@@ -16,6 +16,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from pilothouse.core.access import SCOPES, Scope
+from pilothouse.core.errors import Unavailable
+from pilothouse.engine.ports import SandboxSpec, SandboxState, StoreFailed
+from pilothouse.web import runtimes
 from pilothouse.web.runtimes import CONNECTION_S
 from tests.core.signing import signed
 from tests.engine.fakes import HandClock
@@ -83,12 +86,14 @@ class Client:
         self.out = b""
         self.statuses: list[dict[str, Any]] = []
         self.frames = 0
+        self.last = b""
 
     async def more(self) -> None:
         message = await asyncio.wait_for(self.socket.recv(), 20)
         assert isinstance(message, bytes)
         assert 1 <= len(message) <= 65_536
         self.frames += 1
+        self.last = message
         if message[0] == 1:
             self.out += message[1:]
         elif message[0] == 3:
@@ -128,6 +133,7 @@ async def test_a_shell_by_headers_with_ids_status_size_heartbeat_and_exit(
     assert answer.headers["X-Amzn-Bedrock-AgentCore-Shell-Id"] == "mine"
     assert answer.headers["x-amzn-RequestId"]
     assert "sec-websocket-protocol" not in answer.headers
+    assert "sec-websocket-extensions" not in answer.headers  # it was offered; limits are on what is sent
     assert await client.status() == {
         "kind": "Status", "apiVersion": "v1", "metadata": {"shellId": "mine", "reconnected": False},
         "status": "Success",
@@ -220,6 +226,30 @@ async def test_host_twice_and_an_arn_that_is_not_encoded(served: Served, pair: t
     assert raw.status(await raw.exchange(served.url, foreign)) == 421
 
 
+async def test_the_subprotocol_of_signing_clients_is_said_yes_to(served: Served, pair: tuple[str, str]) -> None:
+    query = {SESSION: fresh(), "shellId": "s"}
+    request = signed("GET", served.url + target(**query), (), key=pair, now=time.time(), presigned=60)
+    url = f"{served.url.replace('http', 'ws')}{request.path}?{request.query}"
+    offered: Any = ["something.else", "v1.command.agentcore.aws.dev"]
+    socket = await connect(url, subprotocols=offered, proxy=None)
+    assert socket.subprotocol == "v1.command.agentcore.aws.dev"
+    await socket.send(b"\xff")
+
+
+async def test_a_connection_ends_after_its_time_and_the_next_has_its_own(
+    served: Served, pair: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sid = fresh()
+    monkeypatch.setattr(runtimes, "CONNECTION_S", 0.2)
+    one = Client(await attach(served, pair, sid, shellId="s"))
+    assert await one.end() == 1008
+    monkeypatch.setattr(runtimes, "CONNECTION_S", 3600.0)
+    two = Client(await attach(served, pair, sid, shellId="s"))
+    assert (await two.status())["metadata"] == {"shellId": "s", "reconnected": True}
+    await two.socket.send(b"\xff")
+    assert await two.end() == 1000
+
+
 async def refusal(served: Served, pair: tuple[str, str], session: str | None = "", **how: Any) -> tuple[int, str, str]:
     with pytest.raises(InvalidStatus) as refused:
         await attach(served, pair, fresh() if session == "" else session, **how)
@@ -241,10 +271,14 @@ async def test_refusals_are_those_of_the_service(served: Served, pair: tuple[str
     for arn in ("arn:aws:s3:us-west-2:123456789012:runtime/x", "../x", ARN + "/runtime-endpoint/x", "a b", "x" * 300):
         assert (await refusal(served, pair, arn=arn))[:2] == (404, "ResourceNotFoundException"), arn
     assert (await refusal(served, (pair[0], "x" * 40)))[:2] == (403, "AccessDeniedException")
-    assert (await refusal(served, await made(served, "read")))[:2] == (403, "AccessDeniedException")
+    for scope in ("read", "run"):
+        assert (await refusal(served, await made(served, scope)))[:2] == (403, "AccessDeniedException")
+    many = {f"x{n}": "1" for n in range(101)}
+    assert (await refusal(served, pair, **many))[:2] == (400, "ValidationException")
     with pytest.raises(InvalidStatus) as refused:
         await connect(served.url.replace("http", "ws") + target(), proxy=None)
     assert refused.value.response.status_code == 401
+    assert refused.value.response.headers["www-authenticate"] == 'Bearer realm="pilothouse"'
     with pytest.raises(InvalidStatus) as refused:
         await connect(
             served.url.replace("http", "ws") + target(),
@@ -252,6 +286,68 @@ async def test_refusals_are_those_of_the_service(served: Served, pair: tuple[str
             proxy=None,
         )
     assert refused.value.response.status_code == 401  # cookies are not read here
+
+
+async def test_a_sandbox_that_cannot_be_opened_is_a_runtime_that_cannot_start(
+    served: Served, pair: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served.sandboxes, "refuse", Unavailable("no sandbox today"))
+    assert await refusal(served, pair) == (424, "RuntimeClientError", "no sandbox today")
+
+
+async def test_a_session_is_named_once_and_where_a_signature_covers_it(served: Served, pair: tuple[str, str]) -> None:
+    key, sid = await served.key(), fresh()
+    host = f"127.0.0.1:{served.port}"
+    once = raw.upgrade(target(), {"host": host, "x-api-key": key, SESSION: sid})
+    twice = once.replace(b"x-api-key:", f"{SESSION}: {fresh()}\r\nx-api-key:".encode(), 1)
+    both = once.replace(b"/ws/shells ", f"/ws/shells?{SESSION}={fresh()} ".encode(), 1)
+    assert [raw.status(await raw.exchange(served.url, request)) for request in (once, twice, both)] == [101, 400, 400]
+    request = signed("GET", served.url + target(shellId="s"), (), key=pair, now=time.time(), presigned=60)
+    added = raw.upgrade(f"{request.path}?{request.query}", {"host": host, SESSION: sid})
+    assert raw.status(await raw.exchange(served.url, added)) == 400
+
+
+async def test_the_id_of_a_session_that_is_not_one_s_to_see_is_a_word_like_any_other(
+    served: Served, pair: tuple[str, str]
+) -> None:
+    session = await served.platform.sessions.create(owner="local")
+    sid = session.live.record.id
+    mine = Client(await attach(served, pair, sid, shellId="s"))
+    assert (await mine.status())["metadata"]["reconnected"] is False
+    await served.platform.sessions.shelf.share(session, private=True)
+    for organisation in ("default", "another"):
+        if organisation != "default":
+            await served.identity.members.make(organisation, None)
+        await served.identity.members.put(organisation, "nosy", role="operator")
+        record, secret = await served.platform.pairs.create("other", SCOPES, account="nosy", organisation=organisation)
+        nosy = Client(await attach(served, (record.id, secret.secret_access_key), sid, shellId="s"))
+        assert (await nosy.status())["metadata"]["reconnected"] is False
+        await nosy.socket.send(b"\xff")
+        assert await nosy.end() == 1000
+    await mine.type(b"echo st''ill\n")
+    await mine.see(b"still")
+    await mine.socket.send(b"\xff")
+
+
+async def test_who_is_in_a_session_that_is_stopped_does_not_begin_it_anew(
+    served: Served, pair: tuple[str, str]
+) -> None:
+    session = await served.platform.sessions.create(owner="local")
+    one = Client(await attach(served, pair, session.live.record.id, shellId="s"))
+    await one.status()
+    await served.platform.sessions.stop(session)
+    assert await one.end() == 1000
+    assert one.last == b"\xff"
+
+
+async def test_a_store_that_does_not_answer_is_the_server_s_fault(
+    served: Served, pair: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def get(kind: str, key: str) -> bytes | None:
+        raise StoreFailed("full")
+
+    monkeypatch.setattr(served.platform.kit.store, "get", get)
+    assert (await refusal(served, pair))[:2] == (500, "InternalServerException")
 
 
 async def test_the_eleventh_shell_is_refused_and_a_session_is_its_caller_s_own(
@@ -268,6 +364,35 @@ async def test_the_eleventh_shell_is_refused_and_a_session_is_its_caller_s_own(
     for client in clients:
         await client.socket.send(b"\xff")
         assert await client.end() == 1000
+
+
+async def test_who_is_told_to_come_back_while_a_session_opens_does_not_break_off_its_opening(
+    served: Served, pair: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sid, broken, may_open = fresh(), [], asyncio.Event()
+    usual = served.sandboxes.open
+
+    async def long(spec: SandboxSpec) -> SandboxState:
+        try:
+            await may_open.wait()
+        except asyncio.CancelledError:
+            broken.append(spec.session)
+            raise
+        return await usual(spec)
+
+    monkeypatch.setattr(served.sandboxes, "open", long)
+    monkeypatch.setattr(runtimes, "OPEN_S", 0.2)
+    assert (await refusal(served, pair, sid, shellId="s"))[:2] == (409, "RetryableConflictException")
+    monkeypatch.setattr(runtimes, "OPEN_S", 8.0)
+    coming = asyncio.create_task(attach(served, pair, sid, shellId="s"))
+    may_open.set()
+    client = Client(await coming)
+    assert (await client.status())["metadata"]["shellId"] == "s"
+    await client.type(b"echo he''re\n")
+    await client.see(b"here")
+    await client.socket.send(b"\xff")
+    assert await client.end() == 1000
+    assert not broken
 
 
 @pytest.mark.parametrize(

@@ -192,6 +192,7 @@ async def test_addresses_and_queries_that_are_wrong_are_refused_with_a_reason(wo
     for query, status in {
         "?after=x": 400, "?after=-1": 400, "?after=1&after=2": 400, "?role=admin": 400, "?width=0&height=1": 400,
         "?width=5": 400, "?height=1001&width=1": 400, "?typist=18446744073709551616": 400, "?colour=red": 400,
+        "?" + "role=watch&" * 101: 400,
     }.items():  # fmt: skip
         with pytest.raises(InvalidStatus) as refused:
             await view(world, id, query=query)
@@ -303,6 +304,20 @@ async def test_a_share_link_watches_or_types_in_the_shells_that_are_there(world:
     with pytest.raises(InvalidStatus) as refused:  # a page of another origin has the cookie and not the right
         await view(world, id, headers=headers | {"origin": "http://evil.example"})
     assert refused.value.response.status_code == 403
+
+
+async def test_who_comes_by_a_link_is_told_no_addresses(world: World) -> None:
+    id = await opened(world)
+    _, text = await world.served.identity.keys.create("ann@example.com", SCOPES, account="owner", organisation="red")
+    ann = await view(world, id, headers={"x-api-key": text})
+    headers = await world.link("watch")
+    visitor = await view(world, id, headers=headers)
+    seen = await visitor.hear(CONTROL, having="viewers")
+    assert [v["name"] for v in seen["viewers"]] == ["key:ann", "link:watch"]
+    told = await ann.hear(CONTROL, having="link:watch")
+    assert [v["name"] for v in told["viewers"]] == ["key:ann@example.com", "link:watch"]
+    async with httpx.AsyncClient(base_url=world.served.url, headers=headers, timeout=20) as http:
+        assert "example.com" not in (await http.get(shells(world))).text
 
 
 async def test_a_link_types_as_long_as_its_maker_may(world: World) -> None:

@@ -15,6 +15,8 @@ from pilothouse.core.access import SCOPES, Principal
 from pilothouse.core.shell import ShellId
 from pilothouse.engine.audit import SERVER
 from pilothouse.engine.ports import Content, FileEntry, Put
+from pilothouse.engine.secrets import of_account as place_of
+from pilothouse.engine.secrets import of_session
 from pilothouse.engine.sessions import Session
 from pilothouse.web.guard import LINK_COOKIE
 from tests.web.serving import Served
@@ -94,6 +96,11 @@ class World:
         await served.platform.kit.store.commit(Put("text", f"{sid}:{'0' * 64}", b"x", sid))
         assert served.platform.opener is not None
         await served.platform.opener.open(session, ShellId("spare"), SERVER, argv=("/bin/cat",))
+        secrets = served.platform.secrets
+        for whose, account in self.keys:
+            own = place_of(Principal("person", account, "", account, frozenset(), "", organisation=whose))
+            await secrets.set(own, "SPARE", "a spare value", who=SERVER)
+        await secrets.set(of_session(session.live.record), "SPARE", "a spare value", who=SERVER)
         key, _ = await served.identity.keys.create("spare", ("read",), account="owner", organisation=organisation)
         cookie = await served.identity.redeem((await served.identity.ticket("owner", organisation))[0])
         maker = Principal("person", "owner", "owner", "owner", frozenset(SCOPES), "x", organisation=organisation)
@@ -133,6 +140,7 @@ class World:
             .replace("{account:path}", "viewer")
             .replace("{link}", self.ids["link"])
             .replace("{shellId}", "spare")
+            .replace("{name}", "SPARE")
             .replace("{provider}", "example")
         )
 

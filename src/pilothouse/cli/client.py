@@ -166,6 +166,17 @@ class Client:
     async def open_shell(self, session: str, **fields: Any) -> wire.Shell:
         return await self._ask(wire.Shell, "POST", f"/api/sessions/{session}/shells", json=_given(fields))
 
+    # --- secrets -----------------------------------------------------------------------------------------------
+
+    async def secrets(self, path: str) -> list[wire.Secret]:
+        return await self._all(wire.Secret, f"{path}/secrets")
+
+    async def set_secret(self, path: str, body: dict[str, Any]) -> wire.Secret:
+        return await self._ask(wire.Secret, "PUT", path, json=body, repeat=True)
+
+    async def remove_secret(self, path: str, source: dict[str, str]) -> None:
+        await self._send("DELETE", path, params=source)
+
     # --- network -----------------------------------------------------------------------------------------------
 
     async def network(self, session: str) -> wire.Network:

@@ -14,13 +14,31 @@ from pilothouse.cli.commands.files import files
 from pilothouse.cli.commands.members import members, organisations
 from pilothouse.cli.commands.network import network
 from pilothouse.cli.commands.run import chat, run
+from pilothouse.cli.commands.secret import secret
 from pilothouse.cli.commands.sessions import logs, ps, stop
 from pilothouse.cli.commands.sh import sh
 from pilothouse.cli.errors import FAILED
 from pilothouse.cli.settings import Settings
 from pilothouse.cli.text import plain
 
-COMMANDS = (run, chat, sh, ps, logs, approve, deny, stop, files, network, ticket, keys, members, organisations, audit)
+COMMANDS = (
+    run,
+    chat,
+    sh,
+    ps,
+    logs,
+    approve,
+    deny,
+    stop,
+    files,
+    network,
+    secret,
+    ticket,
+    keys,
+    members,
+    organisations,
+    audit,
+)
 
 
 def main(argv: list[str], settings: Settings) -> int:

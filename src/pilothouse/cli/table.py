@@ -96,6 +96,16 @@ def audited(items: list[wire.Audited], *, head: bool) -> str:
     return columns(lines)
 
 
+def secrets(items: list[wire.Secret]) -> str:
+    lines = [["NAME", "OF", "FOR", "AS", "SET", "BY", "LAST USED", ""]]
+    for one in items:
+        of = next(iter(one.project.values()), "") if one.project else one.where
+        how, used = "file" if one.file else "environment", one.last_used_at or "never"
+        fields = (one.name, of, one.use, how, one.set_at, one.set_by, used, "" if one.masked else "too short to mask")
+        lines.append([text.line(text.exact(field), 100) for field in fields])
+    return columns(lines)
+
+
 def keys(items: list[wire.Key]) -> str:
     lines = [["ID", "KIND", "NAME", "SCOPES", "CREATED", "LAST USED", "ENDS"]]
     for key in items:

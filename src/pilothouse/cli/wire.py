@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, field
 
 from pilothouse.core import events as ev
 
@@ -19,6 +19,18 @@ class Problem(_Answer, frozen=True, kw_only=True):
     code: str = ""
     outcome: str = ""
     by: str = ""
+
+
+class Secret(_Answer, frozen=True, kw_only=True):
+    name: str
+    where: str = ""
+    use: str = field(default="", name="for")
+    file: bool = False
+    masked: bool = True
+    set_at: str = ""
+    set_by: str = ""
+    last_used_at: str | None = None
+    project: dict[str, str] = {}
 
 
 class ShellViewer(_Answer, frozen=True, kw_only=True):

@@ -43,6 +43,13 @@ class Viewer:
     plain: bool = False
     """A client of the Shell API, which knows nothing of others."""
     size: Size | None = None
+    guest: bool = False
+    """Came by a share link, from anywhere: is told no addresses."""
+
+
+def shown(name: str, *, guest: bool) -> str:
+    """A viewer's name, as another is told it. Some issuers know nobody by more than a mail address."""
+    return (name.partition("@")[0] or "somebody") if guest else name
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ import msgspec
 from msgspec import Struct
 
 from pilothouse.core import frames
-from pilothouse.core.audience import Role, Viewer, ViewerId
+from pilothouse.core.audience import Role, Viewer, ViewerId, shown
 from pilothouse.core.frames import Fault
 from pilothouse.core.shell import Size
 
@@ -75,18 +75,19 @@ def _frame(type: Literal["presence", "size", "typed", "refused"], **body: object
     return frames.control(msgspec.json.encode({"type": type, **body}))
 
 
-def presence(you: ViewerId, viewers: tuple[Viewer, ...]) -> bytes:
-    shown = [
+def presence(you: ViewerId, viewers: tuple[Viewer, ...], *, guest: bool = False) -> bytes:
+    """`guest`: who is told came by a share link."""
+    told = [
         {
             "id": v.id,
-            "name": v.name,
+            "name": shown(v.name, guest=guest),
             "role": v.role,
             "mayType": v.may_type,
             **({"size": _size(v.size)} if v.size else {}),
         }
         for v in viewers
     ]
-    return _frame("presence", you=you, viewers=shown)
+    return _frame("presence", you=you, viewers=told)
 
 
 def sized(size: Size) -> bytes:

@@ -90,6 +90,15 @@ class Scrollback(Window):
         self._seams.feed(self.read(before, count))
         self._seams.forget(self.oldest)
 
+    def mask(self, start: int, end: int, byte: bytes) -> None:
+        """Overwrites what stands there, as far as it is kept; of what `took` has not been told of as well."""
+        at = max(start, self.oldest)
+        while at < end:
+            place = at % self.capacity
+            count = min(end - at, self.capacity - place)
+            self._view[place : place + count] = byte * count
+            at += count
+
     def append(self, data: bytes) -> None:
         for at in range(0, len(data), self.capacity):
             piece, done = memoryview(data)[at : at + self.capacity], 0
@@ -108,8 +117,9 @@ class Scrollback(Window):
         """The newest seam."""
         return self._seams.latest
 
-    def seams(self) -> list[int]:
-        return self._seams.places()
+    def seams(self, most: int | None = None) -> list[int]:
+        """At most so many of them."""
+        return self._seams.places(most)
 
 
 def begin(window: Window, seams: Seams, offset: int, oldest: int) -> int | None:
@@ -117,9 +127,9 @@ def begin(window: Window, seams: Seams, offset: int, oldest: int) -> int | None:
     apart; from the one before, the bytes themselves are looked at."""
     offset = max(offset, oldest)
     known, before = seams.after(offset), seams.before(offset)
-    if known == offset or before is None or before < oldest:
-        return known
-    probe, end = Seams(before), window.head if known is None else known
+    if known is None or known == offset or before is None or before < oldest:
+        return known  # the newest is always among them: where none is known there is none, however much was written
+    probe, end = Seams(before), known
     probe.feed(window.read(before, offset - before))
     while (found := probe.after(offset)) is None and probe.end < end:
         probe.feed(window.read(probe.end, min(_STEP, end - probe.end)))

@@ -88,8 +88,10 @@ class Seams:
         if self._places and self._places[0] < before:
             del self._places[: bisect_left(self._places, before)]
 
-    def places(self) -> list[int]:
-        return list(self._places)
+    def places(self, most: int | None = None) -> list[int]:
+        """At most so many, evenly spread, the newest among them."""
+        step = 1 if most is None else max(1, -(-len(self._places) // most))
+        return self._places[::-1][::step][::-1]
 
     def note(self, offset: int) -> None:
         """The newest is always known; the ones before it lie GRAIN apart."""

@@ -12,15 +12,18 @@ A record is 16 bytes, native order, and a payload of at most PAYLOAD_MAX bytes:
 
 server -> holder
     HELLO            {"proto": 1}                       first on every connection
-    START            {"id", "argv", "env", "cwd", "cols", "rows", "scrollback"}
+    START            {"id", "argv", "env", "cwd", "cols", "rows", "scrollback", "secrets"?: {name: value},
+                      "files"?: {name: value}}; secrets go into its environment, files into files whose paths its
+                      environment has as NAME_FILE; these values are hidden, as with HIDE
     GRANT   slot     offset: read the shell up to there, and no further; flags 1: somebody types in it
     INPUT   slot     typist 8, bytes; offset: of the first of them in all that this typist has typed
     RESIZE  slot     cols 2, rows 2
     SIGNAL  slot     flags: the number, for the shell's process group; after a hang-up comes a kill, should it not end
     FORGET  slot     it has ended and everybody knows: its memory goes
+    HIDE             {"hidden": [value]}                masked in what every shell of the session writes from now on
 
 holder -> server
-    WELCOME          {"proto": 1, "shells": n}          that many SHELL follow
+    WELCOME          {"proto": 1, "shells": n, "masks": true}   that many SHELL follow; it masks secrets
     SHELL   slot     {"id", "started": s, "cols", "rows", "capacity", "oldest", "seams": [n], "typists": {hex: n},
                       "sizes"?: [[from offset, cols, rows]], "typedIn"?: true, "ended"?: [code, signal]}; offset: the
                       head; with one descriptor. Also the answer to START
@@ -42,7 +45,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 PROTO = 1
@@ -53,6 +56,7 @@ INPUT: Final = 0x04
 RESIZE: Final = 0x05
 SIGNAL: Final = 0x06
 FORGET: Final = 0x07
+HIDE: Final = 0x08
 WELCOME: Final = 0x81
 SHELL: Final = 0x82
 FAILED: Final = 0x83
@@ -64,6 +68,8 @@ TYPED_IN = 1
 """Flag of GRANT."""
 PAYLOAD_MAX = 128 * 1024
 """An environment and an argument list; far more than the longest input."""
+SEAMS_MAX = 4096
+"""Told in one SHELL: the largest scrollback has four times as many, which are no record any more."""
 INPUT_MAX = 64 * 1024
 """Of one INPUT: one message of a client."""
 BACKLOG_MAX = 1024 * 1024
@@ -126,6 +132,21 @@ def say(kind: int, body: dict[str, Any], slot: int = 0, offset: int = 0) -> byte
     if len(payload) > PAYLOAD_MAX:
         raise Broken(f"a record of {len(payload)} bytes")
     return record(kind, slot, 0, offset, payload)
+
+
+def hide(values: Sequence[str]) -> Iterator[bytes]:
+    """HIDE, in as many records as it takes."""
+    some: list[str] = []
+    size = 0
+    for value in values:
+        length = len(json.dumps(value)) + 1
+        if some and size + length > PAYLOAD_MAX - 100:
+            yield say(HIDE, {"hidden": some})
+            some, size = [], 0
+        some.append(value)
+        size += length
+    if some:
+        yield say(HIDE, {"hidden": some})
 
 
 def said(payload: bytes) -> dict[str, Any]:

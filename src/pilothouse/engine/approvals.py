@@ -236,6 +236,8 @@ class Approvals:
                 raise BadRequest("updatedInput: nested too deeply")
             if message is not None and len(message) > 10_000:
                 raise BadRequest("message: at most 10000 characters")
+            await self._live.no_secret("message", message or "")
+            await self._live.no_secret("updatedInput", msgspec.json.encode(updated_input).decode())
             decided = records.copy(
                 record,
                 state=after,

@@ -13,6 +13,7 @@ import msgspec
 from pilothouse.core import events as ev
 from pilothouse.core import link
 from pilothouse.core.errors import PilothouseError
+from pilothouse.core.redact import Masks
 from pilothouse.core.said import clean
 from pilothouse.engine import records
 from pilothouse.engine.approvals import Approvals
@@ -21,6 +22,7 @@ from pilothouse.engine.kit import worth_noting
 from pilothouse.engine.live import Live
 from pilothouse.engine.ports import Mark, ModelState, Op
 from pilothouse.engine.questions import Questions
+from pilothouse.engine.veil import HOLD_S, Said, Veil, veiled
 
 OWN_TURNS_MAX = 1000
 """Turns that nobody prompted, of one session while the server runs: background tasks begin a handful; each is a job,
@@ -40,11 +42,16 @@ class Intake:
         self._own_turns = 0
         self._runner = ""
         self._model: ModelState | None = None
+        self._veil: Veil | None = None
 
     # --- link.Owner ---
 
+    async def environment(self) -> dict[str, str]:
+        return await self._live.environment()
+
     async def greeted(self, hello: link.Hello) -> int:
         live = self._live
+        self._veil = None  # what waited was not acknowledged: it is said again
         self._model = await live.kit.models.state()
         if hello.runner_id != self._runner:
             first, self._runner = not self._runner, hello.runner_id
@@ -55,38 +62,71 @@ class Intake:
                 live.send(link.Resume(id=f"resume-{hello.runner_id}", agent_session_id=resumable))
         return await live.kit.store.marked(self._source())
 
-    async def take(self, batch: list[tuple[int, bytes]]) -> None:
+    async def take(self, batch: list[tuple[int, bytes]]) -> int:
+        masks = await self._live.masks()  # not known: not taken, and said again
+        async with self._live.lock:
+            said = self._veiled([(n, link.parse_event(raw)) for n, raw in batch], masks)
+            if self._veil is not None and self._veil.waits:
+                self._live.background(self._wait(self._veil, batch[-1][0]))
+            return await self._take(said)
+
+    def _veiled(self, batch: list[tuple[int, Said]], masks: Masks | None) -> list[tuple[int, Said]]:
+        """What can be taken of it now, and of what waited."""
+        ready: list[tuple[int, Said]] = []
+        if self._veil is not None and self._veil.masks is not masks:
+            ready, self._veil = self._veil.release(), None
+        if masks is None:
+            return ready + batch
+        veil = self._veil = self._veil or Veil(masks)
+        return ready + [one for n, said in batch for one in veil.feed(n, said)]
+
+    async def _wait(self, veil: Veil, newest: int) -> None:
+        """Nothing came for a while."""
+        await self._live.kit.clock.sleep(HOLD_S)
+        async with self._live.lock:
+            if self._veil is veil and veil.newest == newest:
+                await self._take(veil.release())
+
+    async def flush(self) -> None:
+        """Nothing more comes. Needs the lock."""
+        veil, self._veil = self._veil, None
+        if veil is not None:
+            await self._take(veil.release())
+
+    async def _take(self, batch: list[tuple[int, Said]]) -> int:
+        """Needs the lock. The number of the last."""
+        if not batch:
+            return 0
         events: list[ev.Event] = []
         ops: list[Op] = []
         answers: list[link.Command] = []
         source = self._source()
         unmarked = 0
-        async with self._live.lock:
-            for n, raw in batch:
-                unmarked = n
-                said = link.parse_event(raw)
-                if not isinstance(said, link.Broken):
-                    said = clean(said)
-                if isinstance(said, link.TurnStarted) and self.jobs.left_open(said.turn_id):
+        for n, said in batch:
+            unmarked = n
+            if not isinstance(said, link.Broken):
+                said = clean(said)
+            if isinstance(said, link.TurnStarted) and self.jobs.left_open(said.turn_id):
+                await self._live.commit(events, *ops, mark=Mark(source, n - 1), insist=True)
+                events, ops = [], []
+                await self.jobs.end_left_open()
+            if isinstance(said, link.TurnEnded):
+                if events or ops:
                     await self._live.commit(events, *ops, mark=Mark(source, n - 1), insist=True)
                     events, ops = [], []
-                    await self.jobs.end_left_open()
-                if isinstance(said, link.TurnEnded):
-                    if events or ops:
-                        await self._live.commit(events, *ops, mark=Mark(source, n - 1), insist=True)
-                        events, ops = [], []
-                    if await self.jobs.turn_ended(said, Mark(source, n)):
-                        unmarked = 0
-                        continue
-                    said = link.Broken("a turn that is not open ended")
-                answers += self._one(said, events, ops)
-            if unmarked:
-                await self._live.commit(events, *ops, mark=Mark(source, unmarked), insist=True)
+                if await self.jobs.turn_ended(said, Mark(source, n)):
+                    unmarked = 0
+                    continue
+                said = link.Broken("a turn that is not open ended")
+            answers += self._one(said, events, ops)
+        if unmarked:
+            await self._live.commit(events, *ops, mark=Mark(source, unmarked), insist=True)
         if self._live.full and not self._live.ending:
             self._live.ending = LOG_FULL
             self._live.background(self._end_full())
         for command in answers:
             self._live.send(command)
+        return batch[-1][0]
 
     async def _end_full(self) -> None:
         """A session that goes on writing would fill the disk for all."""
@@ -106,6 +146,9 @@ class Intake:
         said = link.parse_event(raw)
         if not isinstance(said, link.PermissionAsk | link.QuestionAsk):
             return
+        masks = await self._live.masks()
+        if masks is not None:
+            said = veiled(masks, said)
         events: list[ev.Event] = []
         ops: list[Op] = []
         async with self._live.lock:
@@ -122,6 +165,8 @@ class Intake:
         state = await live.state()
         if state.alive and state.runner:
             return False
+        async with live.lock:
+            await self.flush()
         kept = state.alive and state.shells > 0 and not live.ending
         if state.alive and not live.ending and not kept:
             # What the runner leaves behind has nobody to ask any more, and nobody to answer for it.

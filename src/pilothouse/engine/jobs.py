@@ -65,6 +65,7 @@ class Jobs:
                 known = await self._live.kit.store.get("resend", key)
                 if known is not None:
                     return await self.get(JobId(known.decode()))
+            await self._live.no_secret("prompt", job.prompt)
             if len(self.queue) >= self._live.kit.limits.queue_max:
                 raise TooMany(f"{len(self.queue)} jobs wait in this session already.")
             chat = ev.Chat(
@@ -110,6 +111,7 @@ class Jobs:
             key = f"{self._live.record.id}:{client_message_id}"
             if client_message_id is not None and await self._live.kit.store.get("resend", key) is not None:
                 return job
+            await self._live.no_secret("message", message)
             ops = [Put("resend", key, job.id.encode(), self._live.record.id)] if client_message_id is not None else []
             chat = ev.Chat(job_id=job.id, message=message, by=by, client_message_id=client_message_id, steer=True)
             askers = job.askers or [self._live.record.owner]

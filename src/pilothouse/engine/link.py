@@ -48,8 +48,13 @@ class Owner(Protocol):
         """Called on every attach; answers the highest event number already taken from this runner."""
         ...
 
-    async def take(self, batch: list[tuple[int, bytes]]) -> None:
-        """Numbered raw events, in order. When it returns they are in the log."""
+    async def environment(self) -> dict[str, str]:
+        """What the agent is given besides what its session has; told with every attach."""
+        ...
+
+    async def take(self, batch: list[tuple[int, bytes]]) -> int:
+        """Numbered raw events, in order. The number up to which all are in the log now: the last may wait for what
+        follows. 0: none of them."""
         ...
 
     async def again(self, raw: bytes) -> None:
@@ -186,7 +191,8 @@ class RunnerLink:
         self.hello = hello
         acked = await self._owner.greeted(hello)
         self._wire = wire
-        attach = link.Attach(proto=link.PROTO, acked=acked, fence=self._fence())
+        environment = await self._owner.environment()
+        attach = link.Attach(proto=link.PROTO, acked=acked, fence=self._fence(), env=environment)
         await self._send(link.FromServer(attach=attach))
         for command, _ in list(self._open.values()):
             await self._send(link.FromServer(cmd=command))
@@ -271,9 +277,9 @@ class RunnerLink:
                 item = queue.get_nowait()
             ended = item is None
             if batch:
-                await self._owner.take(batch)
-                if not ended:
-                    await self._send(link.FromServer(ack=acked))
+                taken = await self._owner.take(batch)
+                if taken and not ended:
+                    await self._send(link.FromServer(ack=taken))
             self._held -= size
             if self._held <= HELD_MAX:
                 self._room.set()

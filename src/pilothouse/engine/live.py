@@ -22,11 +22,14 @@ from pilothouse.core import events as ev
 from pilothouse.core.errors import NotFound, Unavailable
 from pilothouse.core.ids import JobId
 from pilothouse.core.places import USUAL
+from pilothouse.core.redact import Masks
 from pilothouse.engine import allowance, records
 from pilothouse.engine.kit import Kit
 from pilothouse.engine.link import LinkLostError, RunnerLink
 from pilothouse.engine.ports import Mark, Op, Put, Row, SandboxSpec, SandboxState, StoreFailed, Wire
 from pilothouse.engine.records import JobRecord, SessionRecord
+from pilothouse.engine.secrets import Secrets
+from pilothouse.engine.veil import veiled
 
 Words: TypeAlias = Callable[[JobId | None, str], tuple[list[Op], Callable[[], None]]]
 """Somebody's words that reach the agent in a job: what to commit with them, and what to call once that is done."""
@@ -61,9 +64,10 @@ def whole(act: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any
 class Live:
     """One session. Its parts (`jobs`, `approvals`, `questions`) work on it and are set by `engine.sessions`."""
 
-    def __init__(self, kit: Kit, record: SessionRecord) -> None:
+    def __init__(self, kit: Kit, record: SessionRecord, secrets: Secrets | None = None) -> None:
         self.kit = kit
         self.record = record
+        self.secrets = secrets
         self.lock = asyncio.Lock()
         self.link: RunnerLink | None = None
         self.current: JobRecord | None = None
@@ -115,7 +119,9 @@ class Live:
         """Appends events (long fields cut) and writes documents, all or nothing. Needs the lock."""
         rows: list[ev.Event] = []
         texts: list[Put] = []
+        masks = await self.known_masks()
         for event in happened:
+            event = veiled(masks, event) if masks else event
             shorter, wholes = cut.cut(event, f"/api/sessions/{self.record.id}/texts/")
             rows.append(shorter)
             texts += [Put("text", f"{self.record.id}:{w.digest}", w.text, self.record.id) for w in wholes]
@@ -136,6 +142,32 @@ class Live:
                 self.stuck = True
                 await asyncio.sleep(RETRY_S)
         return []
+
+    # --- secrets ---
+
+    async def masks(self) -> Masks | None:
+        """What nobody shall read in what this session's agent says. Raises Unavailable when that cannot be known."""
+        return await self.secrets.masks(self.record) if self.secrets is not None else None
+
+    async def known_masks(self) -> Masks | None:
+        """For what is no agent's word: people's words are looked at before, and ours have none."""
+        try:
+            return await self.masks()
+        except Unavailable:
+            return None
+
+    async def no_secret(self, field: str, *texts: str) -> None:
+        """Raises BadRequest when one of these texts, which are about to be kept, has a secret's value in it."""
+        if self.secrets is not None:
+            await self.secrets.no_value(self.record, field, *texts)
+
+    async def environment(self) -> dict[str, str]:
+        """What the agent is given besides. Raises Unavailable."""
+        if self.secrets is None:
+            return {}
+        given = {one.name: one.value for one in await self.secrets.given(self.record) if one.agents}
+        await self.secrets.used(self.record, list(given))
+        return given
 
     @property
     def full(self) -> bool:

@@ -105,6 +105,7 @@ class Questions:
                     by=found.resolved_by or "",
                 )
             _check(record, answers)
+            await self._live.no_secret("answers", *answers.values())
             decided = records.copy(record, state="answered", answers=answers, resolved_by=by)
             session = f"session:{decided.session_id}"
             entry = Entry("question.answer", f"question:{question_id}", details={"session": session})

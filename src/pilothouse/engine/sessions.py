@@ -26,6 +26,7 @@ from pilothouse.engine.ports import Delete, Op, Probe, Purge, Put, StoreFailed
 from pilothouse.engine.questions import Questions
 from pilothouse.engine.records import ApprovalRecord, Egress, JobRecord, QuestionRecord, SessionRecord
 from pilothouse.engine.rules import Rules
+from pilothouse.engine.secrets import Secrets
 from pilothouse.engine.shelf import BEFORE, Shelf
 from pilothouse.engine.spares import Spares
 
@@ -47,9 +48,10 @@ class Session:
 
 
 class Sessions:
-    def __init__(self, kit: Kit, rules: Rules, probe: Probe) -> None:
+    def __init__(self, kit: Kit, rules: Rules, probe: Probe, secrets: Secrets | None = None) -> None:
         self.kit = kit
         self.rules = rules
+        self.secrets = secrets
         self.probe = probe
         self._here: dict[SessionId, Session] = {}
         self.shelf: Shelf[Session] = Shelf(kit, self._here)
@@ -144,6 +146,8 @@ class Sessions:
             egress=egress,
         )
         session = self._make(record)
+        masks = await session.live.known_masks()
+        record.title = masks.text(title) if masks else title  # it cannot be refused any more
         ops = [Put("resend", key, record.id.encode(), record.id) for key in resends]
         entry = Entry("session.create", f"session:{record.id}", details={"agent": agent, "mode": mode})
         try:
@@ -287,6 +291,7 @@ class Sessions:
             changes: dict[str, str] = {}
             if title is not None:
                 changes["title"] = check_title(title)
+                await live.no_secret("title", title)
             if mode is not None:
                 changes["permission_mode"] = policy.mode(mode)
             if model is not None:
@@ -372,6 +377,8 @@ class Sessions:
     async def _ended(self, session_id: SessionId) -> None:
         for call in self.on_end:
             await call(session_id)
+        if self.secrets is not None:
+            self.secrets.forget(session_id)
 
     # --- life ---
 
@@ -415,6 +422,8 @@ class Sessions:
         session.live.away = True
         self._here.pop(session.live.record.id, None)
         await self._close(session)
+        if self.secrets is not None:
+            self.secrets.forget(session.live.record.id)
 
     async def _close(self, session: Session) -> None:
         await session.jobs.drive.close()
@@ -457,7 +466,7 @@ class Sessions:
         session.jobs.last_askers = jobs[0].askers if jobs else []
 
     def _make(self, record: SessionRecord) -> Session:
-        live = Live(self.kit, record)
+        live = Live(self.kit, record, self.secrets)
         intake = Intake(live)
         approvals = Approvals(live, self.rules)
         questions = Questions(live)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from pilothouse.core.ids import SessionId
+from pilothouse.core.secret import Given
 from pilothouse.core.shell import SCROLLBACK, USUAL, Exit, ShellId, Size
 
 
@@ -24,6 +25,10 @@ class ShellSpec:
     """"": where the session's work is."""
     size: Size = USUAL
     scrollback: int = SCROLLBACK
+    secrets: tuple[Given, ...] = field(default=(), repr=False)
+    """What it finds in its environment or in files."""
+    hidden: tuple[str, ...] = field(default=(), repr=False)
+    """Values that nobody shall read in the output of this session's shells, from now on."""
 
 
 class Shell(Protocol):
@@ -120,6 +125,10 @@ class Shells(Protocol):
 
     async def find(self, session: SessionId) -> Sequence[Shell]:
         """Those that are there already, ended ones that were not forgotten among them. Raises Unavailable."""
+        ...
+
+    async def hide(self, session: SessionId, values: Sequence[str]) -> None:
+        """Nobody shall read these values in what its shells write from now on."""
         ...
 
     async def forget(self, session: SessionId, id: ShellId) -> None:

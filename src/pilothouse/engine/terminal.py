@@ -28,6 +28,7 @@ FIRST_S = 10.0
 """So long a new shell waits for its first viewer, once it has written WINDOW: of a command all shall be seen."""
 LOOK_S = 0.005
 """Between two looks at how much of its output is still on its way to who types."""
+_ENDED = "the session has ended"
 REDRAW_S = 0.05
 """Between the two sizes that make a program draw its screen anew: it has noticed the first by then."""
 
@@ -51,8 +52,10 @@ class Terminal:
         self._heat = 0.0
         """Bytes that came lately."""
         self._head = shell.head
-        self._closing = False
+        self.closing = False
         """It is to end, and nobody wants to know how."""
+        self.gone = asyncio.Event()
+        """It is forgotten: nobody can look at it any more."""
         self._frames: dict[int, bytes] = {}
         self._news: asyncio.Event | None = None
         shell.listen(self._changed)
@@ -85,7 +88,7 @@ class Terminal:
         viewing.place(asked, start, dropped, again=not new)
         self._follow(outcome)
         self._grant(at_least=0)
-        if start and after != start and viewer.role == "type":
+        if start and after != start and self._audience.types(viewer.id):
             self._redraw()
         self.wake()
         self.active_at = self.turns.now
@@ -113,6 +116,14 @@ class Terminal:
         for viewing in list(self._viewings.values()):
             viewing.end(code, reason)
             self.left(viewing)
+
+    def session_ended(self) -> None:
+        """Likewise, and there is nothing to come back to. A plain client that came back would begin the session anew,
+        which somebody has stopped: it is told in its own words that the server ended the shell."""
+        for viewing in [v for v in self._viewings.values() if v.plain]:
+            viewing.end(frames.NORMAL, _ENDED, frames.CLOSING)
+            self.left(viewing)
+        self.go_away(frames.AWAY, _ENDED)
 
     # --- what viewers ask for
 
@@ -146,7 +157,7 @@ class Terminal:
         """The viewer wants the shell to end, for good."""
         if not self.may_type(viewing):
             return
-        self._closing = True
+        self.closing = True
         viewing.end(frames.NORMAL, "closed", frames.CLOSING)
         self.left(viewing)
         self.hang_up()
@@ -170,7 +181,7 @@ class Terminal:
         for viewing in list(self._viewings.values()):
             viewing.tell_size()
             if outcome.seen:
-                viewing.tell(control.presence(viewing.id, self._audience.viewers))
+                viewing.tell(control.presence(viewing.id, self._audience.viewers, guest=viewing.guest))
 
     def _redraw(self) -> None:
         """The viewer has only the end of what was written: a program that fills the screen shall draw it anew."""
@@ -270,7 +281,7 @@ class Terminal:
         ended = self.shell.ended
         if ended is None:
             return
-        told = self._closing or bool(self._viewings)
+        told = self.closing or bool(self._viewings)
         for viewing in [v for v in self._viewings.values() if v.done()]:
             del self._viewings[viewing.id]
             self._audience.leave(viewing.id)

@@ -16,14 +16,18 @@ from dataclasses import dataclass
 
 from pilothouse.core import frames
 from pilothouse.core.audience import Viewer
-from pilothouse.core.errors import Conflict, NotFound, TooMany
+from pilothouse.core.errors import Conflict, NotFound, TooMany, Unavailable
 from pilothouse.core.ids import SessionId
 from pilothouse.core.shell import SHELLS_MAX, ShellId
+from pilothouse.engine.live import whole
 from pilothouse.engine.ports import Clock
 from pilothouse.engine.shells import Shell, Shells, ShellSpec
 from pilothouse.engine.terminal import Terminal
 from pilothouse.engine.turns import Turns
 from pilothouse.engine.viewing import Sink, Viewing
+
+CLOSED_S = 6.0
+"""So long a shell that was closed for good keeps its name: it is killed when it does not listen, which takes half."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +56,26 @@ class Terminals:
         """Since when nothing has happened, and the terminal's own word for that moment."""
         self._forgetting: set[asyncio.Task[None]] = set()
 
+    @whole
     async def open(self, spec: ShellSpec) -> tuple[Terminal, bool]:
         """The shell of this id, started if there is none; whether it is new. Two who ask at the same instant get the
-        same one. Raises TooMany, Conflict, Unavailable, BadRequest."""
-        async with self._locks[spec.session]:
-            terminals = await self._known(spec.session)
-            found = terminals.get(spec.id)
-            if found is not None:
-                return found, False
-            if sum(t.shell.ended is None for t in terminals.values()) >= SHELLS_MAX:
-                raise TooMany(f"a session has at most {SHELLS_MAX} shells")
-            shell = await self._shells.start(spec)
-            return self._take(spec.session, shell, new=True), True
+        same one, and who asks and leaves has it started all the same: a shell that runs is known here. Raises TooMany,
+        Conflict, Unavailable, BadRequest."""
+        while True:
+            async with self._locks[spec.session]:
+                terminals = await self._known(spec.session)
+                found = terminals.get(spec.id)
+                if found is None:
+                    if sum(t.shell.ended is None for t in terminals.values()) >= SHELLS_MAX:
+                        raise TooMany(f"a session has at most {SHELLS_MAX} shells")
+                    return await self._start(spec)
+                if not found.closing:
+                    return found, False
+            try:
+                async with asyncio.timeout(CLOSED_S):
+                    await found.gone.wait()  # it was closed for good: the next of its name is another one
+            except TimeoutError:
+                raise Conflict("shell: the one of this id is being closed") from None
 
     async def find(self, session: SessionId, id: ShellId) -> Terminal:
         """Raises NotFound, Unavailable."""
@@ -89,7 +101,10 @@ class Terminals:
         typist: int | None = None,
     ) -> Viewing:
         """`new`: as `open` said. `after`: how much of the output the viewer has. `typist`: who it was when it typed
-        before, so that it is told what has been typed. Raises BadRequest, TooMany, Conflict."""
+        before, so that it is told what has been typed. Raises NotFound for one that ended after it was found,
+        BadRequest, TooMany, Conflict."""
+        if terminal.gone.is_set():
+            raise NotFound("shell: it has ended")
         return terminal.attach(viewer, sink, secrets.randbits(64) if typist is None else typist, new=new, after=after)
 
     async def end(self, session: SessionId, id: ShellId) -> None:
@@ -103,6 +118,16 @@ class Terminals:
     def running(self, session: SessionId) -> bool:
         """Whether one of its shells, as far as they are in memory, has not ended."""
         return any(t.shell.ended is None for t in self._sessions.get(session, {}).values())
+
+    async def hide(self, session: SessionId, values: Sequence[str]) -> None:
+        """In what its shells, as far as they are in memory, write from now on."""
+        if self.running(session):
+            await self._shells.hide(session, values)
+
+    @property
+    def sessions(self) -> Sequence[SessionId]:
+        """Those whose shells are in memory."""
+        return list(self._sessions)
 
     async def tend(self) -> None:
         """What is due by now."""
@@ -118,8 +143,9 @@ class Terminals:
 
     async def drop(self, session: SessionId) -> None:
         """The session is stopped or deleted, and its shells with it."""
-        for terminal in list(self._sessions.pop(session, {}).values()):
-            terminal.go_away(frames.AWAY, "the session has ended")
+        for id, terminal in list(self._sessions.pop(session, {}).items()):
+            terminal.session_ended()
+            self._left(session, id, terminal)
         await self._shells.drop(session)
         self._locks.pop(session, None)
 
@@ -144,8 +170,21 @@ class Terminals:
                 self._take(session, shell)
         return terminals
 
+    async def _start(self, spec: ShellSpec) -> tuple[Terminal, bool]:
+        """Or the one that runs and had been given up, when the connection to it broke off and was made again."""
+        try:
+            return self._take(spec.session, await self._shells.start(spec), new=True), True
+        except Conflict:
+            for shell in await self._shells.find(spec.session):
+                if shell.id == spec.id:
+                    return self._take(spec.session, shell), False
+            raise
+
     def _take(self, session: SessionId, shell: Shell, *, new: bool = False) -> Terminal:
-        if shell.id in self._sessions[session]:
+        terminals = self._sessions.get(session)
+        if terminals is None:
+            raise Unavailable("shell: its session has ended")
+        if shell.id in terminals:
             raise Conflict("shell: there is one of this id")
 
         def over(terminal: Terminal) -> None:
@@ -153,7 +192,7 @@ class Terminals:
             self._forgetting.add(task)
             task.add_done_callback(self._forgetting.discard)
 
-        terminal = self._sessions[session][shell.id] = Terminal(shell, self._turns, self._limits.ahead, over, new=new)
+        terminal = terminals[shell.id] = Terminal(shell, self._turns, self._limits.ahead, over, new=new)
         return terminal
 
     async def _forget(self, session: SessionId, terminal: Terminal) -> None:
@@ -162,9 +201,14 @@ class Terminals:
             id = terminal.shell.id
             if terminals.get(id) is terminal and not terminal.viewers:
                 del terminals[id]
-                self._ended.pop((session, id), None)
-                self._idle.pop((session, id), None)
+                self._left(session, id, terminal)
                 await self._shells.forget(session, id)
+
+    def _left(self, session: SessionId, id: ShellId, terminal: Terminal) -> None:
+        """It is not among those that are known any more."""
+        self._ended.pop((session, id), None)
+        self._idle.pop((session, id), None)
+        terminal.gone.set()
 
     def _unused(self, key: tuple[SessionId, ShellId], terminal: Terminal, now: float) -> bool:
         """By the clock: what counts is that nothing happened since we first looked."""

@@ -77,6 +77,7 @@ class Viewing:
         self.terminal = terminal
         self.id: ViewerId = viewer.id
         self.plain = viewer.plain
+        self.guest = viewer.guest
         self.cursor: int | None = None
         """The next byte to send. None: at the next seam, none of which is known yet."""
         self.over = False

@@ -124,11 +124,14 @@ class Desk:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-def take_environment(given: dict[str, str]) -> None:
-    """What the server hands down for the agent's environment (on AgentCore, where no sandbox has prepared one)."""
+def take_environment(given: dict[str, str], before: frozenset[str] = frozenset()) -> None:
+    """What the server hands down for the agent's environment: secrets. `before`: what it handed down the last time; of
+    that what is not given any more goes. The environment that others could see of this process is that of its start."""
     if len(given) > ENV_MAX:
         raise BadRequest(f"env: at most {ENV_MAX} variables")
     for name, value in given.items():
         if not ENV_NAME.match(name) or name.startswith(ENV_FORBIDDEN) or "\0" in value:
             raise BadRequest(f"env: {name[:128]!r} may not be set")
+    for name in before - given.keys():
+        os.environ.pop(name, None)
     os.environ.update(given)

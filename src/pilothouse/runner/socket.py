@@ -36,6 +36,8 @@ class Link:
         self._runner_id = runner_id
         self._fence = Fence()
         self._current: _Connection | None = None
+        self._given: frozenset[str] = frozenset()
+        """Names that the server has handed down."""
 
     @property
     def attached(self) -> bool:
@@ -83,7 +85,8 @@ class Link:
         if not 0 <= attach.acked <= self._desk.feed.outbox.last:
             raise _Bad(f"acked {attach.acked}, but the last event is {self._desk.feed.outbox.last}")
         try:
-            take_environment(attach.env)
+            take_environment(attach.env, self._given)
+            self._given = frozenset(attach.env)
         except BadRequest as refused:
             raise _Bad(refused.message) from refused
         if not self._fence.attach(attach.fence):

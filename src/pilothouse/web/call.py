@@ -22,6 +22,7 @@ from pilothouse.engine.opener import Opener
 from pilothouse.engine.providers import Providers
 from pilothouse.engine.records import ApprovalRecord, JobRecord, QuestionRecord
 from pilothouse.engine.rules import Rules
+from pilothouse.engine.secrets import Secrets
 from pilothouse.engine.sessions import Session, Sessions
 from pilothouse.engine.signins import SignIns
 from pilothouse.web.guard import Once
@@ -50,6 +51,7 @@ class Platform:
     providers: Providers | None = None
     """With whom people sign in, besides the printed link."""
     pairs: KeyPairs = field(kw_only=True)
+    secrets: Secrets = field(kw_only=True)
     opener: Opener | None = None
     """To the shells of sessions."""
 

@@ -22,7 +22,7 @@ from pilothouse.core.access import Principal, Scope
 from pilothouse.core.errors import Forbidden, PilothouseError, Unauthenticated, Unavailable
 from pilothouse.engine.audit import Who
 from pilothouse.engine.ports import StoreFailed
-from pilothouse.web import admit, api, audit, keys, members, network, sharing, shells, signin, wire, work
+from pilothouse.web import admit, api, audit, keys, members, network, secrets, sharing, shells, signin, wire, work
 from pilothouse.web.access import WHO, named
 from pilothouse.web.asked import Asked
 from pilothouse.web.call import Call, Handler, Platform
@@ -122,6 +122,12 @@ TABLE: tuple[Entry, ...] = (
     _in("POST", "/api/questions/{id}", "approve", api.answer, links=True),
     _own("GET", "/api/rules", "read", api.list_rules),
     _own("DELETE", "/api/rules/{id}", "admin", api.remove_rule),
+    _own("GET", "/api/secrets", "run", secrets.list_own),
+    _own("PUT", "/api/secrets/{name}", "run", secrets.put_own),
+    _own("DELETE", "/api/secrets/{name}", "run", secrets.remove_own),
+    _in("GET", "/api/sessions/{id}/secrets", "run", secrets.list_of_session),
+    _in("PUT", "/api/sessions/{id}/secrets/{name}", "admin", secrets.put_in_session),
+    _in("DELETE", "/api/sessions/{id}/secrets/{name}", "admin", secrets.remove_from_session),
     _in("GET", "/api/sessions/{id}/shells", "read", shells.list_shells, links=True),
     _in("POST", "/api/sessions/{id}/shells", "run", shells.make_shell),
     _in("DELETE", "/api/sessions/{id}/shells/{shellId}", "run", shells.end_shell),

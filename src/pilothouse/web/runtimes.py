@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
-from urllib.parse import parse_qs
+from http import HTTPStatus
 
 from pilothouse.core import agentcore, bearer
 from pilothouse.core.audience import Viewer, ViewerId
@@ -19,6 +19,7 @@ from pilothouse.core.shell import ShellId, shell_id
 from pilothouse.core.token import BadToken
 from pilothouse.engine import records
 from pilothouse.engine.opener import Opener
+from pilothouse.engine.ports import StoreFailed
 from pilothouse.engine.sessions import Session
 from pilothouse.engine.terminal import Terminal
 from pilothouse.web import admit
@@ -27,7 +28,7 @@ from pilothouse.web.call import Platform
 from pilothouse.web.guard import Guard
 from pilothouse.web.hub import Hub
 from pilothouse.web.socket import Accept, Refuse, UpgradeRequest
-from pilothouse.web.visit import Place, Visit
+from pilothouse.web.visit import Place, Visit, parameters
 
 CONNECTION_S = 3600.0
 """A connection's life; the Shell API's bound."""
@@ -47,11 +48,14 @@ class RuntimeShells:
         try:
             request, protocol = _authorized(_once(request))
             caller = await admit.upgrade(self._platform, self._guard, request, "credential", "run")
+            caller.principal.need_at_most("read")  # who types sees what comes back
             runtime, alias, shell = _asked(request)
             session = await self._session(runtime, alias, caller)
             terminal, new = await self._open(session, shell, caller)
         except PilothouseError as error:
             return _refuse(error, request_id)
+        except StoreFailed:
+            return _refuse(PilothouseError("The store does not answer; try again."), request_id)
         viewer = Viewer(ViewerId(records.new_id()), caller.principal.label, "type", may_type=True, plain=True)
         place = Place(session, terminal, viewer, new)
         visit = Visit(self._platform, self._hub, self._opener.terminals, place, caller.who)
@@ -112,7 +116,7 @@ def _authorized(request: UpgradeRequest) -> tuple[UpgradeRequest, str | None]:
 
 def _asked(request: UpgradeRequest) -> tuple[str, str, ShellId]:
     """Runtime, session and shell. Raises NotFound, BadRequest."""
-    query = parse_qs(request.query, keep_blank_values=True, max_num_fields=100) if request.query else {}
+    query = parameters(request.query)
 
     def one(name: str) -> str | None:
         values = query.get(name, [])
@@ -122,10 +126,13 @@ def _asked(request: UpgradeRequest) -> tuple[str, str, ShellId]:
 
     runtime = agentcore.runtime(request.path)
     agentcore.qualifier(one("qualifier"), runtime)
-    header, asked = request.header(agentcore.SESSION_HEADER.lower()), one(agentcore.SESSION_HEADER)
-    if header is not None and asked is not None and header != asked:
-        raise BadRequest("runtimeSessionId: header and query name two sessions")
-    alias = header if header is not None else asked
+    asked = one(agentcore.SESSION_HEADER)
+    headers = request.all(agentcore.SESSION_HEADER.lower())
+    if len({*headers, asked} - {None}) > 1 or len(headers) > 1:
+        raise BadRequest("runtimeSessionId: named twice")
+    if headers and asked is None and "X-Amz-Signature" in query:  # whoever has the address could choose another one
+        raise BadRequest("runtimeSessionId: a presigned address names it itself")
+    alias = headers[0] if headers else asked
     shell = one("shellId")
     return (
         runtime,
@@ -141,4 +148,6 @@ def _refuse(error: PilothouseError, request_id: str) -> Refuse:
         (agentcore.ERROR_HEADER, found.name),
         (agentcore.REQUEST_HEADER, request_id),
     ]
+    if found.status == HTTPStatus.UNAUTHORIZED:
+        headers.append(("www-authenticate", 'Bearer realm="pilothouse"'))
     return Refuse(found.status, headers, found.body)

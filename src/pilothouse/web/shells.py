@@ -6,6 +6,7 @@ from typing import Any
 
 from starlette.responses import Response
 
+from pilothouse.core.audience import shown as name
 from pilothouse.core.errors import BadRequest, Unavailable
 from pilothouse.core.shell import USUAL, ShellId, shell_id, size
 from pilothouse.engine import records
@@ -25,6 +26,7 @@ class NewShell(wire.Body):
     cwd: str = ""
     width: int = USUAL.cols
     height: int = USUAL.rows
+    startup: str = ""
 
 
 def _opener(call: Call) -> Opener:
@@ -36,7 +38,7 @@ def _opener(call: Call) -> Opener:
 async def list_shells(call: Call) -> Response:
     session = await call.session()
     found = sorted(await _opener(call).list(session), key=lambda t: t.shell.started)
-    return wire.Reply({"items": [_shown(terminal) for terminal in found], "next": None})
+    return wire.Reply({"items": [_shown(terminal, call) for terminal in found], "next": None})
 
 
 async def make_shell(call: Call) -> Response:
@@ -52,9 +54,9 @@ async def make_shell(call: Call) -> Response:
     if "\0" in cwd or len(cwd.encode()) > CWD_MAX:
         raise BadRequest(f"cwd: at most {CWD_MAX} bytes, no NUL")
     terminal, new = await _opener(call).open(
-        session, id, call.who, argv=command, cwd=cwd, size=size(given.width, given.height)
+        session, id, call.who, argv=command, cwd=cwd, size=size(given.width, given.height), startup=given.startup
     )
-    return wire.Reply(_shown(terminal), 201 if new else 200)
+    return wire.Reply(_shown(terminal, call), 201 if new else 200)
 
 
 async def end_shell(call: Call) -> Response:
@@ -63,8 +65,8 @@ async def end_shell(call: Call) -> Response:
     return Response(status_code=204)
 
 
-def _shown(terminal: Terminal) -> dict[str, Any]:
-    shell = terminal.shell
+def _shown(terminal: Terminal, call: Call) -> dict[str, Any]:
+    shell, guest = terminal.shell, call.principal.session is not None
     shown: dict[str, Any] = {
         "shellId": shell.id,
         "startedAt": records.stamp(shell.started),
@@ -73,7 +75,7 @@ def _shown(terminal: Terminal) -> dict[str, Any]:
         "oldest": shell.oldest,
         "head": shell.head,
         "running": shell.ended is None,
-        "viewers": [{"id": v.id, "name": v.name, "role": v.role} for v in terminal.viewers],
+        "viewers": [{"id": v.id, "name": name(v.name, guest=guest), "role": v.role} for v in terminal.viewers],
     }
     if shell.ended is not None:
         shown["exitCode"] = shell.ended.status

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import parse_qs
 
 from pilothouse.core import access, frames
 from pilothouse.core.audience import Viewer, ViewerId
-from pilothouse.core.errors import BadRequest, NotFound, PilothouseError
+from pilothouse.core.errors import BadRequest, NotFound, PilothouseError, Unavailable
 from pilothouse.core.shell import shell_id, size
 from pilothouse.engine import records
 from pilothouse.engine.opener import Opener
+from pilothouse.engine.ports import StoreFailed
 from pilothouse.web import admit
 from pilothouse.web.access import named
 from pilothouse.web.call import Platform
@@ -18,7 +18,7 @@ from pilothouse.web.chat import refuse
 from pilothouse.web.guard import Guard
 from pilothouse.web.hub import Hub
 from pilothouse.web.socket import Accept, Refuse, UpgradeRequest
-from pilothouse.web.visit import Place, Visit
+from pilothouse.web.visit import Place, Visit, parameters
 
 PATH = re.compile(r"/api/sessions/([^/]{1,100})/shells/([^/]{1,200})\Z")
 _FIELDS = {"after", "typist", "role", "width", "height"}
@@ -39,6 +39,8 @@ class TerminalDoor:
             place = await self._place(request, caller)
         except PilothouseError as error:
             return refuse(error)
+        except StoreFailed:
+            return refuse(Unavailable("The store does not answer; try again."))
         visit = Visit(self._platform, self._hub, self._opener.terminals, place, caller.who)
         return Accept(lambda socket: visit.serve(socket, caller.room), principal=named(caller.principal))
 
@@ -62,6 +64,7 @@ class TerminalDoor:
             "type" if role == "type" else "watch",
             may_type=may_type,
             size=shown,
+            guest=caller.principal.session is not None,
         )
         after, typist = _number(asked, "after", _OFFSET_MAX), _number(asked, "typist", _TYPIST_MAX)
         return Place(session, terminal, viewer, after is None, after, typist)
@@ -69,7 +72,7 @@ class TerminalDoor:
 
 def _query(query: str) -> dict[str, str]:
     """Raises BadRequest for what is unknown or given twice."""
-    given = parse_qs(query, keep_blank_values=True, max_num_fields=100) if query else {}
+    given = parameters(query)
     for name, values in given.items():
         if name not in _FIELDS and not name.startswith("X-Amz-"):
             raise BadRequest(f"{name[: frames.SHOWN_MAX]}: there is no such parameter")

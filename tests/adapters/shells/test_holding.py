@@ -3,6 +3,8 @@ The programs are the test itself, on the other side of real PTYs."""
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
 import selectors
 import signal
@@ -13,12 +15,16 @@ from pathlib import Path
 
 import pytest
 
+from pilothouse.adapters.shells import memory
 from pilothouse.adapters.shells.holding import Holding
 from pilothouse.adapters.shells.memory import Memory
 from pilothouse.adapters.shells.order import Order
+from pilothouse.adapters.shells.pty import Typing
 from pilothouse.core import shellwire as wire
+from pilothouse.core.audience import VIEWERS_MAX
 from pilothouse.core.scrollback import Window
-from pilothouse.core.shell import SCROLLBACK_MIN, Exit, ShellId
+from pilothouse.core.seam import GRAIN, Seams
+from pilothouse.core.shell import MEMORY_MAX, SCROLLBACK_MIN, Exit, ShellId
 
 START = {"id": "s", "argv": ["sh"], "env": {}, "cwd": "", "cols": 80, "rows": 24, "scrollback": SCROLLBACK_MIN}
 
@@ -33,6 +39,7 @@ class Room:
         listening = socket.socket(socket.AF_UNIX)
         listening.bind(path)
         listening.listen(8)
+        self.servers: list[Server] = []
         self.slaves: dict[str, int] = {}
         self.masters: dict[str, int] = {}
         self.kills: list[tuple[str, int]] = []
@@ -62,24 +69,39 @@ class Room:
     def says(self, data: bytes) -> int:
         """The program writes; how much of it went."""
         done = idle = 0
-        while done < len(data) and idle < 10:
+        start = self.read
+        while done < len(data) and idle < (200 if self.reads else 10):
             try:
                 done += os.write(self.slaves["s"], data[done : done + 4096])
             except BlockingIOError:
-                before = self.head
+                before = self.read
                 self.turn()
-                idle = 0 if self.head > before else idle + 1
-        for _ in range(5):
+                idle = 0 if self.read > before else idle + 1
+        for count in range(200):  # the kernel takes its time to pass it on
             self.turn()
+            if count >= 4 and (self.read >= start + done or not self.reads):
+                break
         return done
 
     @property
+    def reads(self) -> bool:
+        """Whether the first may be read on."""
+        return next(iter(self.holding._shells.values())).limit > 0
+
+    @property
+    def read(self) -> int:
+        """How much has been read of the first."""
+        line = next(iter(self.holding._shells.values())).line
+        return line.kept.head + line.held
+
+    @property
     def head(self) -> int:
-        (held,) = self.holding._shells.values()
-        return held.line.kept.head
+        """Of the first."""
+        return next(iter(self.holding._shells.values())).line.kept.head
 
     def server(self) -> Server:
-        return Server(self)
+        self.servers.append(Server(self))
+        return self.servers[-1]
 
 
 class Server:
@@ -137,6 +159,10 @@ class Server:
 def room(tmp_path: Path) -> Iterator[Room]:
     room = Room(os.path.relpath(tmp_path / "s"))
     yield room
+    for server in room.servers:
+        server.sock.close()
+        for fd in server.fds:
+            os.close(fd)
     room.holding.close()
     room.selector.close()
     for fd in room.slaves.values():
@@ -164,6 +190,48 @@ def test_a_shell_that_was_typed_in_waits_a_minute_for_a_new_server(room: Room) -
     assert room.head > 2_000_000
 
 
+def test_the_largest_scrollback_is_found_by_a_new_server(room: Room) -> None:
+    room.server().say(wire.say(wire.START, START), grant(100_000))
+    room.says(b"x")
+    (held,) = room.holding._shells.values()
+    kept, head = held.line.kept, 1 << 50
+    kept.head, kept._seams = head, Seams(head, [*range(head - MEMORY_MAX, head, GRAIN), head])
+    server = room.server()
+    server.say()
+    (told,) = [r for r in server.got if r.kind == wire.SHELL]
+    seams = wire.said(told.payload)["seams"]
+    assert len(seams) <= wire.SEAMS_MAX
+    assert (seams[-1], told.offset) == (head, head)
+    assert max(b - a for a, b in itertools.pairwise(seams)) <= 5 * GRAIN
+
+
+def test_a_shell_for_which_there_is_no_memory_leaves_the_others_alone(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = room.server()
+    server.say(wire.say(wire.START, START), grant(100_000))
+    before = len(os.listdir("/proc/self/fd"))
+
+    def none(name: str, capacity: int) -> int:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(memory, "make", none)
+    server.say(wire.say(wire.START, START | {"id": "t"}))
+    (failed,) = [r for r in server.got if r.kind == wire.FAILED]
+    assert "no memory" in wire.said(failed.payload)["message"]
+    assert len(os.listdir("/proc/self/fd")) == before + 1, "the test's own side of the PTY, and nothing else"
+    assert room.says(b"hello") == 5
+    assert room.head == 5
+
+
+def test_everybody_who_looks_at_a_shell_may_type_in_it_by_turns() -> None:
+    typing = Typing()
+    for turn in range(2):
+        for typist in range(2 * VIEWERS_MAX):
+            typing.take(typist, turn, b"x")
+    assert typing.backlog == 4 * VIEWERS_MAX
+
+
 def test_a_shell_in_which_nobody_typed_does_not_wait(room: Room) -> None:
     server = room.server()
     server.say(wire.say(wire.START, START), grant(10, typed_in=False))
@@ -183,7 +251,7 @@ def test_a_new_server_finds_what_there_is_where_it_was(room: Room) -> None:
     server.close()
     again = room.server()
     welcome, shell = again.got
-    assert wire.said(welcome.payload) == {"proto": 1, "shells": 1}
+    assert wire.said(welcome.payload) == {"proto": 1, "shells": 1, "masks": True}
     body = wire.said(shell.payload)
     assert (shell.offset, body["id"], body["oldest"], body["typists"]) == (10, "s", 0, {"7": 5})
     memory = Memory(again.fds[0], body["capacity"])

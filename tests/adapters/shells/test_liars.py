@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
+import gc
 import os
 import resource
 import socket
@@ -10,13 +13,15 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from pilothouse.adapters.shells import line as line_module
 from pilothouse.adapters.shells import memory
 from pilothouse.adapters.shells.held import HeldShells
 from pilothouse.adapters.shells.line import OUT_MAX
 from pilothouse.core import shellwire as wire
 from pilothouse.core.errors import Unavailable
 from pilothouse.core.ids import SessionId
-from pilothouse.core.shell import LOST, MEMORY_MAX, SCROLLBACK_MIN, WINDOW
+from pilothouse.core.shell import LOST, MEMORY_MAX, SCROLLBACK_MIN, WINDOW, ShellId
+from pilothouse.engine.shells import ShellSpec
 
 SESSION = SessionId("8f14e45f-ceea-467f-a9d5-0123456789ab")
 SHELL = {
@@ -45,10 +50,10 @@ class Liar:
     def say(self, data: bytes, *fds: int) -> None:
         socket.send_fds(self.sock, [data], list(fds))
 
-    def shell(self, fd: int | None = None, capacity: int = SCROLLBACK_MIN, head: int = 0, **more: object) -> None:
+    def shell(self, fd: int | None = None, size: int = SCROLLBACK_MIN, head: int = 0, **more: object) -> None:
         """One that is there already, told with `fd` or a piece of memory that is in order."""
-        mine = memory.make("t", capacity) if fd is None else fd
-        self.say(wire.say(wire.SHELL, SHELL | {"capacity": capacity} | more, 1, head), mine)
+        mine = memory.make("t", size) if fd is None else fd
+        self.say(wire.say(wire.SHELL, {**SHELL, "capacity": size, **more}, 1, head), mine)
         os.close(mine)
 
 
@@ -92,8 +97,17 @@ async def test_an_honest_one(liar: Liar) -> None:
         {"sizes": [[n, 80, 24] for n in range(201)]},
         {"seams": None},
         {"seams": ["x"]},
+        {"seams": [0, 6]},
+        {"seams": [-1]},
+        {"seams": [float("inf")]},
+        {"capacity": float("inf")},
+        {"head": 2**63, "oldest": 2**63},
         {"typists": [1]},
         {"typists": {"zz": 1}},
+        {"typists": {"7": 2**60}},
+        {"typists": {"7": -1}},
+        {"started": 10**400},
+        {"cols": float("inf")},
         {"ended": [1]},
         {"ended": [-1, 0]},
         {"ended": [1 << 40, 0]},
@@ -101,10 +115,10 @@ async def test_an_honest_one(liar: Liar) -> None:
 )
 async def test_a_shell_that_cannot_be(liar: Liar, more: dict[str, object]) -> None:
     liar.say(greet())
-    capacity = more.pop("capacity", SCROLLBACK_MIN)
-    assert isinstance(capacity, int)
-    liar.shell(None, capacity, 5, **more)
-    with pytest.raises(Unavailable):
+    capacity, head = more.get("capacity", SCROLLBACK_MIN), more.pop("head", 5)
+    assert isinstance(head, int)
+    liar.shell(None, capacity if isinstance(capacity, int) else SCROLLBACK_MIN, head, **more)
+    with pytest.raises(Unavailable, match="went away"):
         await liar.held.find(SESSION)
 
 
@@ -127,6 +141,20 @@ async def test_memory_that_cannot_be_relied_on(liar: Liar, kind: str) -> None:
         await liar.held.find(SESSION)
 
 
+def test_memory_of_huge_pages_is_not_read() -> None:
+    """Of which the kernel may have too few when one is read, and ends whoever reads."""
+    capacity = (2 << 20) - wire.PAGE
+    try:
+        fd = os.memfd_create("t", os.MFD_ALLOW_SEALING | os.MFD_HUGETLB)
+        os.ftruncate(fd, 2 << 20)
+    except OSError:
+        pytest.skip("this kernel has no huge pages, so nobody can hand them over")
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    with pytest.raises(memory.Unfit, match="huge"):
+        memory.Memory(fd, capacity)
+    os.close(fd)
+
+
 @pytest.mark.parametrize(
     "said",
     [
@@ -136,6 +164,7 @@ async def test_memory_that_cannot_be_relied_on(liar: Liar, kind: str) -> None:
         wire.record(wire.OUTPUT, 1, 0, 2**64 - 1),
         wire.record(wire.OUTPUT, 1, 0, 6, b"seam"),
         wire.record(wire.TYPED, 1, 0, 6, b"x"),
+        wire.record(wire.TYPED, 1, 0, 2**60, wire.taken(7, 0)),
         wire.record(wire.ENDED, 1, 0, 6, b"x"),
         wire.record(wire.GRANT, 1),
         wire.record(wire.WELCOME, 0, 0, 0, b"{}"),
@@ -208,3 +237,87 @@ async def test_one_that_says_that_everything_was_read_does_not_change_what_was_s
         while shell.backlog == 1000:
             await asyncio.sleep(0.01)
     assert (shell.backlog, shell.typed(1)) == (650, 400)
+
+
+async def test_a_shell_that_comes_when_nobody_waits_for_it_any_more_is_ended(
+    liar: Liar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line_module, "START_S", 0.0)
+    liar.say(greet(0))
+    spec = ShellSpec(SESSION, ShellId("s"), ("sh",))
+    with pytest.raises(Unavailable, match="in time"):
+        await liar.held.start(spec)
+    liar.shell()
+    liar.say(wire.record(wire.OUTPUT, 1, 0, 5) + wire.record(wire.ENDED, 1, 0, 5, wire.exited(0, 1)))
+    records, kinds = wire.Records(), list[int]()
+    async with asyncio.timeout(5):
+        while wire.FORGET not in kinds:
+            await asyncio.sleep(0.01)
+            with contextlib.suppress(BlockingIOError):
+                kinds += [record.kind for record in records.feed(liar.sock.recv(65_536))]
+    assert kinds == [wire.HELLO, wire.START, wire.GRANT, wire.SIGNAL, wire.FORGET]
+    assert await liar.held.find(SESSION) == []
+    with pytest.raises(Unavailable, match="in time"):  # the name is free
+        await liar.held.start(spec)
+
+
+async def test_one_that_dials_again_cuts_off_nobody_who_did_before() -> None:
+    """Several wait for a holder that is not there yet; the one who hears so last must not undo what another began."""
+    there, dials = False, list[socket.socket]()
+
+    async def dial(session: SessionId) -> socket.socket:
+        await asyncio.sleep(0)
+        if not there:
+            raise Unavailable("not yet")
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        ours.send(greet(0))
+        dials.append(ours)
+        return theirs
+
+    held = HeldShells(dial)
+
+    async def ask() -> None:
+        nonlocal there
+        with contextlib.suppress(Unavailable):
+            await held.find(SESSION)
+        there = True
+        await held.find(SESSION)
+
+    await asyncio.gather(ask(), ask(), ask())
+    await held.find(SESSION)
+    assert len(dials) == 1
+    await held.close()
+    dials[0].close()
+
+
+@pytest.mark.parametrize("how", ["breaks off", "says nothing more"])
+async def test_one_that_never_comes_to_its_end_costs_nothing(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is dialled whenever somebody asks for the session's shells, and nothing may be left of that."""
+
+    async def dial(session: SessionId) -> socket.socket:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with ours:
+            ours.send(greet(3))
+            for slot in (1, 2):
+                fd = memory.make("t", SCROLLBACK_MIN)
+                socket.send_fds(ours, [wire.say(wire.SHELL, {**SHELL, "id": f"s{slot}"}, slot)], [fd])
+                os.close(fd)
+            if how != "breaks off":
+                kept.append(ours.dup())
+        return theirs
+
+    kept: list[socket.socket] = []
+    monkeypatch.setattr(line_module, "GREETING_S", 0.1)
+    held, before = HeldShells(dial), len(os.listdir("/proc/self/fd"))
+    gc.disable()
+    try:
+        for _ in range(5):
+            with pytest.raises(Unavailable):
+                await held.find(SESSION)
+        await asyncio.sleep(0)
+        assert len(os.listdir("/proc/self/fd")) - len(kept) <= before
+    finally:
+        gc.enable()
+        for sock in kept:
+            sock.close()
+    await held.close()

@@ -62,7 +62,7 @@ export function Chat({ id, me, onGone }: { id: string; me: Me; onGone: () => voi
   const waiting = asked.length > 0 && rights.includes("approve");
   return (
     <>
-    <section className="chat" aria-label="Conversation" data-terminal={terminal.open && !visiting ? (terminal.full ? "full" : "below") : undefined}>
+    <section className="chat" aria-label="Conversation" data-terminal={terminal.open ? (terminal.full ? "full" : "below") : undefined}>
       <header className="chathead">
         <h1 className="ellipsis" data-testid="session-title" title={title}>
           {title}
@@ -90,11 +90,11 @@ export function Chat({ id, me, onGone }: { id: string; me: Me; onGone: () => voi
               </ActionIcon>
             </Tooltip>
           ) : null}
-          {visiting ? null : <Tooltip label="Terminal: the shells of the session">
+          <Tooltip label="Terminal: the shells of the session">
             <ActionIcon variant="subtle" color="gray" onClick={terminal.toggle} aria-label="Terminal" aria-expanded={terminal.open} data-testid="terminal-open">
               <SquareTerminal size={18} />
             </ActionIcon>
-          </Tooltip>}
+          </Tooltip>
           {visiting ? null : <Limits id={id} session={session} />}
           {visiting ? null : <Tooltip label="Files of the workspace">
             <ActionIcon variant="subtle" color="gray" onClick={files.open} aria-label="Files" data-testid="files">
@@ -144,8 +144,8 @@ export function Chat({ id, me, onGone }: { id: string; me: Me; onGone: () => voi
       <Suspense>{sharing && session ? <Share session={session} onClose={share.close} /> : null}</Suspense>
     </section>
     <Suspense>
-      {terminal.open && !visiting ? (
-        <TerminalPanel id={id} rights={rights} pressed={terminal.pressed} full={terminal.full} onFull={terminal.fill} onClose={terminal.close}>
+      {terminal.open ? (
+        <TerminalPanel id={id} mayOpen={session !== undefined && rights.includes("run")} visiting={visiting} pressed={terminal.pressed} full={terminal.full} onFull={terminal.fill} onClose={terminal.close}>
           {waiting ? (
             <Button className="terminalwaiting" size="compact-xs" variant="light" color="orange" onClick={terminal.close} data-testid="terminal-waiting">
               {plural(asked.length, "answer")} needed

@@ -11,6 +11,7 @@ const DAY_S = 86_400;
 const RIGHTS: { value: LinkRight; label: string }[] = [
   { value: "watch", label: "Watch" },
   { value: "approve", label: "Watch and answer" },
+  { value: "type", label: "Watch, and type in shells" },
 ];
 const LASTS = [
   { value: String(DAY_S / 24), label: "an hour" },
@@ -60,6 +61,11 @@ export function Share({ session, onClose }: { session: Session; onClose: () => v
         {right === "approve" ? (
           <Text fz="sm" c="dimmed">
             What is answered by this link counts as your own answer. Give it to those you would let answer for you.
+          </Text>
+        ) : null}
+        {right === "type" ? (
+          <Text fz="sm" c="dimmed">
+            Whoever has this link types in the shells that are there, and runs there what you may run. It opens no shell of its own.
           </Text>
         ) : null}
         {fault ? (

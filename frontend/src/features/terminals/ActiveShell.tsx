@@ -28,13 +28,14 @@ interface Props {
   session: string;
   shell: ShellRow;
   tabs: Tabs;
-  mayType: boolean;
+  mayOpen: boolean;
+  visiting: boolean;
   onClose: () => void;
   onNew: () => void;
 }
 type Asking = { is: "paste"; text: string } | { is: "link"; address: string } | { is: "end" } | undefined;
 
-export function ActiveShell({ session, shell, tabs, mayType, onClose, onNew }: Props) {
+export function ActiveShell({ session, shell, tabs, mayOpen, visiting, onClose, onNew }: Props) {
   const queries = useQueryClient();
   const scheme = useComputedColorScheme("light", { getInitialValueInEffect: false });
   const { fontSize, reader } = usePrefs();
@@ -51,7 +52,6 @@ export function ActiveShell({ session, shell, tabs, mayType, onClose, onNew }: P
     tabs.get(shell, {
       url: api.shellUrl(session, shell.shellId),
       label: `shell ${tabs.number(shell)}`,
-      mayType,
       look: () => ({ ...prefs(), scheme: document.documentElement.dataset.mantineColorScheme === "dark" ? "dark" : "light" }),
       mayWriteClipboard: () => prefs().clipboard,
       onDoubt: async () => {
@@ -107,7 +107,7 @@ export function ActiveShell({ session, shell, tabs, mayType, onClose, onNew }: P
   return (
     <>
       <Tools
-        tab={tab} shown={shown}
+        tab={tab} shown={shown} mayOpen={mayOpen} visiting={visiting}
         onSearch={() => search(!searching)}
         onPaste={() => void readClipboard().then((text) => (text === undefined ? ask({ is: "paste", text: "" }) : paste(text)))}
         onEnd={() => ask({ is: "end" })}
@@ -126,8 +126,10 @@ export function ActiveShell({ session, shell, tabs, mayType, onClose, onNew }: P
           }}
         />
         {/* Over the screen: a shell is not to have another size because something is said. */}
+        <div className="terminalover" data-at={tab.screen.upper ? "bottom" : "top"}>
+          <StateLine tab={tab} shown={shown} mayOpen={mayOpen} onClose={onClose} onNew={onNew} />
+        </div>
         <div className="terminalover">
-          <StateLine tab={tab} shown={shown} mayOpen={mayType} onClose={onClose} onNew={onNew} />
           {searching ? <Search screen={tab.screen} onClose={() => (search(false), tab.screen.focus())} /> : null}
         </div>
       </div>

@@ -10,7 +10,7 @@ export function LinkDialog({ address, onClose }: { address: string; onClose: () 
         <Text fz="sm">It stands in the output of a program. The page there does not learn where you come from.</Text>
         <Group justify="flex-end">
           <Button variant="default" onClick={onClose} data-autofocus>
-            Keep here
+            Cancel
           </Button>
           <Button component="a" href={address} target="_blank" rel="noopener noreferrer" onClick={onClose} data-testid="terminal-link-open">
             Open

@@ -24,7 +24,6 @@ import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { Maximize2, Minimize2, Plus, X } from "lucide-react";
 import { useEffect, useRef, useState } from "react";
 import type { CSSProperties, KeyboardEvent, ReactNode } from "react";
-import type { Right } from "../../net/api.ts";
 import type { ShellRow } from "../../net/shells.ts";
 import { sayError } from "../../net/http.ts";
 import { Fault } from "../../ui/Fault.tsx";
@@ -37,11 +36,14 @@ import { usePrefs } from "./prefs.ts";
 import { useShown } from "./useShown.ts";
 
 const REFRESH_MS = 4_000;
-const MAY_NOT = "You may watch here. To open a shell takes the right to run.";
+const MAY_NOT = "You may look at the shells that are there. To open one takes the right to run here.";
 
 interface Props {
   id: string;
-  rights: readonly Right[];
+  /** Whether the reader may make a shell, and end one. */
+  mayOpen: boolean;
+  /** By a share link: there are no settings. */
+  visiting: boolean;
   /** The button was pressed, as opposed to a reload: a session without a shell gets one. */
   pressed: boolean;
   full: boolean;
@@ -51,11 +53,10 @@ interface Props {
   children?: ReactNode;
 }
 
-export function TerminalPanel({ id, rights, pressed, full, onFull, onClose, children }: Props) {
+export function TerminalPanel({ id, mayOpen, visiting, pressed, full, onFull, onClose, children }: Props) {
   const queries = useQueryClient();
   const [tabs] = useState(() => new Tabs());
   const { share } = usePrefs();
-  const mayType = rights.includes("run");
   const list = useQuery({ queryKey: ["shells", id], queryFn: ({ signal }) => api.shells(id, signal), refetchInterval: REFRESH_MS });
   const [chosen, choose] = useState(() => opened(id)?.shell);
   const making = useMutation({
@@ -74,13 +75,13 @@ export function TerminalPanel({ id, rights, pressed, full, onFull, onClose, chil
   const active = rows.findLast((one) => one.shellId === chosen) ?? rows.findLast((one) => one.running) ?? rows.at(-1);
   useEffect(() => remember(active ? { session: id, shell: active.shellId } : { session: id }), [id, active]);
 
-  const first = useRef(pressed && mayType);
+  const first = useRef(pressed);
   const { mutate: make } = making;
   useEffect(() => {
-    if (!list.data || !first.current) return;
+    if (!list.data || !first.current || !mayOpen) return;
     first.current = false;
     if (list.data.items.length === 0) make();
-  }, [list.data, make]);
+  }, [list.data, make, mayOpen]);
 
   const close = (shell: ShellRow): void => {
     const at = rows.indexOf(shell);
@@ -94,8 +95,8 @@ export function TerminalPanel({ id, rights, pressed, full, onFull, onClose, chil
       {full ? null : <Resizer />}
       <div className="terminalhead">
         <TabList tabs={tabs} rows={rows} active={active} onChoose={choose} />
-        <Tooltip label={mayType ? "New shell" : MAY_NOT} multiline maw={260}>
-          <ActionIcon variant="subtle" color="gray" size="sm" loading={making.isPending} {...(mayType ? {} : { "data-disabled": true })} aria-disabled={!mayType} aria-label={mayType ? "New shell" : `New shell. ${MAY_NOT}`} onClick={() => mayType && make()} data-testid="terminal-new">
+        <Tooltip label={mayOpen ? "New shell" : MAY_NOT} multiline maw={260}>
+          <ActionIcon variant="subtle" color="gray" size="sm" loading={making.isPending} {...(mayOpen ? {} : { "data-disabled": true })} aria-disabled={!mayOpen} aria-label={mayOpen ? "New shell" : `New shell. ${MAY_NOT}`} onClick={() => mayOpen && make()} data-testid="terminal-new">
             <Plus size={16} />
           </ActionIcon>
         </Tooltip>
@@ -123,7 +124,7 @@ export function TerminalPanel({ id, rights, pressed, full, onFull, onClose, chil
         </div>
       ) : null}
       {active ? (
-        <ActiveShell key={keyOf(active)} session={id} shell={active} tabs={tabs} mayType={mayType} onClose={() => close(active)} onNew={() => make()} />
+        <ActiveShell key={keyOf(active)} session={id} shell={active} tabs={tabs} mayOpen={mayOpen} visiting={visiting} onClose={() => close(active)} onNew={() => make()} />
       ) : (
         <div className="terminalempty" role="status">
           {list.isPending || making.isPending ? (
@@ -131,7 +132,7 @@ export function TerminalPanel({ id, rights, pressed, full, onFull, onClose, chil
               <Loader size="sm" /> <Text c="dimmed">{making.isPending ? "Opening a shell…" : "Looking for shells…"}</Text>
             </>
           ) : (
-            <Text c="dimmed">{mayType ? "No shell is running here. Open one with +." : `No shell is running here. ${MAY_NOT}`}</Text>
+            <Text c="dimmed">{mayOpen ? "No shell is running here. Open one with +." : `No shell is running here. ${MAY_NOT}`}</Text>
           )}
         </div>
       )}

@@ -11,13 +11,15 @@ import { endOf, STATES } from "./words.ts";
 interface Props {
   tab: Tab;
   shown: Shown;
+  mayOpen: boolean;
+  visiting: boolean;
   onSearch: () => void;
   onPaste: () => void;
   onEnd: () => void;
 }
 
 /** Between the tabs and the screen: who is here, how the connection does, what can be done. */
-export function Tools({ tab, shown, onSearch, onPaste, onEnd }: Props) {
+export function Tools({ tab, shown, mayOpen, visiting, onSearch, onPaste, onEnd }: Props) {
   const { state, latency, types, mayType, viewers, sending } = shown;
   const open = state === "open";
   const others = viewers.some((one) => one.role === "type" && one.id !== shown.you);
@@ -47,7 +49,7 @@ export function Tools({ tab, shown, onSearch, onPaste, onEnd }: Props) {
       </span>
       <span className="terminaltools-end">
         {open && !types ? (
-          <Badge color="orange" variant="light" size="sm" leftSection={<Eye size={11} aria-hidden="true" />} title={mayType ? "What you type does not reach the shell until you take the typing." : "You have no right to type in the shells of this session."} data-testid="terminal-badge">
+          <Badge tt="none" color="orange" variant="light" size="sm" leftSection={<Eye size={11} aria-hidden="true" />} title={mayType ? "What you type does not reach the shell until you take the typing." : "You have no right to type in the shells of this session."} data-testid="terminal-badge">
             Watching
           </Badge>
         ) : null}
@@ -64,7 +66,7 @@ export function Tools({ tab, shown, onSearch, onPaste, onEnd }: Props) {
             <Search size={15} />
           </ActionIcon>
         </Tooltip>
-        <More tab={tab} shown={shown} onPaste={onPaste} onEnd={onEnd} />
+        <More tab={tab} shown={shown} mayOpen={mayOpen} visiting={visiting} onPaste={onPaste} onEnd={onEnd} />
       </span>
     </div>
   );
@@ -157,7 +159,7 @@ const Row = ({ one, you }: { one: Viewer; you: boolean }) => (
   </span>
 );
 
-function More({ tab, shown, onPaste, onEnd }: Pick<Props, "tab" | "shown" | "onPaste" | "onEnd">) {
+function More({ tab, shown, mayOpen, visiting, onPaste, onEnd }: Omit<Props, "onSearch">) {
   const { fontSize, reader } = usePrefs();
   const over = shown.state === "ended";
   return (
@@ -184,11 +186,13 @@ function More({ tab, shown, onPaste, onEnd }: Pick<Props, "tab" | "shown" | "onP
         <Menu.Item leftSection={<Accessibility size={14} />} role="menuitemcheckbox" aria-checked={reader} rightSection={reader ? <Check size={14} aria-hidden="true" /> : null} onClick={() => prefer({ reader: !reader })} data-testid="terminal-reader">
           For screen readers
         </Menu.Item>
-        <Menu.Item leftSection={<Settings2 size={14} />} component="a" href={hrefOf({ page: "settings" })}>
-          Settings of terminals
-        </Menu.Item>
+        {visiting ? null : (
+          <Menu.Item leftSection={<Settings2 size={14} />} component="a" href={hrefOf({ page: "settings" })}>
+            Settings of terminals
+          </Menu.Item>
+        )}
         <Menu.Divider />
-        <Menu.Item data-danger leftSection={<Power size={14} />} onClick={onEnd} disabled={over || !shown.mayType} data-testid="terminal-end">
+        <Menu.Item data-danger leftSection={<Power size={14} />} onClick={onEnd} disabled={over || !mayOpen} data-testid="terminal-end">
           End this shell…
         </Menu.Item>
       </Menu.Dropdown>

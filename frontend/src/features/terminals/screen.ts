@@ -11,10 +11,15 @@ import { Terminal } from "@xterm/xterm";
 import type { Size } from "../../protocol/shell.ts";
 import { addressOf } from "./links.ts";
 import { clipboardOf } from "./osc52.ts";
+import { followTouch } from "./touch.ts";
 import { themeOf } from "./themes.ts";
 
 /** Lines above the screen; about 1 KB each. */
 const SCROLLBACK = 5_000;
+/** Pixels of the bar at the right. */
+const RULER = 10;
+/** Smaller letters are for nobody: what does not fit then is moved to. */
+const FONT_MIN_WATCHING = 9;
 const MATCHES = {
   light: { matchBackground: "#ffe8a3", matchOverviewRuler: "#e8a200", activeMatchBackground: "#ffb84d", activeMatchColorOverviewRuler: "#c96a00" },
   dark: { matchBackground: "#5c4813", matchOverviewRuler: "#ffd43b", activeMatchBackground: "#8a5a14", activeMatchColorOverviewRuler: "#ff922b" },
@@ -48,11 +53,15 @@ export class Screen {
   private fitting = 0;
   private scheme: "light" | "dark";
   private drawn = 0;
+  private fontSize: number;
+  /** Of a line, by a finger. */
+  private dragged = 0;
   /** What it lives in; moved into the page while it is looked at. */
   private readonly element = document.createElement("div");
 
   constructor(private readonly host: ScreenHost, look: Look) {
     this.scheme = look.scheme;
+    this.fontSize = look.fontSize;
     const follow = (_event: MouseEvent, text: string): void => {
       const address = addressOf(text);
       if (address !== undefined) host.onLink(address);
@@ -65,7 +74,7 @@ export class Screen {
       linkHandler: { activate: follow, allowNonHttpProtocols: false },
       macOptionIsMeta: true,
       minimumContrastRatio: 4.5,
-      overviewRuler: { width: 10 },
+      overviewRuler: { width: RULER },
       rightClickSelectsWord: false,
       screenReaderMode: look.reader,
       scrollback: SCROLLBACK,
@@ -86,7 +95,7 @@ export class Screen {
       return true;
     });
     this.element.className = "xtermhost";
-    scrollByTouch(this.element);
+    followTouch(this.element, (x, y, dx, dy) => this.drag(x, y, dx, dy));
   }
 
   /** Into the page. */
@@ -123,15 +132,17 @@ export class Screen {
     this.scheme = look.scheme;
     this.term.options.theme = themeOf(look.scheme);
     this.term.options.screenReaderMode = look.reader;
-    if (this.term.options.fontSize === look.fontSize) return;
-    this.term.options.fontSize = look.fontSize;
+    if (this.fontSize === look.fontSize) return;
+    this.fontSize = this.term.options.fontSize = look.fontSize;
     this.refit();
   }
 
-  /** Columns and rows that fit the box, once it is known. */
+  /** Columns and rows that fit the box in letters of the size that is wanted, once it is known. */
   get fits(): Size | undefined {
     const found = this.observer ? this.fit.proposeDimensions() : undefined;
-    return found && Number.isFinite(found.cols) && Number.isFinite(found.rows) ? { width: found.cols, height: found.rows } : undefined;
+    if (!found || !Number.isFinite(found.cols) || !Number.isFinite(found.rows)) return undefined;
+    const scale = (this.term.options.fontSize ?? this.fontSize) / this.fontSize;
+    return { width: Math.floor(found.cols * scale), height: Math.floor(found.rows * scale) };
   }
 
   /** The shell has another size. */
@@ -139,6 +150,7 @@ export class Screen {
     // After what came before it: what was written is drawn later.
     this.term.write("", () => {
       if (width >= 1 && height >= 1 && (width !== this.term.cols || height !== this.term.rows)) this.term.resize(width, height);
+      this.settle();
     });
   }
 
@@ -172,6 +184,11 @@ export class Screen {
     return this.term.modes.applicationCursorKeysMode;
   }
 
+  /** Whether it is written in the upper half: what is said over the screen then stands below. */
+  get upper(): boolean {
+    return this.term.buffer.active.cursorY < this.term.rows / 2;
+  }
+
   get selection(): string {
     return this.term.getSelection();
   }
@@ -193,7 +210,42 @@ export class Screen {
 
   private refit(): void {
     const size = this.fits;
-    if (size) this.host.onFit(size);
+    if (!size) return;
+    this.host.onFit(size);
+    this.settle();
+  }
+
+  /** A shell larger than the box, because somebody else types, is shown in smaller letters; what is then still outside is
+   * scrolled to. */
+  private settle(): void {
+    const { fits } = this;
+    const { element } = this.term;
+    if (!fits || !element) return;
+    const share = Math.min(1, fits.width / this.term.cols, fits.height / this.term.rows);
+    const wanted = Math.max(Math.min(FONT_MIN_WATCHING, this.fontSize), Math.floor(this.fontSize * share * 2) / 2);
+    if (this.term.options.fontSize !== wanted) this.term.options.fontSize = wanted;
+    const cell = this.fit.proposeDimensions();
+    const screen = element.querySelector<HTMLElement>(".xterm-screen");
+    if (!cell || !screen) return;
+    element.style.width = this.term.cols > cell.cols ? `${screen.offsetWidth + RULER}px` : "";
+    element.style.height = this.term.rows > cell.rows ? `${screen.offsetHeight}px` : "";
+  }
+
+  /** A finger moves what is seen: the history, what is outside of the box, or what the program makes of a wheel. */
+  private drag(x: number, y: number, dx: number, dy: number): void {
+    const box = this.element.parentElement;
+    const screen = this.element.querySelector<HTMLElement>(".xterm-screen");
+    if (!box || !screen) return;
+    box.scrollBy(dx, dy);
+    if (this.term.buffer.active.type === "alternate" || this.term.modes.mouseTrackingMode !== "none") {
+      screen.dispatchEvent(new WheelEvent("wheel", { deltaY: dy, deltaMode: 0, clientX: x, clientY: y, bubbles: true, cancelable: true }));
+      return;
+    }
+    const row = screen.offsetHeight / this.term.rows;
+    this.dragged += dy / row;
+    const lines = Math.trunc(this.dragged);
+    this.dragged -= lines;
+    if (lines !== 0) this.term.scrollLines(lines);
   }
 
   /** By the graphics card where there is one; else, or when it is taken away, xterm draws with elements. */
@@ -211,23 +263,4 @@ export class Screen {
       this.webgl = undefined;
     }
   }
-}
-
-/** xterm knows the wheel and no finger: what a finger moves is said as a wheel, to program and history alike. */
-function scrollByTouch(element: HTMLElement): void {
-  let last: number | undefined;
-  element.addEventListener("touchstart", (event) => (last = event.touches.length === 1 ? event.touches[0]?.clientY : undefined), { passive: true });
-  element.addEventListener(
-    "touchmove",
-    (event) => {
-      const touch = event.touches[0];
-      if (last === undefined || !touch) return;
-      event.preventDefault();
-      const { clientX, clientY } = touch;
-      const wheel = { deltaY: last - clientY, deltaMode: 0, clientX, clientY, bubbles: true, cancelable: true };
-      last = clientY;
-      element.querySelector(".xterm-screen")?.dispatchEvent(new WheelEvent("wheel", wheel));
-    },
-    { passive: false },
-  );
 }

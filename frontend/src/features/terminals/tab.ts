@@ -35,7 +35,6 @@ export interface Shown {
 export interface TabHost {
   url: string;
   label: string;
-  mayType: boolean;
   look: () => Look;
   mayWriteClipboard: () => boolean;
   onDoubt: () => Promise<Finding>;
@@ -73,7 +72,8 @@ export class Tab {
     );
     this.socket = new ShellSocket({
       url: host.url,
-      role: host.mayType ? "type" : "watch",
+      // The server says if it may not.
+      role: "type",
       size: () => this.screen.fits,
       onOutput: (data, drew) =>
         this.screen.write(data, () => {
@@ -165,7 +165,7 @@ export class Tab {
       viewers: socket.presence.viewers,
       you: socket.presence.you,
       types: socket.presence.types,
-      mayType: socket.presence.me?.mayType ?? this.host.mayType,
+      mayType: socket.presence.me?.mayType ?? false,
       sending: waiting > STDIN_MAX ? waiting : 0,
     };
   }

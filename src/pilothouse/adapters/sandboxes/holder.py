@@ -288,6 +288,8 @@ class Holder:
         """Its key. Raises NotStarted."""
         if self._exit:
             raise shells.NotStarted(f"the sandbox has ended: {self._exit}")
+        if order.files and self._order.sandbox != "bubblewrap":
+            raise shells.NotStarted("secrets: only the sandbox bubblewrap has a place in memory for files")
         self._keys += 1
         start = shells.message(self._keys, order, self._running.env, self._running.cwd)
         if not fdpass.fits(start):

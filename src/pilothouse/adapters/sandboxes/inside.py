@@ -7,7 +7,9 @@ memory and descriptors are closed to the agent's uid.
 
     holder -> inside  {"start": key, "argv": [], "env": {}, "cwd": path, "fds": [n]}   descriptors beside it
                       {"start": key, "argv": [], "env": {}, "cwd": path, "terminal": [rows, columns]}
-                                                          on a PTY of its own, whose master comes back with "started"
+                                                          on a PTY of its own, whose master comes back with "started";
+                                                          with "files": {name: text}, "shell": id it finds each text
+                                                          in a file in memory, whose path is in NAME_FILE
                       {"kill": key, "signal": n}                                       its process group
     inside -> holder  {"ready": sys.version, "pid": n}
                       {"started": key, "pid": n}
@@ -29,7 +31,7 @@ import termios
 from pathlib import Path
 from typing import Any
 
-from pilothouse.adapters.sandboxes import fdpass, kernel
+from pilothouse.adapters.sandboxes import fdpass, kernel, memoryfiles
 
 _DEFAULT = tuple(sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
 _HIGH_FD = 100
@@ -46,6 +48,8 @@ class Inside:
         self._control = control
         self._lines = fdpass.Lines(control)
         self._children: dict[int, int] = {}
+        self._files: dict[int, str] = {}
+        """By key, whose files lie in memory as long as it runs."""
 
     def serve(self) -> None:
         """Until the holder goes away."""
@@ -72,39 +76,54 @@ class Inside:
             if "terminal" in message:
                 self._open(key, message)
                 return
-            pid = self._start(message)
-            self._children[pid] = key
-            fdpass.send(self._control, {"started": key, "pid": pid})
+            self._start(key, message)
         elif "kill" in message:
             for pid, key in self._children.items():
                 if key == message["kill"]:
                     with contextlib.suppress(ProcessLookupError):
                         os.killpg(pid, int(message["signal"]))
 
-    def _start(self, message: dict[str, Any]) -> int:
+    def _start(self, key: int, message: dict[str, Any]) -> None:
         fds = self._lines.take_fds()
-        pid = os.fork()
+        pid = self._fork(key)
         if pid == 0:
             _become(message, fds)
         for fd in fds:
             os.close(fd)
-        return pid
+        if pid is not None:
+            self._children[pid] = key
+            fdpass.send(self._control, {"started": key, "pid": pid})
+
+    def _fork(self, key: int) -> int | None:
+        """None when there is no room for another process: the session has as many as it may, and somebody wants to see
+        why, or end them."""
+        try:
+            return os.fork()
+        except OSError:
+            fdpass.send(self._control, {"exit": key, "status": "no room for another process"})
+            return None
 
     def _open(self, key: int, message: dict[str, Any]) -> None:
         """The PTY is one of this place, so that its programs find it by name."""
+        env = message["env"]
         try:
+            if files := message.get("files"):
+                env = env | memoryfiles.write(message["shell"], files)
+                self._files[key] = message["shell"]
             master, slave = os.openpty()
         except OSError as error:
-            fdpass.send(self._control, {"exit": key, "status": f"no terminal: {error.strerror}"})
+            self._forget(key)
+            fdpass.send(self._control, {"exit": key, "status": f"no terminal, or no place for files: {error.strerror}"})
             return
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", *message["terminal"], 0, 0))
-        pid = os.fork()
+        pid = self._fork(key)
         if pid == 0:
             os.close(master)
-            _become(message | {"fds": [0, 1, 2]}, [slave, slave, slave])
+            _become(message | {"fds": [0, 1, 2], "env": env}, [slave, slave, slave])
         os.close(slave)
-        self._children[pid] = key
-        fdpass.send(self._control, {"started": key, "pid": pid}, (master,))
+        if pid is not None:
+            self._children[pid] = key
+            fdpass.send(self._control, {"started": key, "pid": pid}, (master,))
         os.close(master)
 
     def _reap(self) -> None:
@@ -117,7 +136,13 @@ class Inside:
                 return
             key = self._children.pop(pid, None)
             if key is not None:
+                self._forget(key)
                 fdpass.send(self._control, {"exit": key, "status": status_text(status)})
+
+    def _forget(self, key: int) -> None:
+        shell = self._files.pop(key, None)
+        if shell is not None:
+            memoryfiles.remove(shell)
 
 
 def _become(message: dict[str, Any], fds: list[int]) -> None:

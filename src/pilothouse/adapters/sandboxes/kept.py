@@ -34,6 +34,7 @@ CLONE_DEPTH = 50
 """Enough history to read and to compare with, without a decade of it."""
 _FIRST_HUMAN_UID = 1000
 _WORDS_MAX = 2000
+_SAID_MAX = 200
 
 KEEPER = (sys.executable, "-P", "-m", "pilothouse", "keeper")
 Admit = Callable[[SessionId], Awaitable[None]]
@@ -242,7 +243,7 @@ class KeptSandboxes:
 
     async def list(self) -> list[SandboxState]:
         found = [SessionId(name) for name in self._layout.found()]
-        states = await asyncio.gather(*(self.state(session) for session in found))
+        states = await asyncio.gather(*map(self._as_far_as_known, found))
         for state in states:
             if state.alive:
                 self._watching.follow(state.session)
@@ -254,6 +255,13 @@ class KeptSandboxes:
             return _state(session, await client.ask(path, {"verb": "state"}))
         except client.Away:
             return SandboxState(session, False, False, 0, "holder lost" if path.exists() else "")
+
+    async def _as_far_as_known(self, session: SessionId) -> SandboxState:
+        """One that hangs, or says nonsense, is not in the way of all others."""
+        try:
+            return await self.state(session)
+        except Unavailable as error:
+            return SandboxState(session, False, False, 0, error.message[:_SAID_MAX])
 
     async def limits(self, session: SessionId, asked: Mapping[str, float]) -> Sequence[LimitState]:
         try:
@@ -308,12 +316,16 @@ class KeptSandboxes:
 
 
 def _state(session: SessionId, said: dict[str, Any]) -> SandboxState:
-    return SandboxState(
-        session=session,
-        alive=said.get("alive") is True,
-        runner=said.get("runner") is True,
-        runner_started=int(said.get("runnerStarted", 0)),
-        exit=str(said.get("exit", "")),
-        shells=int(said.get("shells", 0)),
-        place=Place(*map(str, said["place"])) if said.get("place") else USUAL,
-    )
+    """Raises Unavailable for nonsense."""
+    try:
+        return SandboxState(
+            session=session,
+            alive=said.get("alive") is True,
+            runner=said.get("runner") is True,
+            runner_started=int(said.get("runnerStarted", 0)),
+            exit=str(said.get("exit", "")),
+            shells=int(said.get("shells", 0)),
+            place=Place(*map(str, said["place"])) if said.get("place") else USUAL,
+        )
+    except (TypeError, ValueError, OverflowError):
+        raise Unavailable("the session's holder says what cannot be") from None

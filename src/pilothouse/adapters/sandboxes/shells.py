@@ -145,7 +145,9 @@ def _exit(status: str) -> Exit:
 def message(key: int, order: Order, env: dict[str, str], cwd: str) -> dict[str, Any]:
     """For `inside`."""
     terminal = [order.size.rows, order.size.cols]
-    return {"start": key, "argv": order.argv, "env": env | order.env, "cwd": order.cwd or cwd, "terminal": terminal}
+    env = env | order.env | order.secrets
+    start = {"start": key, "argv": order.argv, "env": env, "cwd": order.cwd or cwd, "terminal": terminal}
+    return start | ({"files": order.files, "shell": order.id} if order.files else {})
 
 
 def close(fds: list[int]) -> None:

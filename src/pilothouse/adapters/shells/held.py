@@ -30,6 +30,10 @@ class HeldShells:
     async def find(self, session: SessionId) -> Sequence[Shell]:
         return list((await self._line(session)).shells.values())
 
+    async def hide(self, session: SessionId, values: Sequence[str]) -> None:
+        with contextlib.suppress(Unavailable):
+            (await self._line(session)).hide(values)
+
     async def forget(self, session: SessionId, id: ShellId) -> None:
         with contextlib.suppress(Unavailable):
             line = await self._line(session)
@@ -56,11 +60,14 @@ class HeldShells:
         task = self._lines.get(session)
         if task is None:
             task = self._lines[session] = asyncio.create_task(self._open(session))
-        try:
-            return await asyncio.shield(task)
-        except PilothouseError:
-            self._lines.pop(session, None)
-            raise
+            task.add_done_callback(lambda done: self._opened(session, done))
+        return await asyncio.shield(task)
+
+    def _opened(self, session: SessionId, task: asyncio.Task[Line]) -> None:
+        """The next one who asks dials again, if it failed. Whoever waited for this one has no say in that: there may
+        be another by then, and dialling beside it would cut it off."""
+        if (task.cancelled() or task.exception() is not None) and self._lines.get(session) is task:
+            del self._lines[session]
 
     async def _open(self, session: SessionId) -> Line:
         me = asyncio.current_task()

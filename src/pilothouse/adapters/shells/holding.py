@@ -23,8 +23,8 @@ import struct
 import time
 from collections.abc import Callable
 
-from pilothouse.adapters.shells import memory, pty
-from pilothouse.adapters.shells.order import Order, checked
+from pilothouse.adapters.shells import hidden, memory, pty
+from pilothouse.adapters.shells.order import Order, checked, values
 from pilothouse.adapters.shells.outlet import Outlet
 from pilothouse.adapters.shells.shell import Held
 from pilothouse.core import shellwire as wire
@@ -75,6 +75,7 @@ class Holding:
         self._records = wire.Records()
         self._greeted = False
         self._typed_at = 0.0
+        self._hidden = hidden.Hidden()
         self._last: Held | None = None
         """The one that was read last."""
         listening.setblocking(False)
@@ -85,14 +86,19 @@ class Holding:
     def opened(self, id: ShellId, master: int) -> None:
         """The shell runs; `master` is ours now."""
         order = self._orders.pop(id)
-        fd = memory.make(id, order.scrollback)
-        shared = memory.Memory(fd, order.scrollback)
+        try:
+            shared = memory.fresh(id, order.scrollback)
+        except OSError as error:
+            os.close(master)
+            self.failed(id, f"no memory for its output: {error.strerror}")
+            return
         line = pty.Pty(master, Scrollback(shared.output))
         pty.resize(master, order.size)
         self._slots += 1
         held = Held(id, self._slots, line, shared, order.size, Sizes(order.size), time.time())
+        held.hide(self._hidden)
         self._shells[held.slot] = held
-        self._describe(held)
+        self._tell(held.record, held.memory.fd)
         if self.outlet.sock is None:
             held.grant = _EVERYTHING
         self._poll(held)
@@ -132,10 +138,15 @@ class Holding:
             if held.kill_at and now >= held.kill_at:
                 held.kill_at = 0.0
                 self._kill(held.id, signal.SIGKILL)
+            if held.release_at and now >= held.release_at and held.limit > 0:
+                held.release(now)
+                self._poll(held)
+                self._say_output(held)
+                self._finish(held)
             if held.end_at and now >= held.end_at and held.limit > 0:
                 held.end_at = now + LINGER_S
-                if not held.line.read(min(pty.PASS, held.limit)):
-                    held.line.eof = True
+                if not held.line.read(min(pty.PASS, held.room)):
+                    held.line.end()
                 self._finish(held)
 
     @property
@@ -208,8 +219,9 @@ class Holding:
             self._greet(wire.said(record.payload))
         elif not self._greeted:
             raise wire.Broken("say hello first")
-        elif record.kind == wire.START:
-            self._order(wire.said(record.payload))
+        elif record.kind in (wire.START, wire.HIDE):
+            asked = wire.said(record.payload)
+            self._order(asked) if record.kind == wire.START else self._hide(values(asked.get("hidden")))
         else:
             held = self._shells.get(record.slot)
             if held is not None:
@@ -239,31 +251,11 @@ class Holding:
         if hello.get("proto") != wire.PROTO:
             raise wire.Broken("protocol")
         self._greeted = True
-        self._tell(wire.say(wire.WELCOME, {"proto": wire.PROTO, "shells": len(self._shells)}))
+        self._tell(wire.say(wire.WELCOME, {"proto": wire.PROTO, "shells": len(self._shells), "masks": True}))
         for held in self._shells.values():
             held.held_until, held.grant = 0.0, held.line.kept.head  # from here on the server says how far
             self._poll(held)
-            self._describe(held)
-
-    def _describe(self, held: Held) -> None:
-        kept = held.line.kept
-        held.sizes.forget(kept.oldest)
-        body = {
-            "id": held.id,
-            "started": held.started,
-            "cols": held.size.cols,
-            "rows": held.size.rows,
-            "capacity": kept.capacity,
-            "oldest": kept.oldest,
-            "seams": kept.seams(),
-            "sizes": [[offset, size.cols, size.rows] for offset, size in held.sizes.all()],
-            "typists": {f"{who:x}": n for who, n in held.line.typing.counts.items()},
-        }
-        if held.typed_in:
-            body["typedIn"] = True
-        if held.ended and held.exit:
-            body["ended"] = [held.exit.code, held.exit.signal]
-        self._tell(wire.say(wire.SHELL, body, held.slot, kept.head), held.memory.fd)
+            self._tell(held.record, held.memory.fd)
 
     def _order(self, asked: dict[str, object]) -> None:
         id = shell_id(asked.get("id"))
@@ -277,7 +269,14 @@ class Holding:
             self.failed(id, error.message)
             return
         self._orders[id] = order
+        self._hide(order.values)
         self._start(order)
+
+    def _hide(self, values: list[str]) -> None:
+        if self._hidden.add(values):
+            for held in self._shells.values():
+                held.hide(self._hidden)
+                self._say_output(held)
 
     # --- a shell
 
@@ -331,8 +330,11 @@ class Holding:
 
     def _read(self, held: Held) -> None:
         alone, self._last = self._last is held, held
-        count = held.line.read(min(pty.PASS if alone else pty.SHARED_PASS, held.limit))
+        count = held.line.read(min(pty.PASS if alone else pty.SHARED_PASS, held.room))
         now = self._now()
+        if held.line.seen is not None and held.hold(now):
+            self._poll(held)
+            return
         if count >= FLOOD:
             held.flood_until = now + FLOOD_S
         if now < held.flood_until and held.line.kept.head - held.said < GATHER and held.limit > 0:

@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pilothouse.adapters.shells.memory import Memory, Unfit
@@ -38,13 +38,16 @@ from pilothouse.engine.shells import ShellSpec
 
 OUT_MAX = 4 * 1024 * 1024
 """What a holder has not read: several times the input that the engine sends ahead. It then counts as gone."""
-TYPISTS_MAX = 64
-"""Remembered per shell, as a holder does."""
+TYPISTS_MAX = 1024
+"""Remembered per shell: at least those whom a holder does."""
 LATEST = 1e11
 """A moment that no shell was started after: the year 5138."""
+OFFSET_MAX = 1 << 53
+"""No shell writes or is typed as much; above it neither the wire nor a browser could count on."""
 GREETING_S = 10.0
 """A holder answers at once; a machine under load gets a generous factor."""
 START_S = 20.0
+_EVERYTHING = 1 << 62
 _READ = 64 * 1024
 _FDS_MAX = 2 * SHELLS_MAX
 _RIGHTS_SPACE = socket.CMSG_SPACE(_FDS_MAX * array.array("i").itemsize)
@@ -65,13 +68,16 @@ class HeldShell:
     """One shell. The port's verbs; what the holder says comes in by `take`."""
 
     def __init__(self, line: Line, record: wire.Record, fd: int) -> None:
-        """Raises wire.Broken, BadRequest, KeyError, TypeError, ValueError, Unfit."""
+        """Raises wire.Broken, BadRequest, KeyError, TypeError, ValueError, OverflowError, Unfit."""
         body = wire.said(record.payload)
         capacity, oldest = int(body["capacity"]), int(body["oldest"])
         if not SCROLLBACK_MIN <= capacity <= MEMORY_MAX:
             raise wire.Broken("capacity")
-        if not record.offset - capacity <= oldest <= record.offset:
+        if not record.offset - capacity <= oldest <= record.offset <= OFFSET_MAX:
             raise wire.Broken("oldest")
+        seams = sorted(int(n) for n in body["seams"])
+        if seams and not 0 <= seams[0] <= seams[-1] <= record.offset:
+            raise wire.Broken("seams")
         self.id = shell_id(body["id"])
         self.slot = record.slot
         self.started = float(body["started"])
@@ -83,7 +89,7 @@ class HeldShell:
         if "ended" in body:
             code, number = body["ended"]
             self.ended = Exit(*wire.as_exited(wire.exited(int(code), int(number))))
-        self._taken = {int(who, 16): int(n) for who, n in dict(body["typists"]).items()}
+        self._taken = {int(who, 16): _counted(int(n)) for who, n in dict(body["typists"]).items()}
         """What the holder has, per typist."""
         self.typed_in = body.get("typedIn") is True
         self._sent: dict[int, int] = {}
@@ -95,7 +101,7 @@ class HeldShell:
         self._window = Window(self._memory.output, record.offset)
         self._granted = record.offset
         self._floor = oldest
-        self._seams = Seams(record.offset, sorted(int(n) for n in body["seams"]))
+        self._seams = Seams(record.offset, seams)
         self._changed: Callable[[], None] = lambda: None
 
     # --- the port
@@ -162,7 +168,7 @@ class HeldShell:
         """Raises wire.Broken."""
         if record.kind == wire.TYPED:
             typist, self._unread = wire.as_taken(record.payload)
-            self._note(typist, record.offset)
+            self._note(typist, _counted(record.offset))
         else:
             if not self.head <= record.offset <= self._granted:
                 raise wire.Broken("a head that cannot be")
@@ -188,10 +194,18 @@ class HeldShell:
         if self.ended is None:
             self.ended = LOST
             self._changed()
+        self._changed = lambda: None
 
     def close(self) -> None:
         self._window.release()
         self._memory.close()
+
+
+def _counted(typed: int) -> int:
+    """How much a typist has typed. Raises wire.Broken."""
+    if not 0 <= typed <= OFFSET_MAX:
+        raise wire.Broken("typed")
+    return typed
 
 
 class Line:
@@ -205,6 +219,8 @@ class Line:
         self._fds: deque[int] = deque()
         self._out = bytearray()
         self._expected: int | None = None
+        self._masks = False
+        """Whether the holder knows of secrets."""
         self._greeted: asyncio.Future[None] = self._loop.create_future()
         self._starting: dict[ShellId, asyncio.Future[HeldShell]] = {}
         self.shells: dict[int, HeldShell] = {}
@@ -222,7 +238,7 @@ class Line:
             async with asyncio.timeout(GREETING_S):
                 await self._greeted
         except TimeoutError:
-            self.close()
+            self._end()
             raise Unavailable("shells: the session's holder does not answer") from None
 
     async def start(self, spec: ShellSpec) -> HeldShell:
@@ -236,7 +252,9 @@ class Line:
         body = {"id": spec.id, "argv": spec.argv, "env": spec.env, "cwd": spec.cwd}
         numbers = {"cols": spec.size.cols, "rows": spec.size.rows, "scrollback": spec.scrollback + WINDOW}
         try:
-            self.send(wire.say(wire.START, body | numbers))
+            secrets = self._secrets(spec)
+            self.hide(spec.hidden)
+            self.send(wire.say(wire.START, body | numbers | secrets))
             async with asyncio.timeout(START_S):
                 return await answer
         except TimeoutError:
@@ -245,6 +263,22 @@ class Line:
             raise BadRequest(f"shell: {error}") from None
         finally:
             self._starting.pop(spec.id, None)
+
+    def _secrets(self, spec: ShellSpec) -> dict[str, Any]:
+        """Raises Unavailable: a holder that does not mask them is not given any."""
+        if not spec.secrets and not spec.hidden:
+            return {}
+        if not self._masks:
+            raise Unavailable("secrets: this session was started by an older version, which cannot keep them; stop it")
+        return {
+            "secrets": {one.name: one.value for one in spec.secrets if not one.file},
+            "files": {one.name: one.value for one in spec.secrets if one.file},
+        }
+
+    def hide(self, values: Sequence[str]) -> None:
+        """To a holder that knows of secrets."""
+        for record in wire.hide(values) if self._masks else ():
+            self.send(record)
 
     def send(self, record: bytes) -> None:
         """Never waits; what the socket does not take is bounded by what the engine sends ahead."""
@@ -321,7 +355,7 @@ class Line:
                 shell = self.shells.get(record.slot)
                 if shell is not None:
                     changed[record.slot] = shell
-        except (wire.Broken, Unfit, BadRequest, KeyError, TypeError, ValueError, OSError):
+        except (wire.Broken, Unfit, BadRequest, KeyError, TypeError, ValueError, OverflowError, OSError):
             self._end()
             return
         for shell in changed.values():
@@ -329,7 +363,8 @@ class Line:
 
     def _take(self, record: wire.Record) -> None:
         if record.kind == wire.WELCOME:
-            self._expected = int(wire.said(record.payload)["shells"])
+            body = wire.said(record.payload)
+            self._expected, self._masks = int(body["shells"]), body.get("masks") is True
         elif self._expected is None:
             raise wire.Broken("no welcome")
         elif record.kind == wire.SHELL:
@@ -362,11 +397,20 @@ class Line:
         waiting = self._starting.pop(shell.id, None)
         if waiting is not None and not waiting.done():
             waiting.set_result(shell)
+        elif self._greeted.done():
+            self._unwanted(shell)
+
+    def _unwanted(self, shell: HeldShell) -> None:
+        """Whoever asked for it has given up: it ends, and its name is free again."""
+        shell.listen(lambda: self.forget(shell) if shell.ended else None)
+        shell.grant(_EVERYTHING, typed_in=False)  # its end comes after its output
+        shell.signal(signal.SIGHUP)
 
     def _end(self) -> None:
         if self.closed:
             return
         self.close()
         self._gone()
-        for shell in list(self.shells.values()):
+        shells, self.shells = list(self.shells.values()), {}  # their memory goes with the last who looks at them
+        for shell in shells:
             shell.lost()

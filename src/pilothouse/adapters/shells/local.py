@@ -11,10 +11,11 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 
-from pilothouse.adapters.shells import pty
+from pilothouse.adapters.shells import hidden, pty
 from pilothouse.adapters.shells.spawn import spawn
 from pilothouse.core.errors import Conflict, TooMany, Unavailable
 from pilothouse.core.ids import SessionId
+from pilothouse.core.redact import Masks
 from pilothouse.core.scrollback import Gone, Scrollback
 from pilothouse.core.shell import SHELLS_MAX, WINDOW, Exit, ShellId, Size
 from pilothouse.engine.shells import Shell, ShellSpec
@@ -44,6 +45,7 @@ class LocalShell:
         self._reading = self._writing = False
         self._exit: Exit | None = None
         self._kill: asyncio.TimerHandle | None = None
+        self._release: asyncio.TimerHandle | None = None
         self._pidfd = os.pidfd_open(pid)
         self._loop.add_reader(self._pidfd, self._reaped)
 
@@ -114,8 +116,12 @@ class LocalShell:
             self._gone(Exit(0, signal.SIGKILL))
         self._close()
 
+    def hide(self, masks: Masks) -> None:
+        if not self._pty.eof:
+            self._pty.hide(masks)
+
     def _watch(self) -> None:
-        reading = not self._pty.eof and self.ended is None and self._granted > self.head
+        reading = not self._pty.eof and self.ended is None and self._granted > self.head + self._pty.held
         if reading != self._reading:
             self._reading = reading
             if reading:
@@ -131,11 +137,22 @@ class LocalShell:
                 self._loop.remove_writer(self._pty.fd)
 
     def _read(self) -> None:
+        if self._release is not None:
+            self._release.cancel()
+            self._release = None
         count = self._pty.read(min(pty.PASS, self._granted - self.head))
+        if self._pty.held:
+            self._release = self._loop.call_later(hidden.wait(self._pty.begun), self._released)
         self._watch()
         self._end()
         if count and self.ended is None:
             self._changed()
+
+    def _released(self) -> None:
+        self._release = None
+        self._pty.release()
+        self._watch()
+        self._changed()
 
     def _write(self) -> None:
         try:
@@ -165,6 +182,8 @@ class LocalShell:
     def _close(self) -> None:
         if self.ended is None:
             self.ended = self._exit
+            if self._release is not None:
+                self._release.cancel()
             self._watch()
             self._pty.close()
 
@@ -172,6 +191,7 @@ class LocalShell:
 class LocalShells:
     def __init__(self) -> None:
         self._shells: dict[SessionId, dict[ShellId, LocalShell]] = {}
+        self._hidden: dict[SessionId, hidden.Hidden] = {}
 
     async def start(self, spec: ShellSpec) -> Shell:
         shells = self._shells.setdefault(spec.session, {})
@@ -179,12 +199,23 @@ class LocalShells:
             raise Conflict("shell: there is one of this id")
         if sum(shell.ended is None for shell in shells.values()) >= SHELLS_MAX:
             raise TooMany(f"a session has at most {SHELLS_MAX} shells")
+        if any(one.file for one in spec.secrets):
+            raise Unavailable("secrets: these shells have no memory of their own to keep files in")
+        given = {one.name: one.value for one in spec.secrets}
         try:
-            pid, master = spawn(spec.argv, spec.env, spec.cwd, spec.size)
+            pid, master = spawn(spec.argv, spec.env | given, spec.cwd, spec.size)
         except OSError as error:
             raise Unavailable(f"shell: {error.strerror or error}") from None
         shells[spec.id] = LocalShell(spec, pid, master)
+        await self.hide(spec.session, [*given.values(), *spec.hidden])
         return shells[spec.id]
+
+    async def hide(self, session: SessionId, values: Sequence[str]) -> None:
+        known = self._hidden.setdefault(session, hidden.Hidden())
+        known.add(values)
+        if known.masks is not None:
+            for shell in self._shells.get(session, {}).values():
+                shell.hide(known.masks)
 
     async def find(self, session: SessionId) -> Sequence[Shell]:
         return list(self._shells.get(session, {}).values())
@@ -195,6 +226,7 @@ class LocalShells:
             del self._shells[session][id]
 
     async def drop(self, session: SessionId) -> None:
+        self._hidden.pop(session, None)
         for shell in self._shells.pop(session, {}).values():
             shell.close()
 

@@ -29,6 +29,8 @@ class Memory:
             raise Unfit(f"no memfd: {error}") from None
         if os.fstat(fd).st_size != size or sealed & _SEALS != _SEALS:
             raise Unfit("not of the size that was said, or not sealed")
+        if os.fstatvfs(fd).f_bsize != mmap.PAGESIZE:  # a page taken out of it may have no other to take its place
+            raise Unfit("of huge pages")
         self.fd = fd
         self._map = mmap.mmap(fd, size)
         self._all = memoryview(self._map)
@@ -57,3 +59,13 @@ def make(name: str, capacity: int) -> int:
     os.ftruncate(fd, shellwire.PAGE + capacity)
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
     return fd
+
+
+def fresh(name: str, capacity: int) -> Memory:
+    """The same, mapped; its descriptor is the caller's. Raises OSError."""
+    fd = make(name, capacity)
+    try:
+        return Memory(fd, capacity)
+    except OSError:
+        os.close(fd)
+        raise

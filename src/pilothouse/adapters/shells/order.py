@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pilothouse.core.errors import BadRequest
 from pilothouse.core.shell import MEMORY_MAX, SCROLLBACK_MIN, ShellId, Size, size
 
 _ENV_MAX = 200
+_SECRETS_MAX = 200
+_HIDDEN_MAX = 1000
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,15 @@ class Order:
     cwd: str
     size: Size
     scrollback: int
+    secrets: dict[str, str] = field(default_factory=dict, repr=False)
+    """More of its environment."""
+    files: dict[str, str] = field(default_factory=dict, repr=False)
+    """What it finds in files, by the name of the secret."""
+
+    @property
+    def values(self) -> list[str]:
+        """To be masked in what the session's shells write."""
+        return [*self.secrets.values(), *self.files.values()]
 
 
 def checked(id: ShellId, asked: dict[str, object]) -> Order:
@@ -33,7 +44,23 @@ def checked(id: ShellId, asked: dict[str, object]) -> Order:
         raise BadRequest("cwd: expected a path, or nothing")
     if isinstance(kept, bool) or not isinstance(kept, int) or not SCROLLBACK_MIN <= kept <= MEMORY_MAX:
         raise BadRequest(f"scrollback: expected {SCROLLBACK_MIN} to {MEMORY_MAX} bytes")
-    return Order(id, argv, env, cwd, size(asked.get("cols"), asked.get("rows")), kept)
+    secrets, files = asked.get("secrets", {}), asked.get("files", {})
+    for given in (secrets, files):
+        if (
+            not isinstance(given, dict)
+            or len(given) > _SECRETS_MAX
+            or not all(_text(value) for value in given.values())
+        ):
+            raise BadRequest("secrets, files: expected objects of texts")
+    measures = size(asked.get("cols"), asked.get("rows")), kept
+    return Order(id, argv, env, cwd, *measures, secrets, files)  # type: ignore[arg-type]  # seen to be so
+
+
+def values(hidden: object) -> list[str]:
+    """Raises BadRequest."""
+    if not isinstance(hidden, list) or len(hidden) > _HIDDEN_MAX or not all(_text(value) for value in hidden):
+        raise BadRequest("hidden: expected a list of texts")
+    return hidden
 
 
 def _text(value: object) -> bool:

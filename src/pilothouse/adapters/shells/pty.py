@@ -3,13 +3,13 @@ own: whoever owns it says when it can be read or written. Standard library only.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import struct
 import termios
 from collections import OrderedDict, deque
 
+from pilothouse.core.redact import MASK, Masks, Seen
 from pilothouse.core.scrollback import Scrollback
 from pilothouse.core.shell import Size
 
@@ -20,8 +20,9 @@ SHARED_PASS = 16 * 1024
 """The same, when another one was read before: so long an echo waits for each of the others."""
 SHORT = 64
 """A read that gave less is an echo, and there is no more: asking again would cost every one of them a call."""
-TYPISTS_MAX = 32
-"""Remembered per shell; the one that has not typed for longest is forgotten first."""
+TYPISTS_MAX = 512
+"""Remembered per shell; the one that has not typed for longest is forgotten first. That must be nobody who is still
+there: what it types next would be taken for the rest of something lost. Ten times the viewers that a shell has."""
 
 
 def resize(fd: int, size: Size) -> None:
@@ -79,7 +80,10 @@ class Typing:
 
 
 class Pty:
-    __slots__ = ("eof", "fd", "kept", "typing")
+    """With `seen`, what nobody shall read is masked here, before it is output of any offset: what is held back lies in
+    the memory after the head, and viewers, replays and the next server see masked bytes alone."""
+
+    __slots__ = ("eof", "fd", "kept", "seen", "typing")
 
     def __init__(self, fd: int, kept: Scrollback) -> None:
         """`fd` is the master; it becomes ours."""
@@ -89,18 +93,46 @@ class Pty:
         self.typing = Typing()
         self.eof = False
         """Nobody has the other side open any more, and everything has been read."""
+        self.seen: Seen | None = None
+        """None: there is nothing to be masked."""
+
+    @property
+    def held(self) -> int:
+        """Bytes that have been read and may be the beginning of something: they are not output yet."""
+        return self.seen.held if self.seen else 0
+
+    @property
+    def begun(self) -> int:
+        """Of how many of the last bytes that is so, those that are output already among them."""
+        return self.seen.begun if self.seen else 0
+
+    def hide(self, masks: Masks) -> None:
+        """From now on."""
+        if self.seen is not None and self.seen.masks is masks:
+            return
+        self.release()
+        self.seen = Seen(masks, self.kept.head)
+
+    def release(self) -> int:
+        """What was held is output now. How many bytes."""
+        count = self.held
+        if self.seen is not None and count:
+            span = self.seen.release()
+            if span is not None:
+                self.kept.mask(*span, MASK)
+            self.kept.took(count)
+        return count
 
     def read(self, limit: int) -> int:
-        """Until it is empty or `limit` bytes have come. How many they were."""
-        total, limit = 0, min(limit, self.kept.capacity)
+        """Until it is empty or `limit` bytes have come, those held among them. How many were read."""
+        held = self.held
+        total, limit = 0, min(limit, self.kept.capacity) - held
         while total < limit:
             try:
-                count = os.readv(self.fd, self.kept.room(limit - total, total))
+                count = os.readv(self.fd, self.kept.room(limit - total, held + total))
             except BlockingIOError:
                 break
-            except OSError as error:
-                if error.errno != errno.EIO:
-                    raise
+            except OSError:  # EIO; after any other there is no more to be had either
                 count = 0
             if count == 0:
                 self.eof = True
@@ -108,9 +140,24 @@ class Pty:
             total += count
             if count < SHORT:
                 break
-        if total:
+        if total and self.seen is not None:
+            self._look(self.seen, held, total)
+        elif total:
             self.kept.took(total)
+        if self.eof:
+            self.release()
         return total
+
+    def end(self) -> None:
+        """Nothing more is read."""
+        self.eof = True
+        self.release()
+
+    def _look(self, seen: Seen, held: int, total: int) -> None:
+        fresh = b"".join(self.kept.room(total, held))
+        for start, end in seen.feed(fresh):
+            self.kept.mask(start, end, MASK)
+        self.kept.took(held + total - seen.held)
 
     def close(self) -> None:
         if self.fd >= 0:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from pilothouse.adapters.shells import memory, pty
+from pilothouse.adapters.shells import hidden, memory, pty
+from pilothouse.core import shellwire as wire
 from pilothouse.core.resizes import Sizes
 from pilothouse.core.shell import Exit, ShellId, Size
 
@@ -32,14 +34,62 @@ class Held:
     """The head that the server knows."""
     flood_until: float = 0.0
     """It floods: what comes before then may wait a little."""
+    release_at: float = 0.0
+    """When what is held back goes, if nothing comes that shows what it is."""
     say_at: float = 0.0
     """When it is told of more at the latest."""
 
     @property
     def limit(self) -> int:
+        return self.grant - self.line.kept.head - self.line.held
+
+    @property
+    def room(self) -> int:
+        """How far it may be read, what is held back among it."""
         return self.grant - self.line.kept.head
+
+    def hold(self, now: float) -> bool:
+        """It has been read: what may be the beginning of a secret waits. Whether that is all there is."""
+        self.release_at = now + hidden.wait(self.line.begun) if self.line.held else 0.0
+        return not self.line.eof and self.line.kept.head == self.said
+
+    def release(self, now: float) -> None:
+        """Nothing came that would show what it is, unless it came at this moment."""
+        if not self.line.eof and self.line.read(min(pty.PASS, self.room)):
+            self.hold(now)
+        else:
+            self.release_at = 0.0
+            self.line.release()
+
+    def hide(self, values: hidden.Hidden) -> None:
+        if values.masks is not None and not self.ended:
+            self.line.hide(values.masks)
+
+    @property
+    def record(self) -> bytes:
+        """SHELL."""
+        kept = self.line.kept
+        self.sizes.forget(kept.oldest)
+        body: dict[str, Any] = {
+            "id": self.id,
+            "started": self.started,
+            "cols": self.size.cols,
+            "rows": self.size.rows,
+            "capacity": kept.capacity,
+            "oldest": kept.oldest,
+            "seams": kept.seams(wire.SEAMS_MAX),
+            "sizes": [[offset, size.cols, size.rows] for offset, size in self.sizes.all()],
+            "typists": {f"{who:x}": n for who, n in self.line.typing.counts.items()},
+        }
+        if self.typed_in:
+            body["typedIn"] = True
+        if self.ended and self.exit:
+            body["ended"] = [self.exit.code, self.exit.signal]
+        return wire.say(wire.SHELL, body, self.slot, kept.head)
 
     @property
     def times(self) -> tuple[float, ...]:
         """Output that nobody reads on for is not lost, it waits, and its end with it."""
-        return (self.say_at, self.held_until, self.kill_at, self.end_at if self.limit > 0 else 0.0)
+        reading = self.limit > 0
+        ends = (self.end_at, self.release_at) if reading else ()
+        return (self.say_at, self.held_until, self.kill_at, *ends)

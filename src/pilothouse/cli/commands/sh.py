@@ -22,12 +22,14 @@ from pilothouse.core.shell import shell_id
 @click.option("--shell", "shell", metavar="ID", help="This shell; a new one of that id if there is none.")
 @click.option("--new", is_flag=True, help="A new shell, whatever shells there are.")
 @click.option("--watch", is_flag=True, help="Look on without typing. q or Ctrl-C leaves.")
+@click.option("--startup", metavar="TEXT", help="What a new shell runs first; no place for a secret.")
 @click.option("--list", "listing", is_flag=True, help="Show the shells of the session.")
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[SESSION] [-- COMMAND...]")
 @click.pass_context
 def sh(
-    context: click.Context, shell: str | None, new: bool, watch: bool, listing: bool, words: tuple[str, ...]
-) -> None:
+    context: click.Context, shell: str | None, new: bool, watch: bool, startup: str | None, listing: bool,
+    words: tuple[str, ...],
+) -> None:  # fmt: skip
     """A shell of SESSION (the newest session without one), or COMMAND run in it.
 
     Without COMMAND: the shell that is there, else a new one. `~.` at the beginning of a line leaves it running. With
@@ -41,13 +43,15 @@ def sh(
             raise click.UsageError(f"--shell: {error.message.partition(': ')[2]}") from None
     if sum((new, watch, listing)) > 1 or (command and (new or watch or listing or shell)):
         raise click.UsageError("--new, --watch, --list, and a command exclude each other.")
+    if startup and (watch or listing or command):
+        raise click.UsageError("--startup is for a new shell without a command.")
 
     async def work(client: Client, terminal: Terminal) -> int:
         found = session or await _newest(client)
         if listing:
             terminal.write("".join(_line(one) for one in await client.shells(found)))
             return 0
-        return await _attach(client, terminal, found, shell, command, new=new, watch=watch)
+        return await _attach(client, terminal, found, shell, command, new=new, watch=watch, startup=startup)
 
     connected(context, work)
 
@@ -75,8 +79,9 @@ def _line(one: wire.Shell) -> str:
 
 
 async def _attach(
-    client: Client, terminal: Terminal, session: str, shell: str | None, command: list[str], *, new: bool, watch: bool
-) -> int:
+    client: Client, terminal: Terminal, session: str, shell: str | None, command: list[str], *, new: bool, watch: bool,
+    startup: str | None,
+) -> int:  # fmt: skip
     raw = Raw()
     size = raw.size or (80, 24)
     if not shell and not new and not command:
@@ -85,7 +90,8 @@ async def _attach(
     if watch and not shell:
         raise Failure("This session has no shell to watch.")
     if not watch:
-        made = await client.open_shell(session, shellId=shell, command=command or None, width=size[0], height=size[1])
+        wish = {"shellId": shell, "command": command or None, "startup": startup}
+        made = await client.open_shell(session, **wish, width=size[0], height=size[1])
         shell = made.shell_id
     assert shell is not None
     attached = Attached(
