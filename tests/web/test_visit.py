@@ -46,6 +46,9 @@ class Wire:
     def buffered(self) -> int:
         return 0
 
+    def underway(self) -> int:
+        return 0
+
     async def writable(self) -> bool:
         return not self.closed
 
