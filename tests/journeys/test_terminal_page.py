@@ -109,6 +109,7 @@ async def test_a_terminal_is_opened_typed_in_and_there_after_a_reload(running: t
     await page.get_by_test_id("terminal-close").click()
     await expect(page.get_by_test_id("terminal-tab")).to_have_count(1)
     await page.get_by_test_id("terminal-menu").click()
+    found += await faults(page, "menu")
     await page.get_by_test_id("terminal-end").click()
     await page.get_by_test_id("confirm").click()
     await expect(page.get_by_test_id("terminal-state")).to_have_attribute("data-state", "ended")

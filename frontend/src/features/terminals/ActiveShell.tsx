@@ -86,17 +86,20 @@ export function ActiveShell({ session, shell, tabs, mayOpen, visiting, onClose, 
     if (shown.state === "ended") void queries.invalidateQueries({ queryKey: ["shells", session] });
   }, [shown.state, queries, session]);
 
+  const back = (): void => {
+    ask(undefined);
+    // The dialog gives the focus back first.
+    setTimeout(() => tab.screen.focus(), 120);
+  };
   const paste = (text: string): void => {
     const clean = cleaned(text);
     if (clean.length > PASTE_MAX) return client.say("That is too much for a terminal: more than 4 MiB. Put it into a file.");
     if (clean === "") return;
     if (mustAsk(clean)) ask({ is: "paste", text: clean });
-    else tab.paste(clean);
-  };
-  const back = (): void => {
-    ask(undefined);
-    // The dialog gives the focus back first.
-    setTimeout(() => tab.screen.focus(), 120);
+    else {
+      tab.paste(clean);
+      back();
+    }
   };
   const press = (key: BarKey): void => {
     if ("holds" in key) return hold((before) => ({ ...before, [key.holds]: !before[key.holds] }));

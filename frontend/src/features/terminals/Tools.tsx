@@ -1,5 +1,5 @@
 import { ActionIcon, Badge, Button, Menu, Text, Tooltip } from "@mantine/core";
-import { Accessibility, Check, ClipboardPaste, Copy, Ellipsis, Eye, Power, Search, Settings2, Users, ZoomIn, ZoomOut } from "lucide-react";
+import { Accessibility, ClipboardPaste, Copy, Ellipsis, Eye, Power, Search, Settings2, Users, ZoomIn, ZoomOut } from "lucide-react";
 import { hrefOf } from "../../model/route.ts";
 import type { Viewer } from "../../protocol/shell.ts";
 import { bytes, plural, who } from "../../ui/words.ts";
@@ -183,8 +183,8 @@ function More({ tab, shown, mayOpen, visiting, onPaste, onEnd }: Omit<Props, "on
         <Menu.Item leftSection={<ZoomOut size={14} />} closeMenuOnClick={false} onClick={() => prefer({ fontSize: fontSize - 1 })} data-testid="terminal-smaller">
           Smaller text
         </Menu.Item>
-        <Menu.Item leftSection={<Accessibility size={14} />} role="menuitemcheckbox" aria-checked={reader} rightSection={reader ? <Check size={14} aria-hidden="true" /> : null} onClick={() => prefer({ reader: !reader })} data-testid="terminal-reader">
-          For screen readers
+        <Menu.Item leftSection={<Accessibility size={14} />} closeMenuOnClick={false} onClick={() => prefer({ reader: !reader })} data-testid="terminal-reader">
+          For screen readers <span className="quiet">({reader ? "on" : "off"})</span>
         </Menu.Item>
         {visiting ? null : (
           <Menu.Item leftSection={<Settings2 size={14} />} component="a" href={hrefOf({ page: "settings" })}>
