@@ -22,7 +22,7 @@ from pilothouse.core.errors import Unauthenticated
 from pilothouse.web.certificate import Pair
 from pilothouse.web.listener import TlsServer
 from pilothouse.web.plain import PlainDoor, plain_options
-from pilothouse.web.socket import Accept, Door, Frames, Limits, Refuse, Socket, UpgradeRequest
+from pilothouse.web.socket import Accept, Door, Frames, Limits, Message, Refuse, Socket, UpgradeRequest
 from pilothouse.web.switch import hot_options
 
 
@@ -77,7 +77,11 @@ class Echo:
         self.ended.append("received the end")
 
     async def listen(self, socket: Socket) -> None:
-        socket.listen(lambda message: socket.send_text(b"heard " + message.data))
+        def heard(message: Message) -> bool:
+            socket.send_text(b"heard " + message.data)
+            return True
+
+        socket.listen(heard)
         await socket.receive()
 
 
