@@ -77,12 +77,16 @@ class Echo:
         self.ended.append("received the end")
 
     async def listen(self, socket: Socket) -> None:
+        """After `halt` the next message is received, and then it listens again."""
+
         def heard(message: Message) -> bool:
             socket.send_text(b"heard " + message.data)
-            return True
+            return message.data != b"halt"
 
         socket.listen(heard)
-        await socket.receive()
+        while (message := await socket.receive()) is not None:
+            socket.send_text(b"received " + message.data)
+            socket.listen(heard)
 
 
 def pieces() -> Iterator[bytes]:
