@@ -8,8 +8,9 @@ terminado    terminado on tornado, what Jupyter's terminals are made of; likewis
 
 In each round every contender in turn: `cat` of a file; keys into a quiet terminal; memory for each of the idle shells;
 keys while all of those run `yes`. Processor time is the kernel's, of all of a contender's processes but the shells and
-what runs in them. Memory is PSS of the same, and what a session costs once, however many shells are in it, stands
-beside it. Ratios are medians over the rounds of ours divided by theirs in the same round: on a busy machine read those.
+what runs in them. Memory is PSS of the same: for one shell more where there are some, without what is a file's, and, in
+a line of its own, all of it with what a session costs once, however many shells are in it. Ratios are medians over the
+rounds of ours divided by theirs in the same round: on a busy machine read those.
 
 While somebody types we hold back the floods of others (`engine/turns.py`), which the line `flood MB/s` shows.
 """
@@ -30,7 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from terminal.contenders import EVERY, SHELLS_A_SESSION, Contender, Missing, Pilothouse, pss
+from terminal.contenders import EVERY, SHELLS_A_SESSION, Contender, Missing, Pilothouse, memory
 
 CLIENT = Path(__file__).parent / "terminal" / "client.py"
 WARM_S = 1.0
@@ -114,16 +115,17 @@ def typed(who: Contender, name: str, seconds: float, at: int = 0) -> Figures:
 
 def flooded(who: Contender, floods: int, seconds: float) -> Figures:
     """Idle shells first, then they flood, and somebody types in one more, in a session of its own."""
-    sessions, bare = -(-floods // SHELLS_A_SESSION), pss(who.pids())
+    sessions, bare = -(-floods // SHELLS_A_SESSION), memory(who.pids())
     with client(who, "flood", who.paths(sessions, among=sessions), warm=WARM_S) as flood:
         flood.answer()
         time.sleep(IDLE_S)
-        first = pss(who.pids())
+        first = memory(who.pids(), files=False)
         flood.tell(json.dumps(who.paths(floods - sessions, among=sessions)))
         flood.answer()
         time.sleep(IDLE_S)
-        full = pss(who.pids())
-        figures = {"KB/idle shell": (full - first) / max(1, floods - sessions) / 1e3}
+        pids = who.pids()
+        full, alone = memory(pids), memory(pids, files=False)
+        figures = {"KB/idle shell": (alone - first) / max(1, floods - sessions) / 1e3}
         figures["MB/idle shell with its session"] = (full - bare) / floods / 1e6
         flood.tell("go")
         flood.answer()

@@ -65,13 +65,14 @@ class Contender(Protocol):
     def stop(self) -> None: ...
 
 
-def pss(pids: list[int]) -> int:
-    """Bytes: each shared page divided among its users. Raises PermissionError."""
-    total = 0
+def memory(pids: list[int], *, files: bool = True) -> int:
+    """Bytes of PSS: each shared page divided among its users. Without `files`: what is no file's, which other programs
+    that start or end meanwhile do not change. Raises PermissionError."""
+    kinds, total = (("Pss:",) if files else ("Pss_Anon:", "Pss_Shmem:")), 0
     for pid in pids:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
+                if line.startswith(kinds):
                     total += int(line.split()[1]) * 1024
     return total
 
