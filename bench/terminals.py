@@ -34,9 +34,9 @@ from typing import Any
 from terminal.contenders import EVERY, SHELLS_A_SESSION, Contender, Missing, Pilothouse, memory
 
 CLIENT = Path(__file__).parent / "terminal" / "client.py"
-WARM_S = 1.0
+WARM_S = 0.7
 """Of a flood before it counts."""
-IDLE_S = 1.0
+IDLE_S = 0.7
 """From the last prompt until memory is read."""
 PEER = "node-pty"
 Figures = dict[str, float]

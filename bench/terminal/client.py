@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 PATIENCE_S = 60.0
-SETTLE_S = 0.4
+SETTLE_S = 0.25
 GAP_S = (0.008, 0.016)
 """Between an echo and the next key."""
 LINE = 60
