@@ -40,9 +40,9 @@ check: check-hosts check-style check-imports check-types check-page ## linters, 
 test: setup $(STAMPS)/system ## front end tests, then pytest (PYTEST_ARGS="tests/core")
 	@scripts/test.sh $(PYTEST_ARGS)
 
-bench: setup ## runs the benchmarks (BENCH=bench/one.py)
+bench: setup ## runs the benchmarks (BENCH=bench/terminals.py ARGS=--quick)
 	@test -n "$(BENCH)" || { echo "bench: no benchmark in bench/" >&2; exit 1; }
-	@set -e; for file in $(BENCH); do echo "== $$file"; $(BIN)/python "$$file"; done
+	@set -e; for file in $(BENCH); do echo "== $$file"; $(BIN)/python "$$file" $(ARGS); done
 
 faults: setup $(STAMPS)/system ## kills, hangs and breaks the real programs, and checks the promises (FAULTS=1000 ARGS="--seed 7")
 	@$(BIN)/python -m tests.faults --count $(FAULTS) $(ARGS)

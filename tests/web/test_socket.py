@@ -183,6 +183,14 @@ async def test_a_door_can_listen_instead_of_receiving(doors: Client) -> None:
             assert await socket.recv() == f"heard {word}"
 
 
+async def test_a_door_that_listens_can_let_the_next_messages_wait(doors: Client) -> None:
+    async with doors.connect("/door?listen") as socket:
+        for word in ("a", "halt", "b", "c", "halt", "halt", "d"):
+            await socket.send(word)
+        said = [await socket.recv() for _ in range(7)]
+    assert said == ["heard a", "heard halt", "received b", "heard c", "heard halt", "received halt", "heard d"]
+
+
 @pytest.mark.parametrize(("word", "code"), [("bye", 4001), ("return", 1000), ("fail", 1011)])
 async def test_how_a_door_ends(doors: Client, word: str, code: int) -> None:
     async with doors.connect() as socket:

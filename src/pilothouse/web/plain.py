@@ -112,7 +112,7 @@ class PlainSocket:
     async def receive(self) -> Message | None:
         return await self._inbox.get()
 
-    def listen(self, on_message: Callable[[Message], None]) -> None:
+    def listen(self, on_message: Callable[[Message], bool]) -> None:
         self._inbox.listen(on_message)
 
     def close(self, code: int = 1000, reason: str = "") -> None:

@@ -127,8 +127,9 @@ class Socket(Protocol):
         """The next message; None when there will be no more. One reader at a time."""
         ...
 
-    def listen(self, on_message: Callable[[Message], None]) -> None:
-        """Hand every message to `on_message` at once instead, waiting ones first; `receive` then only tells the end."""
+    def listen(self, on_message: Callable[[Message], bool]) -> None:
+        """Hand every message to `on_message` at once, waiting ones first, without a task being woken for each. When it
+        says False the next ones wait for `receive`, until `listen` is called again; else that only tells the end."""
         ...
 
     def close(self, code: int = 1000, reason: str = "") -> None: ...
@@ -196,13 +197,14 @@ class Inbox:
         self._paused = False
         self._ended = False
         self._reader: asyncio.Future[None] | None = None
-        self._listener: Callable[[Message], None] | None = None
+        self._listener: Callable[[Message], bool] | None = None
 
     def put(self, message: Message) -> None:
         if self._ended:
             return
         if self._listener is not None:
-            self._listener(message)
+            if not self._listener(message):
+                self._listener = None
             return
         self._waiting.append(message)
         self._size += len(message.data) + _OVERHEAD
@@ -215,9 +217,10 @@ class Inbox:
         self._ended = True
         self._wake()
 
-    def listen(self, on_message: Callable[[Message], None]) -> None:
+    def listen(self, on_message: Callable[[Message], bool]) -> None:
         while self._waiting:
-            on_message(self._take())
+            if not on_message(self._take()):
+                return
         self._listener = on_message
 
     async def get(self) -> Message | None:

@@ -20,7 +20,7 @@ from pilothouse.engine.terminals import Terminals
 from pilothouse.engine.viewing import Viewing
 from pilothouse.web.call import Platform
 from pilothouse.web.hub import Hub
-from pilothouse.web.socket import Socket
+from pilothouse.web.socket import Message, Socket
 from pilothouse.web.streams import lapse
 
 PARAMETERS_MAX = 100
@@ -96,10 +96,19 @@ class Visit:
         return True
 
     async def _take(self) -> None:
-        assert self._viewing is not None
+        """A keystroke goes in as it comes: waking a task for each would make every echo later. Only when the shell does
+        not read its input the next message waits."""
+        viewing = self._viewing
+        assert viewing is not None
+
+        def take(message: Message) -> bool:
+            return viewing.take(message.data, text=message.text)
+
+        self.socket.listen(take)
         while (message := await self.socket.receive()) is not None:
-            if not self._viewing.take(message.data, text=message.text):
-                await self._viewing.room()
+            await viewing.room()
+            await viewing.receive(message.data, text=message.text)
+            self.socket.listen(take)
 
     async def _lapse(self) -> None:
         await lapse(lambda: self._platform.left(self.principal), self._platform.kit.clock.sleep)

@@ -1,0 +1,1 @@
+"""What `bench/terminals.py` runs: the load client, the contenders, and the peers' servers."""
