@@ -19,8 +19,8 @@ STATE = {"ok": True, "alive": True, "runner": True, "runnerStarted": 1, "shells"
 
 
 @pytest.mark.parametrize("lie", [{"shells": "many"}, {"shells": float("inf")}, {"runnerStarted": []}, {"place": 7}])
-async def test_nonsense_of_one_holder_does_not_hide_the_others(tmp_path: Path, lie: dict[str, object]) -> None:
-    layout, kept = Layout(tmp_path / "home", tmp_path / "run"), KeptSandboxes(tmp_path / "home", tmp_path / "run", ())
+async def test_nonsense_of_one_holder_does_not_hide_the_others(base: Path, lie: dict[str, object]) -> None:
+    layout, kept = Layout(base / "h", base / "r"), KeptSandboxes(base / "h", base / "r", ())
     layout.runtime.mkdir()
 
     def holder(says: dict[str, object]) -> object:
