@@ -37,7 +37,7 @@ setup: $(STAMPS)/dev $(PAGE) ## installs everything needed to develop and test
 
 check: check-hosts check-style check-imports check-types check-page ## linters, types, import directions
 
-test: setup $(STAMPS)/system ## front end tests, then pytest (PYTEST_ARGS="tests/core")
+test: setup $(STAMPS)/system $(STAMPS)/clients ## front end tests, then pytest (PYTEST_ARGS="tests/core")
 	@scripts/test.sh $(PYTEST_ARGS)
 
 bench: setup ## runs the benchmarks (BENCH=bench/terminals.py ARGS=--quick)
@@ -54,7 +54,7 @@ lock: $(STAMPS)/dev ## resolves the Python dependencies anew (ARGS=--upgrade)
 	@PYTHON=$(BIN)/python scripts/lock.sh $(ARGS)
 
 clean: ## removes everything that make has made
-	rm -rf .venv $(STAMPS) frontend/node_modules src/pilothouse/web/static dist build
+	rm -rf .venv $(STAMPS) frontend/node_modules tests/clients/node_modules src/pilothouse/web/static dist build
 
 check-hosts:
 	@scripts/check-hosts.sh
@@ -80,6 +80,9 @@ $(STAMPS)/dev: requirements.lock requirements-dev.lock pyproject.toml scripts/py
 
 $(STAMPS)/system: scripts/system.sh
 	@scripts/system.sh
+
+$(STAMPS)/clients: tests/clients/package.json tests/clients/package-lock.json requirements-node.lock scripts/page.sh
+	@scripts/page.sh clients
 
 # node_modules as the lock file says; the page itself depends on it only by content.
 $(STAMPS)/page: $(wildcard frontend/package.json frontend/package-lock.json) requirements-node.lock scripts/page.sh

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The front end: `page.sh install` (node_modules), `build` (into the package), `check`, `test`.
+# The front end: `page.sh install` (node_modules), `build` (into the package), `check`, `test`; and `clients`, programs
+# of others that only the tests need (tests/clients).
 # Node is the system's if it is new enough, else the wheel from PyPI in an environment of its own, .make/node.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -33,9 +34,9 @@ find_node() {
     fi
     export PATH="$root/.make/node/bin:$PATH"
 }
-npm_install() {
-    echo "page: npm ci"
-    (cd frontend && npm ci --no-audit --no-fund --loglevel=error) || fail "npm ci failed (is the npm registry reachable?)"
+npm_install() { # a folder
+    echo "page: npm ci in $1"
+    (cd "$1" && npm ci --no-audit --no-fund --loglevel=error) || fail "npm ci failed (is the npm registry reachable?)"
 }
 
 # Somebody else may have finished while we waited for the lock.
@@ -49,13 +50,18 @@ newer() { # a stamp, then what it is made from
 page=src/pilothouse/web/static/index.html
 case $step in
 install) if newer .make/page frontend/package.json frontend/package-lock.json requirements-node.lock "$0"; then exit 0; fi ;;
+clients) if newer .make/clients tests/clients/package.json tests/clients/package-lock.json requirements-node.lock "$0"; then exit 0; fi ;;
 build) if newer "$page" frontend protocol .make/page; then exit 0; fi ;;
 esac
 find_node
 case $step in
 install)
-    npm_install
+    npm_install frontend
     touch .make/page
+    ;;
+clients)
+    npm_install tests/clients
+    touch .make/clients
     ;;
 build)
     echo "page: building"

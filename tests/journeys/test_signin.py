@@ -23,13 +23,13 @@ from tests.journeys.test_page import pytestmark as needed
 from tests.journeys.test_page_access import faults
 
 ROOT = Path(__file__).parents[2]
-MODULES = ROOT / "frontend" / "node_modules"
+MODULES = ROOT / "tests" / "clients" / "node_modules"
 OWN_NODE = ROOT / ".make" / "node" / "bin" / "node"
 NODE = str(OWN_NODE) if OWN_NODE.exists() else shutil.which("node")
 pytestmark = [
     *needed,
-    pytest.mark.skipif(NODE is None, reason="needs node: run `make setup`"),
-    pytest.mark.skipif(not (MODULES / "oidc-provider").exists(), reason="needs oidc-provider: run `make setup`"),
+    pytest.mark.skipif(NODE is None, reason="needs node: run `make test`"),
+    pytest.mark.skipif(not (MODULES / "oidc-provider").exists(), reason="needs oidc-provider: run `make test`"),
     pytest.mark.asyncio(loop_scope="module"),
 ]
 SHORT_S = 12

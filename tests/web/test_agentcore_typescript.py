@@ -27,15 +27,15 @@ from tests.web.apart import apart, possible
 from tests.web.serving import Served, serving
 
 ROOT = Path(__file__).parents[2]
-MODULES = ROOT / "frontend" / "node_modules"
+MODULES = ROOT / "tests" / "clients" / "node_modules"
 OWN_NODE = ROOT / ".make" / "node" / "bin" / "node"
 NODE = str(OWN_NODE) if OWN_NODE.exists() else shutil.which("node")
 NAME = "bedrock-agentcore.us-west-2.amazonaws.com"
 MODES = ["sigv4", "presigned", "oauth"]
 pytestmark = [
-    pytest.mark.skipif(NODE is None, reason="needs node: run `make setup`"),
+    pytest.mark.skipif(NODE is None, reason="needs node: run `make test`"),
     pytest.mark.skipif(
-        not (MODULES / "bedrock-agentcore").exists(), reason="needs bedrock-agentcore: run `make setup`"
+        not (MODULES / "bedrock-agentcore").exists(), reason="needs bedrock-agentcore: run `make test`"
     ),
     pytest.mark.asyncio(loop_scope="module"),
 ]
