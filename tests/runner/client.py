@@ -18,7 +18,7 @@ import aiohttp
 from pilothouse.core import link
 
 Json = dict[str, Any]
-PATIENCE = 20.0
+PATIENCE = 60.0
 """A test that waits longer has hung."""
 
 

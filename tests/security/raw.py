@@ -8,7 +8,7 @@ import contextlib
 import os
 from urllib.parse import urlsplit
 
-PATIENCE = 15.0
+PATIENCE = 45.0
 CLOSED = (ConnectionError, RuntimeError)
 """What a write raises when the other side has gone; the second is uvloop's word for it."""
 

@@ -225,6 +225,11 @@ async def test_c07_names_are_taken_literally_or_not_at_all(program: Program, ses
                 continue
             for name in IDS:
                 path = address(entry, urllib.parse.quote(name, safe="%"))
+                if ".." in name:  # a library takes the dots out
+                    bare = raw.plain(entry.method, path, {"host": program.url[7:], "x-api-key": program.key})
+                    said = await raw.exchange(program.url, bare)
+                    assert raw.status(said) in {400, 404, 405}, (entry, name, said)
+                    continue
                 answer = await http.request(entry.method, path, json={} if entry.method in {"POST", "PATCH"} else None)
                 assert answer.status_code in {400, 404, 405}, (entry, name, answer.text[:200])
         for name in IDS:

@@ -203,6 +203,17 @@ async def a_shell(house: House) -> tuple[str, str]:
     return f"/api/sessions/{sid}/shells/s{house.asks}", f"session:{sid}"
 
 
+def a_secret(*, own: bool) -> Callable[[House], Awaitable[tuple[str, str]]]:
+    async def where(house: House) -> tuple[str, str]:
+        house.asks += 1
+        sid = (await house.working()).live.record.id
+        address = f"/api/secrets/S{house.asks}" if own else f"/api/sessions/{sid}/secrets/S{house.asks}"
+        assert (await house.http.put(address, json={"value": "a value of it"})).status_code == 200
+        return address, "account:local" if own else f"session:{sid}"
+
+    return where
+
+
 async def a_sign_in(house: House) -> tuple[str, str]:
     who = await house.served.identity.by_cookie(await house.served.cookie())
     return f"/api/signins/{who.credential.partition(':')[2]}", who.credential
@@ -235,6 +246,10 @@ ACTS: dict[str, Prepare] = {
     "session.change": asking("PATCH", of_session(), json={"permissionMode": "manual"}),
     "shell.open": asking("POST", of_session("/shells"), json={"shellId": "new", "command": ["/bin/cat"]}),
     "shell.end": asking("DELETE", a_shell),
+    "secret.set": asking("PUT", a_secret(own=True), json={"value": "another"}),
+    "secret.remove": asking("DELETE", a_secret(own=True)),
+    "secret.set in a session": asking("PUT", a_secret(own=False), json={"value": "another"}),
+    "secret.remove in a session": asking("DELETE", a_secret(own=False)),
     "session.stop": asking("POST", of_session("/stop")),
     "session.delete": asking("DELETE", of_session()),
     "network.change": asking("PUT", of_session("/egress"), json={"policy": "off"}),
@@ -265,6 +280,8 @@ async def test_every_route_that_changes_something_is_in_the_matrix_or_says_why_n
         "PUT /api/sessions/{id}/grants/{account:path}", "DELETE /api/sessions/{id}/grants/{account:path}",
         "POST /api/sessions/{id}/links", "DELETE /api/sessions/{id}/links/{link}",
         "POST /api/sessions/{id}/shells", "DELETE /api/sessions/{id}/shells/{shellId}",
+        "PUT /api/secrets/{name}", "DELETE /api/secrets/{name}", "PUT /api/sessions/{id}/secrets/{name}",
+        "DELETE /api/sessions/{id}/secrets/{name}",
     }  # fmt: skip
     assert changing == audited | set(CHANGES_WITHOUT)
 

@@ -266,7 +266,7 @@ async def watch(served: Served, key: str, session: Session, seed: int, last: int
         # full reads no close, so it would wait for it in vain.
         async with connect(
             served.socket_url, additional_headers={"x-api-key": key}, compression=None, ping_interval=None,
-            close_timeout=0.2,
+            open_timeout=60, close_timeout=0.2,
         ) as socket:  # fmt: skip
             extra = {"epoch": epoch} if epoch else {}
             await say(socket, type="subscribe", chatId=session.live.record.id, after=seen[-1] if seen else 0, **extra)
