@@ -34,9 +34,7 @@ NAME = "bedrock-agentcore.us-west-2.amazonaws.com"
 MODES = ["sigv4", "presigned", "oauth"]
 pytestmark = [
     pytest.mark.skipif(NODE is None, reason="needs node: run `make test`"),
-    pytest.mark.skipif(
-        not (MODULES / "bedrock-agentcore").exists(), reason="needs bedrock-agentcore: run `make test`"
-    ),
+    pytest.mark.skipif(not (MODULES / "bedrock-agentcore").exists(), reason="needs bedrock-agentcore: run `make test`"),
     pytest.mark.asyncio(loop_scope="module"),
 ]
 
