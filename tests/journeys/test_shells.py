@@ -142,9 +142,14 @@ async def test_what_nobody_watched_is_counted_to_the_byte(program: Program) -> N
 async def test_the_command_line_is_a_terminal_that_comes_back(program: Program) -> None:
     sid = await session(program)
     status, out, err = await program.cli("sh", sid, "--", "sh", "-c", "echo out; exit 9")
-    assert (status, out) == (9, "out\r\n"), err
+    assert (status, out) == (9, "out\n"), err
     status, out, _ = await program.cli("sh", sid, "--", "head", "-c", "6", input="typed\n")
-    assert (status, out) == (0, "typed\r\ntyped\r\n")
+    assert (status, out) == (0, "typed\n")
+    status, out, _ = await program.cli("sh", sid, "--", "wc", "-c", input="no newline \x03\x04" + "x" * 6000)
+    assert (status, out) == (0, "6013\n")
+    for words in (["ls"], [sid[:8], "--", "ls"], [sid, "ls"], [sid, "--"], [sid]):  # the last has no terminal here
+        assert (await program.cli("sh", *words))[0] == 2, words
+    assert (await program.cli("sh", sid, "--", "nosuch"))[0] == 127
     assert (await program.cli("sh", sid, "--watch"))[0] == 1
     assert (await program.cli("sh", "--shell", "-x", sid))[0] == 2
     screen = Screen(program, "sh", sid)

@@ -17,6 +17,7 @@ import aiohttp
 
 from pilothouse.cli.client import CONNECT_S, CUT, Client, refused, unreachable
 from pilothouse.cli.errors import NoServer, Refused
+from pilothouse.cli.piped import READY, Piped
 from pilothouse.cli.raw import HELP, Escapes, Raw
 from pilothouse.core import frames
 
@@ -53,6 +54,8 @@ class Attached:
     watch: bool = False
     escapes: Escapes | None = field(default_factory=Escapes)
     """None: what is typed is passed on as it is."""
+    piped: Piped | None = None
+    """The command was wrapped by it, and waits for its input to be."""
     typist: int = field(default_factory=lambda: secrets.randbits(63))
     after: int | None = None
     _kept: bytearray = field(default_factory=bytearray)
@@ -62,6 +65,7 @@ class Attached:
     _socket: aiohttp.ClientWebSocketResponse | None = None
     _left: asyncio.Event = field(default_factory=asyncio.Event)
     _placed: bool = False
+    _ready: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> Ended:
         """To the shell's end, or until the person leaves. Raises Refused, NoServer."""
@@ -142,8 +146,7 @@ class Attached:
                 continue
             channel, payload = data[0], data[1:]
             if channel == frames.STDOUT:
-                self.raw.write(payload)
-                self.after = (self.after or 0) + len(payload)
+                self._show(payload)
             elif channel == frames.STDERR:
                 self.notice(payload.decode(errors="replace"))
             elif channel == frames.STATUS:
@@ -157,6 +160,14 @@ class Attached:
         if socket.close_code == frames.NORMAL:
             return Ended(message="the shell was closed")
         raise Refused("The server ended the connection; sign in again, or ask who may.", status=403)
+
+    def _show(self, payload: bytes) -> None:
+        fresh = self.after == 0
+        self.after = (self.after or 0) + len(payload)
+        if self.piped is not None and fresh and payload.startswith(READY):
+            self._ready.set()
+            payload = payload[len(READY) :]
+        self.raw.write(payload)
 
     async def _status(self, status: dict[str, Any], socket: aiohttp.ClientWebSocketResponse) -> Ended | None:
         about = status.get("metadata") or {}
@@ -182,8 +193,11 @@ class Attached:
     # --- what is typed
 
     async def _type(self) -> None:
+        if self.piped is not None:
+            await self._ready.wait()
         async for data in self.raw.typed():
             typed, asked = (data, "") if self.escapes is None else self.escapes.take(data)
+            typed = typed if self.piped is None else self.piped.take(typed)
             if asked == "help":
                 self.raw.write(HELP)
             while len(self._kept) > KEPT_MAX:
@@ -194,11 +208,11 @@ class Attached:
             if asked == "leave":
                 self._left.set()
                 return
-        if self.raw.terminal:
+        if self.piped is None:
             self._left.set()
-        elif self.escapes is None:
-            self._kept += b"\x04"  # what comes from a file ends as it does on a terminal
-            await self._send(b"\x04")
+        else:
+            self._kept += (end := self.piped.end())
+            await self._send(end)
 
     async def _wait_to_leave(self) -> None:
         """Who watches types nothing but the escape, Ctrl-C or q."""

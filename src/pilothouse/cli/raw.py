@@ -52,9 +52,10 @@ class Escapes:
 class Raw:
     """Standard input and output as bytes, whether they are a terminal or not."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, piped: bool = False) -> None:
+        """`piped`: the input is lines or bytes, also if somebody types them."""
         self.fd = sys.stdin.fileno()
-        self.terminal = os.isatty(self.fd)
+        self.terminal = os.isatty(self.fd) and not piped
         self.resized = asyncio.Event()
 
     @contextlib.contextmanager

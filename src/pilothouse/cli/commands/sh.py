@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import click
@@ -11,31 +12,52 @@ from pilothouse.cli.attach import Attached, Ended
 from pilothouse.cli.client import Client
 from pilothouse.cli.context import connected
 from pilothouse.cli.errors import FAILED, Failure
+from pilothouse.cli.options import UUID
+from pilothouse.cli.piped import Piped, wrapped
 from pilothouse.cli.raw import Escapes, Raw
 from pilothouse.cli.terminal import Terminal
 from pilothouse.core.errors import BadRequest
-from pilothouse.core.ids import is_uuid
 from pilothouse.core.shell import shell_id
 
+_COMMAND = "pilothouse.cli.commands.sh"
+"""Where the words behind `--` are kept: click would forget where it stood."""
 
-@click.command()
+
+class _Sh(click.Command):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if "--" in args:
+            at = args.index("--")
+            ctx.meta[_COMMAND], args = args[at + 1 :], args[:at]
+            if not ctx.meta[_COMMAND]:
+                raise click.UsageError("There is no command after --.", ctx)
+        return super().parse_args(ctx, args)
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write_usage(ctx.command_path, "[OPTIONS] [SESSION] [-- COMMAND...]")
+
+
+@click.command(cls=_Sh)
 @click.option("--shell", "shell", metavar="ID", help="This shell; a new one of that id if there is none.")
 @click.option("--new", is_flag=True, help="A new shell, whatever shells there are.")
 @click.option("--watch", is_flag=True, help="Look on without typing. q or Ctrl-C leaves.")
 @click.option("--startup", metavar="TEXT", help="What a new shell runs first; no place for a secret.")
 @click.option("--list", "listing", is_flag=True, help="Show the shells of the session.")
-@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[SESSION] [-- COMMAND...]")
+@click.argument("session", required=False, type=UUID)
 @click.pass_context
 def sh(
     context: click.Context, shell: str | None, new: bool, watch: bool, startup: str | None, listing: bool,
-    words: tuple[str, ...],
+    session: str | None,
 ) -> None:  # fmt: skip
     """A shell of SESSION (the newest session without one), or COMMAND run in it.
 
     Without COMMAND: the shell that is there, else a new one. `~.` at the beginning of a line leaves it running. With
-    COMMAND: its output, and its exit status.
+    COMMAND: its output, and its exit status. It has a terminal, so its error output is among the rest; from a pipe, to
+    a pipe or a file, every byte passes as it is.
     """
-    session, command = _taken(words)
+    command: list[str] = context.meta.get(_COMMAND, [])
+    through = bool(command) and not (sys.stdin.isatty() and sys.stdout.isatty())
+    if not (command or watch or listing or sys.stdin.isatty()):
+        raise click.UsageError("Without a terminal to type at: pilothouse sh [SESSION] -- COMMAND (as `-- bash`).")
     if shell is not None:
         try:
             shell_id(shell)
@@ -51,18 +73,11 @@ def sh(
         if listing:
             terminal.write("".join(_line(one) for one in await client.shells(found)))
             return 0
-        return await _attach(client, terminal, found, shell, command, new=new, watch=watch, startup=startup)
+        raw, piped = Raw(piped=through), Piped() if through else None
+        argv = wrapped(command) if through else command
+        return await _attach(client, terminal, raw, piped, found, shell, argv, new=new, watch=watch, startup=startup)
 
     connected(context, work)
-
-
-def _taken(words: tuple[str, ...]) -> tuple[str | None, list[str]]:
-    """What comes first and is an id is the session; click leaves out one `--`."""
-    rest = list(words)
-    session = rest.pop(0) if rest and is_uuid(rest[0]) else None
-    if session and rest[:1] == ["--"]:
-        rest.pop(0)
-    return session, rest
 
 
 async def _newest(client: Client) -> str:
@@ -79,10 +94,9 @@ def _line(one: wire.Shell) -> str:
 
 
 async def _attach(
-    client: Client, terminal: Terminal, session: str, shell: str | None, command: list[str], *, new: bool, watch: bool,
-    startup: str | None,
+    client: Client, terminal: Terminal, raw: Raw, piped: Piped | None, session: str, shell: str | None,
+    command: list[str], *, new: bool, watch: bool, startup: str | None,
 ) -> int:  # fmt: skip
-    raw = Raw()
     size = raw.size or (80, 24)
     if not shell and not new and not command:
         running = [one for one in await client.shells(session) if one.running]
@@ -96,10 +110,11 @@ async def _attach(
     assert shell is not None
     attached = Attached(
         client, session, shell, raw, _notice(terminal, raw), watch, Escapes() if raw.terminal else None,
-        after=0 if command else None,
+        piped, after=0 if command else None,
     )  # fmt: skip
     if raw.terminal and not command:
-        terminal.notice(f"shell {shell} of session {session}; ~. leaves it running")
+        leave = "q or Ctrl-C leaves" if watch else "~. leaves it running"
+        terminal.notice(f"shell {shell} of session {session}; {leave}")
     with raw.entered():
         ended = await attached.run()
     return _status(terminal, ended, command=bool(command))

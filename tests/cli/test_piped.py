@@ -1,0 +1,88 @@
+"""Bytes through a PTY that is set up for them, with the kernel as the judge."""
+
+from __future__ import annotations
+
+import os
+import pty
+import random
+import select
+import subprocess
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pilothouse.cli.piped import END, PIECE, QUOTE, READY, Piped, wrapped
+
+
+def through(command: list[str], pieces: list[bytes]) -> tuple[bytes, int]:
+    """What `command` writes when it is given these, and its status."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(wrapped(command), stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
+    os.close(slave)
+    os.set_blocking(master, False)
+    piped, got, waiting = Piped(), bytearray(), b""
+    todo = [*(piped.take(piece) for piece in pieces), piped.end()]
+    while True:
+        ready = got.startswith(READY)
+        readable, writable, _ = select.select([master], [master] if ready and (waiting or todo) else [], [], 30)
+        assert readable or writable, "nothing goes on"
+        if readable:
+            try:
+                data = os.read(master, 65536)
+            except OSError:
+                break  # the last one has closed the other side
+            got += data
+        elif writable:
+            waiting = waiting or todo.pop(0)
+            waiting = waiting[os.write(master, waiting) :]
+    os.close(master)
+    return bytes(got[len(READY) :]), process.wait()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"", b"\n", b"x", b"no newline", b"x" * PIECE, b"x" * PIECE + b"\n", b"y" * (5 * PIECE + 1), b"\n\n",
+        bytes(range(256)) * 3, END * 3, QUOTE, b"\x03\x1a\x1c\x11\x13\x7f\x15\r\n", b"a\x00b\xff\xff",
+    ],
+)  # fmt: skip
+def test_every_byte_passes_as_it_is(data: bytes) -> None:
+    assert through(["cat"], [data]) == (data, 0)
+
+
+def test_much_of_it_in_odd_pieces() -> None:
+    dice = random.Random(4)
+    data = dice.randbytes(200_000) + b"z" * 50_000 + b"line\n" * 5_000
+    pieces, at = [], 0
+    while at < len(data):
+        pieces.append(data[at : (at := at + dice.randrange(1, 9000))])
+    assert through(["cat"], pieces) == (data, 0)
+
+
+def test_the_status_is_the_command_s() -> None:
+    assert through(["sh", "-c", "cat >/dev/null; exit 7"], [b"x"]) == (b"", 7)
+    assert through(["nosuch"], [])[1] == 127
+
+
+@given(st.lists(st.binary(max_size=3 * PIECE), max_size=6))
+def test_no_piece_ends_it_too_early(pieces: list[bytes]) -> None:
+    """A plain end of file comes only behind something, until the last."""
+    piped = Piped()
+    sent = b"".join(piped.take(piece) for piece in pieces)
+    since, at, plain = 0, 0, bytearray()
+    while at < len(sent):
+        if sent[at : at + 1] == QUOTE:
+            plain += sent[at + 1 : at + 2]
+            at, since = at + 2, since + 1
+            continue
+        if sent[at : at + 1] == END:
+            assert since
+            since = 0
+        else:
+            plain += sent[at : at + 1]
+            since = 0 if sent[at : at + 1] == b"\n" else since + 1
+        assert since <= PIECE
+        at += 1
+    assert bytes(plain) == b"".join(pieces)
+    assert piped.end() == (END * 2 if since else END)
