@@ -84,7 +84,8 @@ async def test_a_document_is_fetched(host: Host, fetch: Documents) -> None:
 @pytest.mark.parametrize(("body", "status", "header"), [
     (b"not json", "200 OK", "x: y"), (b"[]", "200 OK", "x: y"), (b"", "200 OK", "x: y"), (b"\xff", "200 OK", "x: y"),
     (b'{"a":1,"a":2}', "200 OK", "x: y"), (b'{"keys":[]}', "404 Not Found", "x: y"), (b"{}", "500 Error", "x: y"),
-    (b'{"keys":' + b"[" * 50_000, "200 OK", "x: y"), (gzip.compress(b"{}", mtime=0), "200 OK", "content-encoding: gzip"),
+    (b'{"keys":' + b"[" * 50_000, "200 OK", "x: y"),
+    (gzip.compress(b"{}", mtime=0), "200 OK", "content-encoding: gzip"),
     (b"{}", "302 Found", "location: /other"), (b"{}", "301 Moved", "location: http://169.254.169.254/"),
     (b"{}", "307 Moved", "location: https://issuer.example/"), (b"{}", "200 OK", "content-length: 900"),
     (b'{"a":"' + b"x" * BYTES_MAX + b'"}', "200 OK", "x: y"),
