@@ -167,7 +167,7 @@ class Secrets:
         async with self._changing:
             doc = await self._store.get("secret", _id(place, name))
             if doc is None:
-                raise NotFound
+                raise NotFound(f"No secret {name} is set for this {place.where}.")
             entry = self._entry("secret.remove", place, msgspec.json.decode(doc, type=SecretRecord))
             await self._audit.commit(who, [entry], Delete("secret", _id(place, name)))
             self._replace(place, name, None)

@@ -107,6 +107,13 @@ def _source(text: str) -> dict[str, str]:
 
 def _value(name: str, path: Path | None) -> str:
     """Raises UsageError."""
+    value = _given(name, path)
+    if len(value.encode()) > rules.VALUE_MAX:
+        raise click.UsageError(f"The value has more than {rules.VALUE_MAX} bytes.")
+    return value
+
+
+def _given(name: str, path: Path | None) -> str:
     try:
         if path is not None:
             return path.read_bytes()[: rules.VALUE_MAX + 1].decode()

@@ -101,6 +101,8 @@ async def _attach(
     if not shell and not new and not command:
         running = [one for one in await client.shells(session) if one.running]
         shell = running[-1].shell_id if running else None
+        if shell and startup:
+            terminal.notice("--startup is for a new shell (--new): this one is there already")
     if watch and not shell:
         raise Failure("This session has no shell to watch.")
     if not watch:
