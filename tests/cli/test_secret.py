@@ -72,7 +72,7 @@ async def test_a_short_one_is_said_to_be_too_short(pilothouse: Pilothouse) -> No
         (["set", "A"], "", "it is empty"),
         (["set", "A"], "\n", "it is empty"),
         (["set", "A"], VALUE + "\0", "NUL"),
-        (["set", "A"], VALUE * 1000, "at most 16384"),
+        (["set", "A"], VALUE * 1000, "more than 16384"),
         (["set", "A", VALUE], VALUE, "unexpected extra argument"),
         (["set", "A", "--from-file", "/nowhere"], VALUE, "does not exist"),
         (["set", "A", "--for", "all"], VALUE, "'all' is not one of"),

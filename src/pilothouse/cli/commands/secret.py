@@ -109,7 +109,7 @@ def _value(name: str, path: Path | None) -> str:
     """Raises UsageError."""
     value = _given(name, path)
     if len(value.encode()) > rules.VALUE_MAX:
-        raise click.UsageError(f"The value has more than {rules.VALUE_MAX} bytes.")
+        raise click.UsageError(f"value: more than {rules.VALUE_MAX} bytes")
     return value
 
 
