@@ -31,7 +31,7 @@ import { api } from "../../wiring.ts";
 import { ActiveShell } from "./ActiveShell.tsx";
 import { opened, remember } from "./opened.ts";
 import { Resizer } from "./Resizer.tsx";
-import { keyOf, Tabs } from "./tabs.ts";
+import { keyOf, NOTHING, shownOf, Tabs } from "./tabs.ts";
 import { usePrefs } from "./prefs.ts";
 import { useShown } from "./useShown.ts";
 
@@ -58,12 +58,16 @@ export function TerminalPanel({ id, mayOpen, visiting, pressed, full, onFull, on
   const [tabs] = useState(() => new Tabs());
   const { share } = usePrefs();
   const list = useQuery({ queryKey: ["shells", id], queryFn: ({ signal }) => api.shells(id, signal), refetchInterval: REFRESH_MS });
-  const [chosen, choose] = useState(() => opened(id)?.shell);
+  const [pinned, pin] = useState(() => opened(id)?.shell);
   const making = useMutation({
     mutationFn: () => api.openShell(id, undefined),
     onSuccess: async (made) => {
-      await queries.invalidateQueries({ queryKey: ["shells", id] });
-      choose(made.shellId);
+      const queryKey = ["shells", id];
+      // A list that was asked for before may not have it.
+      await queries.cancelQueries({ queryKey });
+      queries.setQueryData<{ items: ShellRow[] }>(queryKey, (had) => ({ items: [...(had?.items ?? []).filter((one) => keyOf(one) !== keyOf(made)), made] }));
+      pin(keyOf(made));
+      void queries.invalidateQueries({ queryKey });
     },
   });
   useEffect(() => {
@@ -72,7 +76,10 @@ export function TerminalPanel({ id, mayOpen, visiting, pressed, full, onFull, on
   }, [tabs]);
 
   const rows = tabs.rows(list.data?.items ?? []);
-  const active = rows.findLast((one) => one.shellId === chosen) ?? rows.findLast((one) => one.running) ?? rows.at(-1);
+  const active = shownOf(rows, pinned);
+  // As soon as it is shown: from here on only a person changes it.
+  const shown = active ? keyOf(active) : NOTHING;
+  if (list.data && pinned !== shown) pin(shown);
   useEffect(() => remember(active ? { session: id, shell: active.shellId } : { session: id }), [id, active]);
 
   const first = useRef(pressed);
@@ -87,14 +94,15 @@ export function TerminalPanel({ id, mayOpen, visiting, pressed, full, onFull, on
     const at = rows.indexOf(shell);
     tabs.close(shell);
     making.reset();
-    choose((rows[at + 1] ?? rows[at - 1])?.shellId);
+    const next = rows[at + 1] ?? rows[at - 1];
+    pin(next ? keyOf(next) : NOTHING);
     void queries.invalidateQueries({ queryKey: ["shells", id] });
   };
   return (
     <section className="terminalpanel" aria-label="Terminal" data-testid="terminal-panel" data-full={full} style={{ "--share": share } as CSSProperties}>
       {full ? null : <Resizer />}
       <div className="terminalhead">
-        <TabList tabs={tabs} rows={rows} active={active} onChoose={choose} />
+        <TabList tabs={tabs} rows={rows} active={active} onChoose={(shell) => pin(keyOf(shell))} />
         <Tooltip label={mayOpen ? "New shell" : MAY_NOT} multiline maw={260}>
           <ActionIcon variant="subtle" color="gray" size="sm" loading={making.isPending} {...(mayOpen ? {} : { "data-disabled": true })} aria-disabled={!mayOpen} aria-label={mayOpen ? "New shell" : `New shell. ${MAY_NOT}`} onClick={() => mayOpen && make()} data-testid="terminal-new">
             <Plus size={16} />
@@ -132,7 +140,7 @@ export function TerminalPanel({ id, mayOpen, visiting, pressed, full, onFull, on
               <Loader size="sm" /> <Text c="dimmed">{making.isPending ? "Opening a shell…" : "Looking for shells…"}</Text>
             </>
           ) : (
-            <Text c="dimmed">{mayOpen ? "No shell is running here. Open one with +." : `No shell is running here. ${MAY_NOT}`}</Text>
+            <Text c="dimmed">{rows.length > 0 ? "No shell is shown. Choose one above." : mayOpen ? "No shell is running here. Open one with +." : `No shell is running here. ${MAY_NOT}`}</Text>
           )}
         </div>
       )}
@@ -144,7 +152,7 @@ interface ListProps {
   tabs: Tabs;
   rows: readonly ShellRow[];
   active: ShellRow | undefined;
-  onChoose: (shell: string) => void;
+  onChoose: (shell: ShellRow) => void;
 }
 
 function TabList({ tabs, rows, active, onChoose }: ListProps) {
@@ -154,13 +162,13 @@ function TabList({ tabs, rows, active, onChoose }: ListProps) {
     const row = to === undefined ? undefined : rows[(to + rows.length) % rows.length];
     if (!row) return;
     event.preventDefault();
-    onChoose(row.shellId);
+    onChoose(row);
     event.currentTarget.querySelector<HTMLElement>(`[data-key="${CSS.escape(keyOf(row))}"]`)?.focus();
   };
   return (
     <div className="terminaltabs" role="tablist" aria-label="Shells" tabIndex={-1} onKeyDown={onKey}>
       {rows.map((one) => (
-        <TabButton key={keyOf(one)} shell={one} tabs={tabs} selected={one === active} onChoose={() => onChoose(one.shellId)} />
+        <TabButton key={keyOf(one)} shell={one} tabs={tabs} selected={one === active} onChoose={() => onChoose(one)} />
       ))}
     </div>
   );

@@ -6,6 +6,20 @@ import type { TabHost } from "./tab.ts";
 /** An id may be used again after its shell has ended: that is another shell. */
 export const keyOf = (shell: ShellRow): string => `${shell.shellId} ${shell.startedAt}`;
 
+/** Nobody has chosen a shell, and none was there to begin with. */
+export const NOTHING = "";
+
+/**
+ * The shell to show. `pinned` is the key of the one that is shown, and stays so whatever becomes of it or of others: who
+ * types must not find that it went to another shell. After a reload it is an id alone; before that nothing, which takes
+ * the newest that runs.
+ */
+export function shownOf(rows: readonly ShellRow[], pinned: string | undefined): ShellRow | undefined {
+  if (pinned === NOTHING) return undefined;
+  const wanted = rows.find((one) => keyOf(one) === pinned) ?? rows.findLast((one) => one.shellId === pinned);
+  return wanted ?? rows.findLast((one) => one.running) ?? rows.at(-1);
+}
+
 export class Tabs {
   private readonly opened = new Map<string, { shell: ShellRow; tab: Tab }>();
   private readonly closed = new Set<string>();
