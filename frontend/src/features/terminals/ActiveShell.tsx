@@ -20,6 +20,7 @@ import type { Tab } from "./tab.ts";
 import { keyOf } from "./tabs.ts";
 import type { Tabs } from "./tabs.ts";
 import { useShown } from "./useShown.ts";
+import { nameOf } from "./words.ts";
 
 /** A page that nobody sees draws slowly, and would slow down what it types in: it lets go after this. */
 const HIDDEN_MS = 30_000;
@@ -51,7 +52,7 @@ export function ActiveShell({ session, shell, tabs, mayOpen, visiting, onClose, 
   const [tab] = useState(() =>
     tabs.get(shell, {
       url: api.shellUrl(session, shell.shellId),
-      label: `shell ${tabs.number(shell)}`,
+      label: nameOf(shell.shellId),
       look: () => ({ ...prefs(), scheme: document.documentElement.dataset.mantineColorScheme === "dark" ? "dark" : "light" }),
       mayWriteClipboard: () => prefs().clipboard,
       onDoubt: async () => {
@@ -118,7 +119,7 @@ export function ActiveShell({ session, shell, tabs, mayOpen, visiting, onClose, 
       <div className="terminalstage">
         {/* eslint-disable-next-line jsx-a11y/no-noninteractive-element-interactions -- what is inside takes the keys */}
         <div
-          ref={box} id="terminal-screen" className="terminalbox" role="tabpanel" tabIndex={-1} aria-label={`Shell ${tabs.number(shell)}`}
+          ref={box} id="terminal-screen" className="terminalbox" role="tabpanel" tabIndex={-1} aria-label={nameOf(shell.shellId)}
           data-testid="terminal" data-shell={shell.shellId}
           // Esc twice stops the agent's job, but not when it is said to a shell.
           onKeyDown={(event) => event.stopPropagation()}

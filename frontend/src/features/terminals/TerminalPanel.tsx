@@ -34,6 +34,7 @@ import { Resizer } from "./Resizer.tsx";
 import { keyOf, NOTHING, shownOf, Tabs } from "./tabs.ts";
 import { usePrefs } from "./prefs.ts";
 import { useShown } from "./useShown.ts";
+import { nameOf } from "./words.ts";
 
 const REFRESH_MS = 4_000;
 const MAY_NOT = "You may look at the shells that are there. To open one takes the right to run here.";
@@ -177,9 +178,9 @@ function TabList({ tabs, rows, active, onChoose }: ListProps) {
 function TabButton({ shell, tabs, selected, onChoose }: { shell: ShellRow; tabs: Tabs; selected: boolean; onChoose: () => void }) {
   const shown = useShown(tabs.known(shell));
   const over = !shell.running || shown?.state === "ended";
-  const name = `Shell ${tabs.number(shell)}`;
+  const name = nameOf(shell.shellId);
   return (
-    <button type="button" role="tab" className="terminaltab" aria-selected={selected} aria-controls={selected ? "terminal-screen" : undefined} tabIndex={selected ? 0 : -1} title={shown?.title || name} onClick={onChoose} data-testid="terminal-tab" data-shell={shell.shellId} data-key={keyOf(shell)} data-over={over || undefined}>
+    <button type="button" role="tab" className="terminaltab" aria-selected={selected} aria-controls={selected ? "terminal-screen" : undefined} tabIndex={selected ? 0 : -1} title={shown?.title ? `${shown.title} (${name})` : name} onClick={onChoose} data-testid="terminal-tab" data-shell={shell.shellId} data-key={keyOf(shell)} data-over={over || undefined}>
       <span className="ellipsis">{shown?.title || name}</span>
       {over ? <span className="sr-only">, ended</span> : null}
     </button>

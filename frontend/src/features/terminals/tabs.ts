@@ -23,7 +23,6 @@ export function shownOf(rows: readonly ShellRow[], pinned: string | undefined): 
 export class Tabs {
   private readonly opened = new Map<string, { shell: ShellRow; tab: Tab }>();
   private readonly closed = new Set<string>();
-  private readonly numbers = new Map<string, number>();
   private leaving: ReturnType<typeof setTimeout> | undefined;
 
   /** What there is to be shown: the session's shells, and those that ended here and were not closed. */
@@ -32,16 +31,7 @@ export class Tabs {
     for (const [key, { shell }] of this.opened) if (!all.has(key)) all.set(key, { ...shell, running: false });
     const rows = [...all.values()].filter((one) => !this.closed.has(keyOf(one)));
     rows.sort((a, b) => a.startedAt.localeCompare(b.startedAt));
-    for (const one of rows) this.number(one);
     return rows;
-  }
-
-  /** Of a shell, as long as the panel is open: others may end without its changing. */
-  number(shell: ShellRow): number {
-    const key = keyOf(shell);
-    const given = this.numbers.get(key) ?? this.numbers.size + 1;
-    this.numbers.set(key, given);
-    return given;
   }
 
   get(shell: ShellRow, host: TabHost): Tab {

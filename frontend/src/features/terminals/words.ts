@@ -2,6 +2,12 @@
 import type { Exit } from "../../protocol/shell.ts";
 import type { ShellState } from "../../net/shellsocket.ts";
 
+const MADE = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+/** The same for everybody, now and later, and to be found in what the command line lists: the end of an id that the
+ * server has made, else the id that a person gave it. */
+export const nameOf = (shellId: string): string => `Shell ${MADE.test(shellId) ? shellId.slice(-4) : shellId}`;
+
 export const STATES: Record<ShellState, string> = {
   held: "Not connected",
   connecting: "Connecting…",
