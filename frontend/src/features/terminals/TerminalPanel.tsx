@@ -178,9 +178,14 @@ function TabList({ tabs, rows, active, onChoose }: ListProps) {
 function TabButton({ shell, tabs, selected, onChoose }: { shell: ShellRow; tabs: Tabs; selected: boolean; onChoose: () => void }) {
   const shown = useShown(tabs.known(shell));
   const over = !shell.running || shown?.state === "ended";
+  const button = useRef<HTMLButtonElement>(null);
+  const width = shown?.title ?? "";
+  useEffect(() => {
+    if (selected) button.current?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }, [selected, width]);
   const name = nameOf(shell.shellId);
   return (
-    <button type="button" role="tab" className="terminaltab" aria-selected={selected} aria-controls={selected ? "terminal-screen" : undefined} tabIndex={selected ? 0 : -1} title={shown?.title ? `${shown.title} (${name})` : name} onClick={onChoose} data-testid="terminal-tab" data-shell={shell.shellId} data-key={keyOf(shell)} data-over={over || undefined}>
+    <button ref={button} type="button" role="tab" className="terminaltab" aria-selected={selected} aria-controls={selected ? "terminal-screen" : undefined} tabIndex={selected ? 0 : -1} title={shown?.title ? `${shown.title} (${name})` : name} onClick={onChoose} data-testid="terminal-tab" data-shell={shell.shellId} data-key={keyOf(shell)} data-over={over || undefined}>
       <span className="ellipsis">{shown?.title || name}</span>
       {over ? <span className="sr-only">, ended</span> : null}
     </button>

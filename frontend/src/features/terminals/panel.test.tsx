@@ -34,7 +34,7 @@ notifyManager.setScheduler((act) => act());
 beforeEach(() => {
   vi.stubGlobal("matchMedia", () => ({ matches: false, addEventListener: vi.fn(), removeEventListener: vi.fn() }));
   vi.stubGlobal("ResizeObserver", class { observe() { /* no layout here */ } disconnect() { /* nor here */ } unobserve() { /* nor here */ } });
-  Element.prototype.scrollIntoView = vi.fn();
+  Element.prototype.scrollIntoView = vi.fn(); // no layout here
   sessionStorage.clear();
   queries = new QueryClient({ defaultOptions: { queries: { retry: false } } });
 });
@@ -100,4 +100,11 @@ it("shows none of others' by itself where there was none", async () => {
   await now(row("a", 1));
   expect([shown(), tabs()]).toEqual([undefined, ["a"]]);
   expect(screen.getByTestId("terminal-panel").textContent).toContain("Choose one above");
+});
+
+it("brings the tab of the shell that is shown into view", async () => {
+  const seen = vi.spyOn(Element.prototype, "scrollIntoView");
+  await panel(row("a", 1), row("b", 2));
+  fireEvent.click(screen.getAllByTestId("terminal-tab")[0] as HTMLElement);
+  expect(seen.mock.contexts.map((one) => (one as HTMLElement).dataset.shell)).toEqual(["b", "a"]);
 });
