@@ -137,7 +137,7 @@ export function ActiveShell({ session, shell, tabs, mayOpen, visiting, onClose, 
           {searching ? <Search screen={tab.screen} onClose={() => (search(false), tab.screen.focus())} /> : null}
         </div>
       </div>
-      <KeysBar held={held} onPress={press} />
+      {shown.types || shown.mayType ? <KeysBar held={held} onPress={press} /> : null}
       {asking?.is === "paste" ? (
         <PasteDialog text={asking.text} bracketed={tab.screen.bracketed} onClose={back} onPaste={(text) => (tab.paste(cleaned(text)), back())} />
       ) : null}

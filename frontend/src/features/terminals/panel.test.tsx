@@ -8,12 +8,14 @@ import type { ShellRow } from "../../net/shells.ts";
 const shells = vi.fn<() => Promise<{ items: ShellRow[] }>>();
 const openShell = vi.fn<() => Promise<ShellRow>>();
 vi.mock("../../wiring.ts", () => ({ api: { shells, openShell, shellUrl: (_: string, shell: string) => shell }, client: { say: vi.fn() } }));
+/** What the server says of the reader, and how the shell does. */
+const me = { state: "open", types: true, mayType: true };
 /** What draws needs a real browser. */
 vi.mock("./tab.ts", () => ({
   Tab: class {
     readonly screen = { focus: vi.fn(), look: vi.fn(), upper: true };
     readonly socket = { hold: vi.fn(), hurry: vi.fn() };
-    private readonly shown = { state: "open", why: "", title: "", note: "", viewers: [], you: "", types: true, mayType: true, sending: 0 };
+    private readonly shown = { why: "", title: "", note: "", viewers: [], you: "", sending: 0, ...me };
     subscribe = () => () => undefined;
     snapshot = () => this.shown;
     listen = vi.fn();
@@ -36,6 +38,7 @@ beforeEach(() => {
   vi.stubGlobal("ResizeObserver", class { observe() { /* no layout here */ } disconnect() { /* nor here */ } unobserve() { /* nor here */ } });
   Element.prototype.scrollIntoView = vi.fn(); // no layout here
   sessionStorage.clear();
+  Object.assign(me, { state: "open", types: true, mayType: true });
   queries = new QueryClient({ defaultOptions: { queries: { retry: false } } });
 });
 afterEach(() => {
@@ -107,4 +110,10 @@ it("brings the tab of the shell that is shown into view", async () => {
   await panel(row("a", 1), row("b", 2));
   fireEvent.click(screen.getAllByTestId("terminal-tab")[0] as HTMLElement);
   expect(seen.mock.contexts.map((one) => (one as HTMLElement).dataset.shell)).toEqual(["b", "a"]);
+});
+
+it.each([[true, true, true], [false, true, true], [false, false, false]])("types: %s, may: %s, has the keys: %s", async (types, mayType, has) => {
+  Object.assign(me, { types, mayType });
+  await panel(row("a", 1));
+  expect(screen.queryByTestId("terminal-keys") !== null).toBe(has);
 });

@@ -18,8 +18,8 @@ import { themeOf } from "./themes.ts";
 const SCROLLBACK = 5_000;
 /** Pixels of the bar at the right. */
 const RULER = 10;
-/** Smaller letters are for nobody: what does not fit then is moved to. */
-const FONT_MIN_WATCHING = 9;
+/** Smaller letters are hard to read: what does not fit then is scrolled to. Who wants them smaller chooses so. */
+const FONT_MIN_WATCHING = 11;
 const MATCHES = {
   light: { matchBackground: "#ffe8a3", matchOverviewRuler: "#e8a200", activeMatchBackground: "#ffb84d", activeMatchColorOverviewRuler: "#c96a00" },
   dark: { matchBackground: "#5c4813", matchOverviewRuler: "#ffd43b", activeMatchBackground: "#8a5a14", activeMatchColorOverviewRuler: "#ff922b" },
