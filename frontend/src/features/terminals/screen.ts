@@ -21,9 +21,11 @@ const RULER = 10;
 /** Smaller letters are hard to read: what does not fit then is scrolled to. Who wants them smaller chooses so. */
 const FONT_MIN_WATCHING = 11;
 const MATCHES = {
-  light: { matchBackground: "#ffe8a3", matchOverviewRuler: "#e8a200", activeMatchBackground: "#ffb84d", activeMatchColorOverviewRuler: "#c96a00" },
-  dark: { matchBackground: "#5c4813", matchOverviewRuler: "#ffd43b", activeMatchBackground: "#8a5a14", activeMatchColorOverviewRuler: "#ff922b" },
+  light: { matchBackground: "#ffefbf", matchOverviewRuler: "#e8a200", activeMatchBackground: "#ff9632", activeMatchBorder: "#8f4400", activeMatchColorOverviewRuler: "#c96a00" },
+  dark: { matchBackground: "#4a3a10", matchOverviewRuler: "#ffd43b", activeMatchBackground: "#ffb84d", activeMatchBorder: "#ffffff", activeMatchColorOverviewRuler: "#ff922b" },
 };
+/** On the current match, in both schemes. */
+const ON_MATCH = "#1d2227";
 
 export interface ScreenHost {
   /** Keys, and the terminal's own answers. */
@@ -52,6 +54,7 @@ export class Screen {
   private observer: ResizeObserver | undefined;
   private fitting = 0;
   private scheme: "light" | "dark";
+  private searching = false;
   private drawn = 0;
   private fontSize: number;
   /** Of a line, by a finger. */
@@ -130,7 +133,7 @@ export class Screen {
 
   look(look: Look): void {
     this.scheme = look.scheme;
-    this.term.options.theme = themeOf(look.scheme);
+    this.paint();
     this.term.options.screenReaderMode = look.reader;
     if (this.fontSize === look.fontSize) return;
     this.fontSize = this.term.options.fontSize = look.fontSize;
@@ -196,6 +199,7 @@ export class Screen {
     this.term.focus();
   }
   find(text: string, back: boolean): boolean {
+    this.paint(true);
     const options = { decorations: MATCHES[this.scheme], caseSensitive: false };
     return back ? this.search.findPrevious(text, options) : this.search.findNext(text, options);
   }
@@ -206,6 +210,15 @@ export class Screen {
   findNothing(): void {
     this.search.clearDecorations();
     this.term.clearSelection();
+    this.paint(false);
+  }
+
+  /** The current match is selected, and the colour of what is selected covers that of a match. */
+  private paint(searching = this.searching): void {
+    this.searching = searching;
+    const current = MATCHES[this.scheme].activeMatchBackground;
+    const selection = { selectionBackground: current, selectionInactiveBackground: current, selectionForeground: ON_MATCH };
+    this.term.options.theme = { ...themeOf(this.scheme), ...(searching ? selection : {}) };
   }
 
   private refit(): void {
