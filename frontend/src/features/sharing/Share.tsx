@@ -106,7 +106,7 @@ function Standing({ session, links, onChange }: { session: string; links: ShareL
       {links.map((one) => (
         <li key={one.id} data-testid="link-row">
           <Group gap={8} wrap="nowrap">
-            <Badge flex="none" size="sm" variant="light" color={one.right === "approve" ? "orange" : "gray"}>
+            <Badge flex="none" size="sm" variant="light" color={one.right === "watch" ? "gray" : "orange"}>
               {WORDS[one.right]}
             </Badge>
             <Text fz="sm" miw={0}>
