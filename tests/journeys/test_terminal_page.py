@@ -170,6 +170,10 @@ async def test_a_phone_has_the_keys_that_its_keyboard_lacks(running: tuple[Progr
     await page.keyboard.press("Enter")
     await expect(screen(page).get_by_text("again", exact=True)).to_be_visible()
     assert not (found := await faults(page, "phone")), "\n".join(found)
+    # On its side there is no room for the conversation either.
+    await page.set_viewport_size({"width": 844, "height": 390})
+    await expect(page.get_by_test_id("composer")).to_be_hidden()
+    await expect(page.get_by_test_id("terminal-full")).to_be_hidden()
     await page.get_by_test_id("terminal-hide").click()
     await expect(page.get_by_test_id("composer")).to_be_visible()
     assert not troubles, troubles
