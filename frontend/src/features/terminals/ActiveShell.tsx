@@ -144,7 +144,7 @@ export function ActiveShell({ session, shell, tabs, mayOpen, visiting, onClose, 
       {asking?.is === "link" ? <LinkDialog address={asking.address} onClose={back} /> : null}
       {asking?.is === "end" ? (
         <Confirm title="End this shell?" act="End the shell" doing={() => api.endShell(session, shell.shellId)} onClose={() => ask(undefined)}>
-          What runs in it is hung up on, for everybody who looks at it. What it wrote to files stays.
+          Programs that run in it are ended, for everybody who uses it. What they wrote to files stays.
         </Confirm>
       ) : null}
     </>
@@ -195,6 +195,8 @@ async function readClipboard(): Promise<string | undefined> {
 
 /** Keys that are the page's, not the shell's. */
 function onKey(event: KeyboardEvent, tab: Tab, search: () => void): boolean {
+  // A shell that has ended has no use for it: it leaves, as everywhere else.
+  if (event.key === "Tab" && tab.snapshot().state === "ended") return true;
   if (!event.ctrlKey || !event.shiftKey || event.altKey || event.metaKey) return false;
   const key = event.key.toLowerCase();
   if (key === "v") return true; // the browser pastes

@@ -31,7 +31,7 @@ export function PasteDialog({ text: given, bracketed, onPaste, onClose }: Props)
           </>
         )}
         <Text fz="sm">
-          {bracketed ? "The program in the shell is told that this is pasted, and decides what it does with the lines." : "Each line goes to the program in the shell as if you had typed it. A shell runs it at once."}
+          {bracketed ? "The program in the shell is told that this text is pasted. Most shells then wait for Enter before they run it." : "Each line goes to the program in the shell as if you had typed it. A shell runs it at once."}
         </Text>
         <Group justify="flex-end">
           <Button variant="default" onClick={onClose}>

@@ -45,7 +45,7 @@ export function Tools({ tab, shown, mayOpen, visiting, onSearch, onPaste, onEnd 
         </span>
       ) : null}
       <span id="terminal-leave" className="terminalleave quiet">
-        Tab goes to the shell. Ctrl+Shift+F6 leaves the terminal.
+        {state === "ended" ? "" : "Tab goes to the shell. Ctrl+Shift+F6 leaves the terminal."}
       </span>
       <span className="terminaltools-end">
         {open && !types ? (

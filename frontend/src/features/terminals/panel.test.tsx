@@ -117,3 +117,9 @@ it.each([[true, true, true], [false, true, true], [false, false, false]])("types
   await panel(row("a", 1));
   expect(screen.queryByTestId("terminal-keys") !== null).toBe(has);
 });
+
+it.each([["open", true], ["ended", false]])("of a shell that is %s, says that Tab goes to it: %s", async (state, says) => {
+  Object.assign(me, { state });
+  await panel(row("a", 1));
+  expect(screen.getByTestId("terminal-panel").textContent.includes("Tab goes to the shell")).toBe(says);
+});
