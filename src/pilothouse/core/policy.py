@@ -288,6 +288,8 @@ def _by_mode(tool: str, tool_input: Any, mode: Mode, listed: bool) -> Decision:
 
 
 def _is_plan_file(tool_input: Any) -> bool:
+    if not isinstance(tool_input, dict):
+        return False
     given = [tool_input[name] for name in tools.PATH_FIELDS if tool_input.get(name)]
     return len(given) == 1 and str(given[0]).startswith("/") and inside(str(given[0]), PLAN_FILES) is not None
 
