@@ -106,8 +106,9 @@ class Opener:
         if not session.jobs.busy:
             await self._kit.models.admit(sid, None, Budget(session_max_cost_usd=self._kit.limits.session_max_cost_usd))
         details: dict[str, Value] = {"shell": id}
-        if secrets:
-            details["secrets"] = [one.name for one in secrets]
+        names = [one.name for one in secrets]
+        if names:
+            details["secrets"] = [*names]
         if startup:
             details["startup"] = hashlib.sha256(startup.encode()).hexdigest()
         await self._kit.audit.commit(who, [Entry("shell.open", f"session:{sid}", details=details)])
@@ -115,7 +116,7 @@ class Opener:
         words = tuple(argv) or (STARTUP if startup else SHELL)
         spec = ShellSpec(sid, id, words, env, cwd, size, self._scrollback, secrets, hidden)
         opened = await self.terminals.open(spec)
-        await self._secrets.used(live.record, details.get("secrets", []))  # type: ignore[arg-type]
+        await self._secrets.used(live.record, names)
         return opened
 
     async def _check(self, session: Session, argv: Sequence[str], startup: str) -> None:
