@@ -12,7 +12,7 @@ is given from outside; a holder gives some that the server can see as well.
 
 from __future__ import annotations
 
-from pilothouse.core.seam import Seams
+from pilothouse.core.seam import GRAIN, Seams
 
 _STEP = 512
 """A seam is looked for in steps of so many bytes: no replay is shorter for more than that."""
@@ -88,6 +88,15 @@ class Scrollback(Window):
         """So many bytes have been written into the room."""
         before, self.head = self.head, self.head + count
         self._seams.feed(self.read(before, count))
+        self._seams.forget(self.oldest)
+
+    def moved(self, head: int, known: list[int]) -> None:
+        """Somebody else has written up to there, and found these seams, ascending, and others."""
+        self.head = head
+        if self._seams.end < self.oldest:
+            self._seams = Seams(next((place for place in known if place >= self.oldest), head))
+        while self._seams.end < head:
+            self._seams.feed(self.read(self._seams.end, GRAIN))
         self._seams.forget(self.oldest)
 
     def mask(self, start: int, end: int, byte: bytes) -> None:

@@ -3,15 +3,18 @@ the one that counts; a holder hangs up on the one before.
 
 The output of a shell does not pass here. The holder reads it into a piece of memory that the server has mapped too (a
 memfd, handed over once with SHELL), and then says how far it has come; the bytes stand where `core.scrollback` puts
-them, after a page that holds one number, native 64 bits: how much of the output the viewers have seen. The server
-writes that number and nothing else, so it is there after the server was killed.
+them, after a page of numbers, native 64 bits, which the server writes and which are there after the server was killed:
+first how much of the output the viewers have seen, then what `adapters.shells.lending` says.
+
+A holder may lend a shell's PTY to a server that asked for that: the server then reads and types itself, and puts the
+output into the memory, until it gives the PTY back or its connection ends.
 
 A record is 16 bytes, native order, and a payload of at most PAYLOAD_MAX bytes:
 
     kind 1 | slot 1 | flags 2 | length of the payload 4 | offset 8
 
 server -> holder
-    HELLO            {"proto": 1}                       first on every connection
+    HELLO            {"proto": 1, "lend"?: true}        first on every connection; lend: PTYs are welcome
     START            {"id", "argv", "env", "cwd", "cols", "rows", "scrollback", "secrets"?: {name: value},
                       "files"?: {name: value}}; secrets go into its environment, files into files whose paths its
                       environment has as NAME_FILE; these values are hidden, as with HIDE
@@ -21,6 +24,7 @@ server -> holder
     SIGNAL  slot     flags: the number, for the shell's process group; after a hang-up comes a kill, should it not end
     FORGET  slot     it has ended and everybody knows: its memory goes
     HIDE             {"hidden": [value]}                masked in what every shell of the session writes from now on
+    RETURN  slot     the PTY is the holder's again; how things stand is in the memory
 
 holder -> server
     WELCOME          {"proto": 1, "shells": n, "masks": true}   that many SHELL follow; it masks secrets
@@ -32,6 +36,8 @@ holder -> server
     TYPED   slot     typist 8, backlog 4: what all have typed and the shell has not read; offset: all that this typist
                      has typed, as far as the holder has it: it will reach the shell, whatever happens to the server
     ENDED   slot     code 4, signal 4; offset: the last head
+    LENT    slot     offset: the head; with three descriptors: the PTY's master, a pipe for output, one for input
+    RECALL  slot     it is asked back
 
 While a server is there a shell is read up to its grant, so the server knows what the holder may overwrite: what lies
 more than the capacity below the grant. When the server goes a shell in which somebody typed is held for HOLD_S, nothing
@@ -57,12 +63,15 @@ RESIZE: Final = 0x05
 SIGNAL: Final = 0x06
 FORGET: Final = 0x07
 HIDE: Final = 0x08
+RETURN: Final = 0x09
 WELCOME: Final = 0x81
 SHELL: Final = 0x82
 FAILED: Final = 0x83
 OUTPUT: Final = 0x84
 TYPED: Final = 0x85
 ENDED: Final = 0x86
+LENT: Final = 0x87
+RECALL: Final = 0x88
 
 TYPED_IN = 1
 """Flag of GRANT."""

@@ -44,7 +44,7 @@ def main(path: str) -> None:
     def kill(id: ShellId, number: int) -> None:
         os.killpg(pids[id], number)
 
-    holding = Holding(selector, listening, (os.getuid(),), start, kill)
+    holding = Holding(selector, listening, (os.getuid(),), start, kill, lends=True)
     selector.register(sys.stdin, selectors.EVENT_READ, "end")
     os.write(1, b"ready\n")
     while True:

@@ -54,7 +54,7 @@ async def main(path: str, file: str, program: str) -> None:
         sock.connect(path)
         return sock
 
-    terminals = Terminals(HeldShells(dial), SystemClock())
+    terminals = Terminals(HeldShells(dial, lend=True), SystemClock())
     spec = ShellSpec(SESSION, SHELL, ("/bin/sh", "-c", program), dict(os.environ))
     terminal, new = await terminals.open(spec)
     os.write(1, b"new\n" if new else b"found\n")

@@ -25,7 +25,7 @@ async def test_a_shell_whose_connection_broke_off_is_found_again_by_its_name(hol
         sock.connect(holder)
         return sock
 
-    held = HeldShells(dial)
+    held = HeldShells(dial, lend=True)
     terminals = Terminals(held, SystemClock())
 
     async def type(terminal: Terminal, name: str, *, new: bool) -> Screen:

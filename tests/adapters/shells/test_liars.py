@@ -274,7 +274,7 @@ async def test_one_that_dials_again_cuts_off_nobody_who_did_before() -> None:
         dials.append(ours)
         return theirs
 
-    held = HeldShells(dial)
+    held = HeldShells(dial, lend=True)
 
     async def ask() -> None:
         nonlocal there
@@ -308,7 +308,7 @@ async def test_one_that_never_comes_to_its_end_costs_nothing(how: str, monkeypat
 
     kept: list[socket.socket] = []
     monkeypatch.setattr(line_module, "GREETING_S", 0.1)
-    held, before = HeldShells(dial), len(os.listdir("/proc/self/fd"))
+    held, before = HeldShells(dial, lend=True), len(os.listdir("/proc/self/fd"))
     gc.disable()
     try:
         for _ in range(5):

@@ -107,7 +107,7 @@ async def test_what_a_client_is_told_it_missed_is_exact(holder: str, tmp_path: P
     words = ("/bin/sh", "-c", f"stty -opost; seq 1 {LINES} | tee {written}")
 
     async def open_it() -> tuple[HeldShells, Terminal, Viewing, Client]:
-        shells, client = HeldShells(dial), Client()
+        shells, client = HeldShells(dial, lend=True), Client()
         terminals = Terminals(shells, SystemClock())
         terminal, new = await terminals.open(ShellSpec(SESSION, ShellId("plain"), words, dict(os.environ)))
         viewer = Viewer(ViewerId("v"), "v", "type", may_type=True, plain=True)

@@ -7,6 +7,7 @@ import contextlib
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 
+from pilothouse.adapters.shells.heldshell import LastRead
 from pilothouse.adapters.shells.line import Line
 from pilothouse.core.errors import PilothouseError, Unavailable
 from pilothouse.core.ids import SessionId
@@ -20,8 +21,11 @@ Dial = Callable[[SessionId], Awaitable[socket.socket]]
 class HeldShells:
     """The port. One connection per session, made when it is first needed."""
 
-    def __init__(self, dial: Dial) -> None:
+    def __init__(self, dial: Dial, *, lend: bool = False) -> None:
+        """`lend`: holders are asked for the PTYs (see `lending`)."""
         self._dial = dial
+        self._lend = lend
+        self._last = LastRead()
         self._lines: dict[SessionId, asyncio.Task[Line]] = {}
 
     async def start(self, spec: ShellSpec) -> Shell:
@@ -71,7 +75,7 @@ class HeldShells:
 
     async def _open(self, session: SessionId) -> Line:
         me = asyncio.current_task()
-        line = Line(await self._dial(session), lambda: self._gone(session, me))
+        line = Line(await self._dial(session), lambda: self._gone(session, me), lend=self._lend, last=self._last)
         await line.greet()
         return line
 

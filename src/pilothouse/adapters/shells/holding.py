@@ -15,6 +15,7 @@ Mounted like this:
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import signal
@@ -39,14 +40,14 @@ LINGER_S = 0.5
 """A shell has ended, but something still has its PTY open: so long its last output is waited for."""
 TYPED_S = 0.02
 """TYPED goes with the next output, or after this: an echo comes sooner, and a password has none."""
-FLOOD = 8 * 1024
-"""Read at once, that is no echo and no line but a flood, or a screen drawn anew."""
 FLOOD_S = 0.005
 """For so long what follows counts as more of it."""
 GATHER = 48 * 1024
 """Of a flood the server is told when so much has come, so that it is woken half as often;"""
 GATHER_S = 0.001
 """or after so long."""
+LEND_S = 1.0
+"""So long a PTY that came back stays here: what had to wait has gone by then, as a rule."""
 _READ = 64 * 1024
 """More would be mapped and unmapped for every keystroke."""
 _EVERYTHING = 1 << 62
@@ -61,7 +62,10 @@ class Holding:
         start: Callable[[Order], None],
         kill: Callable[[ShellId, int], None],
         now: Callable[[], float] = time.monotonic,
+        *,
+        lends: bool = False,
     ) -> None:
+        """`lends`: no program of a session has ever had a PTY's master (see `lending`)."""
         self._selector = selector
         self._listening = listening
         self._allowed = allowed_uids
@@ -74,6 +78,11 @@ class Holding:
         self.outlet = Outlet(selector, self._heard, self._catch_up)
         self._records = wire.Records()
         self._greeted = False
+        self._lends, self._wanted = lends, False
+        self._parting = False
+        """The server is to go: what it has borrowed is its until it has gone."""
+        self._next: socket.socket | None = None
+        """Who comes after it."""
         self._typed_at = 0.0
         self._hidden = hidden.Hidden()
         self._last: Held | None = None
@@ -101,6 +110,7 @@ class Holding:
         self._tell(held.record, held.memory.fd)
         if self.outlet.sock is None:
             held.grant = _EVERYTHING
+        self._lend(held)
         self._poll(held)
 
     def failed(self, id: ShellId, message: str) -> None:
@@ -112,8 +122,9 @@ class Holding:
         for held in self._shells.values():
             if held.id == id and held.exit is None:
                 held.exit = exit
-                held.kill_at = 0.0
+                held.kill_at = held.lend_at = 0.0
                 held.end_at = self._now() + LINGER_S
+                self._recall(held)
                 self._finish(held)
 
     def pause(self) -> float | None:
@@ -128,10 +139,15 @@ class Holding:
             self._typed_at = 0.0
             for held in self._shells.values():
                 if held.line.typing.touched:
-                    self._tell(self._typed(held))
+                    self._tell(held.typed)
         for held in self._shells.values():
             if held.say_at and now >= held.say_at:
                 self._say_output(held)
+            if held.lend_at and now >= held.lend_at:
+                held.lend_at = now + LEND_S if held.line.typing.backlog else 0.0
+                self._lend(held)
+            if held.loan:
+                continue
             if held.held_until and now >= held.held_until:
                 held.held_until, held.grant = 0.0, _EVERYTHING
                 self._poll(held)
@@ -161,7 +177,9 @@ class Holding:
 
     def close(self) -> None:
         """All of them; what still runs is hung up on."""
-        self._hang_up()
+        self._gone()
+        if self._next is not None:
+            self._next.close()
         self._selector.unregister(self._listening)
         self._listening.close()
         for slot in list(self._shells):
@@ -178,22 +196,41 @@ class Holding:
         if uid not in self._allowed:
             sock.close()
             return
+        if self._next is not None:
+            self._next.close()
+        self._next = sock
         self._hang_up()
-        self.outlet.open(sock)
-        self._records = wire.Records()
+        self._welcome()
+
+    def _welcome(self) -> None:
+        if self._next is not None and self.outlet.sock is None:
+            self.outlet.open(self._next)
+            self._next = None
+            self._records = wire.Records()
 
     def _hang_up(self) -> None:
-        """The server has gone, or another has come."""
+        """On the server; another may have come."""
+        if any(held.loan for held in self._shells.values()):
+            self._greeted, self._parting = False, True
+            self.outlet.part()
+        else:
+            self._gone()
+
+    def _gone(self) -> None:
+        """The server has left."""
         if self.outlet.sock is None:
             return
         self.outlet.close()
-        self._greeted = False
+        self._greeted = self._wanted = self._parting = False
         for held in self._shells.values():
+            held.back()
+            held.lend_at = 0.0
             if held.typed_in:
                 held.held_until = self._now() + wire.HOLD_S
             else:
                 held.grant = _EVERYTHING
-            self._poll(held)
+            self._resumed(held)
+        self._welcome()
 
     def _heard(self) -> None:
         sock = self.outlet.sock
@@ -206,7 +243,8 @@ class Holding:
         except OSError:
             data = b""
         if not data:
-            self._hang_up()
+            self._gone()
+        if not data or self._parting:
             return
         try:
             for record in self._records.feed(data):
@@ -236,11 +274,13 @@ class Holding:
             self._type(held, record)
         elif record.kind == wire.RESIZE:
             held.size = size(*wire.as_pair(record.payload))
-            held.sizes.note(held.line.kept.head, held.size)
+            held.sizes.note(held.head, held.size)
             if not held.ended:
                 pty.resize(held.line.fd, held.size)
         elif record.kind == wire.SIGNAL:
             self._signal(held, record.flags)
+        elif record.kind == wire.RETURN:
+            self._returned(held)
         elif record.kind == wire.FORGET:
             if held.ended:
                 self._drop(held.slot)
@@ -250,12 +290,13 @@ class Holding:
     def _greet(self, hello: dict[str, object]) -> None:
         if hello.get("proto") != wire.PROTO:
             raise wire.Broken("protocol")
-        self._greeted = True
+        self._greeted, self._wanted = True, hello.get("lend") is True
         self._tell(wire.say(wire.WELCOME, {"proto": wire.PROTO, "shells": len(self._shells), "masks": True}))
         for held in self._shells.values():
             held.held_until, held.grant = 0.0, held.line.kept.head  # from here on the server says how far
-            self._poll(held)
             self._tell(held.record, held.memory.fd)
+            self._lend(held)
+            self._poll(held)
 
     def _order(self, asked: dict[str, object]) -> None:
         id = shell_id(asked.get("id"))
@@ -275,8 +316,48 @@ class Holding:
     def _hide(self, values: list[str]) -> None:
         if self._hidden.add(values):
             for held in self._shells.values():
-                held.hide(self._hidden)
-                self._say_output(held)
+                self._recall(held)
+                self._masked(held)
+
+    def _masked(self, held: Held) -> None:
+        if not held.loan and held.hide(self._hidden):
+            self._say_output(held)
+
+    # --- what the server has borrowed
+
+    def _lend(self, held: Held) -> None:
+        """If it may be, and somebody wants it."""
+        if not (self._lends and self._wanted and self._greeted and held.lendable):
+            return
+        if held.said < held.line.kept.head:
+            self._say_output(held)
+        self._tell(held.typed)
+        with contextlib.suppress(OSError, memory.Unfit):  # then it is read here
+            record = held.lend()
+            assert held.loan is not None
+            self._poll(held)
+            self._tell(record, *held.loan.fds)
+
+    def _recall(self, held: Held) -> None:
+        if held.loan:
+            self._tell(wire.record(wire.RECALL, held.slot))
+
+    def _returned(self, held: Held) -> None:
+        if held.loan is None:
+            return
+        held.back()
+        if not held.exit:
+            held.lend_at = self._now() + LEND_S
+        else:
+            held.end_at = self._now() + LINGER_S
+        self._masked(held)
+        self._resumed(held)
+
+    def _resumed(self, held: Held) -> None:
+        """It is read here again, and what was typed and has not gone goes from here."""
+        if held.line.typing.backlog and not held.ended:
+            self._write(held)
+        self._poll(held)
 
     # --- a shell
 
@@ -310,7 +391,7 @@ class Holding:
         """What its PTY is watched for now."""
         wanted = 0
         if not held.ended and not held.line.eof:
-            wanted |= selectors.EVENT_READ if held.limit > 0 else 0
+            wanted |= selectors.EVENT_READ if held.limit > 0 and not held.loan else 0
             wanted |= selectors.EVENT_WRITE if held.line.typing.backlog else 0
         if wanted == held.events:
             return
@@ -325,7 +406,7 @@ class Holding:
     def _ready(self, held: Held) -> None:
         if held.line.typing.backlog:
             self._write(held)
-        if held.limit > 0:
+        if held.limit > 0 and not held.loan:
             self._read(held)
 
     def _read(self, held: Held) -> None:
@@ -335,7 +416,7 @@ class Holding:
         if held.line.seen is not None and held.hold(now):
             self._poll(held)
             return
-        if count >= FLOOD:
+        if count >= pty.FLOOD:
             held.flood_until = now + FLOOD_S
         if now < held.flood_until and held.line.kept.head - held.said < GATHER and held.limit > 0:
             held.say_at = held.say_at or now + GATHER_S
@@ -365,6 +446,7 @@ class Holding:
         held = self._shells.pop(slot)
         if held.events:
             self._selector.unregister(held.line.fd)
+        held.back()
         held.line.close()
         held.line.kept.release()
         held.memory.close()
@@ -375,28 +457,20 @@ class Holding:
     def _say_output(self, held: Held) -> None:
         """Its head; a server that does not read is told the last one when it does."""
         held.say_at = 0.0
-        if self.outlet.stuck or not self._greeted:
+        if self.outlet.stuck or not self._greeted or held.loan:
             return
         kept = held.line.kept
         seam = kept.latest
         payload = b"" if seam is None else wire.number(seam)
         held.said = kept.head
-        self._tell(self._typed(held) + wire.record(wire.OUTPUT, held.slot, 0, kept.head, payload))
-
-    def _typed(self, held: Held) -> bytes:
-        """TYPED for those who may want to know."""
-        typing, said = held.line.typing, b""
-        for typist in typing.touched:
-            body = wire.taken(typist, typing.backlog)
-            said += wire.record(wire.TYPED, held.slot, 0, typing.counts.get(typist, 0), body)
-        typing.touched.clear()
+        said = held.typed
         if self._typed_at and not any(other.line.typing.touched for other in self._shells.values()):
             self._typed_at = 0.0
-        return said
+        self._tell(said + wire.record(wire.OUTPUT, held.slot, 0, kept.head, payload))
 
-    def _tell(self, record: bytes, fd: int = -1) -> None:
-        if self._greeted:  # who comes is told how things stand then
-            self.outlet.tell(record, fd)
+    def _tell(self, record: bytes, *fds: int) -> None:
+        if self._greeted and record:  # who comes is told how things stand then
+            self.outlet.tell(record, *fds)
 
     def _catch_up(self) -> None:
         for held in self._shells.values():

@@ -16,204 +16,40 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pilothouse.adapters.shells.memory import Memory, Unfit
+from pilothouse.adapters.shells.heldshell import HeldShell, LastRead
+from pilothouse.adapters.shells.lending import Loan
+from pilothouse.adapters.shells.memory import Unfit
 from pilothouse.core import shellwire as wire
 from pilothouse.core.errors import BadRequest, Conflict, TooMany, Unavailable
-from pilothouse.core.resizes import SIZES_MAX
-from pilothouse.core.scrollback import Gone, Window, begin
-from pilothouse.core.seam import Seams
-from pilothouse.core.shell import (
-    LOST,
-    MEMORY_MAX,
-    SCROLLBACK_MIN,
-    SHELLS_MAX,
-    WINDOW,
-    Exit,
-    ShellId,
-    Size,
-    shell_id,
-    size,
-)
+from pilothouse.core.scrollback import Ahead, Gone
+from pilothouse.core.shell import SHELLS_MAX, WINDOW, ShellId, shell_id
 from pilothouse.engine.shells import ShellSpec
 
 OUT_MAX = 4 * 1024 * 1024
 """What a holder has not read: several times the input that the engine sends ahead. It then counts as gone."""
-TYPISTS_MAX = 1024
-"""Remembered per shell: at least those whom a holder does."""
-LATEST = 1e11
-"""A moment that no shell was started after: the year 5138."""
-OFFSET_MAX = 1 << 53
-"""No shell writes or is typed as much; above it neither the wire nor a browser could count on."""
 GREETING_S = 10.0
 """A holder answers at once; a machine under load gets a generous factor."""
 START_S = 20.0
 _EVERYTHING = 1 << 62
 _READ = 64 * 1024
-_FDS_MAX = 2 * SHELLS_MAX
+_SHELLS_MAX = 2 * SHELLS_MAX
+"""Those that have ended among them."""
+_LOAN = 3
+_FDS_MAX = _SHELLS_MAX * (1 + _LOAN)
 _RIGHTS_SPACE = socket.CMSG_SPACE(_FDS_MAX * array.array("i").itemsize)
-
-
-def _sizes(said: Any, head: int) -> list[tuple[int, Size]]:
-    """Raises wire.Broken, BadRequest, TypeError, ValueError."""
-    if not isinstance(said, list) or len(said) > SIZES_MAX:
-        raise wire.Broken("sizes")
-    found = [(int(offset), size(cols, rows)) for offset, cols, rows in said]
-    offsets = [offset for offset, _ in found]
-    if offsets != sorted(set(offsets)) or any(not 0 <= offset <= head for offset in offsets):
-        raise wire.Broken("sizes")
-    return found
-
-
-class HeldShell:
-    """One shell. The port's verbs; what the holder says comes in by `take`."""
-
-    def __init__(self, line: Line, record: wire.Record, fd: int) -> None:
-        """Raises wire.Broken, BadRequest, KeyError, TypeError, ValueError, OverflowError, Unfit."""
-        body = wire.said(record.payload)
-        capacity, oldest = int(body["capacity"]), int(body["oldest"])
-        if not SCROLLBACK_MIN <= capacity <= MEMORY_MAX:
-            raise wire.Broken("capacity")
-        if not record.offset - capacity <= oldest <= record.offset <= OFFSET_MAX:
-            raise wire.Broken("oldest")
-        seams = sorted(int(n) for n in body["seams"])
-        if seams and not 0 <= seams[0] <= seams[-1] <= record.offset:
-            raise wire.Broken("seams")
-        self.id = shell_id(body["id"])
-        self.slot = record.slot
-        self.started = float(body["started"])
-        if not 0 <= self.started <= LATEST:
-            raise wire.Broken("started")
-        self.size = size(body["cols"], body["rows"])
-        self.resized = _sizes(body.get("sizes", []), record.offset)
-        self.ended: Exit | None = None
-        if "ended" in body:
-            code, number = body["ended"]
-            self.ended = Exit(*wire.as_exited(wire.exited(int(code), int(number))))
-        self._taken = {int(who, 16): _counted(int(n)) for who, n in dict(body["typists"]).items()}
-        """What the holder has, per typist."""
-        self.typed_in = body.get("typedIn") is True
-        self._sent: dict[int, int] = {}
-        """What it was sent, where that is more."""
-        self._unread = 0
-        """What it has and the shell has not read."""
-        self._line = line
-        self._memory = Memory(fd, capacity)
-        self._window = Window(self._memory.output, record.offset)
-        self._granted = record.offset
-        self._floor = oldest
-        self._seams = Seams(record.offset, seams)
-        self._changed: Callable[[], None] = lambda: None
-
-    # --- the port
-
-    @property
-    def head(self) -> int:
-        return self._window.head
-
-    @property
-    def oldest(self) -> int:
-        return max(self._floor, self._granted - self._window.capacity)
-
-    @property
-    def capacity(self) -> int:
-        return self._window.capacity
-
-    @property
-    def seen(self) -> int:
-        return self._memory.seen
-
-    @property
-    def backlog(self) -> int:
-        return self._unread + sum(sent - self._taken.get(who, 0) for who, sent in self._sent.items())
-
-    def read(self, offset: int, limit: int, prefix: bytes = b"") -> bytes:
-        if offset < self.oldest:
-            raise Gone(offset, self.oldest)
-        return self._window.read(offset, limit, prefix)
-
-    def seam(self, offset: int) -> int | None:
-        return begin(self._window, self._seams, offset, self.oldest)
-
-    def grant(self, upto: int, *, typed_in: bool) -> None:
-        if self.ended is None:
-            self._granted, self.typed_in = max(self._granted, upto), typed_in
-            self._seams.forget(self.oldest)
-            flags = wire.TYPED_IN if typed_in else 0
-            self._line.send(wire.record(wire.GRANT, self.slot, flags, self._granted))
-
-    def note_seen(self, offset: int) -> None:
-        self._memory.seen = offset
-
-    def write(self, typist: int, offset: int, data: bytes) -> None:
-        if self.ended is None:
-            self._sent[typist] = max(self._sent.get(typist, 0), offset + len(data))
-            self._line.send(wire.record(wire.INPUT, self.slot, 0, offset, wire.number(typist) + data))
-
-    def typed(self, typist: int) -> int:
-        return self._taken.get(typist, 0)
-
-    def resize(self, size: Size) -> None:
-        self.size = size
-        self._line.send(wire.record(wire.RESIZE, self.slot, 0, 0, wire.pair(size.cols, size.rows)))
-
-    def signal(self, number: int) -> None:
-        self._line.send(wire.record(wire.SIGNAL, self.slot, int(signal.Signals(number))))
-
-    def listen(self, changed: Callable[[], None]) -> None:
-        self._changed = changed
-
-    # --- what the holder says
-
-    def take(self, record: wire.Record) -> None:
-        """Raises wire.Broken."""
-        if record.kind == wire.TYPED:
-            typist, self._unread = wire.as_taken(record.payload)
-            self._note(typist, _counted(record.offset))
-        else:
-            if not self.head <= record.offset <= self._granted:
-                raise wire.Broken("a head that cannot be")
-            if record.kind == wire.ENDED:
-                self.ended = Exit(*wire.as_exited(record.payload))
-            elif record.payload:
-                self._seams.note(min(wire.as_number(record.payload), record.offset))
-            self._window.head = record.offset
-
-    def _note(self, typist: int, taken: int) -> None:
-        self._taken.pop(typist, None)
-        self._taken[typist] = taken
-        if taken >= self._sent.get(typist, 0):
-            self._sent.pop(typist, None)
-        if len(self._taken) > TYPISTS_MAX:
-            del self._taken[next(iter(self._taken))]
-
-    def changed(self) -> None:
-        """Everything that arrived with it has been taken."""
-        self._changed()
-
-    def lost(self) -> None:
-        if self.ended is None:
-            self.ended = LOST
-            self._changed()
-        self._changed = lambda: None
-
-    def close(self) -> None:
-        self._window.release()
-        self._memory.close()
-
-
-def _counted(typed: int) -> int:
-    """How much a typist has typed. Raises wire.Broken."""
-    if not 0 <= typed <= OFFSET_MAX:
-        raise wire.Broken("typed")
-    return typed
 
 
 class Line:
     """The connection to one session's holder."""
 
-    def __init__(self, sock: socket.socket, gone: Callable[[], None]) -> None:
+    def __init__(
+        self, sock: socket.socket, gone: Callable[[], None], *, lend: bool = False, last: LastRead | None = None
+    ) -> None:
+        """`lend`: PTYs are read from here. `last`: whose was read last, of all lines'."""
         self._sock = sock
         self._gone = gone
+        self._lend = lend
+        self._last = last or LastRead()
         self._loop = asyncio.get_running_loop()
         self._records = wire.Records()
         self._fds: deque[int] = deque()
@@ -233,7 +69,8 @@ class Line:
 
     async def greet(self) -> None:
         """Raises Unavailable."""
-        self.send(wire.say(wire.HELLO, {"proto": wire.PROTO}))
+        lend = {"lend": True} if self._lend else {}
+        self.send(wire.say(wire.HELLO, {"proto": wire.PROTO} | lend))
         try:
             async with asyncio.timeout(GREETING_S):
                 await self._greeted
@@ -253,6 +90,8 @@ class Line:
         numbers = {"cols": spec.size.cols, "rows": spec.size.rows, "scrollback": spec.scrollback + WINDOW}
         try:
             secrets = self._secrets(spec)
+            if secrets:
+                self._give_back()
             self.hide(spec.hidden)
             self.send(wire.say(wire.START, body | numbers | secrets))
             async with asyncio.timeout(START_S):
@@ -276,9 +115,15 @@ class Line:
         }
 
     def hide(self, values: Sequence[str]) -> None:
-        """To a holder that knows of secrets."""
+        """To a holder that knows of secrets. Who reads masks: from here on that is the holder."""
+        if values and self._masks:
+            self._give_back()
         for record in wire.hide(values) if self._masks else ():
             self.send(record)
+
+    def _give_back(self) -> None:
+        for shell in self.shells.values():
+            shell.give_back()
 
     def send(self, record: bytes) -> None:
         """Never waits; what the socket does not take is bounded by what the engine sends ahead."""
@@ -308,6 +153,8 @@ class Line:
         """Let go."""
         if self.closed:
             return
+        for shell in self.shells.values():
+            shell.let_go()  # from the end of the connection on they are the holder's
         self._loop.remove_reader(self._sock.fileno())
         self._loop.remove_writer(self._sock.fileno())
         self._sock.close()
@@ -355,7 +202,7 @@ class Line:
                 shell = self.shells.get(record.slot)
                 if shell is not None:
                     changed[record.slot] = shell
-        except (wire.Broken, Unfit, BadRequest, KeyError, TypeError, ValueError, OverflowError, OSError):
+        except (wire.Broken, Unfit, Ahead, Gone, BadRequest, KeyError, TypeError, ValueError, OverflowError, OSError):
             self._end()
             return
         for shell in changed.values():
@@ -374,6 +221,11 @@ class Line:
             waiting = self._starting.pop(shell_id(body["id"]), None)
             if waiting is not None and not waiting.done():
                 waiting.set_exception(Unavailable(f"shell: {str(body['message'])[:1000]}"))
+        elif record.kind == wire.LENT:
+            self._lent(record)
+        elif record.kind == wire.RECALL:
+            if record.slot in self.shells:
+                self.shells[record.slot].give_back()
         elif record.kind in (wire.OUTPUT, wire.TYPED, wire.ENDED):
             shell = self.shells.get(record.slot)
             if shell is not None:
@@ -384,11 +236,11 @@ class Line:
             self._greeted.set_result(None)
 
     def _shell(self, record: wire.Record) -> None:
-        if not self._fds or record.slot in self.shells or len(self.shells) >= _FDS_MAX:
+        if not self._fds or record.slot in self.shells or len(self.shells) >= _SHELLS_MAX:
             raise wire.Broken("a shell that cannot be")
         fd = self._fds.popleft()
         try:
-            shell = HeldShell(self, record, fd)
+            shell = HeldShell(self, record, fd, self._last)
         finally:
             os.close(fd)
         if any(other.id == shell.id for other in self.shells.values()):
@@ -399,6 +251,23 @@ class Line:
             waiting.set_result(shell)
         elif self._greeted.done():
             self._unwanted(shell)
+
+    def _lent(self, record: wire.Record) -> None:
+        if not self._lend or len(self._fds) < _LOAN:
+            raise wire.Broken("a PTY that was not asked for")
+        loan = Loan(*(self._fds.popleft() for _ in range(_LOAN)))
+        shell = self.shells.get(record.slot)
+        try:
+            if shell is None:
+                raise wire.Broken("the PTY of no shell")
+            shell.borrow(record, loan)
+        except BaseException:
+            loan.close()
+            raise
+
+    def end(self) -> None:
+        """The holder says or does what cannot be."""
+        self._loop.call_soon(self._end)
 
     def _unwanted(self, shell: HeldShell) -> None:
         """Whoever asked for it has given up: it ends, and its name is free again."""

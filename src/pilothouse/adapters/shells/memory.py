@@ -18,7 +18,7 @@ class Unfit(Exception):
 
 
 class Memory:
-    __slots__ = ("_all", "_map", "_seen", "fd", "output")
+    __slots__ = ("_all", "_map", "fd", "output", "page")
 
     def __init__(self, fd: int, capacity: int) -> None:
         """`fd` stays the caller's. Raises Unfit, OSError."""
@@ -34,21 +34,21 @@ class Memory:
         self.fd = fd
         self._map = mmap.mmap(fd, size)
         self._all = memoryview(self._map)
-        self._seen = self._all[:8].cast("Q")
+        self.page = self._all[: shellwire.PAGE].cast("Q")
         self.output = self._all[shellwire.PAGE :]
 
     @property
     def seen(self) -> int:
         """How much of the output the viewers have seen; a number of the server's."""
-        return self._seen[0]
+        return self.page[0]
 
     @seen.setter
     def seen(self, offset: int) -> None:
-        self._seen[0] = offset
+        self.page[0] = offset
 
     def close(self) -> None:
         """Once nobody reads `output` any more."""
-        for view in (self._seen, self.output, self._all):
+        for view in (self.page, self.output, self._all):
             view.release()
         self._map.close()
 

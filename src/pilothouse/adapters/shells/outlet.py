@@ -3,6 +3,7 @@ asked for. Nothing is lost when a server goes: the next one is told how things s
 
 from __future__ import annotations
 
+import contextlib
 import selectors
 import socket
 from collections.abc import Callable
@@ -14,7 +15,7 @@ class Outlet:
         self._selector = selector
         self._heard = heard
         self._read = read
-        self._out: list[tuple[bytes, int]] = []
+        self._out: list[tuple[bytes, tuple[int, ...]]] = []
         self.sock: socket.socket | None = None
         self.stuck = False
         """It does not read: what it would be told anyway later is not worth a record."""
@@ -36,10 +37,18 @@ class Outlet:
         self._out.clear()
         self.stuck = False
 
-    def tell(self, record: bytes, fd: int = -1) -> None:
-        """`fd`: goes with it, and stays ours."""
+    def part(self) -> None:
+        """Nothing more is said; that it has heard so is seen when it closes its end."""
         if self.sock is not None:
-            self._out.append((record, fd))
+            self._out.clear()
+            self._watch(stuck=False)
+            with contextlib.suppress(OSError):
+                self.sock.shutdown(socket.SHUT_WR)
+
+    def tell(self, record: bytes, *fds: int) -> None:
+        """`fds`: go with it, and stay ours."""
+        if self.sock is not None:
+            self._out.append((record, fds))
             if not self.stuck:
                 self._flush()
 
@@ -53,16 +62,16 @@ class Outlet:
         """Whether everything went."""
         sock = self.sock
         while sock is not None and self._out:
-            record, fd = self._out[0]
+            record, fds = self._out[0]
             try:
-                sent = sock.send(record) if fd < 0 else socket.send_fds(sock, [record], [fd])
+                sent = socket.send_fds(sock, [record], fds) if fds else sock.send(record)
             except BlockingIOError:
                 self._watch(stuck=True)
                 return False
             except OSError:
                 return False  # its end is heard as well
             if sent < len(record):
-                self._out[0] = (record[sent:], -1)
+                self._out[0] = (record[sent:], ())
             else:
                 self._out.pop(0)
         self._watch(stuck=False)

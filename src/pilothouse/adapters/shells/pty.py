@@ -8,7 +8,9 @@ import os
 import struct
 import termios
 from collections import OrderedDict, deque
+from collections.abc import Mapping
 
+from pilothouse.adapters.shells.lending import Settled, emptied, waiting
 from pilothouse.core.redact import MASK, Masks, Seen
 from pilothouse.core.scrollback import Scrollback
 from pilothouse.core.shell import Size
@@ -18,6 +20,8 @@ PASS = 63 * 1024
 passes mean fewer wake-ups, longer ones let the others wait."""
 SHARED_PASS = 16 * 1024
 """The same, when another one was read before: so long an echo waits for each of the others."""
+FLOOD = 8 * 1024
+"""Read at once, that is no echo and no line but a flood, or a screen drawn anew."""
 SHORT = 64
 """A read that gave less is an echo, and there is no more: asking again would cost every one of them a call."""
 TYPISTS_MAX = 512
@@ -57,6 +61,19 @@ class Typing:
             self.counts.popitem(last=False)
         self._waiting.append((typist, fresh))
         self.backlog += len(fresh)
+
+    def resume(self, counts: Mapping[int, int], last: int | None, data: bytes) -> None:
+        """Somebody else has taken so much, of which `data` waits; `last` was the last to type."""
+        for typist, count in counts.items():
+            if count > self.counts.get(typist, 0):
+                self.counts[typist] = count
+                self.counts.move_to_end(typist)
+        while len(self.counts) > TYPISTS_MAX:
+            self.counts.popitem(last=False)
+        if last is not None and data:
+            self.touched.add(last)
+            self._waiting.append((last, data))
+            self.backlog += len(data)
 
     def write(self, fd: int) -> None:
         """As much as goes. Raises OSError when the shell is gone."""
@@ -152,6 +169,15 @@ class Pty:
         """Nothing more is read."""
         self.eof = True
         self.release()
+
+    def resume(self, settled: Settled, output: int, input: int) -> None:
+        """It was read and typed into by somebody else, with these pipes between; both are empty then."""
+        head = max(settled.head, self.kept.head)
+        while room := waiting(output):
+            self.kept.head = head
+            head += os.readv(output, self.kept.room(room))
+        self.kept.moved(head, settled.seams)
+        self.typing.resume(settled.typed, settled.last, emptied(input))
 
     def _look(self, seen: Seen, held: int, total: int) -> None:
         fresh = b"".join(self.kept.room(total, held))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
-from pilothouse.adapters.shells import hidden, memory, pty
+from pilothouse.adapters.shells import hidden, lending, memory, pty
 from pilothouse.core import shellwire as wire
 from pilothouse.core.resizes import Sizes
 from pilothouse.core.shell import Exit, ShellId, Size
@@ -38,6 +39,50 @@ class Held:
     """When what is held back goes, if nothing comes that shows what it is."""
     say_at: float = 0.0
     """When it is told of more at the latest."""
+    loan: lending.Loan | None = None
+    """The server reads it and types into it: neither is done here."""
+    lend_at: float = 0.0
+    """It came back, and may be lent again."""
+
+    @property
+    def head(self) -> int:
+        return self.memory.page[lending.HEAD] if self.loan else self.line.kept.head
+
+    @property
+    def lendable(self) -> bool:
+        """Not what is masked here, nor what ends or has something to be typed; nor if it is not known where a terminal
+        may begin, for whoever reads on must know."""
+        line = self.line
+        busy = self.loan or self.ended or self.exit or line.eof or line.seen or line.typing.backlog
+        return not busy and line.kept.latest is not None and line.kept.latest >= line.kept.oldest
+
+    def lend(self) -> bytes:
+        """LENT. Raises OSError, Unfit."""
+        kept = self.line.kept
+        assert kept.latest is not None
+        self.loan = lending.lend(self.memory, self.line.fd, kept.head, typed_in=self.typed_in)
+        self.lend_at = 0.0
+        return wire.record(wire.LENT, self.slot, 0, kept.head, wire.number(kept.latest))
+
+    def back(self) -> None:
+        """Nobody else has it any more."""
+        if self.loan is not None:
+            loan, self.loan = self.loan, None
+            settled = lending.settle(self.memory, loan, self.line.kept.capacity)
+            self.line.resume(settled, loan.output, loan.input)
+            self.typed_in, self.grant = settled.typed_in, self.line.kept.head
+            os.close(loan.output)
+            os.close(loan.input)
+
+    @property
+    def typed(self) -> bytes:
+        """TYPED for those who may want to know."""
+        typing, said = self.line.typing, b""
+        for typist in typing.touched:
+            body = wire.taken(typist, typing.backlog)
+            said += wire.record(wire.TYPED, self.slot, 0, typing.counts.get(typist, 0), body)
+        typing.touched.clear()
+        return said
 
     @property
     def limit(self) -> int:
@@ -61,9 +106,11 @@ class Held:
             self.release_at = 0.0
             self.line.release()
 
-    def hide(self, values: hidden.Hidden) -> None:
+    def hide(self, values: hidden.Hidden) -> bool:
+        """From now on; whether there is anything to hide."""
         if values.masks is not None and not self.ended:
             self.line.hide(values.masks)
+        return values.masks is not None
 
     @property
     def record(self) -> bytes:
@@ -90,6 +137,6 @@ class Held:
     @property
     def times(self) -> tuple[float, ...]:
         """Output that nobody reads on for is not lost, it waits, and its end with it."""
-        reading = self.limit > 0
+        reading = self.limit > 0 and not self.loan
         ends = (self.end_at, self.release_at) if reading else ()
-        return (self.say_at, self.held_until, self.kill_at, *ends)
+        return (self.say_at, self.held_until, self.kill_at, self.lend_at, *ends)
