@@ -120,7 +120,12 @@ class Holder:
         self._counter = Counter(self._selector, self._control, self._order.allowed_uids, greeting, self._request)
         self._say = self._counter.say
         self._shells = shells.Shells(
-            self._selector, self._terminals, self._order.allowed_uids, self._start_shell, self._signal
+            self._selector,
+            self._terminals,
+            self._order.allowed_uids,
+            self._start_shell,
+            self._signal,
+            lends=self._order.sandbox == "bubblewrap",  # PTYs are opened by a fork of this process, see enter
         )
         self._selector.register(self._running.control, selectors.EVENT_READ, self._heard)
         self._selector.register(self._pidfd, selectors.EVENT_READ, self._sandbox_ended)

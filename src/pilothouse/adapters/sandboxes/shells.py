@@ -39,14 +39,17 @@ class Shells:
         allowed_uids: tuple[int, ...],
         start: Callable[[Order], int],
         kill: Callable[[int, int], None],
+        *,
+        lends: bool = False,
     ) -> None:
-        """`start` asks for a program on a PTY and gives its key, `kill` is for the process group of a key. `start`
+        """`lends`: see `Holding`. `start` asks for a program on a PTY and gives its key, `kill` is for the process group of a key. `start`
         raises NotStarted."""
         self._selector = selector
         self._listening = listening
         self._allowed = allowed_uids
         self._start = start
         self._kill = kill
+        self._lends = lends
         self._holding: Holding | None = None
         self._keys: dict[int, _Wanted] = {}
         selector.register(listening, selectors.EVENT_READ, self._first)
@@ -54,7 +57,9 @@ class Shells:
     def _first(self) -> None:
         """Somebody asks for shells at last."""
         self._selector.unregister(self._listening)
-        self._holding = Holding(self._selector, self._listening, self._allowed, self._wanted, self._signal)
+        self._holding = Holding(
+            self._selector, self._listening, self._allowed, self._wanted, self._signal, lends=self._lends
+        )
 
     # --- what the holder calls
 
