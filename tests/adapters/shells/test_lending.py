@@ -1,9 +1,10 @@
-"""A PTY that is lent comes back exactly, wherever who had it was killed: at every step, and at moments that nobody chose,
-by `kill -9`, in the middle of a flood in both directions."""
+"""A PTY that is lent comes back exactly, wherever who had it was killed: at every step, and at moments that nobody
+chose, by `kill -9`, in the middle of a flood in both directions."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import select
@@ -226,7 +227,7 @@ def test_seams_of_what_somebody_else_read_are_found(place: Place) -> None:
     place.line.resume(settled, loan.output, loan.input)
     kept, found = place.kept, place.kept.seams()
     assert found[0] - kept.oldest < SCROLLBACK_MIN / 32
-    assert max(b - a for a, b in zip(found, found[1:], strict=False)) <= 2 * GRAIN
+    assert max(b - a for a, b in itertools.pairwise(found)) <= 2 * GRAIN
     assert found[-1] == kept.head
     for fd in (loan.output, loan.input):
         os.close(fd)

@@ -42,8 +42,8 @@ class Shells:
         *,
         lends: bool = False,
     ) -> None:
-        """`lends`: see `Holding`. `start` asks for a program on a PTY and gives its key, `kill` is for the process group of a key. `start`
-        raises NotStarted."""
+        """`start` asks for a program on a PTY and gives its key, `kill` is for the process group of a key. `start`
+        raises NotStarted. `lends`: see `Holding`."""
         self._selector = selector
         self._listening = listening
         self._allowed = allowed_uids

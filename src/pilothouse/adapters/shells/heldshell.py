@@ -1,11 +1,11 @@
-"""One shell as the server has it: what it wrote is in memory that its holder sees too, and its PTY is read by the holder
-or, while it is lent (`lending`), from here. What the holder says is taken as hostile."""
+"""One shell as the server has it: what it wrote is in memory that its holder sees too, and its PTY is read by the
+holder or, while it is lent (`lending`), from here. What the holder says is taken as hostile."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from pilothouse.adapters.shells import pty
@@ -13,7 +13,7 @@ from pilothouse.adapters.shells.lending import Borrowed, Loan
 from pilothouse.adapters.shells.memory import Memory, Unfit
 from pilothouse.core import shellwire as wire
 from pilothouse.core.resizes import SIZES_MAX
-from pilothouse.core.scrollback import Ahead, Gone, Window, begin
+from pilothouse.core.scrollback import Gone, Window, begin
 from pilothouse.core.seam import Seams
 from pilothouse.core.shell import (
     LOST,

@@ -20,13 +20,12 @@ import os
 import selectors
 import signal
 import socket
-import struct
 import time
 from collections.abc import Callable
 
 from pilothouse.adapters.shells import hidden, memory, pty
+from pilothouse.adapters.shells.caller import Caller
 from pilothouse.adapters.shells.order import Order, checked, values
-from pilothouse.adapters.shells.outlet import Outlet
 from pilothouse.adapters.shells.shell import Held
 from pilothouse.core import shellwire as wire
 from pilothouse.core.errors import BadRequest
@@ -48,8 +47,6 @@ GATHER_S = 0.001
 """or after so long."""
 LEND_S = 1.0
 """So long a PTY that came back stays here: what had to wait has gone by then, as a rule."""
-_READ = 64 * 1024
-"""More would be mapped and unmapped for every keystroke."""
 _EVERYTHING = 1 << 62
 
 
@@ -67,28 +64,21 @@ class Holding:
     ) -> None:
         """`lends`: no program of a session has ever had a PTY's master (see `lending`)."""
         self._selector = selector
-        self._listening = listening
-        self._allowed = allowed_uids
         self._start = start
         self._kill = kill
         self._now = now
         self._shells: dict[int, Held] = {}
         self._slots = 0
         self._orders: dict[ShellId, Order] = {}
-        self.outlet = Outlet(selector, self._heard, self._catch_up)
-        self._records = wire.Records()
-        self._greeted = False
+        self._caller = Caller(
+            selector, listening, allowed_uids, self._obey, self._gone, self._catch_up, lambda: self._lent
+        )
+        self.outlet = self._caller.outlet
         self._lends, self._wanted = lends, False
-        self._parting = False
-        """The server is to go: what it has borrowed is its until it has gone."""
-        self._next: socket.socket | None = None
-        """Who comes after it."""
         self._typed_at = 0.0
         self._hidden = hidden.Hidden()
         self._last: Held | None = None
         """The one that was read last."""
-        listening.setblocking(False)
-        selector.register(listening, selectors.EVENT_READ, self._accept)
 
     # --- what the holder calls
 
@@ -107,7 +97,7 @@ class Holding:
         held = Held(id, self._slots, line, shared, order.size, Sizes(order.size), time.time())
         held.hide(self._hidden)
         self._shells[held.slot] = held
-        self._tell(held.record, held.memory.fd)
+        self._caller.tell(held.record, held.memory.fd)
         if self.outlet.sock is None:
             held.grant = _EVERYTHING
         self._lend(held)
@@ -115,7 +105,7 @@ class Holding:
 
     def failed(self, id: ShellId, message: str) -> None:
         self._orders.pop(id, None)
-        self._tell(wire.say(wire.FAILED, {"id": id, "message": message[:1000]}))
+        self._caller.tell(wire.say(wire.FAILED, {"id": id, "message": message[:1000]}))
 
     def exited(self, id: ShellId, exit: Exit) -> None:
         """Its first process has ended; its last output may still have to be read."""
@@ -139,21 +129,21 @@ class Holding:
             self._typed_at = 0.0
             for held in self._shells.values():
                 if held.line.typing.touched:
-                    self._tell(held.typed)
+                    self._caller.tell(held.typed)
         for held in self._shells.values():
             if held.say_at and now >= held.say_at:
                 self._say_output(held)
             if held.lend_at and now >= held.lend_at:
                 held.lend_at = now + LEND_S if held.line.typing.backlog else 0.0
                 self._lend(held)
-            if held.loan:
-                continue
             if held.held_until and now >= held.held_until:
                 held.held_until, held.grant = 0.0, _EVERYTHING
                 self._poll(held)
             if held.kill_at and now >= held.kill_at:
                 held.kill_at = 0.0
                 self._kill(held.id, signal.SIGKILL)
+            if held.loan:
+                continue
             if held.release_at and now >= held.release_at and held.limit > 0:
                 held.release(now)
                 self._poll(held)
@@ -177,51 +167,15 @@ class Holding:
 
     def close(self) -> None:
         """All of them; what still runs is hung up on."""
-        self._gone()
-        if self._next is not None:
-            self._next.close()
-        self._selector.unregister(self._listening)
-        self._listening.close()
+        self._caller.close()
         for slot in list(self._shells):
             self._drop(slot)
 
     # --- the server
 
-    def _accept(self) -> None:
-        try:
-            sock, _ = self._listening.accept()
-        except (BlockingIOError, ConnectionAbortedError):
-            return
-        _, uid, _ = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII")))
-        if uid not in self._allowed:
-            sock.close()
-            return
-        if self._next is not None:
-            self._next.close()
-        self._next = sock
-        self._hang_up()
-        self._welcome()
-
-    def _welcome(self) -> None:
-        if self._next is not None and self.outlet.sock is None:
-            self.outlet.open(self._next)
-            self._next = None
-            self._records = wire.Records()
-
-    def _hang_up(self) -> None:
-        """On the server; another may have come."""
-        if any(held.loan for held in self._shells.values()):
-            self._greeted, self._parting = False, True
-            self.outlet.part()
-        else:
-            self._gone()
-
     def _gone(self) -> None:
         """The server has left."""
-        if self.outlet.sock is None:
-            return
-        self.outlet.close()
-        self._greeted = self._wanted = self._parting = False
+        self._wanted = False
         for held in self._shells.values():
             held.back()
             held.lend_at = 0.0
@@ -230,32 +184,11 @@ class Holding:
             else:
                 held.grant = _EVERYTHING
             self._resumed(held)
-        self._welcome()
-
-    def _heard(self) -> None:
-        sock = self.outlet.sock
-        if sock is None:
-            return
-        try:
-            data = sock.recv(_READ)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._gone()
-        if not data or self._parting:
-            return
-        try:
-            for record in self._records.feed(data):
-                self._obey(record)
-        except (wire.Broken, BadRequest, KeyError, TypeError, ValueError):
-            self._hang_up()
 
     def _obey(self, record: wire.Record) -> None:
         if record.kind == wire.HELLO:
             self._greet(wire.said(record.payload))
-        elif not self._greeted:
+        elif not self._caller.greeted:
             raise wire.Broken("say hello first")
         elif record.kind in (wire.START, wire.HIDE):
             asked = wire.said(record.payload)
@@ -290,11 +223,11 @@ class Holding:
     def _greet(self, hello: dict[str, object]) -> None:
         if hello.get("proto") != wire.PROTO:
             raise wire.Broken("protocol")
-        self._greeted, self._wanted = True, hello.get("lend") is True
-        self._tell(wire.say(wire.WELCOME, {"proto": wire.PROTO, "shells": len(self._shells), "masks": True}))
+        self._caller.greeted, self._wanted = True, hello.get("lend") is True
+        self._caller.tell(wire.say(wire.WELCOME, {"proto": wire.PROTO, "shells": len(self._shells), "masks": True}))
         for held in self._shells.values():
             held.held_until, held.grant = 0.0, held.line.kept.head  # from here on the server says how far
-            self._tell(held.record, held.memory.fd)
+            self._caller.tell(held.record, held.memory.fd)
             self._lend(held)
             self._poll(held)
 
@@ -317,30 +250,31 @@ class Holding:
         if self._hidden.add(values):
             for held in self._shells.values():
                 self._recall(held)
-                self._masked(held)
-
-    def _masked(self, held: Held) -> None:
-        if not held.loan and held.hide(self._hidden):
-            self._say_output(held)
+                held.hide(self._hidden)
+                self._say_output(held)
 
     # --- what the server has borrowed
 
     def _lend(self, held: Held) -> None:
         """If it may be, and somebody wants it."""
-        if not (self._lends and self._wanted and self._greeted and held.lendable):
+        if not (self._lends and self._wanted and self._caller.greeted and held.lendable):
             return
         if held.said < held.line.kept.head:
             self._say_output(held)
-        self._tell(held.typed)
+        self._caller.tell(held.typed)
         with contextlib.suppress(OSError, memory.Unfit):  # then it is read here
             record = held.lend()
             assert held.loan is not None
             self._poll(held)
-            self._tell(record, *held.loan.fds)
+            self._caller.tell(record, *held.loan.fds)
+
+    @property
+    def _lent(self) -> bool:
+        return any(held.loan for held in self._shells.values())
 
     def _recall(self, held: Held) -> None:
         if held.loan:
-            self._tell(wire.record(wire.RECALL, held.slot))
+            self._caller.tell(wire.record(wire.RECALL, held.slot))
 
     def _returned(self, held: Held) -> None:
         if held.loan is None:
@@ -350,7 +284,7 @@ class Holding:
             held.lend_at = self._now() + LEND_S
         else:
             held.end_at = self._now() + LINGER_S
-        self._masked(held)
+        held.hide(self._hidden)
         self._resumed(held)
 
     def _resumed(self, held: Held) -> None:
@@ -440,7 +374,7 @@ class Holding:
         held.line.close()
         self._say_output(held)
         body = wire.exited(held.exit.code & 0xFFFFFFFF, held.exit.signal)
-        self._tell(wire.record(wire.ENDED, held.slot, 0, held.line.kept.head, body))
+        self._caller.tell(wire.record(wire.ENDED, held.slot, 0, held.line.kept.head, body))
 
     def _drop(self, slot: int) -> None:
         held = self._shells.pop(slot)
@@ -457,7 +391,7 @@ class Holding:
     def _say_output(self, held: Held) -> None:
         """Its head; a server that does not read is told the last one when it does."""
         held.say_at = 0.0
-        if self.outlet.stuck or not self._greeted or held.loan:
+        if self.outlet.stuck or not self._caller.greeted or held.loan:
             return
         kept = held.line.kept
         seam = kept.latest
@@ -466,11 +400,7 @@ class Holding:
         said = held.typed
         if self._typed_at and not any(other.line.typing.touched for other in self._shells.values()):
             self._typed_at = 0.0
-        self._tell(said + wire.record(wire.OUTPUT, held.slot, 0, kept.head, payload))
-
-    def _tell(self, record: bytes, *fds: int) -> None:
-        if self._greeted and record:  # who comes is told how things stand then
-            self.outlet.tell(record, *fds)
+        self._caller.tell(said + wire.record(wire.OUTPUT, held.slot, 0, kept.head, payload))
 
     def _catch_up(self) -> None:
         for held in self._shells.values():

@@ -1,10 +1,10 @@
 """A PTY that is lent: as long as a server is there it reads and types itself, without waking the holder for every key,
 and when it goes, by `kill -9` too, the holder knows to the byte what was read and what was typed.
 
-A PTY is no file: what has been read from it is nowhere but with the reader, and how much that was only its return value
-says, which dies with it. So bytes go through two pipes that the holder has as well. Moving them from the PTY into a pipe
-(`splice`) is one system call, which a kill does not cut in two, and a pipe outlives who filled it. The rest is in
-numbers in the page before the output (`core.shellwire`), each written by one store:
+A PTY is no file: what has been read from it is nowhere but with the reader, and how much that was only the call's
+result says, which dies with it. So bytes go through two pipes that the holder has as well. Moving them from the PTY
+into a pipe (`splice`) is one system call, which a kill does not cut in two, and a pipe outlives who filled it. The rest
+is in numbers in the page before the output (`core.shellwire`), each written by one store:
 
     word  0         what the viewers have seen; not ours
     word  1         HEAD: the output in the memory ends here
@@ -21,12 +21,12 @@ Output. R is what lies in the pipe; HEAD = NEXT and R = 0 to begin with.
 
     step                                   killed after it, there are     so the holder
     1  splice PTY -> pipe, several times   HEAD = NEXT, R = n             empties the pipe at HEAD
-    2  NEXT := HEAD + n                    HEAD < NEXT, R = n             likewise: NEXT - HEAD - R = 0 are in the memory
+    2  NEXT := HEAD + n                    HEAD < NEXT, R = n             likewise: NEXT - HEAD - R = 0 are in memory
     3  read pipe -> memory at HEAD         HEAD < NEXT, R = 0             takes NEXT - HEAD - R = n as read
     4  HEAD := NEXT                        HEAD = NEXT, R = 0             has nothing to do
 
-In 3 a part m may have gone: then R = n - m, the same formula takes m as read, and the rest is emptied after it. Within 1
-R is what the splices that were done have moved. So in every state: if HEAD < NEXT, NEXT - HEAD - R bytes are in the
+In 3 a part m may have gone: then R = n - m, the same formula takes m as read, and the rest is emptied after it. Within
+1 R is what the splices that were done have moved. So in every state: if HEAD < NEXT, NEXT - HEAD - R bytes are in the
 memory beyond HEAD; then come the R of the pipe; then what the PTY still has.
 
 Input, of a typist who had typed `base` and whose entry says so. R is what lies in the other pipe, 0 to begin with: what

@@ -106,11 +106,10 @@ class Held:
             self.release_at = 0.0
             self.line.release()
 
-    def hide(self, values: hidden.Hidden) -> bool:
-        """From now on; whether there is anything to hide."""
-        if values.masks is not None and not self.ended:
+    def hide(self, values: hidden.Hidden) -> None:
+        """From now on; when it has come back, if it is lent."""
+        if values.masks is not None and not self.ended and not self.loan:
             self.line.hide(values.masks)
-        return values.masks is not None
 
     @property
     def record(self) -> bytes:
