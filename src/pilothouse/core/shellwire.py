@@ -24,7 +24,7 @@ server -> holder
     SIGNAL  slot     flags: the number, for the shell's process group; after a hang-up comes a kill, should it not end
     FORGET  slot     it has ended and everybody knows: its memory goes
     HIDE             {"hidden": [value]}                masked in what every shell of the session writes from now on
-    RETURN  slot     the PTY is the holder's again; how things stand is in the memory
+    RETURN  slot     the PTY is the holder's again; how things stand is in the memory; flags 1: it is not wanted again
 
 holder -> server
     WELCOME          {"proto": 1, "shells": n, "masks": true}   that many SHELL follow; it masks secrets
@@ -75,6 +75,8 @@ RECALL: Final = 0x88
 
 TYPED_IN = 1
 """Flag of GRANT."""
+KEEP = 1
+"""Flag of RETURN."""
 PAYLOAD_MAX = 128 * 1024
 """An environment and an argument list; far more than the longest input."""
 SEAMS_MAX = 4096

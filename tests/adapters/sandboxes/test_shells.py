@@ -12,6 +12,7 @@ import pytest
 from pilothouse.adapters.sandboxes.bubblewrap import Bubblewrap
 from pilothouse.adapters.sandboxes.host import Host
 from pilothouse.adapters.shells.held import HeldShells
+from pilothouse.adapters.shells.heldshell import HeldShell
 from pilothouse.core.errors import Unavailable
 from pilothouse.core.ids import SessionId
 from pilothouse.core.shell import Exit, ShellId, Size
@@ -40,7 +41,7 @@ def kept(request: pytest.FixtureRequest) -> Bubblewrap | Host:
 @pytest.fixture
 async def shells(kept: Bubblewrap | Host, session: SessionId) -> AsyncIterator[HeldShells]:
     await kept.open(SandboxSpec(session, "echo"))
-    made = HeldShells(kept.shells)
+    made = HeldShells(kept.shells, lend=True)
     yield made
     await made.close()
 
@@ -103,7 +104,7 @@ async def test_it_outlives_whoever_watches(kept: Bubblewrap | Host, shells: Held
     reader.type(b"x=kept; echo rea''dy\n")
     await reader.until(b"ready")
     await shells.close()
-    other = HeldShells(kept.shells)
+    other = HeldShells(kept.shells, lend=True)
     (found,) = await other.find(session)
     assert found.id == "a"
     again = Typist(found, found.oldest)
@@ -114,6 +115,39 @@ async def test_it_outlives_whoever_watches(kept: Bubblewrap | Host, shells: Held
     assert bytes(again.got).startswith(bytes(reader.got))
     await again.end()
     await other.close()
+
+
+async def test_nothing_inside_ever_has_a_terminals_other_side(sandboxes: Bubblewrap, session: SessionId) -> None:
+    """Or it could make the server wait for it: whether reading blocks belongs to what is open, whoever holds it."""
+    await sandboxes.open(SandboxSpec(session, "echo"))
+    shells = HeldShells(sandboxes.shells, lend=True)
+    look = "while [ ! -e stop ]; do readlink /proc/[0-9]*/fd/* /proc/[0-9]*/task/*/fd/*; echo; done >seen 2>/dev/null"
+    looking = Reader(await shells.start(spec(session, "/bin/sh", "-c", f"{look}; echo do''ne", id="looks")))
+    for number in range(8):
+        shell = await shells.start(spec(session, "/bin/echo", "fine", id=f"n{number}"))
+        assert isinstance(shell, HeldShell)
+        assert await Reader(shell).end() == Exit(0)
+        await shells.forget(session, shell.id)
+    last = Typist(await shells.start(spec(session, id="last")))
+    last.type(b"sleep 0.2; touch stop; grep -c pts/ seen; grep -c ptmx seen; exit\n")
+    await last.end()
+    await looking.end()
+    some, none = last.got.split()[-2:]
+    assert int(some) > 10, "it looked, and saw terminals"
+    assert int(none) == 0
+    await shells.close()
+
+
+async def test_a_terminal_is_lent_in_a_sandbox_of_namespaces_alone(
+    kept: Bubblewrap | Host, shells: HeldShells, session: SessionId
+) -> None:
+    """Elsewhere who opens it is a process among the session's."""
+    shell = await shells.start(spec(session))
+    reader = Typist(shell)
+    reader.type(b"echo rea''dy\n")
+    await reader.until(b"ready")
+    assert isinstance(shell, HeldShell)
+    assert shell.lent is (kept.sandbox == "bubblewrap" and kept.level["sandbox"] == "bubblewrap")
 
 
 async def test_the_session_s_end_is_theirs(kept: Bubblewrap | Host, shells: HeldShells, session: SessionId) -> None:
@@ -139,7 +173,7 @@ async def test_a_holder_that_is_killed_is_the_end_of_its_shells(
     sandboxes: Bubblewrap, session: SessionId, base: object
 ) -> None:
     await sandboxes.open(SandboxSpec(session, "echo"))
-    shells = HeldShells(sandboxes.shells)
+    shells = HeldShells(sandboxes.shells, lend=True)
     reader = Typist(await shells.start(spec(session)))
     os.kill(await holder_pid(base, session), signal.SIGKILL)  # type: ignore[arg-type]
     assert (await reader.end()).signal == signal.SIGHUP
@@ -149,7 +183,7 @@ async def test_a_holder_that_is_killed_is_the_end_of_its_shells(
 async def test_what_is_inside_cannot_hear_or_hold_them_up(sandboxes: Bubblewrap, session: SessionId) -> None:
     """Runner and programs go on beside a flood; a shell's socket is nowhere inside."""
     await sandboxes.open(SandboxSpec(session, "echo"))
-    shells = HeldShells(sandboxes.shells)
+    shells = HeldShells(sandboxes.shells, lend=True)
     flood: Shell = await shells.start(spec(session, "/bin/sh", "-c", "yes flood"))
     reader = Reader(flood, typed_in=False)
     await reader.until(b"flood")

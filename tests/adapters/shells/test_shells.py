@@ -32,7 +32,7 @@ async def dial(path: str) -> socket.socket:
     return sock
 
 
-@pytest.fixture(params=["held", "local"])
+@pytest.fixture(params=["held", "lent", "local"])
 async def shells(request: pytest.FixtureRequest) -> AsyncIterator[Shells]:
     if request.param == "local":
         ours = LocalShells()
@@ -40,7 +40,7 @@ async def shells(request: pytest.FixtureRequest) -> AsyncIterator[Shells]:
         await ours.close()
         return
     path = request.getfixturevalue("holder")
-    held = HeldShells(lambda _: dial(path))
+    held = HeldShells(lambda _: dial(path), lend=request.param == "lent")
     yield held
     for shell in await held.find(SESSION):
         await ended(shell)

@@ -212,6 +212,10 @@ class HeldShell:
 
     # --- while its PTY is lent
 
+    @property
+    def lent(self) -> bool:
+        return self._borrowed is not None
+
     def borrow(self, record: wire.Record, loan: Loan) -> None:
         """LENT. Raises wire.Broken, Unfit, OSError, Gone, Ahead; `loan` becomes ours if it does not."""
         head, seam = record.offset, wire.as_number(record.payload)
@@ -225,11 +229,11 @@ class HeldShell:
         self._borrowed.note(typed_in=self.typed_in)
         self._watch()
 
-    def give_back(self) -> None:
+    def give_back(self, flags: int = 0) -> None:
         """To the holder, which reads on from here."""
         if self._borrowed:
             self.let_go()
-            self._line.send(wire.record(wire.RETURN, self.slot))
+            self._line.send(wire.record(wire.RETURN, self.slot, flags))
             self._say_grant()
             self._tell()
 

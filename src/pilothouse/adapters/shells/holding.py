@@ -71,7 +71,13 @@ class Holding:
         self._slots = 0
         self._orders: dict[ShellId, Order] = {}
         self._caller = Caller(
-            selector, listening, allowed_uids, self._obey, self._gone, self._catch_up, lambda: self._lent
+            selector,
+            listening,
+            allowed_uids,
+            self._obey,
+            self._gone,
+            self._catch_up,
+            lambda: any(held.loan for held in self._shells.values()),
         )
         self.outlet = self._caller.outlet
         self._lends, self._wanted = lends, False
@@ -206,14 +212,11 @@ class Holding:
         elif record.kind == wire.INPUT:
             self._type(held, record)
         elif record.kind == wire.RESIZE:
-            held.size = size(*wire.as_pair(record.payload))
-            held.sizes.note(held.head, held.size)
-            if not held.ended:
-                pty.resize(held.line.fd, held.size)
+            held.resize(size(*wire.as_pair(record.payload)))
         elif record.kind == wire.SIGNAL:
             self._signal(held, record.flags)
         elif record.kind == wire.RETURN:
-            self._returned(held)
+            self._returned(held, again=not record.flags & wire.KEEP)
         elif record.kind == wire.FORGET:
             if held.ended:
                 self._drop(held.slot)
@@ -268,22 +271,18 @@ class Holding:
             self._poll(held)
             self._caller.tell(record, *held.loan.fds)
 
-    @property
-    def _lent(self) -> bool:
-        return any(held.loan for held in self._shells.values())
-
     def _recall(self, held: Held) -> None:
         if held.loan:
             self._caller.tell(wire.record(wire.RECALL, held.slot))
 
-    def _returned(self, held: Held) -> None:
+    def _returned(self, held: Held, *, again: bool) -> None:
         if held.loan is None:
             return
         held.back()
-        if not held.exit:
-            held.lend_at = self._now() + LEND_S
-        else:
+        if held.exit:
             held.end_at = self._now() + LINGER_S
+        elif again:
+            held.lend_at = self._now() + LEND_S
         held.hide(self._hidden)
         self._resumed(held)
 
@@ -323,10 +322,7 @@ class Holding:
 
     def _poll(self, held: Held) -> None:
         """What its PTY is watched for now."""
-        wanted = 0
-        if not held.ended and not held.line.eof:
-            wanted |= selectors.EVENT_READ if held.limit > 0 and not held.loan else 0
-            wanted |= selectors.EVENT_WRITE if held.line.typing.backlog else 0
+        wanted = held.wanted
         if wanted == held.events:
             return
         if not wanted:

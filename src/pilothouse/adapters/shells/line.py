@@ -10,6 +10,7 @@ from __future__ import annotations
 import array
 import asyncio
 import os
+import resource
 import signal
 import socket
 from collections import deque
@@ -35,6 +36,8 @@ _READ = 64 * 1024
 _SHELLS_MAX = 2 * SHELLS_MAX
 """Those that have ended among them."""
 _LOAN = 3
+_OURS = 2
+"""Of the descriptors that this process may have, one in so many may be part of a loan: the rest is for connections."""
 _FDS_MAX = _SHELLS_MAX * (1 + _LOAN)
 _RIGHTS_SPACE = socket.CMSG_SPACE(_FDS_MAX * array.array("i").itemsize)
 
@@ -264,6 +267,8 @@ class Line:
         except BaseException:
             loan.close()
             raise
+        if max(loan.fds) >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _OURS:
+            shell.give_back(wire.KEEP)
 
     def end(self) -> None:
         """The holder says or does what cannot be."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import selectors
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,6 +88,20 @@ class Held:
     @property
     def limit(self) -> int:
         return self.grant - self.line.kept.head - self.line.held
+
+    @property
+    def wanted(self) -> int:
+        """What its PTY is to be watched for."""
+        if self.ended or self.line.eof:
+            return 0
+        reads = selectors.EVENT_READ if self.limit > 0 and not self.loan else 0
+        return reads | (selectors.EVENT_WRITE if self.line.typing.backlog else 0)
+
+    def resize(self, size: Size) -> None:
+        self.size = size
+        self.sizes.note(self.head, size)
+        if not self.ended:
+            pty.resize(self.line.fd, size)
 
     @property
     def room(self) -> int:
