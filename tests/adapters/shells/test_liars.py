@@ -9,13 +9,15 @@ import gc
 import os
 import resource
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import pytest
 
+from pilothouse.adapters.shells import lending, memory
 from pilothouse.adapters.shells import line as line_module
-from pilothouse.adapters.shells import memory
 from pilothouse.adapters.shells.held import HeldShells
+from pilothouse.adapters.shells.heldshell import HeldShell
 from pilothouse.adapters.shells.line import OUT_MAX
 from pilothouse.core import shellwire as wire
 from pilothouse.core.errors import Unavailable
@@ -42,7 +44,7 @@ class Liar:
     def __init__(self) -> None:
         self.sock, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.setblocking(False)
-        self.held = HeldShells(self.dial)
+        self.held = HeldShells(self.dial, lend=True)
 
     async def dial(self, session: SessionId) -> socket.socket:
         return self.theirs
@@ -321,3 +323,73 @@ async def test_one_that_never_comes_to_its_end_costs_nothing(how: str, monkeypat
         for sock in kept:
             sock.close()
     await held.close()
+
+
+@contextlib.contextmanager
+def loan(*, blocks: bool = False) -> Iterator[list[int]]:
+    """A PTY and two pipes, as a holder lends them."""
+    master, slave = os.openpty()
+    pipes = [lending._pipe() for _ in range(2)]
+    os.set_blocking(master, blocks)
+    try:
+        yield [master, *pipes]
+    finally:
+        for fd in (master, slave, *pipes):
+            os.close(fd)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not true():
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("how", ["blocks", "no terminal", "no pipe", "too few", "no shell", "ahead", "seam", "twice"])
+async def test_what_is_lent_must_be_what_it_should_be(liar: Liar, how: str) -> None:
+    """Before it is read for the first time: reading something else could take for ever."""
+    liar.say(greet())
+    liar.shell()
+    (shell,) = await liar.held.find(SESSION)
+    head, seam, slot = int(how == "ahead"), int(how == "seam"), 1 + (how == "no shell")
+    with loan(blocks=how == "blocks") as fds:
+        wrong = {"no terminal": [fds[1], *fds[1:]], "no pipe": [*fds[:2], fds[0]], "too few": fds[:2]}
+        record = wire.record(wire.LENT, slot, 0, head, wire.number(seam))
+        for _ in range(1 + (how == "twice")):
+            liar.say(record, *wrong.get(how, fds))
+        await until(lambda: shell.ended is not None)
+    assert shell.ended == LOST
+
+
+async def test_a_terminal_that_nobody_asked_for_is_not_read(liar: Liar) -> None:
+    liar.held = HeldShells(liar.dial)
+    liar.say(greet())
+    liar.shell()
+    (shell,) = await liar.held.find(SESSION)
+    with loan() as fds:
+        liar.say(wire.record(wire.LENT, 1, 0, 0, wire.number(0)), *fds)
+        await until(lambda: shell.ended is not None)
+
+
+async def test_a_pipe_that_somebody_else_reads_is_seen(liar: Liar, monkeypatch: pytest.MonkeyPatch) -> None:
+    liar.say(greet())
+    liar.shell()
+    (shell,) = await liar.held.find(SESSION)
+    with loan() as fds:
+        liar.say(wire.record(wire.LENT, 1, 0, 0, wire.number(0)), *fds)
+        monkeypatch.setattr(lending, "os", Reads())
+        shell.grant(1000, typed_in=False)
+        assert isinstance(shell, HeldShell)
+        await until(lambda: shell.lent)
+        os.write(fds[0], b"x\n")  # it is echoed
+        await until(lambda: shell.ended is not None)
+
+
+class Reads:
+    """Half of what is read is somebody else's."""
+
+    def readv(self, fd: int, rooms: list[memoryview]) -> int:
+        os.read(fd, 1)
+        return os.readv(fd, rooms)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)

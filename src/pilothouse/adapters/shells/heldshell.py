@@ -261,14 +261,17 @@ class HeldShell:
         alone, self._last.shell = self._last.shell is self, self
         try:
             count = borrowed.read(min(pty.PASS if alone else pty.SHARED_PASS, self._granted - self.head))
-        except (OSError, Unfit):
+        except Unfit:
             self._line.end()
+            return
+        except OSError:
+            self.give_back(wire.KEEP)
             return
         now = self._loop.time()
         if count >= pty.FLOOD:
             self._flood_until = now + FLOOD_S
         if borrowed.over:
-            self.give_back()  # its end is the holder's affair
+            self.give_back(wire.KEEP)  # its end is the holder's affair
         elif now < self._flood_until and self.head - self._told < GATHER and self._granted > self.head:
             if self._telling is None:
                 self._telling = self._loop.call_later(GATHER_S, self._tell)

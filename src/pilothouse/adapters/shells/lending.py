@@ -50,6 +50,7 @@ program of a session has ever had it (see `sandboxes.inside`), and both sides lo
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -196,7 +197,7 @@ class Borrowed:
         """Everything has been read, and nobody has the other side open any more."""
 
     def read(self, limit: int) -> int:
-        """Until it is empty or `limit` bytes have come; how many. Raises OSError, Unfit."""
+        """Until it is empty or `limit` bytes have come; how many. Raises OSError: it cannot be read so here; Unfit."""
         moved = self._move(limit)
         if moved:
             self._store(moved)
@@ -235,7 +236,9 @@ class Borrowed:
                 count = os.splice(self.fd, pipe, min(_PIECE, limit - moved), flags=os.SPLICE_F_NONBLOCK)
             except BlockingIOError:
                 break
-            except OSError:  # EIO; after any other there is no more to be had either
+            except OSError as error:
+                if error.errno != errno.EIO:  # a kernel (before 5.11) that cannot do this with a PTY
+                    raise
                 count = 0
             if count == 0:
                 self.over = True
