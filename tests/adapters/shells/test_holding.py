@@ -32,7 +32,7 @@ START = {"id": "s", "argv": ["sh"], "env": {}, "cwd": "", "cols": 80, "rows": 24
 class Room:
     """A holder with its selector turned by hand."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, lends: bool = False) -> None:
         self.path = path
         self.seconds = 1000.0
         self.selector = selectors.DefaultSelector()
@@ -50,6 +50,7 @@ class Room:
             self.start,
             lambda shell, number: self.kills.append((shell, number)),
             lambda: self.seconds,
+            lends=lends,
         )
 
     def start(self, order: Order) -> None:

@@ -120,7 +120,7 @@ class Holding:
                 held.exit = exit
                 held.kill_at = held.lend_at = 0.0
                 held.end_at = self._now() + LINGER_S
-                self._recall(held)
+                self._caller.tell(held.recall)
                 self._finish(held)
 
     def pause(self) -> float | None:
@@ -252,7 +252,7 @@ class Holding:
     def _hide(self, values: list[str]) -> None:
         if self._hidden.add(values):
             for held in self._shells.values():
-                self._recall(held)
+                self._caller.tell(held.recall)
                 held.hide(self._hidden)
                 self._say_output(held)
 
@@ -262,18 +262,11 @@ class Holding:
         """If it may be, and somebody wants it."""
         if not (self._lends and self._wanted and self._caller.greeted and held.lendable):
             return
-        if held.said < held.line.kept.head:
-            self._say_output(held)
         self._caller.tell(held.typed)
         with contextlib.suppress(OSError, memory.Unfit):  # then it is read here
-            record = held.lend()
-            assert held.loan is not None
+            record, loan = held.lend()
             self._poll(held)
-            self._caller.tell(record, *held.loan.fds)
-
-    def _recall(self, held: Held) -> None:
-        if held.loan:
-            self._caller.tell(wire.record(wire.RECALL, held.slot))
+            self._caller.tell(record, *loan.fds)
 
     def _returned(self, held: Held, *, again: bool) -> None:
         if held.loan is None:

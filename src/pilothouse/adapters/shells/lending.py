@@ -9,7 +9,7 @@ is in numbers in the page before the output (`core.shellwire`), each written by 
     word  0         what the viewers have seen; not ours
     word  1         HEAD: the output in the memory ends here
     word  2         NEXT: where it will end once the pipe has been emptied into it
-    word  3         TYPED_IN: somebody types in it
+    word  3         TYPED_IN: whether somebody types in it; 2: what GRANT said last
     word  4         OPEN: 1 while input goes into its pipe
     word  5         WHO: the entry whose input that is
     word  6         BASE: what that typist had typed before
@@ -71,6 +71,7 @@ _PIECE = 4096
 _SHORT = 64
 """As in `pty`: a read that gave less is an echo."""
 _PTMX = (5, 2)
+_UNSAID = 2
 
 
 @dataclass(frozen=True)
@@ -122,13 +123,13 @@ def waiting(fd: int) -> int:
 # --- the holder's side
 
 
-def lend(memory: Memory, master: int, head: int, *, typed_in: bool) -> Loan:
+def lend(memory: Memory, master: int, head: int) -> Loan:
     """`master` stays the holder's. Raises OSError, Unfit."""
     page = memory.page
     for word in range(1, _SEAMS + SEAMS_MAX):
         page[word] = 0
     page[HEAD] = page[NEXT] = head
-    page[TYPED_IN] = typed_in
+    page[TYPED_IN] = _UNSAID
     output = _pipe()
     try:
         loan = Loan(master, output, _pipe())
@@ -149,7 +150,8 @@ class Settled:
     """All that these typists have typed, what is in the pipe for input among it."""
     last: int | None
     """Who typed last, if something is in that pipe."""
-    typed_in: bool
+    typed_in: bool | None
+    """None: nothing was said about it."""
     seams: list[int]
 
 
@@ -168,7 +170,9 @@ def settle(memory: Memory, loan: Loan, capacity: int) -> Settled:
     if page[OPEN] and last is not None:
         typed[last] = page[BASE] + unread
     seams = sorted(place for n in range(SEAMS_MAX) if 0 < (place := page[_SEAMS + n]) <= head)
-    return Settled(head, typed, last if unread else None, bool(page[TYPED_IN]), seams)
+    return Settled(
+        head, typed, last if unread else None, None if page[TYPED_IN] == _UNSAID else bool(page[TYPED_IN]), seams
+    )
 
 
 def emptied(fd: int) -> bytes:

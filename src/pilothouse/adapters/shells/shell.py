@@ -57,13 +57,18 @@ class Held:
         busy = self.loan or self.ended or self.exit or line.eof or line.seen or line.typing.backlog
         return not busy and line.kept.latest is not None and line.kept.latest >= line.kept.oldest
 
-    def lend(self) -> bytes:
-        """LENT. Raises OSError, Unfit."""
+    def lend(self) -> tuple[bytes, lending.Loan]:
+        """LENT, and what goes with it. Raises OSError, Unfit."""
         kept = self.line.kept
         assert kept.latest is not None
-        self.loan = lending.lend(self.memory, self.line.fd, kept.head, typed_in=self.typed_in)
+        self.loan = lending.lend(self.memory, self.line.fd, kept.head)
         self.lend_at = 0.0
-        return wire.record(wire.LENT, self.slot, 0, kept.head, wire.number(kept.latest))
+        return wire.record(wire.LENT, self.slot, 0, kept.head, wire.number(kept.latest)), self.loan
+
+    @property
+    def recall(self) -> bytes:
+        """RECALL, if it is lent."""
+        return wire.record(wire.RECALL, self.slot) if self.loan else b""
 
     def back(self) -> None:
         """Nobody else has it any more."""
@@ -71,7 +76,8 @@ class Held:
             loan, self.loan = self.loan, None
             settled = lending.settle(self.memory, loan, self.line.kept.capacity)
             self.line.resume(settled, loan.output, loan.input)
-            self.typed_in, self.grant = settled.typed_in, self.line.kept.head
+            self.typed_in = self.typed_in if settled.typed_in is None else settled.typed_in
+            self.grant = self.line.kept.head
             os.close(loan.output)
             os.close(loan.input)
 
