@@ -155,6 +155,19 @@ async def test_what_is_typed_again_is_not_typed_twice(shells: Shells) -> None:
     assert (shell.typed(TYPIST), shell.typed(5), shell.typed(6)) == (9, 6, 0)
 
 
+async def test_everybody_is_typed_for_however_many_come(shells: Shells) -> None:
+    """More than there is room for where a server notes whose keys they were, and all of them again."""
+    count = 2 * 70
+    reader = Reader(await shells.start(spec(f"stty raw -echo; echo rea''dy; head -c {count} | wc -c; echo do''ne")))
+    await reader.until(b"ready")
+    for turn in range(2):
+        for typist in range(70):
+            reader.shell.write(typist, turn, b"x")
+    await reader.until(b"done")
+    assert f"{count}".encode() in reader.got
+    assert [reader.shell.typed(typist) for typist in range(70)] == [2] * 70
+
+
 async def test_it_is_read_no_further_than_granted(shells: Shells) -> None:
     shell = await shells.start(spec("stty -opost; yes | head -c 3000000"))
     shell.grant(100_000, typed_in=True)

@@ -37,6 +37,8 @@ GATHER = 48 * 1024
 """Of a flood viewers are sent more when so much has come: larger frames, fewer calls;"""
 GATHER_S = 0.001
 """or after so long."""
+UNTOLD_MAX = 4096
+"""Typed without an echo; who has typed it keeps it until it is told."""
 
 
 class LastRead:
@@ -107,6 +109,8 @@ class HeldShell:
         self._last = last
         self._loop = asyncio.get_running_loop()
         self._told = record.offset
+        self._untold = 0
+        """Of what was typed, without anything else that there was to tell."""
         self._flood_until = 0.0
         self._telling: asyncio.TimerHandle | None = None
 
@@ -188,7 +192,7 @@ class HeldShell:
             raise wire.Broken("it was lent")
         if record.kind == wire.TYPED:
             typist, self._unread = wire.as_taken(record.payload)
-            self._note(typist, _counted(record.offset))
+            self._note(typist, max(_counted(record.offset), self.typed(typist)))
         else:
             if not self.head <= record.offset <= self._granted:
                 raise wire.Broken("a head that cannot be")
@@ -294,13 +298,18 @@ class HeldShell:
         if not fresh:
             return b"", offset
         done = borrowed.type(typist, known, fresh)
-        if done is None:
+        if done is None:  # the holder notes who has typed what, and lends it again
+            self.give_back()
             return fresh, known
         count, gone = done
         self._note(typist, known + count)
         if gone < len(fresh):
             self._unread = count - gone
             self.give_back()
+        self._untold += count
+        if self._untold >= UNTOLD_MAX:
+            self._untold = 0
+            self._loop.call_soon(self._tell)
         return fresh[count:], known + count
 
     def lost(self) -> None:

@@ -64,7 +64,7 @@ from pilothouse.core.seam import Seams
 
 HEAD, NEXT, TYPED_IN, OPEN, WHO, BASE, ENTRIES = range(1, 8)
 _TYPISTS, TYPISTS_MAX = 16, 64
-"""Who comes after those types by way of the holder."""
+"""When another one comes it is given back: how much these have typed is the holder's to remember."""
 _SEAMS, SEAMS_MAX = 144, 128
 _PIECE = 4096
 """A PTY gives no more in one read; a pipe takes it as one page."""
@@ -209,7 +209,8 @@ class Borrowed:
 
     def type(self, typist: int, base: int, data: bytes) -> tuple[int, int] | None:
         """Of `data`, that follows `base` bytes of that typist: how many are counted as typed, and how many of these
-        have gone into the PTY; unless both are all, it must be given back. None: by way of the holder."""
+        have gone into the PTY; unless both are all, it must be given back. None: there is no room for one more typist,
+        likewise."""
         entry = self._entry(typist, base)
         if entry is None:
             return None
