@@ -205,7 +205,7 @@ async def _platform(
     oidc = Oidc(documents, keys, kit.note)
     guard = Guard(identity, lambda: trust, pairs=pairs, bearers=Bearers(settings.issuers, keys, clock))
     times = TerminalLimits(idle_s=settings.shell_idle_s, life_s=settings.shell_life_s)
-    terminals = Terminals(HeldShells(sandboxes.shells, lend=settings.sandbox == "bubblewrap"), clock, times)
+    terminals = Terminals(HeldShells(sandboxes.shells, lend=probe.isolation == "namespaces"), clock, times)
     opener = Opener(sessions, terminals, settings.shell_scrollback, secrets=secrets)
     platform = Platform(
         kit,
