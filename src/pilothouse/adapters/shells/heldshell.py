@@ -37,6 +37,9 @@ GATHER = 48 * 1024
 """Of a flood viewers are sent more when so much has come: larger frames, fewer calls;"""
 GATHER_S = 0.001
 """or after so long."""
+SHARED_PASS = 4096
+"""Read at once where another one was read before. A second read finds a PTY empty, as a rule, and then the kernel waits
+for its worker: a holder may, here it would be everybody's echo."""
 UNTOLD_MAX = 4096
 """Typed without an echo; who has typed it keeps it until it is told."""
 
@@ -264,7 +267,7 @@ class HeldShell:
             return
         alone, self._last.shell = self._last.shell is self, self
         try:
-            count = borrowed.read(min(pty.PASS if alone else pty.SHARED_PASS, self._granted - self.head))
+            count = borrowed.read(min(pty.PASS if alone else SHARED_PASS, self._granted - self.head))
         except Unfit:
             self._line.end()
             return

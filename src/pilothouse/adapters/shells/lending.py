@@ -236,7 +236,7 @@ class Borrowed:
     def _move(self, limit: int) -> int:
         """Into the pipe: how much."""
         moved, pipe = 0, self._loan.output
-        while moved < limit:
+        for _ in range(max(1, limit // _PIECE)):
             try:
                 count = os.splice(self.fd, pipe, min(_PIECE, limit - moved), flags=os.SPLICE_F_NONBLOCK)
             except BlockingIOError:
