@@ -36,7 +36,7 @@ async def test_all_who_flood_get_their_turn_in_order() -> None:
 
 async def test_while_somebody_types_turns_are_short_and_few() -> None:
     turns, log = Turns(), list[tuple[str, int]]()
-    turns.typed()
+    turns.typed(Flood(log, "typed in"))
     for name in "abcdefgh":
         turns.add(Flood(log, name))
     await asyncio.sleep(0)
@@ -45,6 +45,42 @@ async def test_while_somebody_types_turns_are_short_and_few() -> None:
     await asyncio.sleep(0.05)
     assert len(log) > 8
     assert len(log) < 8 + 50 * TYPING_TURNS
+
+
+async def test_what_was_asked_for_is_not_held_back_for_who_asked() -> None:
+    turns, log = Turns(), list[tuple[str, int]]()
+    flood = Flood(log, "a", 400)
+    turns.typed(flood)
+    turns.add(flood)
+    while flood.left:
+        before = len(log)
+        await asyncio.sleep(0)
+        assert len(log) > before or not before, "no rest"
+    assert {limit for _, limit in log} == {SLICE}
+
+
+async def test_it_is_held_back_for_who_types_in_another() -> None:
+    turns, log = Turns(), list[tuple[str, int]]()
+    flood = Flood(log, "a")
+    turns.typed(Flood(log, "another"))
+    turns.typed(flood)
+    turns.add(flood)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    turns.add(Flood(log, "b"))
+    await asyncio.sleep(0.02)
+    assert {limit for _, limit in log} == {TYPING_SLICE}
+
+
+async def test_another_that_floods_is_held_back_and_who_was_typed_in_with_it() -> None:
+    turns, log = Turns(), list[tuple[str, int]]()
+    asked, other = Flood(log, "asked"), Flood(log, "other")
+    turns.typed(asked)
+    turns.add(asked)
+    turns.add(other)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert log == [(name, TYPING_SLICE) for name in ("asked", "other", "asked")]
 
 
 async def test_nobody_waits_twice() -> None:

@@ -135,7 +135,7 @@ class Terminal:
 
     def typed(self) -> None:
         self.active_at = self.turns.now
-        self.turns.typed()
+        self.turns.typed(self)
 
     def resize(self, viewing: Viewing, size: Size) -> None:
         self._follow(self._audience.resize(viewing.id, size))

@@ -2,7 +2,8 @@
 so that a keystroke's echo in one is not behind the output of fifty others.
 
 Reading whatever is there as soon as it is there is what makes an echo late: with fifty floods it took 100 ms. The turns
-are short, and while somebody types there is a rest between them, in which the processor belongs to whoever typed.
+are short, and while somebody types there is a rest between them, in which the processor belongs to whoever typed. The
+output of the very shell that was typed in is what was asked for: alone it rests for nobody.
 """
 
 from __future__ import annotations
@@ -42,14 +43,18 @@ class Turns:
         self._queue: deque[Turn] = deque()
         self._queued: set[Turn] = set()
         self._planned = False
-        self._typed_at = -1.0
+        self._typed_in: Turn | None = None
+        self._typed_at = self._elsewhere_at = -TYPING_S
+        """When a key was last pressed there, and when in any other."""
 
     @property
     def now(self) -> float:
         return self._loop.time()
 
-    def typed(self) -> None:
-        """Somebody pressed a key, somewhere."""
+    def typed(self, terminal: Turn) -> None:
+        """Somebody pressed a key there."""
+        if terminal is not self._typed_in:
+            self._typed_in, self._elsewhere_at = terminal, self._typed_at
         self._typed_at = self._loop.time()
 
     def add(self, terminal: Turn) -> None:
@@ -61,6 +66,11 @@ class Turns:
         if not self._planned:
             self._plan(resting=False)
 
+    def _disturbs(self, terminal: Turn, now: float) -> bool:
+        """Whether somebody types in another one."""
+        typed_at = self._elsewhere_at if terminal is self._typed_in else self._typed_at
+        return now - typed_at < TYPING_S
+
     def _plan(self, *, resting: bool) -> None:
         self._planned = True
         if resting:
@@ -70,7 +80,7 @@ class Turns:
 
     def _pass(self) -> None:
         now = self._loop.time()
-        typing = now - self._typed_at < TYPING_S
+        typing = any(self._disturbs(terminal, now) for terminal in self._queue)
         end = now + BUDGET_S
         limit, turns = (TYPING_SLICE, TYPING_TURNS) if typing else (SLICE, len(self._queue))
         self._planned = False
