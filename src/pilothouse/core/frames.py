@@ -179,6 +179,9 @@ class Incoming:
         if len(times) >= RATE_MAX:
             return RATE
         times.append(now)
+        if not text and 0 < len(message) <= MESSAGE_MAX and message[0] == STDIN:  # a key waits for no more than this
+            self._faults = 0
+            return Stdin(message[1:])
         return self.judge(TEXT if text else decode(message, control=self._control))
 
     def judge(self, found: Frame | Fault) -> Frame | Fault:

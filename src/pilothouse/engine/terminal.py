@@ -240,21 +240,32 @@ class Terminal:
     def _grant(self, *, at_least: int) -> None:
         """How far the shell may be read."""
         typed_in, upto = False, self.shell.head + WINDOW
-        reached = upto
         for viewing in self._viewings.values():
             if self._audience.types(viewing.id):
                 typed_in = True
                 if viewing.cursor is not None:
                     upto = min(upto, viewing.cursor + WINDOW)
-                    reached = min(reached, viewing.reached + self.shell.capacity)
-        if reached < upto:  # what a kill would lose on its way to who types must be kept
-            upto = reached
-            self._look()
         if typed_in and self._waiting is not None:
             self._waiting.cancel()
             self._waiting = None
-        if self._waiting is None and (typed_in != self._typed_in or upto - self._granted > at_least):
-            self._read_on(upto, typed_in=typed_in)
+        if self._waiting is not None:
+            return
+        other = typed_in != self._typed_in
+        if other or upto - self._granted > at_least:
+            upto = self._kept(upto)
+            if other or upto - self._granted > at_least:
+                self._read_on(upto, typed_in=typed_in)
+
+    def _kept(self, upto: int) -> int:
+        """What a kill would lose on its way to who types must be kept: as far as that allows."""
+        reached = min(
+            (v.reached for v in self._viewings.values() if v.cursor is not None and self._audience.types(v.id)),
+            default=upto,
+        )
+        if reached + self.shell.capacity < upto:
+            upto = reached + self.shell.capacity
+            self._look()
+        return upto
 
     def _look(self) -> None:
         """Whether it has arrived, of which nobody is told."""

@@ -140,7 +140,10 @@ class HotSocket(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         self.heard = self._loop.time()
         kind = frame.msg_type
-        if frame.rsv1 or frame.rsv2 or frame.rsv3:
+        odd = frame.rsv1 or frame.rsv2 or frame.rsv3 or self.closed or self._open is not None
+        if kind == BINARY and frame.fin and not odd:  # a keystroke, as a rule: it waits for nothing else
+            self._inbox.put(Message(frame.get_payload_as_bytes(), False))
+        elif frame.rsv1 or frame.rsv2 or frame.rsv3:
             self._fail(1002, "reserved bits")
         elif kind == WSMsgType.CLOSE:
             if not self.closed:

@@ -186,6 +186,8 @@ def borrower(place: Place, borrowed: Borrowed) -> None:
     at, dice, goes = place.typed, random.Random(), True
     while True:
         borrowed.read(dice.choice((10, 4_000, 64_000)))
+        if dice.random() < 0.5:
+            borrowed.look()
         if goes:
             data = WORDS[at : at + dice.choice((1, 1, 20, 3_000))]
             goes = borrowed.type(TYPIST, at, data) == (len(data), len(data))
@@ -223,6 +225,7 @@ def test_seams_of_what_somebody_else_read_are_found(place: Place) -> None:
         with contextlib.suppress(BlockingIOError):
             wrote += os.write(place.slave, words)
         borrowed.read(100_000)
+        borrowed.look()
     settled = lending.settle(place.memory, loan, place.kept.capacity)
     place.line.resume(settled, loan.output, loan.input)
     kept, found = place.kept, place.kept.seams()

@@ -55,6 +55,7 @@ class Borrower:
     def read(self) -> None:
         select.select([self.borrowed.fd], [], [], 1)
         self.borrowed.read(100_000)
+        self.borrowed.look()
 
     def close(self) -> None:
         self.borrowed.close()

@@ -145,6 +145,8 @@ class HeldShell:
         return self._window.read(offset, limit, prefix)
 
     def seam(self, offset: int) -> int | None:
+        if self._borrowed:
+            self._borrowed.look()
         return begin(self._window, self._seams, offset, self.oldest)
 
     def grant(self, upto: int, *, typed_in: bool) -> None:
@@ -168,7 +170,7 @@ class HeldShell:
     def write(self, typist: int, offset: int, data: bytes) -> None:
         if self.ended is not None:
             return
-        if self._borrowed and not self.backlog:
+        if self._borrowed and not self._unread and not self._sent:
             data, offset = self._type(self._borrowed, typist, offset, data)
         if data:
             self._sent[typist] = max(self._sent.get(typist, 0), offset + len(data))
@@ -248,6 +250,7 @@ class HeldShell:
         """It is the holder's from now on, or nobody's."""
         if self._borrowed:
             borrowed, self._borrowed = self._borrowed, None
+            borrowed.look()
             if self._reading:
                 self._reading = False
                 self._loop.remove_reader(borrowed.fd)
@@ -284,6 +287,8 @@ class HeldShell:
                 self._telling = self._loop.call_later(GATHER_S, self._tell)
         elif count:
             self._tell()
+        if self._borrowed:  # the echo is on its way
+            self._borrowed.look()
         self._watch()
 
     def _tell(self) -> None:

@@ -225,6 +225,16 @@ class Borrowed:
         except OSError:  # it takes nothing now, or has ended: the holder sees to it
             return count, 0
 
+    def look(self) -> None:
+        """For seams in what was read: apart from reading, for whoever waits for an echo does not wait for this."""
+        window, seams = self._window, self._seams
+        if seams.end == window.head:
+            return
+        seams.feed(window.read(seams.end, window.head - seams.end))
+        seam = seams.latest
+        if seam is not None:
+            self._page[_SEAMS + seam // self._step % SEAMS_MAX] = seam
+
     def note(self, *, typed_in: bool) -> None:
         self._page[TYPED_IN] = typed_in
 
@@ -263,10 +273,6 @@ class Borrowed:
         if os.readv(self._loan.output, rooms) != count:
             raise Unfit("somebody else reads the pipe")
         page[HEAD] = window.head = head + count
-        self._seams.feed(window.read(head, count))
-        seam = self._seams.latest
-        if seam is not None:
-            page[_SEAMS + seam // self._step % SEAMS_MAX] = seam
 
     def _entry(self, typist: int, base: int) -> int | None:
         entry = self._entries.get(typist)
