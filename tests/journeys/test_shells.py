@@ -170,6 +170,14 @@ async def test_the_command_line_is_a_terminal_that_comes_back(program: Program) 
     await again.until(b"kept-kept")
     await again.type(b"exit 4\r")
     assert await again.end() == 4
+    named = Screen(program, "sh", "--shell", "named", sid)
+    await named.until(b"$ ")
+    assert (await program.cli("sh", "--end", "named", sid))[0] == 0
+    assert await named.end() == 128 + signal.SIGHUP
+    for words in (["--end", "-x"], ["--end", "named", "--watch"], ["--end", "named", "--shell", "named"]):
+        assert (await program.cli("sh", *words, sid))[0] == 2, words
+    status, _, err = await program.cli("sh", "--end", "none", sid)
+    assert (status, "none" in err) == (1, True), err
 
 
 class Screen:

@@ -166,6 +166,9 @@ class Client:
     async def open_shell(self, session: str, **fields: Any) -> wire.Shell:
         return await self._ask(wire.Shell, "POST", f"/api/sessions/{session}/shells", json=_given(fields))
 
+    async def end_shell(self, session: str, shell: str) -> None:
+        await self._send("DELETE", f"/api/sessions/{session}/shells/{shell}")
+
     # --- secrets -----------------------------------------------------------------------------------------------
 
     async def secrets(self, path: str) -> list[wire.Secret]:

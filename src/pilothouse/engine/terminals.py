@@ -67,7 +67,7 @@ class Terminals:
                 found = terminals.get(spec.id)
                 if found is None:
                     if sum(t.shell.ended is None for t in terminals.values()) >= SHELLS_MAX:
-                        raise TooMany(f"a session has at most {SHELLS_MAX} shells")
+                        raise TooMany(f"a session has at most {SHELLS_MAX} shells: end one of them first")
                     return await self._start(spec)
                 if not found.closing:
                     return found, False

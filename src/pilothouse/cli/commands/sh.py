@@ -42,11 +42,12 @@ class _Sh(click.Command):
 @click.option("--watch", is_flag=True, help="Look on without typing. q or Ctrl-C leaves.")
 @click.option("--startup", metavar="TEXT", help="What a new shell runs first; no place for a secret.")
 @click.option("--list", "listing", is_flag=True, help="Show the shells of the session.")
+@click.option("--end", "end", metavar="ID", help="End this shell and what runs in it.")
 @click.argument("session", required=False, type=UUID)
 @click.pass_context
 def sh(
     context: click.Context, shell: str | None, new: bool, watch: bool, startup: str | None, listing: bool,
-    session: str | None,
+    end: str | None, session: str | None,
 ) -> None:  # fmt: skip
     """A shell of SESSION (the newest session without one), or COMMAND run in it.
 
@@ -56,16 +57,15 @@ def sh(
     """
     command: list[str] = context.meta.get(_COMMAND, [])
     through = bool(command) and not (sys.stdin.isatty() and sys.stdout.isatty())
-    if not (command or watch or listing or sys.stdin.isatty()):
+    if not (command or watch or listing or end or sys.stdin.isatty()):
         raise click.UsageError("Without a terminal to type at: pilothouse sh [SESSION] -- COMMAND (as `-- bash`).")
-    if shell is not None:
-        try:
-            shell_id(shell)
-        except BadRequest as error:
-            raise click.UsageError(f"--shell: {error.message.partition(': ')[2]}") from None
-    if sum((new, watch, listing)) > 1 or (command and (new or watch or listing or shell)):
-        raise click.UsageError("--new, --watch, --list, and a command exclude each other.")
-    if startup and (watch or listing or command):
+    _check("--shell", shell)
+    _check("--end", end)
+    if sum((new, watch, listing, end is not None)) > 1 or (command and (new or watch or listing or end or shell)):
+        raise click.UsageError("--new, --watch, --list, --end, and a command exclude each other.")
+    if shell and end:
+        raise click.UsageError("--end names the shell: without --shell.")
+    if startup and (watch or listing or end or command):
         raise click.UsageError("--startup is for a new shell without a command.")
 
     async def work(client: Client, terminal: Terminal) -> int:
@@ -73,11 +73,23 @@ def sh(
         if listing:
             terminal.write("".join(_line(one) for one in await client.shells(found)))
             return 0
+        if end is not None:
+            await client.end_shell(found, end)
+            return 0
         raw, piped = Raw(piped=through), Piped() if through else None
         argv = wrapped(command) if through else command
         return await _attach(client, terminal, raw, piped, found, shell, argv, new=new, watch=watch, startup=startup)
 
     connected(context, work)
+
+
+def _check(option: str, id: str | None) -> None:
+    """Raises click.UsageError."""
+    try:
+        if id is not None:
+            shell_id(id)
+    except BadRequest as error:
+        raise click.UsageError(f"{option}: {error.message.partition(': ')[2]}") from None
 
 
 async def _newest(client: Client) -> str:
