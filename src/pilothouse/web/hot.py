@@ -49,6 +49,8 @@ buffer, which it writes on again with the next: what waits for a slow client wou
 SWEEP_S = 1.0
 """How often the one timer looks at all connections."""
 
+_DATA = WSMsgType.BINARY
+
 _log = logging.getLogger(__name__)
 
 
@@ -141,7 +143,7 @@ class HotSocket(WSListener):
         self.heard = self._loop.time()
         kind = frame.msg_type
         odd = frame.rsv1 or frame.rsv2 or frame.rsv3 or self.closed or self._open is not None
-        if kind == BINARY and frame.fin and not odd:  # a keystroke, as a rule: it waits for nothing else
+        if kind == _DATA and frame.fin and not odd:  # a keystroke, as a rule: it waits for nothing else
             self._inbox.put(Message(frame.get_payload_as_bytes(), False))
         elif frame.rsv1 or frame.rsv2 or frame.rsv3:
             self._fail(1002, "reserved bits")
