@@ -375,3 +375,18 @@ def test_a_server_that_does_not_read_costs_nothing_and_is_told_when_it_does(room
     assert [r for r in got if r.kind == wire.OUTPUT][-1].offset == room.head
     assert len(got) < 2_900
     server.close()
+
+
+def test_a_session_may_have_any_number_of_shells_one_after_another(room: Room) -> None:
+    server = room.server()
+    for number in range(300):
+        server.say(wire.say(wire.START, START | {"id": f"n{number}"}))
+        shell = next(record for record in reversed(server.got) if record.kind == wire.SHELL)
+        assert wire.said(shell.payload)["id"] == f"n{number}"
+        server.say(wire.record(wire.GRANT, shell.slot, 0, 100_000))
+        os.close(room.slaves.pop(f"n{number}"))
+        room.holding.exited(ShellId(f"n{number}"), Exit(0))
+        assert server.say()[-1].kind == wire.ENDED
+        server.say(wire.record(wire.FORGET, shell.slot))
+        os.close(server.fds.pop())
+    assert room.holding.held == 0

@@ -68,7 +68,7 @@ class Holding:
         self._kill = kill
         self._now = now
         self._shells: dict[int, Held] = {}
-        self._slots = 0
+        self._slot = 0
         self._orders: dict[ShellId, Order] = {}
         self._caller = Caller(
             selector,
@@ -99,8 +99,9 @@ class Holding:
             return
         line = pty.Pty(master, Scrollback(shared.output))
         pty.resize(master, order.size)
-        self._slots += 1
-        held = Held(id, self._slots, line, shared, order.size, Sizes(order.size), time.time())
+        turn = (n % wire.SLOTS + 1 for n in range(self._slot, self._slot + wire.SLOTS))
+        self._slot = next(slot for slot in turn if slot not in self._shells)
+        held = Held(id, self._slot, line, shared, order.size, Sizes(order.size), time.time())
         held.hide(self._hidden)
         self._shells[held.slot] = held
         self._caller.tell(held.record, held.memory.fd)
