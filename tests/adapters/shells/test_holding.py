@@ -379,7 +379,8 @@ def test_a_server_that_does_not_read_costs_nothing_and_is_told_when_it_does(room
 
 def test_a_session_may_have_any_number_of_shells_one_after_another(room: Room) -> None:
     server = room.server()
-    for number in range(300):
+    room.holding._slot = 250  # of these there were so many before
+    for number in range(12):
         server.say(wire.say(wire.START, START | {"id": f"n{number}"}))
         shell = next(record for record in reversed(server.got) if record.kind == wire.SHELL)
         assert wire.said(shell.payload)["id"] == f"n{number}"

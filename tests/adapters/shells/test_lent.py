@@ -212,3 +212,41 @@ def test_what_is_not_wanted_again_is_not_lent_again(room: Room) -> None:
     assert mine.server.say() == []
     room.says(b"hello")
     assert room.head == 5
+
+
+SECRET = b"hunter2-hunter2"
+
+
+def test_what_is_hidden_is_masked_though_the_server_died_before_it_gave_the_terminal_back(room: Room) -> None:
+    mine = borrower(room)
+    mine.server.say(wire.say(wire.HIDE, {"hidden": [SECRET.decode()]}), grant(100_000, typed_in=False))
+    mine.close()
+    mine.server.close()
+    room.says(b"it is " + SECRET + b".")
+    (held,) = room.holding._shells.values()
+    assert held.line.kept.read(0, 100) == b"it is ***************."
+
+
+def test_what_was_under_way_when_it_came_back_is_told(room: Room) -> None:
+    """A server that could not go on reading leaves it in the pipe; the program may have nothing more to say."""
+    mine = borrower(room)
+    os.write(room.slaves["s"], b"prompt")
+    select.select([mine.borrowed.fd], [], [], 1)
+    assert os.splice(mine.borrowed.fd, mine.borrowed._loan.output, 4096) == 6
+    mine.close()
+    got = mine.server.say(wire.record(wire.RETURN, 1, wire.KEEP), grant(100_000))
+    assert [(r.kind, r.offset) for r in got] == [(wire.OUTPUT, 6)]
+
+
+def test_a_terminal_that_cannot_be_lent_costs_no_descriptors(room: Room) -> None:
+    first = server(room)
+    first.say(wire.say(wire.START, START), grant(100_000))
+    first.close()
+    (held,) = room.holding._shells.values()
+    os.set_blocking(held.line.fd, True)
+    before = len(os.listdir("/proc/self/fd"))
+    again = server(room)
+    os.set_blocking(held.line.fd, False)
+    assert wire.LENT not in kinds(again.got)
+    again.close()
+    assert len(os.listdir("/proc/self/fd")) == before

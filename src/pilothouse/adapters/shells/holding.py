@@ -272,16 +272,18 @@ class Holding:
     def _returned(self, held: Held, *, again: bool) -> None:
         if held.loan is None:
             return
-        held.back()
+        more = held.back()
         if held.exit:
             held.end_at = self._now() + LINGER_S
         elif again:
             held.lend_at = self._now() + LEND_S
-        held.hide(self._hidden)
         self._resumed(held)
+        if more:
+            self._say_output(held)
 
     def _resumed(self, held: Held) -> None:
         """It is read here again, and what was typed and has not gone goes from here."""
+        held.hide(self._hidden)
         if held.line.typing.backlog and not held.ended:
             self._write(held)
         self._poll(held)

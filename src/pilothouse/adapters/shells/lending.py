@@ -130,13 +130,16 @@ def lend(memory: Memory, master: int, head: int) -> Loan:
         page[word] = 0
     page[HEAD] = page[NEXT] = head
     page[TYPED_IN] = _UNSAID
-    output = _pipe()
+    pipes: list[int] = []
     try:
-        loan = Loan(master, output, _pipe())
-    except OSError:
-        os.close(output)
+        pipes += [_pipe()]
+        pipes += [_pipe()]
+        loan = Loan(master, *pipes)
+        loan.check()
+    except (OSError, Unfit):
+        for fd in pipes:
+            os.close(fd)
         raise
-    loan.check()
     return loan
 
 

@@ -70,8 +70,9 @@ class Held:
         """RECALL, if it is lent."""
         return wire.record(wire.RECALL, self.slot) if self.loan else b""
 
-    def back(self) -> None:
-        """Nobody else has it any more."""
+    def back(self) -> bool:
+        """Nobody else has it any more. Whether there is more output than they knew of."""
+        told = self.head
         if self.loan is not None:
             loan, self.loan = self.loan, None
             settled = lending.settle(self.memory, loan, self.line.kept.capacity)
@@ -80,6 +81,7 @@ class Held:
             self.grant = self.line.kept.head
             os.close(loan.output)
             os.close(loan.input)
+        return self.head > told
 
     @property
     def typed(self) -> bytes:
