@@ -80,8 +80,8 @@ KEEP = 1
 PAYLOAD_MAX = 128 * 1024
 """An environment and an argument list; far more than the longest input."""
 SLOTS = 255
-"""A slot is one byte, from 1 on. The next shell gets the next one that is free, not the one that was freed last: what is
-still said of that one is not meant for it."""
+"""A slot is one byte, from 1 on. A new shell gets the next that is free, not the one that was freed last: what is still
+said of that one is not meant for it."""
 SEAMS_MAX = 4096
 """Told in one SHELL: the largest scrollback has four times as many, which are no record any more."""
 INPUT_MAX = 64 * 1024

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pilothouse.adapters.shells import holding
+from pilothouse.adapters.shells import holding, lending
 from pilothouse.adapters.shells.lending import Borrowed, Loan
 from pilothouse.adapters.shells.memory import Memory
 from pilothouse.core import shellwire as wire
@@ -236,6 +236,24 @@ def test_what_was_under_way_when_it_came_back_is_told(room: Room) -> None:
     mine.close()
     got = mine.server.say(wire.record(wire.RETURN, 1, wire.KEEP), grant(100_000))
     assert [(r.kind, r.offset) for r in got] == [(wire.OUTPUT, 6)]
+
+
+def test_who_has_borrowed_it_can_see_whether_a_resize_was_done(room: Room) -> None:
+    mine = borrower(room)
+    (held,) = room.holding._shells.values()
+    assert mine.borrowed.resizes == 0
+    mine.server.say(wire.record(wire.RESIZE, 1, 0, 0, wire.pair(100, 30)))
+    assert os.get_terminal_size(room.slaves["s"]) == (100, 30)
+    assert mine.borrowed.resizes == 1
+    mine.close()
+    mine.server.say(wire.record(wire.RETURN, 1), wire.record(wire.RESIZE, 1, 0, 0, wire.pair(90, 30)))
+    room.seconds += holding.LEND_S
+    assert kinds(mine.server.say()) == [wire.LENT]
+    assert held.memory.page[lending.RESIZES] == 2
+    mine.server.close()
+    late = Borrower(server(room))
+    assert late.borrowed.resizes == 0, "what another server asked for is not counted"
+    late.close()
 
 
 def test_a_terminal_that_cannot_be_lent_costs_no_descriptors(room: Room) -> None:

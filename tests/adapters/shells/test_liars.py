@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import gc
 import os
@@ -22,7 +23,7 @@ from pilothouse.adapters.shells.line import OUT_MAX
 from pilothouse.core import shellwire as wire
 from pilothouse.core.errors import Unavailable
 from pilothouse.core.ids import SessionId
-from pilothouse.core.shell import LOST, MEMORY_MAX, SCROLLBACK_MIN, WINDOW, ShellId
+from pilothouse.core.shell import LOST, MEMORY_MAX, SCROLLBACK_MIN, WINDOW, ShellId, Size
 from pilothouse.engine.shells import ShellSpec
 
 SESSION = SessionId("8f14e45f-ceea-467f-a9d5-0123456789ab")
@@ -45,6 +46,7 @@ class Liar:
         self.sock, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.setblocking(False)
         self.held = HeldShells(self.dial, lend=True)
+        self.records = wire.Records()
 
     async def dial(self, session: SessionId) -> socket.socket:
         return self.theirs
@@ -393,3 +395,120 @@ class Reads:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(os, name)
+
+
+LENT = wire.record(wire.LENT, 1, 0, 0, wire.number(0))
+
+
+async def lent(liar: Liar, fds: list[int]) -> HeldShell:
+    liar.say(greet())
+    liar.shell()
+    (shell,) = await liar.held.find(SESSION)
+    assert isinstance(shell, HeldShell)
+    liar.say(LENT, *fds)
+    await until(lambda: shell.lent)
+    return shell
+
+
+async def test_a_pipe_that_somebody_else_has_filled_is_no_way_to_type(liar: Liar) -> None:
+    """What is typed goes to the holder, and nothing goes wrong for who types."""
+    with loan() as fds:
+        shell = await lent(liar, fds)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(fds[2], bytes(4096))
+        shell.write(7, 3, b"key")
+        assert not shell.lent and shell.typed(7) == 3 and shell.backlog == 3
+        assert [r.kind for r in heard(liar)][-3:] == [wire.RETURN, wire.GRANT, wire.INPUT]
+
+
+async def test_a_pipe_that_somebody_else_fills_is_seen(liar: Liar) -> None:
+    """Or there would be something to read for ever, and nothing would come of it."""
+    with loan() as fds:
+        shell = await lent(liar, fds)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(fds[1], bytes(4096))
+        shell.grant(1000, typed_in=False)
+        os.write(fds[0], b"x\n")  # it is echoed
+        await until(lambda: shell.ended is not None)
+
+
+async def test_what_is_typed_after_a_resize_finds_the_new_size(liar: Liar) -> None:
+    """However long the holder takes to hear of it: until it has, it types."""
+    with loan() as fds:
+        shell = await lent(liar, fds)
+        shell.resize(Size(100, 30))
+        shell._memory.page[lending.RESIZES] = 1  # as the holder says that it is done
+        shell.write(7, 3, b"a")
+        assert shell.lent
+        shell.resize(Size(90, 30))
+        shell.write(7, 4, b"b")
+        assert not shell.lent and shell.typed(7) == 4
+        kinds = [record.kind for record in heard(liar)]
+        assert kinds == [wire.HELLO, wire.RESIZE, wire.RESIZE, wire.RETURN, wire.GRANT, wire.INPUT]
+
+
+async def test_nothing_is_read_here_once_there_are_secrets(liar: Liar) -> None:
+    """A loan that was under way when they were told is given back as it is: who masks is the holder."""
+    with loan() as fds:
+        liar.say(wire.say(wire.WELCOME, {"proto": 1, "shells": 1, "masks": True}))
+        liar.shell()
+        (shell,) = await liar.held.find(SESSION)
+        shell.grant(1000, typed_in=False)
+        os.write(fds[0], b"secret\n")  # it is echoed
+        await liar.held.hide(SESSION, ["secret"])
+        liar.say(LENT, *fds)
+        kinds = list[int]()
+        async with asyncio.timeout(5):
+            while wire.RETURN not in kinds:
+                await asyncio.sleep(0.005)
+                kinds += [record.kind for record in heard(liar)]
+        assert shell.head == 0 and shell.ended is None
+
+
+async def test_descriptors_that_there_is_no_room_for_are_a_loan_that_is_not_taken(liar: Liar) -> None:
+    with loan() as fds:
+        liar.say(greet())
+        liar.shell()
+        (shell,) = await liar.held.find(SESSION)
+        liar.say(LENT, *fds)
+        limits, filler = resource.getrlimit(resource.RLIMIT_NOFILE), list[int]()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 20, limits[1]))
+        try:
+            with contextlib.suppress(OSError):
+                while True:
+                    filler.append(os.dup(fds[0]))
+            os.close(filler.pop())
+            kinds = list[int]()
+            async with asyncio.timeout(5):
+                while wire.RETURN not in kinds:
+                    await asyncio.sleep(0.005)
+                    kinds += [record.kind for record in heard(liar)]
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            for fd in filler:
+                os.close(fd)
+        assert isinstance(shell, HeldShell)
+        assert shell.ended is None and not shell.lent
+
+
+async def test_what_cannot_be_watched_is_given_back(liar: Liar, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no more watches")
+
+    with loan() as fds:
+        shell = await lent(liar, fds)
+        monkeypatch.setattr(asyncio.get_running_loop(), "add_reader", full)
+        shell.grant(1000, typed_in=True)
+        monkeypatch.undo()
+        assert shell.ended is None and not shell.lent
+        given = [(record.kind, record.flags) for record in heard(liar)]
+        assert (wire.RETURN, wire.KEEP) in given and given[-1] == (wire.GRANT, wire.TYPED_IN)
+
+
+def heard(liar: Liar) -> list[wire.Record]:
+    """What the server has said since the last time."""
+    with contextlib.suppress(BlockingIOError):
+        return list(liar.records.feed(liar.sock.recv(65_536)))
+    return []

@@ -109,6 +109,8 @@ class HeldShell:
         self._changed: Callable[[], None] = lambda: None
         self._borrowed: Borrowed | None = None
         self._reading = False
+        self._resizes = 0
+        """Asked for; how many of them were done is with what is lent."""
         self._last = last
         self._loop = asyncio.get_running_loop()
         self._told = record.offset
@@ -170,6 +172,8 @@ class HeldShell:
     def write(self, typist: int, offset: int, data: bytes) -> None:
         if self.ended is not None:
             return
+        if self._borrowed and self._borrowed.resizes != self._resizes:
+            self.give_back()  # who types has seen the new size: it comes first
         if self._borrowed and not self._unread and not self._sent:
             data, offset = self._type(self._borrowed, typist, offset, data)
         if data:
@@ -181,6 +185,7 @@ class HeldShell:
 
     def resize(self, size: Size) -> None:
         self.size = size
+        self._resizes += 1
         self._line.send(wire.record(wire.RESIZE, self.slot, 0, 0, wire.pair(size.cols, size.rows)))
 
     def signal(self, number: int) -> None:
@@ -258,11 +263,15 @@ class HeldShell:
 
     def _watch(self) -> None:
         if self._borrowed and (self._granted > self.head) is not self._reading:
-            self._reading = not self._reading
             if self._reading:
-                self._loop.add_reader(self._borrowed.fd, self._read)
-            else:
                 self._loop.remove_reader(self._borrowed.fd)
+            else:
+                try:
+                    self._loop.add_reader(self._borrowed.fd, self._read)
+                except OSError:  # more cannot be watched
+                    self.give_back(wire.KEEP)
+                    return
+            self._reading = not self._reading
 
     def _read(self) -> None:
         borrowed = self._borrowed
@@ -333,6 +342,7 @@ class HeldShell:
         self.let_go()
         if self._telling is not None:
             self._telling.cancel()
+        self._changed = lambda: None
         self._window.release()
         self._memory.close()
 

@@ -230,7 +230,7 @@ class Holding:
         self._caller.greeted, self._wanted = True, hello.get("lend") is True
         self._caller.tell(wire.say(wire.WELCOME, {"proto": wire.PROTO, "shells": len(self._shells), "masks": True}))
         for held in self._shells.values():
-            held.held_until, held.grant = 0.0, held.line.kept.head  # from here on the server says how far
+            held.greet()
             self._caller.tell(held.record, held.memory.fd)
             self._lend(held)
             self._poll(held)

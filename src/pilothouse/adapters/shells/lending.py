@@ -14,6 +14,7 @@ is in numbers in the page before the output (`core.shellwire`), each written by 
     word  5         WHO: the entry whose input that is
     word  6         BASE: what that typist had typed before
     word  7         ENTRIES: so many typists follow
+    word  8         RESIZES: so many has the holder done since the server came; the one number here that it writes
     words 16..143   pairs: a typist, and all that it has typed
     words 144..271  seams, one for each 128th of the memory at most
 
@@ -62,7 +63,7 @@ from pilothouse.adapters.shells.memory import Memory, Unfit
 from pilothouse.core.scrollback import Window
 from pilothouse.core.seam import Seams
 
-HEAD, NEXT, TYPED_IN, OPEN, WHO, BASE, ENTRIES = range(1, 8)
+HEAD, NEXT, TYPED_IN, OPEN, WHO, BASE, ENTRIES, RESIZES = range(1, 9)
 _TYPISTS, TYPISTS_MAX = 16, 64
 """When another one comes it is given back: how much these have typed is the holder's to remember."""
 _SEAMS, SEAMS_MAX = 144, 128
@@ -208,6 +209,8 @@ class Borrowed:
         moved = self._move(limit)
         if moved:
             self._store(moved)
+        elif waiting(self._loan.output):  # there would be something to read for ever
+            raise Unfit("somebody else fills the pipe")
         return moved
 
     def type(self, typist: int, base: int, data: bytes) -> tuple[int, int] | None:
@@ -220,7 +223,10 @@ class Borrowed:
         page, into = self._page, self._loan.input
         page[BASE], page[WHO] = base, entry
         page[OPEN] = 1
-        count = os.write(into, data)
+        try:
+            count = os.write(into, data)
+        except OSError:  # there is no memory, or somebody else has filled it
+            count = 0
         page[_TYPISTS + 2 * entry + 1] = base + count
         page[OPEN] = 0
         try:
@@ -240,6 +246,10 @@ class Borrowed:
 
     def note(self, *, typed_in: bool) -> None:
         self._page[TYPED_IN] = typed_in
+
+    @property
+    def resizes(self) -> int:
+        return self._page[RESIZES]
 
     def close(self) -> None:
         self._loan.close()

@@ -57,6 +57,10 @@ class Line:
         self._records = wire.Records()
         self._fds: deque[int] = deque()
         self._out = bytearray()
+        self._lost = False
+        """Descriptors came that this process had no room for."""
+        self._hides = False
+        """There are secrets: who reads masks, and that is the holder."""
         self._expected: int | None = None
         self._masks = False
         """Whether the holder knows of secrets."""
@@ -118,13 +122,15 @@ class Line:
         }
 
     def hide(self, values: Sequence[str]) -> None:
-        """To a holder that knows of secrets. Who reads masks: from here on that is the holder."""
+        """To a holder that knows of secrets."""
         if values and self._masks:
             self._give_back()
         for record in wire.hide(values) if self._masks else ():
             self.send(record)
 
     def _give_back(self) -> None:
+        """For good, and what is on its way here as well."""
+        self._hides = True
         for shell in self.shells.values():
             shell.give_back()
 
@@ -161,8 +167,7 @@ class Line:
         self._loop.remove_reader(self._sock.fileno())
         self._loop.remove_writer(self._sock.fileno())
         self._sock.close()
-        while self._fds:
-            os.close(self._fds.popleft())
+        self._drop_fds()
         error = Unavailable("shells: the session's holder went away")
         every: list[asyncio.Future[Any]] = [self._greeted, *self._starting.values()]
         for waiting in every:
@@ -171,6 +176,10 @@ class Line:
                 waiting.exception()  # whoever waits gets it; nobody may wait
 
     # ---
+
+    def _drop_fds(self) -> None:
+        while self._fds:
+            os.close(self._fds.popleft())
 
     def _write(self) -> None:
         try:
@@ -185,16 +194,17 @@ class Line:
 
     def _read(self) -> None:
         try:
-            data, rights, _, _ = self._sock.recvmsg(_READ, _RIGHTS_SPACE, socket.MSG_CMSG_CLOEXEC)
+            data, rights, flags, _ = self._sock.recvmsg(_READ, _RIGHTS_SPACE, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return
         except OSError:
-            data, rights = b"", []
+            data, rights, flags = b"", [], 0
         for level, kind, body in rights:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 got = array.array("i")
                 got.frombytes(body[: len(body) - len(body) % got.itemsize])
                 self._fds.extend(got)
+        self._lost = self._lost or bool(flags & socket.MSG_CTRUNC)
         if not data or len(self._fds) > _FDS_MAX:
             self._end()
             return
@@ -256,6 +266,11 @@ class Line:
             self._unwanted(shell)
 
     def _lent(self, record: wire.Record) -> None:
+        if self._lost:
+            self._lost = False
+            self._drop_fds()
+            self.send(wire.record(wire.RETURN, record.slot, wire.KEEP))
+            return
         if not self._lend or len(self._fds) < _LOAN:
             raise wire.Broken("a PTY that was not asked for")
         loan = Loan(*(self._fds.popleft() for _ in range(_LOAN)))
@@ -267,7 +282,7 @@ class Line:
         except BaseException:
             loan.close()
             raise
-        if max(loan.fds) >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _OURS:
+        if self._hides or max(loan.fds) >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _OURS:
             shell.give_back(wire.KEEP)
 
     def end(self) -> None:

@@ -44,6 +44,12 @@ class Held:
     """The server reads it and types into it: neither is done here."""
     lend_at: float = 0.0
     """It came back, and may be lent again."""
+    resizes: int = 0
+    """Asked for by the server that is there."""
+
+    def greet(self) -> None:
+        """A server has come; from here on it says how far."""
+        self.held_until, self.grant, self.resizes = 0.0, self.line.kept.head, 0
 
     @property
     def head(self) -> int:
@@ -62,6 +68,7 @@ class Held:
         kept = self.line.kept
         assert kept.latest is not None
         self.loan = lending.lend(self.memory, self.line.fd, kept.head)
+        self.memory.page[lending.RESIZES] = self.resizes
         self.lend_at = 0.0
         return wire.record(wire.LENT, self.slot, 0, kept.head, wire.number(kept.latest)), self.loan
 
@@ -110,6 +117,9 @@ class Held:
         self.sizes.note(self.head, size)
         if not self.ended:
             pty.resize(self.line.fd, size)
+        self.resizes += 1
+        if self.loan:
+            self.memory.page[lending.RESIZES] = self.resizes
 
     @property
     def room(self) -> int:
