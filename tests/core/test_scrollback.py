@@ -185,3 +185,19 @@ def test_the_seam_found_is_the_first_in_plain_text(pieces: list[bytes], asked: i
         kept.append(piece)
     at = kept.seam(asked)
     assert at is not None and asked <= at <= max(asked, len(text)) + 4 + 512
+
+
+@pytest.mark.parametrize(("begin", "end"), [(b"\x1b]1337;File=:", b"\x07"), (b"\x1bPq", b"\x1b\\")])
+def test_the_middle_of_something_long_that_somebody_else_wrote_is_no_place_to_begin(begin: bytes, end: bytes) -> None:
+    """Longer than what is kept: no seam of it is known, and the next is where it ends."""
+    memory = bytearray(64)
+    kept, whole = Scrollback(memory), b"$ " + begin + b"picture" * 50
+    for at, byte in enumerate(whole):
+        memory[at % 64] = byte
+    kept.moved(len(whole), [])
+    assert kept.seam(kept.oldest) is None
+    kept.append(b"more")
+    assert kept.seam(kept.oldest) is None
+    kept.append(end)
+    kept.append(b"text")
+    assert kept.seam(kept.oldest) == len(whole) + 4 + (len(end) if end == b"\x07" else 0)

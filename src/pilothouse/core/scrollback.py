@@ -94,7 +94,8 @@ class Scrollback(Window):
         """Somebody else has written up to there, and found these seams, ascending, and others."""
         self.head = head
         if self._seams.end < self.oldest:
-            self._seams = Seams(next((place for place in known if place >= self.oldest), head))
+            place = next((place for place in known if place >= self.oldest), None)
+            self._seams = Seams(head, [], within=True) if place is None else Seams(place)
         while self._seams.end < head:
             self._seams.feed(self.read(self._seams.end, GRAIN))
         self._seams.forget(self.oldest)

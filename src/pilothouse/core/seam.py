@@ -44,12 +44,13 @@ class Seams:
 
     __slots__ = ("_begun", "_carry", "_places", "end")
 
-    def __init__(self, at: int = 0, places: Iterable[int] | None = None) -> None:
-        """`at`: where the next byte stands, itself a seam unless others are given."""
+    def __init__(self, at: int = 0, places: Iterable[int] | None = None, *, within: bool = False) -> None:
+        """`at`: where the next byte stands, itself a seam unless others are given. `within`: it is known to stand in
+        something long; of what is as long as that, BEL ends one kind and stands in no other."""
         self.end = at
         self._places = [at] if places is None else list(places)
         """Ascending."""
-        self._begun = b""
+        self._begun = _BEGUN["osc"] if within else b""
         """The beginning of a sequence that has not ended."""
         self._carry = b""
 

@@ -441,7 +441,7 @@ async def test_what_is_typed_after_a_resize_finds_the_new_size(liar: Liar) -> No
         shell.resize(Size(100, 30))
         shell._memory.page[lending.RESIZES] = 1  # as the holder says that it is done
         shell.write(7, 3, b"a")
-        assert shell.lent
+        assert shell.typed(7) == 4, "typed here"
         shell.resize(Size(90, 30))
         shell.write(7, 4, b"b")
         assert not shell.lent and shell.typed(7) == 4
