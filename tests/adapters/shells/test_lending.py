@@ -4,6 +4,7 @@ chose, by `kill -9`, in the middle of a flood in both directions."""
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import os
 import random
@@ -150,12 +151,17 @@ class Page:
         self.words[at] = value
 
 
-@pytest.mark.parametrize("typed", [10, 30_000])
-def test_it_comes_back_exactly_from_every_step(place: Place, monkeypatch: pytest.MonkeyPatch, typed: int) -> None:
-    """`typed` bytes at once: as many as go, and more than go."""
+@pytest.mark.parametrize(("typed", "room"), [(10, 65_536), (30_000, 65_536), (30_000, 4096)])
+def test_it_comes_back_exactly_from_every_step(
+    place: Place, monkeypatch: pytest.MonkeyPatch, typed: int, room: int
+) -> None:
+    """`typed` bytes at once: as many as go, and more than go. `room`: of a pipe; a user who has very many of them gets
+    small ones."""
     points = 0
     while True:
         loan, borrowed = place.lend()
+        for pipe in (loan.output, loan.input):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, room)
         place.says(5_000)
         select.select([place.line.fd], [], [], 1)
         steps = Steps(points)
