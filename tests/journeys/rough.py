@@ -163,6 +163,7 @@ class Record:
     @property
     def got(self) -> bytearray:
         """All of it, where nothing was missed."""
+        assert len(self.parts) == 1, f"something was missed: {[(start, len(part)) for start, part in self.parts]}"
         ((start, part),) = self.parts
         assert start == 0
         return part
