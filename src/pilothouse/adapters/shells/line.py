@@ -3,8 +3,8 @@ output is read from the memory that both have mapped; what passes on the socket 
 
 A holder may be in the hands of what runs in its session: what it says is taken as hostile, and a holder that says what
 cannot be is one that has gone. Its shells then have ended (`LOST`). One thing cannot be looked at and is believed: that
-a PTY it has lent goes on not to block, which it could change at any time. So PTYs are asked for only where sessions have
-namespaces of their own, which holders are outside of.
+a PTY it has lent goes on not to block, which it could change at any time. So PTYs are asked for only where sessions
+have namespaces of their own, which holders are outside of.
 """
 
 from __future__ import annotations
