@@ -13,16 +13,17 @@ import math
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from pilothouse.adapters.sandboxes.layout import LayoutError, private
-from pilothouse.core import bucket, forwarded, hosts, issuers, reach, second, sizes
+from pilothouse.core import bucket, forwarded, hosts, issuers, namespaces, reach, second, sizes
 from pilothouse.core.claims import Issuer
 from pilothouse.core.errors import BadRequest
 from pilothouse.core.limits import GIB, KINDS, Caps
+from pilothouse.core.namespaces import Namespace
 from pilothouse.core.policy import Pattern
 from pilothouse.core.shell import SCROLLBACK, SCROLLBACK_MAX, SCROLLBACK_MIN
 
@@ -36,7 +37,7 @@ _RUNTIME_TAIL = 60
 
 NEVER_SCHEMES = frozenset({"file", "ext", "fd", "git-remote-ext"})
 _BASE = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+\Z")
-OWN_PATHS = frozenset({"api", "ws", "assets", "healthz", "readyz"})
+OWN_PATHS = frozenset({"api", "ws", "assets", "event", "healthz", "readyz"})
 """First words of our own addresses: no sub-path begins with one, or an address would have two meanings."""
 LOOPBACK_BINDS = frozenset({"127.0.0.1", "::1", "localhost"})
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "0": "127.0.0.1"}  # noqa: S104  asked about, not listened on
@@ -70,6 +71,8 @@ def _setting(
     return field(default=default, metadata=meta)
 
 
+_TABLES: Mapping[str, Callable[[object], Any]] = {"issuers": issuers.read, "namespaces": namespaces.read}
+"""What a file has as `[[name]]`."""
 Size: TypeAlias = int
 """Bytes; people write `512M`, `2G`."""
 
@@ -364,6 +367,13 @@ class Config:
         secret=True,
     )
 
+    namespaces: tuple[Namespace, ...] = _setting(
+        (),
+        "Where the event API publishes: tables `[[namespaces]]`, see [protocol/events.md](../protocol/events.md). "
+        "Without any there is `default`.",
+        key="namespaces",
+    )
+
     provider: str = _setting(
         "auto",
         "Where the model is; `auto` takes what credentials are found, else the demo model.",
@@ -536,6 +546,8 @@ def shown(config: Config) -> dict[str, Any]:
         value = getattr(config, f.name)
         if f.metadata["secret"] and value:
             value = "****"
+        if f.name == "namespaces":
+            value = tuple(one.name for one in value)
         out[f.name] = str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
     return out
 
@@ -571,7 +583,7 @@ def _from_file(path: Path, *, explicit: bool) -> dict[str, Any]:
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
     known = {f.metadata["key"]: f for f in settings() if f.metadata["key"]}
-    tables = tree.pop("issuers", None)
+    tables = {name: tree.pop(name) for name in _TABLES if name in tree}
     status = path.stat()
     if os.geteuid() == 0 and status.st_uid != 0:
         raise ConfigError(f"{path}: root takes no settings from uid {status.st_uid}; run `chown root {path}`")
@@ -582,13 +594,13 @@ def _from_file(path: Path, *, explicit: bool) -> dict[str, Any]:
     stray = [k for k in tree if not isinstance(tree[k], dict)] + [k for k in flat if k not in known]
     if stray:
         raise ConfigError(f"{path}: unknown setting {stray[0]!r}; known are {', '.join(sorted(known))}")
-    secret = next((k for k in [*flat, *(["issuers"] if tables else [])] if known[k].metadata["secret"]), None)
+    secret = next((k for k in [*flat, *tables] if known[k].metadata["secret"]), None)
     if secret is not None and open_to:
         raise ConfigError(f"{path}: it holds {secret}, and others may read it; run `chmod 600 {path}`")
     out = {known[key].name: _typed(known[key], value, f"{path}: {key}") for key, value in flat.items()}
     try:
-        return out if tables is None else out | {"issuers": issuers.read(tables)}
-    except issuers.BadIssuer as error:
+        return out | {name: _TABLES[name](value) for name, value in tables.items()}
+    except (issuers.BadIssuer, namespaces.BadNamespace) as error:
         raise ConfigError(f"{path}: {error}") from None
 
 

@@ -49,7 +49,9 @@ from pilothouse.config import LOOPBACK_BINDS, Config, ConfigError
 from pilothouse.core.bucket import Rates
 from pilothouse.core.errors import PilothouseError
 from pilothouse.core.ids import SessionId
+from pilothouse.core.namespaces import USUAL
 from pilothouse.engine.bearers import Bearers
+from pilothouse.engine.channels import Channels
 from pilothouse.engine.clock import SystemClock
 from pilothouse.engine.contacts import NetworkIntake
 from pilothouse.engine.gate import Gate
@@ -221,6 +223,7 @@ async def _platform(
         gate=gate,
         secrets=secrets,
         opener=opener,
+        channels=Channels(settings.namespaces or USUAL),
     )
     hub = Hub()
     watch(platform, hub)

@@ -59,7 +59,7 @@ def test_a_wildcard_matches_what_is_deeper_and_the_registry_finds_the_same(one: 
     "a\n", "a\0", "é", "ａ", "*", "/*", "a/*/b", "a/b*", "a/**", "a/b/c/d/e/*", None, 7, ["a"], "a" * 10_000, " a",
     "a\u2028",
 ])  # fmt: skip
-def test_what_is_no_pattern(text: object) -> None:
+def test_c15_what_is_no_pattern(text: object) -> None:
     with pytest.raises(BadChannel) as refused:
         channels.pattern(text)
     assert refused.value.message.isprintable(), "what is shown cannot forge a line"

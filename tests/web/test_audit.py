@@ -266,6 +266,8 @@ CHANGES_WITHOUT = {
     "GET /api/signin/oidc/{provider}/callback": "below: it is a person's",
     "POST /api/sessions/{id}/jobs": "who asked what is in the session's log, each prompt with `by`",
     "POST /api/jobs/{id}/interrupt": "in the session's log",
+    "POST /event": "an event is no act on anything here; there may be thousands a second",
+    "OPTIONS /event": "it changes nothing",
 }
 
 

@@ -105,6 +105,9 @@ BODIES: dict[str, Any] = {
     "POST /api/sessions/{id}/jobs": {"prompt": "more"},
     "POST /api/sessions/{id}/shells": {"shellId": "spare"},
     "WS /runtimes/{runtime}/ws/shells": None,
+    "POST /event": {"channel": "/default/room", "events": ["1"]},
+    "OPTIONS /event": None,
+    "WS /event/realtime": None,
     "POST /api/approvals/{id}": {"approved": True},
     "POST /api/questions/{id}": {"answers": {"Which?": "this"}},
 }
@@ -116,6 +119,7 @@ PUBLIC = {
     "POST /api/signin": 401,  # of a ticket that nobody has
     "GET /api/signin/oidc/{provider}": 303,
     "GET /api/signin/oidc/{provider}/callback": 401,  # of an answer to nothing
+    "OPTIONS /event": 204,
 }
 """What a public one answers, where that is not 200."""
 ALWAYS_NEW = {"DELETE", "POST", "PATCH", "PUT"}
@@ -159,7 +163,7 @@ def expected(entry: Entry, organisation: str, actor: str) -> tuple[bool, set[int
     if actor == "nobody":
         return False, {401}
     if actor.endswith("-link") and not entry.links:
-        return False, {403}
+        return False, {401 if entry.policy == "credential" else 403}  # the one never looks at cookies
     if entry.on == "organisation":
         if actor.endswith("-link"):
             return True, set()

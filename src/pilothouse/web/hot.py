@@ -28,6 +28,7 @@ from picows import (
 from picows.picows import WSProtocol  # type: ignore[attr-defined]
 from uvicorn.server import ServerState
 
+from pilothouse.core.run import Run
 from pilothouse.web.socket import (
     BINARY,
     TEXT,
@@ -99,6 +100,16 @@ class HotSocket(WSListener):
         if not self.closed and not self._wire.is_closing():
             self._wire.write(frames.raw)  # past picows' own check, so the state is checked here
             self._check_cut()
+
+    def send_run(self, prefix: bytes, run: Run) -> None:
+        if not self.closed and not self._wire.is_closing():
+            self._wire.write(run.frames(prefix))
+            if self._below is not None:
+                self._check_cut()
+
+    @property
+    def full(self) -> bool:
+        return self._below is not None
 
     def buffered(self) -> int:
         return self._wire.get_write_buffer_size()

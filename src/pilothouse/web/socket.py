@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from pilothouse.core.errors import PilothouseError
+from pilothouse.core.run import Run
 
 REASON_MAX = 123
 """Bytes of a close reason: a control frame has room for 125, two are the code."""
@@ -109,6 +110,15 @@ class Socket(Protocol):
 
     def send_frames(self, frames: Frames) -> None:
         """Many text messages in one write; the same `Frames` may go to any number of sockets."""
+        ...
+
+    def send_run(self, prefix: bytes, run: Run) -> None:
+        """Likewise, each message beginning with `prefix`."""
+        ...
+
+    @property
+    def full(self) -> bool:
+        """Whether `writable` would wait."""
         ...
 
     def buffered(self) -> int:

@@ -1,0 +1,41 @@
+"""Text messages of a WebSocket that go to many readers, each with a beginning of its own: written once for all.
+
+    message of a reader    its prefix + a rest that all share
+    frame                  0x81, the size (7, 7+16 or 7+64 bits), the message; RFC 6455, a server's, not masked
+
+For prefixes of one length the frames differ in nothing but the prefix, so `[h0, r0+h1, r1+h2, … rk]` is made once for
+that length, and a reader's frames are `prefix.join` of it: one copy for any number of messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def head(size: int) -> bytes:
+    """Of an unfragmented, unmasked text frame."""
+    if size < 126:
+        return bytes((0x81, size))
+    if size < 1 << 16:
+        return b"\x81\x7e" + size.to_bytes(2)
+    return b"\x81\x7f" + size.to_bytes(8)
+
+
+class Run:
+    __slots__ = ("_segments", "rests")
+
+    def __init__(self, rests: Sequence[bytes]) -> None:
+        self.rests = rests
+        self._segments: dict[int, list[bytes]] = {}
+
+    def frames(self, prefix: bytes) -> bytes:
+        """What goes on the wire for this prefix."""
+        found = self._segments.get(len(prefix))
+        if found is None:
+            found = self._segments[len(prefix)] = self._cut(len(prefix))
+        return prefix.join(found)
+
+    def _cut(self, ahead: int) -> list[bytes]:
+        heads = [head(ahead + len(rest)) for rest in self.rests]
+        between = [rest + after for rest, after in zip(self.rests, heads[1:], strict=False)]
+        return [heads[0], *between, self.rests[-1]]

@@ -1,0 +1,112 @@
+"""Who calls the event API: one question for a connection, a subscribe and a publish, by HTTP or in a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pilothouse.core import modes
+from pilothouse.core.access import Principal
+from pilothouse.core.appsync import Refusal
+from pilothouse.core.channels import Channel, Pattern
+from pilothouse.core.errors import Forbidden, PilothouseError, TooMany, Unauthenticated
+from pilothouse.core.modes import MODES, Mode, NothingShown, Shown
+from pilothouse.core.namespaces import Namespace, Operation
+from pilothouse.engine.audit import Who
+from pilothouse.web import admit
+from pilothouse.web.asked import Asked
+from pilothouse.web.call import Platform
+from pilothouse.web.guard import Guard
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    mode: Mode
+    principal: Principal
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """What a signature in a frame is about: the headers in it, the address for HTTP, and what clients sign for such a
+    frame."""
+
+    headers: Mapping[str, Any]
+    path: str
+    payload: Mapping[str, Any]
+
+
+class Callers:
+    def __init__(self, platform: Platform, guard: Guard, connect: frozenset[Mode] = frozenset(MODES)) -> None:
+        """`connect`: the modes that may open a connection."""
+        self._platform = platform
+        self._guard = guard
+        self._connect = connect
+
+    async def of(
+        self, operation: Operation, headers: Iterable[tuple[str, Any]], by: Signed | Asked, address: str
+    ) -> Caller:
+        """Raises Unauthenticated, Forbidden, RateLimited, Unavailable, MisdirectedHost. A wrong credential counts
+        against its address."""
+        given = list(headers)
+        try:
+            shown = modes.shown(given)
+        except NothingShown:
+            raise Unauthenticated from None
+        if operation == "connect" and shown.mode not in self._connect:
+            raise Forbidden
+        try:
+            return Caller(shown.mode, await self._principal(shown, by, address))
+        except Unauthenticated:
+            await admit.wrong(self._platform, address, _mark(given), "credential.refuse")
+            raise
+
+    async def _principal(self, shown: Shown, by: Signed | Asked, address: str) -> Principal:
+        if shown.mode == "API_KEY":
+            return await self._guard.event_key(shown.text)
+        if shown.mode == "AWS_IAM":
+            if isinstance(by, Asked):
+                return await self._guard.event_request(by)
+            return await self._guard.signed_event(by.headers, by.path, by.payload)
+        if shown.mode == "AWS_LAMBDA":
+            raise Unauthenticated
+        return await self._guard.event_token(shown.text, address)
+
+    def still(self, caller: Caller) -> Caller:
+        """As it is now: some time has passed since it was asked. Raises Unauthenticated."""
+        if self._platform.left(caller.principal) == 0:
+            raise Unauthenticated
+        if caller.mode == "AWS_LAMBDA":
+            return caller
+        return replace(caller, principal=self._platform.identity.members.now(caller.principal))
+
+    async def may(
+        self, caller: Caller, operation: Operation, where: Channel | Pattern, address: str, route: str
+    ) -> Namespace:
+        """Raises Forbidden: also where there is no such namespace. Whoever is refused is in the audit."""
+        assert self._platform.channels is not None
+        found = self._platform.channels.namespace(where.namespace)
+        if found is None or not found.may(operation, caller.mode, caller.principal, wild=where.wild):
+            error = Forbidden()
+            await admit.forbidden(self._platform, Who(caller.principal, address), route, error)
+            raise error
+        return found
+
+
+def refusal(error: PilothouseError) -> Refusal:
+    """In AppSync's words. Of a refused caller nothing is told but that it is refused."""
+    if isinstance(error, Unauthenticated):
+        return Refusal()
+    if isinstance(error, Forbidden):
+        return Refusal(status=403)
+    if isinstance(error, TooMany):
+        return Refusal("LimitExceededError", error.message, 429)
+    if error.status >= 500:
+        return Refusal("ServiceUnavailableException", error.message, error.status)
+    return Refusal("BadRequestException", error.message, error.status)
+
+
+def _mark(headers: Iterable[tuple[str, Any]]) -> str:
+    """What was shown, to know the same again. Of a signature, whose it is."""
+    given = [str(value) for name, value in headers if name.lower() in {"x-api-key", "authorization"}]
+    return " ".join(one.partition(",")[0] if one.startswith("AWS4-") else one for one in given)

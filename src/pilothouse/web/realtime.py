@@ -1,0 +1,242 @@
+"""The WebSocket of the event API, `/event/realtime`: `core.appsync` on a socket. See `protocol/events.md`.
+
+The upgrade is always accepted where the address is ours: what is wrong with a credential is said in the protocol, since
+a browser shows nobody the answer of a refused upgrade. It is said as the answer to the first frame, or after
+`PATIENCE_S`: some clients do not listen before.
+
+One task per connection takes its frames in turn. A subscribe may take long to be judged and is then a task of its own;
+a publish waits for those that came before it, so that who subscribes and then publishes hears itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+from pilothouse.core import appsync, bearer
+from pilothouse.core.appsync import Publish, Refusal, Reply, Subscribe, Unsubscribe
+from pilothouse.core.errors import PilothouseError, TooMany, Unavailable
+from pilothouse.core.token import BadToken
+from pilothouse.engine.channels import Subscription
+from pilothouse.engine.fanout import AWAY, Subscriber
+from pilothouse.engine.ports import StoreFailed
+from pilothouse.web.access import named
+from pilothouse.web.call import Platform
+from pilothouse.web.callers import Caller, Callers, Signed, refusal
+from pilothouse.web.chat import refuse
+from pilothouse.web.guard import Guard, Once
+from pilothouse.web.hub import Hub
+from pilothouse.web.peer import upgrade_peer
+from pilothouse.web.pulse import Pulse
+from pilothouse.web.socket import Accept, Refuse, Socket, UpgradeRequest
+from pilothouse.web.streams import lapse
+
+PATH = re.compile(r"/event/+realtime/?\Z")
+"""Amplify adds `/realtime` to whatever it is given, a slash at the end or not."""
+PATIENCE_S = 0.25
+ROUTE = "WS /event/realtime"
+
+
+class Realtime:
+    def __init__(self, platform: Platform, guard: Guard, hub: Hub) -> None:
+        self._platform = platform
+        self._guard = guard
+        self._hub = hub
+        self._callers = Callers(platform, guard)
+        self._pulse = Pulse()
+
+    async def authorize(self, request: UpgradeRequest) -> Accept | Refuse:
+        address = upgrade_peer(request)
+        protocol = appsync.PROTOCOL if appsync.PROTOCOL in request.subprotocols else None
+        try:
+            self._guard.place(Once.upgrade(request))
+            with self._platform.gate.knocking(address):
+                caller, room = await self._let_in(request, address)
+        except _Refused as refused:
+            why = refused.why
+            return Accept(lambda socket: _turn_away(socket, why), subprotocol=protocol)
+        except PilothouseError as error:  # of a page that is not ours: it is told nothing
+            return refuse(error)
+        conversation = Conversation(self._platform, self._hub, self._callers, self._pulse, caller, request, address)
+        return Accept(lambda socket: conversation.serve(socket, room), (), protocol, named(caller.principal))
+
+    async def _let_in(self, request: UpgradeRequest, address: str) -> tuple[Caller, AbstractContextManager[None]]:
+        """Raises _Refused."""
+        try:
+            headers = _headers(request)
+            signed = Signed(headers, _http_path(request.path), {})
+            caller = await self._callers.of("connect", _pairs(request, headers), signed, address)
+            self._platform.gate.request(caller.principal)
+            return caller, self._platform.gate.connected(caller.principal)
+        except BadToken as error:
+            raise _Refused(Refusal("SubProtocolNotSupportedError", str(error), 400)) from None
+        except StoreFailed:
+            raise _Refused(refusal(Unavailable("The store does not answer; try again."))) from None
+        except PilothouseError as error:
+            raise _Refused(refusal(error)) from None
+
+
+class _Refused(Exception):
+    def __init__(self, why: Refusal) -> None:
+        super().__init__(why.type)
+        self.why = why
+
+
+def _headers(request: UpgradeRequest) -> Mapping[str, str]:
+    """From the subprotocol, or else those of the upgrade: phones send these. Raises BadToken."""
+    offered = bearer.of_appsync(request.subprotocols)
+    return offered.headers if offered is not None else dict(request.headers)
+
+
+def _pairs(request: UpgradeRequest, headers: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The same with what comes twice."""
+    return list(headers.items()) if bearer.of_appsync(request.subprotocols) else list(request.headers)
+
+
+def _http_path(path: str) -> str:
+    """Where the same client publishes by HTTP: what it signs, whatever it does."""
+    return re.sub(r"/+realtime/?\Z", "", path)
+
+
+async def _turn_away(socket: Socket, why: Refusal) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(PATIENCE_S):
+            await socket.receive()
+    socket.send_text(appsync.connection_error(why))
+    socket.close(1000)
+
+
+class Conversation:
+    """One connection. Also what the hub knows of it."""
+
+    def __init__(
+        self,
+        platform: Platform,
+        hub: Hub,
+        callers: Callers,
+        pulse: Pulse,
+        caller: Caller,
+        request: UpgradeRequest,
+        address: str,
+    ) -> None:
+        assert platform.channels is not None
+        self._platform = platform
+        self._channels = platform.channels
+        self._hub = hub
+        self._callers = callers
+        self._pulse = pulse
+        self._path = _http_path(request.path)
+        self._address = address
+        self.principal = caller.principal
+        self.socket: Socket
+        self._now = asyncio.get_running_loop().time
+        self._wire = appsync.Connection(self._now())
+        self._subscriptions: dict[str, Subscription] = {}
+        self._asking: set[asyncio.Task[None]] = set()
+
+    async def serve(self, socket: Socket, room: AbstractContextManager[None]) -> None:
+        self.socket = socket
+        try:
+            with room:
+                await self._serve()
+        except TooMany as error:
+            await _turn_away(socket, refusal(error))
+
+    async def _serve(self) -> None:
+        self._hub.opened(self)
+        self._pulse.add(self.socket)
+        ends = self._platform.left(self.principal) is not None
+        ending = asyncio.create_task(self._end_with_credential(), name="credential") if ends else None
+        try:
+            while (message := await self.socket.receive()) is not None:
+                await self._take(message.data, text=message.text)
+        finally:
+            if ending is not None:
+                ending.cancel()
+            self._pulse.remove(self.socket)
+            self._hub.closed(self)
+            for task in list(self._asking):
+                task.cancel()
+            for subscription in self._subscriptions.values():
+                subscription.end()
+
+    async def _take(self, data: bytes, *, text: bool) -> None:
+        step = self._wire.take(data, text=text, now=self._now())
+        match step:
+            case Reply():
+                for frame in step.frames:
+                    self.socket.send_text(frame)
+            case Subscribe():
+                task = asyncio.create_task(self._subscribe(step), name="subscribe")
+                self._asking.add(task)
+                task.add_done_callback(self._asking.discard)
+            case Unsubscribe():
+                subscription = self._subscriptions.pop(step.id, None)
+                if subscription is not None:
+                    subscription.end()
+                self._say(self._wire.unsubscribed(step))
+            case Publish():
+                if self._asking:
+                    await asyncio.wait(self._asking)
+                await self._publish(step)
+        await self.socket.writable()  # who asks without reading waits for itself
+
+    def _say(self, frame: bytes | None) -> None:
+        if frame is not None:
+            self.socket.send_text(frame)
+
+    async def _subscribe(self, step: Subscribe) -> None:
+        try:
+            caller = await self._caller("subscribe", step.authorization, {"channel": step.said})
+            await self._callers.may(caller, "subscribe", step.pattern, self._address, ROUTE)
+        except (PilothouseError, StoreFailed) as error:
+            self._say(self._wire.refused(step, _why(error)))
+            return
+        frame = self._wire.subscribed(step)
+        if frame is None:
+            return
+        self.socket.send_text(frame)
+        who = Subscriber(self.socket, appsync.data_head(step.id))
+        self._subscriptions[step.id] = self._channels.subscribe(caller.principal.organisation, step.pattern, who)
+
+    async def _publish(self, step: Publish) -> None:
+        signed = {"channel": step.said, "events": [event.text for event in step.events]}
+        try:
+            caller = await self._caller("publish", step.authorization, signed)
+            await self._callers.may(caller, "publish", step.channel, self._address, ROUTE)
+            done = await self._channels.publish(caller.principal.organisation, step.channel, step.events)
+        except (PilothouseError, StoreFailed) as error:
+            self._say(self._wire.refused(step, _why(error)))
+            return
+        self._say(self._wire.published(step, done.taken, done.failed))
+
+    async def _caller(self, operation: Any, authorization: Mapping[str, Any], payload: Mapping[str, Any]) -> Caller:
+        signed = Signed(authorization, self._path, payload)
+        return await self._callers.of(operation, authorization.items(), signed, self._address)
+
+    async def _end_with_credential(self) -> None:
+        await lapse(lambda: self._platform.left(self.principal), self._platform.kit.clock.sleep)
+        self.revoked()
+
+    # --- what the hub calls ---
+
+    def revoked(self) -> None:
+        """The client comes back with another credential, if it has one."""
+        self.socket.close(AWAY, "the credential has ended")
+
+    def away(self) -> None:
+        self.socket.close(AWAY, "the server restarts")
+
+    def recheck(self) -> None:
+        if self._platform.left(self.principal) == 0:
+            self.revoked()
+
+
+def _why(error: PilothouseError | StoreFailed) -> Refusal:
+    if isinstance(error, StoreFailed):
+        return refusal(Unavailable("The store does not answer; try again."))
+    return refusal(error)
