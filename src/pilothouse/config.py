@@ -20,9 +20,12 @@ from typing import Any, TypeAlias
 
 from pilothouse.adapters.sandboxes.layout import LayoutError, private
 from pilothouse.core import bucket, forwarded, hosts, issuers, namespaces, reach, second, sizes
+from pilothouse.core.access import ORGANISATION
+from pilothouse.core.authorizer import TTL_MAX
 from pilothouse.core.claims import Issuer
 from pilothouse.core.errors import BadRequest
 from pilothouse.core.limits import GIB, KINDS, Caps
+from pilothouse.core.modes import MODES
 from pilothouse.core.namespaces import Namespace
 from pilothouse.core.policy import Pattern
 from pilothouse.core.shell import SCROLLBACK, SCROLLBACK_MAX, SCROLLBACK_MIN
@@ -374,6 +377,52 @@ class Config:
         key="namespaces",
     )
 
+    event_modes: tuple[str, ...] = _setting(
+        (),
+        "Auth modes that may open a connection to the event API, such as `API_KEY`; none named: all.",
+        key="events.connect_modes",
+        env="PILOTHOUSE_EVENT_MODES",
+    )
+    authorizer: str = _setting(
+        "",
+        "The event API's custom authorizer: `https://...`, or `package.module:callable`.",
+        key="events.authorizer",
+        env="PILOTHOUSE_EVENT_AUTHORIZER",
+    )
+    authorizer_ttl_s: int = _setting(
+        0,
+        "Seconds for which its answer counts when it does not say; 0: for that one question.",
+        key="events.authorizer_ttl_s",
+        env="PILOTHOUSE_EVENT_AUTHORIZER_TTL_S",
+        low=0,
+        high=TTL_MAX,
+    )
+    authorizer_pattern: str = _setting(
+        "",
+        "A regular expression that a token must match before the authorizer is asked.",
+        key="events.authorizer_pattern",
+        env="PILOTHOUSE_EVENT_AUTHORIZER_PATTERN",
+    )
+    authorizer_organisation: str = _setting(
+        ORGANISATION,
+        "The organisation to which its callers belong.",
+        key="events.authorizer_organisation",
+        env="PILOTHOUSE_EVENT_AUTHORIZER_ORGANISATION",
+    )
+    hook_secret: str = _setting(
+        "",
+        "What requests to authorizer and handlers are signed with.",
+        key="events.hook_secret",
+        env="PILOTHOUSE_HOOK_SECRET",
+        secret=True,
+    )
+    hooks_allow_private: tuple[str, ...] = _setting(
+        (),
+        "`HOST:PORT` of authorizer and handlers whose address is not a public one.",
+        key="events.hooks_allow_private",
+        env="PILOTHOUSE_HOOKS_ALLOW_PRIVATE",
+    )
+
     provider: str = _setting(
         "auto",
         "Where the model is; `auto` takes what credentials are found, else the demo model.",
@@ -673,6 +722,7 @@ def _check(config: Config) -> None:
             shown = "it" if meta["secret"] else repr(value)
             raise ConfigError(f"{name}: {shown} has characters that cannot be printed")
     _check_names(config)
+    _check_events(config)
     if (config.tls_cert is None) != (config.tls_key is None):
         raise ConfigError("server.tls_cert and server.tls_key go together")
     if len(os.fsencode(config.runtime)) + _RUNTIME_TAIL > SOCKET_PATH_MAX:
@@ -725,6 +775,24 @@ def _check_names(config: Config) -> None:
         raise ConfigError("model.base_url: expected http:// or https:// and a host, without credentials")
     if config.sandbox == "host" and (config.behind_proxy or config.trusted_proxies):
         raise ConfigError("sandbox.kind: host isolates nothing and is for this machine alone, not behind a proxy")
+
+
+def _check_events(config: Config) -> None:
+    unknown = next((mode for mode in config.event_modes if mode not in MODES), None)
+    if unknown is not None:
+        raise ConfigError(f"events.connect_modes: {unknown!r} is none of {', '.join(MODES)}")
+    try:
+        if config.authorizer:
+            namespaces.hook(config.authorizer, "events.authorizer")
+        re.compile(config.authorizer_pattern)
+        for text in config.hooks_allow_private:
+            reach.target(text)
+    except namespaces.BadNamespace as error:
+        raise ConfigError(str(error)) from None
+    except re.error as error:
+        raise ConfigError(f"events.authorizer_pattern: {error}") from None
+    except reach.BadTarget as error:
+        raise ConfigError(f"events.hooks_allow_private: {text!r}: {error}") from None
 
 
 def _private_directory(path: Path) -> None:

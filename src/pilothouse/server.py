@@ -43,6 +43,7 @@ from pilothouse.bootstrap import (
     say_where,
     start_logging,
     tls,
+    ways,
     write_private,
 )
 from pilothouse.config import LOOPBACK_BINDS, Config, ConfigError
@@ -224,6 +225,7 @@ async def _platform(
         secrets=secrets,
         opener=opener,
         channels=Channels(settings.namespaces or USUAL),
+        ways=ways(settings, clock, stack, kit.note),
     )
     hub = Hub()
     watch(platform, hub)

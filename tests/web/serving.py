@@ -16,6 +16,7 @@ from pilothouse.adapters.stores.memory import MemoryStore
 from pilothouse.core.access import SCOPES, Scope
 from pilothouse.core.bucket import Rates
 from pilothouse.core.namespaces import USUAL, Namespace
+from pilothouse.engine.authorizer import Authorizer, Ways
 from pilothouse.engine.bearers import Bearers
 from pilothouse.engine.channels import Channels
 from pilothouse.engine.clock import SystemClock
@@ -91,6 +92,7 @@ async def serving(
     bounds: SocketLimits | None = None,
     listening: socket.socket | None = None,
     namespaces: Sequence[Namespace] = USUAL,
+    authorizer: Authorizer | None = None,
 ) -> AsyncIterator[Served]:
     """`houses` are issuers: of tokens, and where people sign in. Without a `gate` of its own nobody is too fast.
     `listening`: another socket than one on a port that is free."""
@@ -122,7 +124,7 @@ async def serving(
     platform = Platform(
         kit, sessions, rules, identity, "0", lambda: url, tls is not None, list,
         providers=providers, pairs=pairs, gate=limited, opener=opener, secrets=secrets,
-        channels=Channels(namespaces),
+        channels=Channels(namespaces), ways=Ways(issuers=frozenset(i.issuer for i in issuers), authorizer=authorizer),
     )  # fmt: skip
     known = trust or Trust(hosts=LOOPBACK, secure=tls is not None, behind_proxy=before.behind_proxy)
     guard = Guard(identity, lambda: known, pairs=pairs, bearers=Bearers(issuers, keys, clock))

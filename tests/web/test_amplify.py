@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from pilothouse.adapters.hooks.python import PythonHook
+from pilothouse.core.access import SCOPES
+from pilothouse.core.authorizer import Terms
+from pilothouse.engine.authorizer import Authorizer
+from pilothouse.engine.clock import SystemClock
+from pilothouse.engine.hooks import Bounded
+from tests.issuer import FakeIssuer
 from tests.web.amplify import MISSING, REASON, Amplify, Refused, amplify
 from tests.web.serving import Served, serving
 
@@ -17,10 +26,34 @@ pytestmark = [
 VALUES = [{"n": 1, "t": 'hé ✓ "q" /'}, "text", 3, None, True]
 
 
+HOUSE = FakeIssuer()
+
+
+async def lets_in(event: Any, context: Any) -> Any:
+    """A custom authorizer: who says open may do everything but publish to `sealed`."""
+    where = event["requestContext"].get("channel")
+    return {"isAuthorized": event["authorizationToken"] == "open sesame" and where != "/default/sealed"}
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=["hot", "plain"])
 async def served(request: pytest.FixtureRequest) -> AsyncIterator[Served]:
-    async with serving(hot=request.param == "hot") as running:
+    authorizer = Authorizer(Bounded(PythonHook("test", lets_in)), SystemClock(), Terms())
+    async with serving(hot=request.param == "hot", houses=[HOUSE], authorizer=authorizer) as running:
         yield running
+
+
+async def options(served: Served, mode: str) -> dict[str, Any]:
+    """What Amplify is configured with, good for a caller who may publish."""
+    if mode == "iam":
+        record, secret = await served.platform.pairs.create("amplify", SCOPES, account="local", token=True)
+        keys = {
+            "accessKeyId": record.id, "secretAccessKey": secret.secret_access_key, "sessionToken": secret.session_token,
+        }  # fmt: skip
+        return {"mode": mode, "credentials": keys}
+    if mode == "oidc":
+        now = int(time.time())
+        return {"mode": mode, "token": HOUSE.token(iat=now, exp=now + 600, groups=["ops"])}
+    return {"mode": mode, "apiKey": await served.key()} if mode == "apiKey" else {"mode": mode}
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -54,6 +87,47 @@ async def test_connects_subscribes_publishes_and_closes_with_a_key(served: Serve
         await client.do("post", channel="nowhere/room", value=1)
     assert refused.value.name == "UnauthorizedException"
     await client.do("closeAll")
+
+
+@pytest.mark.parametrize("mode", ["iam", "oidc", "lambda"])
+async def test_every_other_way_to_say_who_one_is(served: Served, client: Amplify, mode: str) -> None:
+    await client.do("configure", endpoint=f"{served.url.replace('http', 'HTTP')}/event", **await options(served, mode))
+    how = {"options": {"authMode": "lambda", "authToken": "open sesame"}} if mode == "lambda" else {}
+    for name, channel in (("room", "default/room"), ("all", "/default/*")):
+        await client.do("connect", name=name, channel=channel, **how)
+        await client.do("subscribe", name=name, **how)
+    assert await client.do("post", channel="default/room", value=VALUES, **how) is None
+    assert [event for name, event in await client.hear(10) if name == "room"] == VALUES
+    await client.do("publish", name="room", value=VALUES, **how)
+    assert [event for name, event in await client.hear(10) if name == "all"] == VALUES
+    await client.do("closeAll")
+
+
+async def test_the_authorizer_is_asked_at_each_step(served: Served, client: Amplify) -> None:
+    await client.do("configure", endpoint=f"{served.url.replace('http', 'HTTP')}/event", mode="lambda")
+    how: dict[str, Any] = {"options": {"authMode": "lambda", "authToken": "open sesame"}}
+    with pytest.raises(Refused, match="UnauthorizedException"):
+        await client.do("connect", name="no", channel="default/room", options=how["options"] | {"authToken": "please"})
+    await client.do("connect", name="sealed", channel="default/sealed", **how)
+    with pytest.raises(Refused, match="UnauthorizedException"):
+        await client.do("subscribe", name="sealed", **how)
+    with pytest.raises(Refused, match="UnauthorizedException"):
+        await client.do("publish", name="sealed", value=1, **how)
+    with pytest.raises(Refused, match="not authorized"):
+        await client.do("post", channel="default/sealed", value=1, **how)
+    await client.do("closeAll")
+
+
+async def test_c14_a_token_that_is_none_of_ours(served: Served, client: Amplify) -> None:
+    """Of another issuer, too old, not signed: refused at once, as a key is."""
+    now = int(time.time())
+    other = FakeIssuer("https://other.example")
+    none = HOUSE.signed({"alg": "none", "kid": "one", "typ": "JWT"}, HOUSE.claims(iat=now, exp=now + 600))
+    for token in (other.token(iat=now, exp=now + 600), HOUSE.token(iat=now - 900, exp=now - 600), none):
+        await client.do("configure", endpoint=f"{served.url.replace('http', 'HTTP')}/event", mode="oidc", token=token)
+        with pytest.raises(Refused, match="UnauthorizedException"):
+            await client.do("connect", name="room", channel="/default/room")
+        await client.do("closeAll")
 
 
 async def test_a_wrong_key_is_told_at_once(served: Served, client: Amplify) -> None:

@@ -404,11 +404,11 @@ class Told:
 
 async def test_every_minute_a_sign_of_life_and_after_a_day_the_end() -> None:
     pulse, socket = Pulse(), Told()
-    pulse.add(socket)
+    pulse.add(socket)  # type: ignore[arg-type]
     now = asyncio.get_running_loop().time()
     for second in range(0, 600, 5):
         pulse.look(now + second)
     assert socket.said in ([b'{"type":"ka"}'] * 9, [b'{"type":"ka"}'] * 10)
     pulse.look(now + LIFE_S + 1)
     assert socket.said[-1] == 1001
-    pulse.remove(socket)
+    pulse.remove(socket)  # type: ignore[arg-type]

@@ -10,6 +10,9 @@ history          events kept of each of its channels (0: none)
 history_s        no longer than so many seconds (0: for ever)
 history_bytes    no more than so many bytes of each channel (0: as many as there are)
 replay           events that a subscriber without a cursor is given first (0)
+on_publish       who is asked before an event goes out: `https://…`, or `package.module:callable`
+on_subscribe     likewise, before somebody subscribes
+invoke           REQUEST_RESPONSE: its answer counts; EVENT: it is told, and nobody waits (REQUEST_RESPONSE)
 presence         whether subscribers may be told of each other (false)
 
 Each organisation has its own channels: the same name in two of them is two places.
@@ -28,11 +31,14 @@ from pilothouse.core.modes import MODES, Mode
 
 Operation = Literal["connect", "publish", "subscribe"]
 Wildcards = Literal["all", "admin", "none"]
+Invoke = Literal["REQUEST_RESPONSE", "EVENT"]
 NAMESPACES_MAX = 50
 """AppSync's number."""
 HISTORY_MAX = 1_000_000
 YEAR_S = 366 * 86_400
 BYTES_MAX = 2**40
+_URL = re.compile(r"https?://[^/\s@?#]+(/[^\s@#]*)?\Z")
+_CALLABLE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*\Z", re.ASCII)
 BUILT_IN = frozenset({"dialog", "session"})
 """What the server itself publishes to."""
 
@@ -53,6 +59,9 @@ class Namespace:
     history_s: int = 0
     history_bytes: int = 0
     replay: int = 0
+    on_publish: str = ""
+    on_subscribe: str = ""
+    invoke: Invoke = "REQUEST_RESPONSE"
     presence: bool = False
 
     @property
@@ -132,6 +141,19 @@ def _wildcards(value: object, where: str) -> Wildcards:
     raise BadNamespace(f"{where}: expected all, admin or none")
 
 
+def hook(value: object, where: str) -> str:
+    """Raises BadNamespace."""
+    if isinstance(value, str) and (_URL.match(value) or _CALLABLE.match(value)):
+        return value
+    raise BadNamespace(f"{where}: expected https://HOST/… or package.module:callable")
+
+
+def _invoke(value: object, where: str) -> Invoke:
+    if value == "REQUEST_RESPONSE" or value == "EVENT":
+        return value
+    raise BadNamespace(f"{where}: expected REQUEST_RESPONSE or EVENT")
+
+
 def _number(most: int) -> Callable[[object, str], int]:
     def number(value: object, where: str) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
@@ -164,5 +186,8 @@ _READERS: Mapping[str, Callable[[object, str], Any]] = {
     "history_s": _number(YEAR_S),
     "history_bytes": _size,
     "replay": _number(1000),
+    "on_publish": hook,
+    "on_subscribe": hook,
+    "invoke": _invoke,
     "presence": _flag,
 }

@@ -14,6 +14,7 @@ from pilothouse.core import access, hosts
 from pilothouse.core.access import Principal, Scope
 from pilothouse.core.errors import Unauthenticated
 from pilothouse.engine.audit import Who
+from pilothouse.engine.authorizer import Ways
 from pilothouse.engine.channels import Channels
 from pilothouse.engine.gate import Gate
 from pilothouse.engine.identity import Identity
@@ -57,6 +58,8 @@ class Platform:
     """To the shells of sessions."""
     channels: Channels | None = None
     """Of the event API."""
+    ways: Ways = Ways()
+    """How its callers may come."""
 
     def left(self, who: Principal, session: Session | None = None) -> float | None:
         """Seconds for which what is open may stay so: None without end, 0 when the credential, the account's

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pilothouse.core import modes
+from pilothouse.core import bearer, modes
 from pilothouse.core.access import Principal
 from pilothouse.core.appsync import Refusal
 from pilothouse.core.channels import Channel, Pattern
 from pilothouse.core.errors import Forbidden, PilothouseError, TooMany, Unauthenticated
-from pilothouse.core.modes import MODES, Mode, NothingShown, Shown
+from pilothouse.core.modes import Mode, NothingShown, Shown
 from pilothouse.core.namespaces import Namespace, Operation
+from pilothouse.core.token import parse
 from pilothouse.engine.audit import Who
 from pilothouse.web import admit
 from pilothouse.web.asked import Asked
@@ -24,6 +25,8 @@ from pilothouse.web.guard import Guard
 class Caller:
     mode: Mode
     principal: Principal
+    known: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """What is verified besides: a token's claims, or what the custom authorizer says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,40 +40,62 @@ class Signed:
 
 
 class Callers:
-    def __init__(self, platform: Platform, guard: Guard, connect: frozenset[Mode] = frozenset(MODES)) -> None:
-        """`connect`: the modes that may open a connection."""
+    def __init__(self, platform: Platform, guard: Guard) -> None:
         self._platform = platform
         self._guard = guard
-        self._connect = connect
+        self._ways = platform.ways
+
+    def asks_others(self, headers: Iterable[tuple[str, Any]]) -> bool:
+        """Whether the custom authorizer would be asked."""
+        ways = self._ways
+        try:
+            shown = modes.shown(headers, ways.issuers, custom=ways.authorizer is not None)
+        except NothingShown:
+            return False
+        return shown.mode == "AWS_LAMBDA" and ways.authorizer is not None
 
     async def of(
-        self, operation: Operation, headers: Iterable[tuple[str, Any]], by: Signed | Asked, address: str
+        self,
+        operation: Operation,
+        headers: Iterable[tuple[str, Any]],
+        by: Signed | Asked,
+        address: str,
+        where: Channel | Pattern | None = None,
     ) -> Caller:
         """Raises Unauthenticated, Forbidden, RateLimited, Unavailable, MisdirectedHost. A wrong credential counts
         against its address."""
-        given = list(headers)
+        given, ways = list(headers), self._ways
         try:
-            shown = modes.shown(given)
+            shown = modes.shown(given, ways.issuers, custom=ways.authorizer is not None)
         except NothingShown:
             raise Unauthenticated from None
-        if operation == "connect" and shown.mode not in self._connect:
+        if operation == "connect" and shown.mode not in ways.connect:
             raise Forbidden
         try:
-            return Caller(shown.mode, await self._principal(shown, by, address))
+            if shown.mode == "AWS_LAMBDA":
+                return await self._custom(shown.text, operation, where, given)
+            return await self._ours(shown, by, address)
         except Unauthenticated:
             await admit.wrong(self._platform, address, _mark(given), "credential.refuse")
             raise
 
-    async def _principal(self, shown: Shown, by: Signed | Asked, address: str) -> Principal:
+    async def _ours(self, shown: Shown, by: Signed | Asked, address: str) -> Caller:
         if shown.mode == "API_KEY":
-            return await self._guard.event_key(shown.text)
+            return Caller(shown.mode, await self._guard.event_key(shown.text))
         if shown.mode == "AWS_IAM":
             if isinstance(by, Asked):
-                return await self._guard.event_request(by)
-            return await self._guard.signed_event(by.headers, by.path, by.payload)
-        if shown.mode == "AWS_LAMBDA":
+                return Caller(shown.mode, await self._guard.event_request(by))
+            return Caller(shown.mode, await self._guard.signed_event(by.headers, by.path, by.payload))
+        who = await self._guard.event_token(shown.text, address)
+        return Caller(shown.mode, who, parse(shown.text).claims)
+
+    async def _custom(
+        self, token: str, operation: Operation, where: Channel | Pattern | None, given: list[tuple[str, Any]]
+    ) -> Caller:
+        if self._ways.authorizer is None:
             raise Unauthenticated
-        return await self._guard.event_token(shown.text, address)
+        found = await self._ways.authorizer.admit(token, operation, where, told(given))
+        return Caller("AWS_LAMBDA", found.principal, found.context or {})
 
     def still(self, caller: Caller) -> Caller:
         """As it is now: some time has passed since it was asked. Raises Unauthenticated."""
@@ -104,6 +129,17 @@ def refusal(error: PilothouseError) -> Refusal:
     if error.status >= 500:
         return Refusal("ServiceUnavailableException", error.message, error.status)
     return Refusal("BadRequestException", error.message, error.status)
+
+
+def told(given: Iterable[tuple[str, Any]]) -> dict[str, str]:
+    """Headers as the user's code is told them: without cookies, and no credential of ours."""
+    hidden = {"cookie", "x-api-key", "sec-websocket-protocol", "x-amz-security-token"}
+    every = [(name.lower(), value) for name, value in given if isinstance(value, str)]
+    return {name: value for name, value in every if name not in hidden and not _is_ours(name, value)}
+
+
+def _is_ours(name: str, value: str) -> bool:
+    return name == "authorization" and (bearer.of_raw_header(value) is not None or value.startswith("AWS4-"))
 
 
 def _mark(headers: Iterable[tuple[str, Any]]) -> str:

@@ -54,7 +54,10 @@ async def _publish(request: Request, platform: Platform, callers: Callers) -> Re
         raise NotFound
     asked, request = Asked.of(request)
     address = peer(request)
-    caller = await callers.of("publish", asked.headers, asked, address)
+    where = None
+    if callers.asks_others(asked.headers):  # who is asked about a channel has to be told which
+        where = publish.request(await asked.read()).channel
+    caller = await callers.of("publish", asked.headers, asked, address, where)
     request.scope[WHO] = named(caller.principal)
     platform.gate.request(caller.principal)
     body = await asked.read()

@@ -19,7 +19,9 @@ from typing import Any
 
 from pilothouse.core import appsync, bearer
 from pilothouse.core.appsync import Publish, Refusal, Reply, Subscribe, Unsubscribe
+from pilothouse.core.channels import Channel, Pattern
 from pilothouse.core.errors import PilothouseError, TooMany, Unavailable
+from pilothouse.core.namespaces import Operation
 from pilothouse.core.token import BadToken
 from pilothouse.engine.channels import Subscription
 from pilothouse.engine.fanout import AWAY, Subscriber
@@ -191,7 +193,7 @@ class Conversation:
 
     async def _subscribe(self, step: Subscribe) -> None:
         try:
-            caller = await self._caller("subscribe", step.authorization, {"channel": step.said})
+            caller = await self._caller("subscribe", step, {"channel": step.said}, step.pattern)
             await self._callers.may(caller, "subscribe", step.pattern, self._address, ROUTE)
         except (PilothouseError, StoreFailed) as error:
             self._say(self._wire.refused(step, _why(error)))
@@ -206,7 +208,7 @@ class Conversation:
     async def _publish(self, step: Publish) -> None:
         signed = {"channel": step.said, "events": [event.text for event in step.events]}
         try:
-            caller = await self._caller("publish", step.authorization, signed)
+            caller = await self._caller("publish", step, signed, step.channel)
             await self._callers.may(caller, "publish", step.channel, self._address, ROUTE)
             done = await self._channels.publish(caller.principal.organisation, step.channel, step.events)
         except (PilothouseError, StoreFailed) as error:
@@ -214,9 +216,11 @@ class Conversation:
             return
         self._say(self._wire.published(step, done.taken, done.failed))
 
-    async def _caller(self, operation: Any, authorization: Mapping[str, Any], payload: Mapping[str, Any]) -> Caller:
-        signed = Signed(authorization, self._path, payload)
-        return await self._callers.of(operation, authorization.items(), signed, self._address)
+    async def _caller(
+        self, operation: Operation, step: Subscribe | Publish, payload: Mapping[str, Any], where: Channel | Pattern
+    ) -> Caller:
+        signed = Signed(step.authorization, self._path, payload)
+        return await self._callers.of(operation, step.authorization.items(), signed, self._address, where)
 
     async def _end_with_credential(self) -> None:
         await lapse(lambda: self._platform.left(self.principal), self._platform.kit.clock.sleep)
