@@ -210,6 +210,8 @@ async def _platform(
     times = TerminalLimits(idle_s=settings.shell_idle_s, life_s=settings.shell_life_s)
     terminals = Terminals(HeldShells(sandboxes.shells), clock, times)
     opener = Opener(sessions, terminals, settings.shell_scrollback, secrets=secrets)
+    channels = Channels(store, clock, settings.namespaces or USUAL)
+    await channels.start()
     platform = Platform(
         kit,
         sessions,
@@ -224,7 +226,7 @@ async def _platform(
         gate=gate,
         secrets=secrets,
         opener=opener,
-        channels=Channels(settings.namespaces or USUAL),
+        channels=channels,
         ways=ways(settings, clock, stack, kit.note),
     )
     hub = Hub()
@@ -233,7 +235,7 @@ async def _platform(
     stack.push_async_callback(sessions.close)
     await opener.start()
     stack.push_async_callback(opener.close)
-    upkeep = Upkeep(kit), AuditUpkeep(kit, settings.audit_days)
+    upkeep = Upkeep(kit, channels.upkeep), AuditUpkeep(kit, settings.audit_days)
     for chore in (UsageIntake(kit, sessions), NetworkIntake(kit, sessions), LimitIntake(kit, sessions), *upkeep):
         chore.start()
         stack.push_async_callback(chore.close)

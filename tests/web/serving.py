@@ -121,10 +121,12 @@ async def serving(
     opener = Opener(sessions, Terminals(shells, clock), secrets=secrets)
     sandboxes.shells = shells
     url = f"http{'s' * bool(tls)}://127.0.0.1:{port}{before.base}"
+    channels = Channels(store, clock, namespaces)
+    await channels.start()
     platform = Platform(
         kit, sessions, rules, identity, "0", lambda: url, tls is not None, list,
         providers=providers, pairs=pairs, gate=limited, opener=opener, secrets=secrets,
-        channels=Channels(namespaces), ways=Ways(issuers=frozenset(i.issuer for i in issuers), authorizer=authorizer),
+        channels=channels, ways=Ways(issuers=frozenset(i.issuer for i in issuers), authorizer=authorizer),
     )  # fmt: skip
     known = trust or Trust(hosts=LOOPBACK, secure=tls is not None, behind_proxy=before.behind_proxy)
     guard = Guard(identity, lambda: known, pairs=pairs, bearers=Bearers(issuers, keys, clock))

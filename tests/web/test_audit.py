@@ -268,6 +268,8 @@ CHANGES_WITHOUT = {
     "POST /api/jobs/{id}/interrupt": "in the session's log",
     "POST /event": "an event is no act on anything here; there may be thousands a second",
     "OPTIONS /event": "it changes nothing",
+    "OPTIONS /event/history": "it changes nothing",
+    "OPTIONS /event/presence": "it changes nothing",
 }
 
 

@@ -17,6 +17,7 @@ import pytest
 import websockets
 
 from pilothouse.core.access import SCOPES_OF_ROLE
+from pilothouse.core.namespaces import Namespace
 from pilothouse.engine import shelf
 from pilothouse.web.routes import TABLE, Entry
 from tests.issuer import FakeIssuer
@@ -107,6 +108,10 @@ BODIES: dict[str, Any] = {
     "WS /runtimes/{runtime}/ws/shells": None,
     "POST /event": {"channel": "/default/room", "events": ["1"]},
     "OPTIONS /event": None,
+    "OPTIONS /event/history": None,
+    "OPTIONS /event/presence": None,
+    "GET /event/history": None,
+    "GET /event/presence": None,
     "WS /event/realtime": None,
     "POST /api/approvals/{id}": {"approved": True},
     "POST /api/questions/{id}": {"answers": {"Which?": "this"}},
@@ -120,6 +125,8 @@ PUBLIC = {
     "GET /api/signin/oidc/{provider}": 303,
     "GET /api/signin/oidc/{provider}/callback": 401,  # of an answer to nothing
     "OPTIONS /event": 204,
+    "OPTIONS /event/history": 204,
+    "OPTIONS /event/presence": 204,
 }
 """What a public one answers, where that is not 200."""
 ALWAYS_NEW = {"DELETE", "POST", "PATCH", "PUT"}
@@ -131,7 +138,8 @@ def name(entry: Entry) -> str:
 
 @pytest.fixture
 async def served() -> AsyncIterator[Served]:
-    async with serving(houses=[FakeIssuer()]) as running:
+    kept = Namespace("default", history=10, presence=True)
+    async with serving(houses=[FakeIssuer()], namespaces=[kept]) as running:
         yield running
 
 

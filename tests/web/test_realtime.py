@@ -31,6 +31,8 @@ NAMESPACES = (
     Namespace("open", publish="read"),
     Namespace("guarded", subscribe="approve", wildcards="admin"),
     Namespace("flat", wildcards="none"),
+    Namespace("kept", history=5),
+    Namespace("lobby", presence=True),
     Namespace("signed", publish_modes=frozenset({"AWS_IAM"}), subscribe_modes=frozenset({"AWS_IAM"})),
 )
 
@@ -412,3 +414,78 @@ async def test_every_minute_a_sign_of_life_and_after_a_day_the_end() -> None:
     pulse.look(now + LIFE_S + 1)
     assert socket.said[-1] == 1001
     pulse.remove(socket)  # type: ignore[arg-type]
+
+
+# --- history and presence ---
+
+
+async def test_a_history_is_replayed_from_a_cursor_and_read_by_http(served: Served) -> None:
+    key = await served.key()
+    async with client(served) as one, httpx.AsyncClient(base_url=served.url, headers={"x-api-key": key}) as http:
+        said = await one.subscribe("live", "kept/room")
+        assert (said["seq"], said["oldest"], said["gap"]) == (0, 1, False)
+        for number in range(12):
+            await http.post("/event", json={"channel": "kept/room", "events": [str(number)]})
+        frames = [await one.hear() for _ in range(12)]
+        assert [(f["seq"], f["event"]) for f in frames] == [(n + 1, str(n)) for n in range(12)]
+        assert all(f["at"].endswith("Z") for f in frames)
+        back = await one.subscribe("back", "kept/room", after=10, epoch=said["epoch"])
+        assert (back["type"], back["seq"], back["gap"]) == ("subscribe_success", 12, False)
+        assert [(await one.hear())["seq"] for _ in range(2)] == [11, 12]
+        late = await one.subscribe("late", "kept/room", after=1)
+        assert (late["gap"], late["oldest"]) == (True, 8)
+        assert await one.hear() == {"type": "gap", "id": "late", "from": 2, "to": 7}
+        assert [(await one.hear())["seq"] for _ in range(5)] == [8, 9, 10, 11, 12]
+        for channel in ("kept/*", "default/room"):
+            refused = await one.subscribe("no", channel, after=1)
+            assert refused["errors"][0]["errorType"] == "BadRequestException"
+        page = (await http.get("/event/history?channel=/kept/room&after=8&limit=2")).json()
+        assert (page["oldest"], page["head"], page["gap"], page["epoch"]) == (8, 12, False, said["epoch"])
+        assert [(e["seq"], e["event"]) for e in page["events"]] == [(9, "8"), (10, "9")]
+        assert (await http.get("/event/history?channel=kept/room&after=1")).json()["gap"] is True
+        for query in (
+            "channel=default/room",
+            "channel=kept/*",
+            "",
+            "channel=kept/room&after=x",
+            "channel=kept/room&limit=0",
+        ):
+            assert (await http.get(f"/event/history?{query}")).status_code == 400, query
+        assert (await http.get("/event/history?channel=nowhere/x")).status_code == 403
+
+
+async def test_a_publish_with_a_key_is_done_once_by_either_door(served: Served) -> None:
+    key = await served.key()
+    async with client(served) as one, httpx.AsyncClient(base_url=served.url, headers={"x-api-key": key}) as http:
+        one.given = {"x-api-key": key}
+        await one.subscribe("s", "kept/once")
+        body = {"channel": "kept/once", "events": ["1"]}
+        first = (await http.post("/event", json=body, headers={"idempotency-key": "k"})).json()
+        assert (await http.post("/event", json=body | {"key": "k"})).json() == first
+        await one.hear()
+        again = await one.publish("p", "kept/once", "1", key="k")
+        assert again["successful"] == first["successful"]
+        assert (await one.publish("p", "kept/once", "2", key="k"))["errors"][0]["errorType"] == "ConflictException"
+        assert (await http.post("/event", json=body | {"key": "k", "events": ["2"]})).status_code == 409
+        await one.say(type="publish", id="p", channel="kept/once", events=['"last"'], authorization=one.given)
+        frames = [await one.hear() for _ in range(2)]
+        assert [f["event"] for f in frames if f["type"] == "data"] == ['"last"'], "nothing came twice"
+
+
+async def test_who_is_there(served: Served) -> None:
+    key = await served.key()
+    async with client(served) as one, httpx.AsyncClient(base_url=served.url, headers={"x-api-key": key}) as http:
+        assert (await one.subscribe("s", "lobby/a", presence=True))["type"] == "subscribe_success"
+        assert await one.hear() == {"type": "presence", "id": "s", "present": ["key:test"], "count": 1}
+        record, text = await served.identity.keys.create("ann", ("read",))
+        async with websockets.connect(url(served), additional_headers={"x-api-key": text}) as socket:
+            assert (await Client(socket, {"x-api-key": text}).subscribe("x", "lobby/a"))["type"] == "subscribe_success"
+            assert (await one.hear())["joined"] == ["key:ann"]
+            there = (await http.get("/event/presence?channel=lobby/a")).json()
+            assert there == {"present": ["key:ann", "key:test"], "count": 2}
+        assert await one.hear() == {"type": "presence", "id": "s", "joined": [], "left": ["key:ann"], "count": 1}
+        for pattern in ("lobby/*", "default/x"):
+            refused = await one.subscribe("t", pattern, presence=True)
+            assert refused["errors"][0]["errorType"] == "BadRequestException"
+        assert (await http.get("/event/presence?channel=default/x")).status_code == 400
+        assert record.id

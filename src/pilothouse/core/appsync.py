@@ -5,7 +5,7 @@ Text messages, one JSON object each; unknown fields are passed over (Amplify sen
 | client → server | fields |
 |---|---|
 | `connection_init` | none; it may be left out |
-| `subscribe` | `id`, `channel` (may end in `/*`), `authorization`; ours: `after`, `presence` |
+| `subscribe` | `id`, `channel` (may end in `/*`), `authorization`; ours: `after`, `epoch`, `presence` |
 | `unsubscribe` | `id` |
 | `publish` | `id`, `channel`, `events` (1-5 texts, a JSON value in each), `authorization`; ours: `key` |
 
@@ -17,7 +17,9 @@ Text messages, one JSON object each; unknown fields are passed over (Amplify sen
 | `subscribe_success`, `unsubscribe_success` | `id` |
 | `publish_success` | `id`, `successful: [{identifier, index}]`, `failed: [{identifier, index, code, message}]` |
 | `subscribe_error`, `unsubscribe_error`, `publish_error` | `id`, `errors: [{errorType, message}]` |
-| `data` | `id` of the subscription, `event`: a text, the JSON value as it was published |
+| `data` | `id` of the subscription, `event`: a text, the JSON value as it was published; ours: `seq`, `at`, `channel` |
+| `gap`, ours | `id`, `from`, `to`: what had these numbers is not kept any more |
+| `presence`, ours | `id`, `count`, and `present`, or `joined` and `left` |
 | `error` | `errors`; with the `id` of a subscription it ends that one |
 
 `authorization` holds what headers would: `x-api-key`, `Authorization`, or the headers of a signed request. Every
@@ -86,6 +88,7 @@ class Subscribe:
     """The channel as the client wrote it: what it signs."""
     authorization: Mapping[str, Any] = field(repr=False)
     after: int | None = None
+    epoch: str | None = None
     presence: bool = False
 
 
@@ -116,6 +119,7 @@ class _Said(msgspec.Struct):
     events: msgspec.Raw = msgspec.Raw()
     authorization: Any = None
     after: Any = None
+    epoch: Any = None
     presence: Any = None
     key: Any = None
 
@@ -203,7 +207,9 @@ class Connection:
             if id not in self._pending and len(self._live) + len(self._pending) >= SUBSCRIPTIONS_MAX:
                 raise Bad("MaxSubscriptionsReachedError", f"Max number of {SUBSCRIPTIONS_MAX} subscriptions reached")
             pattern = channels.pattern(said.channel)
-            step = Subscribe(id, pattern, said.channel, _object(said), _after(said.after), _flag(said.presence))
+            step = Subscribe(
+                id, pattern, said.channel, _object(said), _after(said.after), _epoch(said.epoch), _flag(said.presence)
+            )
         except (Bad, channels.BadChannel) as error:
             return self._no("subscribe", id, error)
         self._pending[id] = step
@@ -286,6 +292,12 @@ def _after(value: object) -> int | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < CURSOR_MAX:
         raise Bad("BadRequestException", "after: expected a whole number, 0 or more")
+    return value
+
+
+def _epoch(value: object) -> str | None:
+    if value is not None and (not isinstance(value, str) or len(value) > ID_MAX):
+        raise Bad("BadRequestException", f"epoch: expected a text of at most {ID_MAX} characters")
     return value
 
 

@@ -10,7 +10,7 @@ from pilothouse.core import bearer, modes
 from pilothouse.core.access import Principal
 from pilothouse.core.appsync import Refusal
 from pilothouse.core.channels import Channel, Pattern
-from pilothouse.core.errors import Forbidden, PilothouseError, TooMany, Unauthenticated
+from pilothouse.core.errors import Conflict, Forbidden, PilothouseError, TooMany, Unauthenticated
 from pilothouse.core.modes import Mode, NothingShown, Shown
 from pilothouse.core.namespaces import Namespace, Operation
 from pilothouse.core.token import parse
@@ -126,6 +126,8 @@ def refusal(error: PilothouseError) -> Refusal:
         return Refusal(status=403)
     if isinstance(error, TooMany):
         return Refusal("LimitExceededError", error.message, 429)
+    if isinstance(error, Conflict):
+        return Refusal("ConflictException", error.message, 409)
     if error.status >= 500:
         return Refusal("ServiceUnavailableException", error.message, error.status)
     return Refusal("BadRequestException", error.message, error.status)

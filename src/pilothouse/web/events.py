@@ -1,4 +1,4 @@
-"""`POST /event`: publish by HTTP, as AppSync Events has it. See `protocol/events.md`.
+"""`/event`: publish by HTTP, as AppSync Events has it, and what is ours beside it. See `protocol/events.md`.
 
 It answers in AppSync's words, refusals of everybody's limits and of the store included. A 429 or a 5xx is said only
 where nothing was published: clients send the same request again.
@@ -6,40 +6,50 @@ where nothing was published: clients send the same request again.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from pilothouse.core import publish
+from pilothouse.core import channels, publish
 from pilothouse.core.appsync import Refusal
-from pilothouse.core.errors import NotFound, PilothouseError, RateLimited, Unavailable
+from pilothouse.core.channels import Channel
+from pilothouse.core.errors import BadRequest, NotFound, PilothouseError, RateLimited, Unavailable
 from pilothouse.core.publish import Bad
 from pilothouse.engine import records
+from pilothouse.engine.gate import holder
 from pilothouse.engine.ports import StoreFailed
 from pilothouse.web import wire
 from pilothouse.web.access import WHO, named
 from pilothouse.web.asked import Asked
 from pilothouse.web.call import Platform
-from pilothouse.web.callers import Callers, refusal
+from pilothouse.web.callers import Caller, Callers, refusal
 from pilothouse.web.guard import Guard, MisdirectedHost, Once
 from pilothouse.web.peer import peer
 
-METHODS = "POST,OPTIONS"
+METHODS = "GET,POST,OPTIONS"
 HEADERS = "authorization,content-type,x-amz-content-sha256,x-amz-date,x-amz-security-token,x-amz-user-agent,x-api-key"
 """What clients send from a page; `*` would not stand for `authorization`."""
 EXPOSED = "x-amzn-requestid,x-amzn-errortype"
 REQUEST_ID = "x-amzn-requestid"
 ERROR_TYPE = "x-amzn-errortype"
 PREFLIGHT_S = 600
+HISTORY_PAGE = 100
+HISTORY_MAX = 1000
 
 
-async def post(request: Request, platform: Platform, guard: Guard) -> Response:
+Act = Callable[[Request, Platform, Callers], Awaitable[Response]]
+
+
+async def _answered(request: Request, platform: Platform, guard: Guard, act: Act) -> Response:
     once = Once.of(request)
     try:
         guard.place(once)
     except PilothouseError as error:
         return _refuse(refusal(error), error)
     try:
-        answer = await _publish(request, platform, Callers(platform, guard))
+        answer = await act(request, platform, Callers(platform, guard))
     except Bad as error:
         answer = _refuse(Refusal(error.type, str(error), 400))
     except StoreFailed:
@@ -47,6 +57,18 @@ async def post(request: Request, platform: Platform, guard: Guard) -> Response:
     except PilothouseError as error:
         answer = _refuse(refusal(error), error)
     return _crossing(answer, once)
+
+
+async def post(request: Request, platform: Platform, guard: Guard) -> Response:
+    return await _answered(request, platform, guard, _publish)
+
+
+async def history(request: Request, platform: Platform, guard: Guard) -> Response:
+    return await _answered(request, platform, guard, _history)
+
+
+async def presence(request: Request, platform: Platform, guard: Guard) -> Response:
+    return await _answered(request, platform, guard, _presence)
 
 
 async def _publish(request: Request, platform: Platform, callers: Callers) -> Response:
@@ -64,8 +86,53 @@ async def _publish(request: Request, platform: Platform, callers: Callers) -> Re
     caller = callers.still(caller)
     wanted = publish.request(body)
     await callers.may(caller, "publish", wanted.channel, address, "POST /event")
-    done = await platform.channels.publish(caller.principal.organisation, wanted.channel, wanted.events)
+    who = caller.principal
+    done = await platform.channels.publish(
+        who.organisation, wanted.channel, wanted.events, holder=holder(who), key=_key(asked) or wanted.key
+    )
     return wire.Reply({"failed": done.failed, "successful": done.taken}, headers={"x-amzn-appsync-tokensconsumed": "1"})
+
+
+def _key(asked: Asked) -> str | None:
+    """Raises Bad."""
+    given = asked.all("idempotency-key")
+    return publish.key_of(given[0]) if given else None
+
+
+async def _looked_at(request: Request, platform: Platform, callers: Callers, route: str) -> tuple[Caller, Channel]:
+    """Whoever may subscribe to a channel may look at it."""
+    asked, request = Asked.of(request)
+    channel = channels.channel(request.query_params.get("channel", ""))
+    caller = await callers.of("subscribe", asked.headers, asked, peer(request), channel)
+    request.scope[WHO] = named(caller.principal)
+    platform.gate.request(caller.principal)
+    await callers.may(caller, "subscribe", channel, peer(request), route)
+    return caller, channel
+
+
+async def _history(request: Request, platform: Platform, callers: Callers) -> Response:
+    if platform.channels is None:
+        raise NotFound
+    caller, channel = await _looked_at(request, platform, callers, "GET /event/history")
+    after = wire.number(request, "after", 0, 0, 2**53)
+    asked = wire.number(request, "limit", HISTORY_PAGE, 1, HISTORY_MAX)
+    page = await platform.channels.history(caller.principal.organisation, channel, after, asked)
+    if page is None:
+        raise BadRequest("channel: it keeps no history")
+    epoch, given = platform.channels.epoch, request.query_params.get("epoch")
+    gap = after + 1 < page.oldest or after > page.head or (given is not None and given != epoch)
+    told = {"epoch": epoch, "oldest": page.oldest, "head": page.head, "gap": gap}
+    return wire.Reply(told | {"events": [msgspec.Raw(row.body) for row in page.rows]})
+
+
+async def _presence(request: Request, platform: Platform, callers: Callers) -> Response:
+    if platform.channels is None:
+        raise NotFound
+    caller, channel = await _looked_at(request, platform, callers, "GET /event/presence")
+    namespace = platform.channels.namespace(channel.namespace)
+    if namespace is None or not namespace.presence:
+        raise BadRequest("channel: there is no presence of it")
+    return wire.Reply(platform.channels.presences.of(caller.principal.organisation, channel.path).state())
 
 
 async def preflight(request: Request, platform: Platform, guard: Guard) -> Response:

@@ -13,18 +13,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 from pilothouse.core import appsync, bearer
 from pilothouse.core.appsync import Publish, Refusal, Reply, Subscribe, Unsubscribe
 from pilothouse.core.channels import Channel, Pattern
-from pilothouse.core.errors import PilothouseError, TooMany, Unavailable
-from pilothouse.core.namespaces import Operation
+from pilothouse.core.errors import BadRequest, PilothouseError, TooMany, Unavailable
+from pilothouse.core.namespaces import Namespace, Operation
 from pilothouse.core.token import BadToken
-from pilothouse.engine.channels import Subscription
-from pilothouse.engine.fanout import AWAY, Subscriber
+from pilothouse.engine.channels import Place, Subscription
+from pilothouse.engine.fanout import AWAY, Lost, Subscriber
+from pilothouse.engine.gate import holder
 from pilothouse.engine.ports import StoreFailed
 from pilothouse.web.access import named
 from pilothouse.web.call import Platform
@@ -112,6 +114,20 @@ async def _turn_away(socket: Socket, why: Refusal) -> None:
     socket.close(1000)
 
 
+@dataclass
+class _Held:
+    """A live subscription, and by whose right."""
+
+    subscription: Subscription
+    caller: Caller
+    leave: Callable[[], None] | None = None
+
+    def end(self) -> None:
+        self.subscription.end()
+        if self.leave is not None:
+            self.leave()
+
+
 class Conversation:
     """One connection. Also what the hub knows of it."""
 
@@ -137,7 +153,7 @@ class Conversation:
         self.socket: Socket
         self._now = asyncio.get_running_loop().time
         self._wire = appsync.Connection(self._now())
-        self._subscriptions: dict[str, Subscription] = {}
+        self._held: dict[str, _Held] = {}
         self._asking: set[asyncio.Task[None]] = set()
 
     async def serve(self, socket: Socket, room: AbstractContextManager[None]) -> None:
@@ -163,8 +179,8 @@ class Conversation:
             self._hub.closed(self)
             for task in list(self._asking):
                 task.cancel()
-            for subscription in self._subscriptions.values():
-                subscription.end()
+            for held in self._held.values():
+                held.end()
 
     async def _take(self, data: bytes, *, text: bool) -> None:
         step = self._wire.take(data, text=text, now=self._now())
@@ -177,9 +193,9 @@ class Conversation:
                 self._asking.add(task)
                 task.add_done_callback(self._asking.discard)
             case Unsubscribe():
-                subscription = self._subscriptions.pop(step.id, None)
-                if subscription is not None:
-                    subscription.end()
+                held = self._held.pop(step.id, None)
+                if held is not None:
+                    held.end()
                 self._say(self._wire.unsubscribed(step))
             case Publish():
                 if self._asking:
@@ -194,23 +210,48 @@ class Conversation:
     async def _subscribe(self, step: Subscribe) -> None:
         try:
             caller = await self._caller("subscribe", step, {"channel": step.said}, step.pattern)
-            await self._callers.may(caller, "subscribe", step.pattern, self._address, ROUTE)
+            namespace = await self._callers.may(caller, "subscribe", step.pattern, self._address, ROUTE)
+            if step.presence and (step.pattern.wild or not namespace.presence):
+                raise BadRequest("presence: there is none of this channel")
+            place = await self._channels.place(caller.principal.organisation, step.pattern, step.after, step.epoch)
         except (PilothouseError, StoreFailed) as error:
             self._say(self._wire.refused(step, _why(error)))
             return
-        frame = self._wire.subscribed(step)
-        if frame is None:
-            return
-        self.socket.send_text(frame)
-        who = Subscriber(self.socket, appsync.data_head(step.id))
-        self._subscriptions[step.id] = self._channels.subscribe(caller.principal.organisation, step.pattern, who)
+        frame = self._wire.subscribed(step, **self._where(place))
+        if frame is not None:
+            self.socket.send_text(frame)
+            self._begin(step, place, caller, namespace)
+
+    def _where(self, place: Place) -> dict[str, object]:
+        """What a subscriber to a channel with history is told."""
+        if place.journal is None:
+            return {}
+        more = {"seq": place.journal.head, "oldest": place.oldest, "epoch": self._channels.epoch}
+        return more | {"gap": place.gap is not None}
+
+    def _begin(self, step: Subscribe, place: Place, caller: Caller, namespace: Namespace) -> None:
+        if place.gap is not None:
+            self._say(appsync.gap(step.id, place.gap.start, place.gap.end))
+        who = Subscriber(self.socket, appsync.data_head(step.id), lambda lost: self._gap(step.id, lost))
+        held = _Held(self._channels.subscribe(place, who), caller)
+        if namespace.presence and not step.pattern.wild:
+            tell = (lambda said: self._say(appsync.presence(step.id, said))) if step.presence else None
+            held.leave = self._channels.presences.enter(
+                place.organisation, place.pattern.path, caller.principal.label, tell
+            )
+        self._held[step.id] = held
+
+    def _gap(self, id: str, lost: Lost) -> None:
+        self._say(appsync.gap(id, lost.start, lost.end))
 
     async def _publish(self, step: Publish) -> None:
         signed = {"channel": step.said, "events": [event.text for event in step.events]}
         try:
             caller = await self._caller("publish", step, signed, step.channel)
             await self._callers.may(caller, "publish", step.channel, self._address, ROUTE)
-            done = await self._channels.publish(caller.principal.organisation, step.channel, step.events)
+            done = await self._channels.publish(
+                caller.principal.organisation, step.channel, step.events, holder=holder(caller.principal), key=step.key
+            )
         except (PilothouseError, StoreFailed) as error:
             self._say(self._wire.refused(step, _why(error)))
             return

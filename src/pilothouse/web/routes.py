@@ -78,6 +78,12 @@ def _in(method: str, path: str, scope: Scope, handler: Handler, *, links: bool =
     return Entry(method, path, "cookie-same-origin", scope, handler, on="session", links=links)
 
 
+def _preflights(*paths: str) -> list[Entry]:
+    """For pages of `cors_origins`."""
+    reason = "a preflight has no credential; it says what a page may send"
+    return [Entry("OPTIONS", path, "public", None, None, reason, own=events.preflight) for path in paths]
+
+
 TABLE: tuple[Entry, ...] = (
     Entry("GET", "/healthz", "public", None, api.healthz, "a probe has no key; it says only that the process answers"),
     Entry("GET", "/readyz", "public", None, api.readyz, "a probe has no key; it says only ready or why not"),
@@ -153,15 +159,9 @@ TABLE: tuple[Entry, ...] = (
     Entry("WS", "/api/sessions/{id}/shells/{shellId}", "cookie-same-origin", "read", None, on="session", links=True),
     Entry("WS", "/runtimes/{runtime}/ws/shells", "credential", "run", None),
     Entry("POST", "/event", "credential", "run", None, own=events.post),
-    Entry(
-        "OPTIONS",
-        "/event",
-        "public",
-        None,
-        None,
-        "a preflight has no credential; it says what a page may send",
-        own=events.preflight,
-    ),
+    *_preflights("/event", "/event/history", "/event/presence"),
+    Entry("GET", "/event/history", "credential", "read", None, own=events.history),
+    Entry("GET", "/event/presence", "credential", "read", None, own=events.presence),
     Entry("WS", "/event/realtime", "credential", "read", None),
     Entry("WS", "/ws", "cookie-same-origin", "read", None, on="session", links=True),
 )
