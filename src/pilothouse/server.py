@@ -55,6 +55,7 @@ from pilothouse.engine.bearers import Bearers
 from pilothouse.engine.channels import Channels
 from pilothouse.engine.clock import SystemClock
 from pilothouse.engine.contacts import NetworkIntake
+from pilothouse.engine.dialogs import Dialogs
 from pilothouse.engine.gate import Gate
 from pilothouse.engine.identity import Identity
 from pilothouse.engine.keeping import AuditUpkeep
@@ -212,6 +213,8 @@ async def _platform(
     opener = Opener(sessions, terminals, settings.shell_scrollback, secrets=secrets)
     channels = Channels(store, clock, settings.namespaces or USUAL)
     await channels.start()
+    dialogs = Dialogs(sessions, channels.fanout)
+    stack.push_async_callback(dialogs.close)
     platform = Platform(
         kit,
         sessions,
@@ -227,6 +230,7 @@ async def _platform(
         secrets=secrets,
         opener=opener,
         channels=channels,
+        dialogs=dialogs,
         ways=ways(settings, clock, stack, kit.note),
     )
     hub = Hub()

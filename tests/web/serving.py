@@ -20,6 +20,7 @@ from pilothouse.engine.authorizer import Authorizer, Ways
 from pilothouse.engine.bearers import Bearers
 from pilothouse.engine.channels import Channels
 from pilothouse.engine.clock import SystemClock
+from pilothouse.engine.dialogs import Dialogs
 from pilothouse.engine.gate import Gate
 from pilothouse.engine.identity import Identity
 from pilothouse.engine.keypairs import KeyPairs
@@ -123,10 +124,12 @@ async def serving(
     url = f"http{'s' * bool(tls)}://127.0.0.1:{port}{before.base}"
     channels = Channels(store, clock, namespaces)
     await channels.start()
+    dialogs = Dialogs(sessions, channels.fanout)
     platform = Platform(
         kit, sessions, rules, identity, "0", lambda: url, tls is not None, list,
         providers=providers, pairs=pairs, gate=limited, opener=opener, secrets=secrets,
-        channels=channels, ways=Ways(issuers=frozenset(i.issuer for i in issuers), authorizer=authorizer),
+        channels=channels, dialogs=dialogs,
+        ways=Ways(issuers=frozenset(i.issuer for i in issuers), authorizer=authorizer),
     )  # fmt: skip
     known = trust or Trust(hosts=LOOPBACK, secure=tls is not None, behind_proxy=before.behind_proxy)
     guard = Guard(identity, lambda: known, pairs=pairs, bearers=Bearers(issuers, keys, clock))
@@ -148,6 +151,7 @@ async def serving(
         hub.all_away()
         server.should_exit = True
         await task
+        await dialogs.close()
         await opener.close()
         await sessions.close()
         listening.close()

@@ -68,12 +68,18 @@ class Namespace:
     def keeps(self) -> bool:
         return self.history > 0
 
+    @property
+    def built_in(self) -> bool:
+        return self.name in BUILT_IN
+
     def may(self, operation: Operation, mode: Mode, who: Principal, *, wild: bool = False) -> bool:
         """Whether somebody may who has shown such a credential. Who came by the custom authorizer has its word and no
         scopes."""
         modes = self.publish_modes if operation == "publish" else self.subscribe_modes
         if modes is not None and mode not in modes:
             return False
+        if self.built_in:  # the session's own rights decide
+            return not wild or "admin" in who.scopes
         custom = mode == "AWS_LAMBDA"
         scope = self.publish if operation == "publish" else self.subscribe
         if not custom and scope not in who.scopes:
@@ -85,6 +91,9 @@ class Namespace:
 
 USUAL = (Namespace("default"),)
 """Where nothing is configured."""
+_ACCOUNTS = frozenset(MODES) - {"AWS_LAMBDA"}
+OWN = tuple(Namespace(name, publish_modes=_ACCOUNTS, subscribe_modes=_ACCOUNTS) for name in sorted(BUILT_IN))
+"""For those who have an account: the custom authorizer knows of no session."""
 
 
 def read(tables: object) -> tuple[Namespace, ...]:

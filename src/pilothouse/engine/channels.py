@@ -16,7 +16,7 @@ from pilothouse.core import publish
 from pilothouse.core.channels import Channel, Pattern
 from pilothouse.core.errors import BadRequest, TooMany
 from pilothouse.core.ids import SessionId
-from pilothouse.core.namespaces import USUAL, Namespace
+from pilothouse.core.namespaces import OWN, USUAL, Namespace
 from pilothouse.core.publish import EVENT_MAX, Event, Failed, Taken
 from pilothouse.engine import records
 from pilothouse.engine.fanout import Fanout, Feed, Lost, Subscriber
@@ -84,8 +84,8 @@ class Channels:
     def __init__(self, store: EventStore, clock: Clock, namespaces: Sequence[Namespace] = USUAL) -> None:
         self._store = store
         self._clock = clock
-        self._namespaces = {one.name: one for one in namespaces}
-        self._fanout = Fanout()
+        self._namespaces = {one.name: one for one in (*namespaces, *OWN)}
+        self.fanout = Fanout()
         self._feeds: dict[tuple[str, str], Feed] = {}
         self._journals: OrderedDict[tuple[str, str], Journal] = OrderedDict()
         self._kept: dict[str, set[SessionId]] = {}
@@ -136,7 +136,7 @@ class Channels:
             journal = place.journal
             if journal is not None:
                 journal = self._journals.setdefault(key, journal)
-            feed = Feed(self._fanout) if journal is None else Feed(self._fanout, journal.head, journal)
+            feed = Feed(self.fanout) if journal is None else Feed(self.fanout, journal.head, journal)
             self._feeds[key] = feed
         feed.join(who, place.after)
         return Subscription(self, key, who)

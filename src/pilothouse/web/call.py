@@ -16,6 +16,7 @@ from pilothouse.core.errors import Unauthenticated
 from pilothouse.engine.audit import Who
 from pilothouse.engine.authorizer import Ways
 from pilothouse.engine.channels import Channels
+from pilothouse.engine.dialogs import Dialogs
 from pilothouse.engine.gate import Gate
 from pilothouse.engine.identity import Identity
 from pilothouse.engine.keypairs import KeyPairs
@@ -58,6 +59,8 @@ class Platform:
     """To the shells of sessions."""
     channels: Channels | None = None
     """Of the event API."""
+    dialogs: Dialogs | None = None
+    """Its channels that the server itself publishes to."""
     ways: Ways = Ways()
     """How its callers may come."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,11 +10,14 @@ from pilothouse.core import bearer, modes
 from pilothouse.core.access import Principal
 from pilothouse.core.appsync import Refusal
 from pilothouse.core.channels import Channel, Pattern
-from pilothouse.core.errors import Conflict, Forbidden, PilothouseError, TooMany, Unauthenticated
+from pilothouse.core.errors import BadRequest, Conflict, Forbidden, NotFound, PilothouseError, TooMany, Unauthenticated
 from pilothouse.core.modes import Mode, NothingShown, Shown
 from pilothouse.core.namespaces import Namespace, Operation
+from pilothouse.core.publish import Event
 from pilothouse.core.token import parse
 from pilothouse.engine.audit import Who
+from pilothouse.engine.channels import Published
+from pilothouse.engine.gate import holder
 from pilothouse.web import admit
 from pilothouse.web.asked import Asked
 from pilothouse.web.call import Platform
@@ -117,12 +120,26 @@ class Callers:
             raise error
         return found
 
+    async def publish(
+        self, caller: Caller, namespace: Namespace, channel: Channel, events: Sequence[Event], key: str | None
+    ) -> Published:
+        """Raises Bad, PilothouseError, StoreFailed: nothing was published."""
+        who, platform = caller.principal, self._platform
+        assert platform.channels is not None
+        if namespace.built_in:
+            if platform.dialogs is None:
+                raise Forbidden
+            if key is not None:
+                raise BadRequest("key: not where the server publishes")
+            return await platform.dialogs.publish(who, channel, events)
+        return await platform.channels.publish(who.organisation, channel, events, holder=holder(who), key=key)
+
 
 def refusal(error: PilothouseError) -> Refusal:
     """In AppSync's words. Of a refused caller nothing is told but that it is refused."""
     if isinstance(error, Unauthenticated):
         return Refusal()
-    if isinstance(error, Forbidden):
+    if isinstance(error, Forbidden | NotFound):
         return Refusal(status=403)
     if isinstance(error, TooMany):
         return Refusal("LimitExceededError", error.message, 429)

@@ -16,9 +16,9 @@ from pilothouse.core import channels, publish
 from pilothouse.core.appsync import Refusal
 from pilothouse.core.channels import Channel
 from pilothouse.core.errors import BadRequest, NotFound, PilothouseError, RateLimited, Unavailable
+from pilothouse.core.namespaces import BUILT_IN
 from pilothouse.core.publish import Bad
 from pilothouse.engine import records
-from pilothouse.engine.gate import holder
 from pilothouse.engine.ports import StoreFailed
 from pilothouse.web import wire
 from pilothouse.web.access import WHO, named
@@ -85,11 +85,9 @@ async def _publish(request: Request, platform: Platform, callers: Callers) -> Re
     body = await asked.read()
     caller = callers.still(caller)
     wanted = publish.request(body)
-    await callers.may(caller, "publish", wanted.channel, address, "POST /event")
-    who = caller.principal
-    done = await platform.channels.publish(
-        who.organisation, wanted.channel, wanted.events, holder=holder(who), key=_key(asked) or wanted.key
-    )
+    namespace = await callers.may(caller, "publish", wanted.channel, address, "POST /event")
+    key = _key(asked) or wanted.key
+    done = await callers.publish(caller, namespace, wanted.channel, wanted.events, key)
     return wire.Reply({"failed": done.failed, "successful": done.taken}, headers={"x-amzn-appsync-tokensconsumed": "1"})
 
 
@@ -116,6 +114,8 @@ async def _history(request: Request, platform: Platform, callers: Callers) -> Re
     caller, channel = await _looked_at(request, platform, callers, "GET /event/history")
     after = wire.number(request, "after", 0, 0, 2**53)
     asked = wire.number(request, "limit", HISTORY_PAGE, 1, HISTORY_MAX)
+    if channel.namespace in BUILT_IN:
+        raise BadRequest("channel: the log is at /api/sessions/{id}/events and /api/jobs/{id}/events")
     page = await platform.channels.history(caller.principal.organisation, channel, after, asked)
     if page is None:
         raise BadRequest("channel: it keeps no history")

@@ -19,14 +19,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from pilothouse.core import appsync, bearer
+from pilothouse.core.access import Principal
 from pilothouse.core.appsync import Publish, Refusal, Reply, Subscribe, Unsubscribe
 from pilothouse.core.channels import Channel, Pattern
-from pilothouse.core.errors import BadRequest, PilothouseError, TooMany, Unavailable
+from pilothouse.core.errors import BadRequest, Forbidden, PilothouseError, TooMany, Unauthenticated, Unavailable
 from pilothouse.core.namespaces import Namespace, Operation
+from pilothouse.core.publish import Bad
 from pilothouse.core.token import BadToken
 from pilothouse.engine.channels import Place, Subscription
+from pilothouse.engine.dialogs import Following, Spot
 from pilothouse.engine.fanout import AWAY, Lost, Subscriber
-from pilothouse.engine.gate import holder
 from pilothouse.engine.ports import StoreFailed
 from pilothouse.web.access import named
 from pilothouse.web.call import Platform
@@ -118,14 +120,31 @@ async def _turn_away(socket: Socket, why: Refusal) -> None:
 class _Held:
     """A live subscription, and by whose right."""
 
-    subscription: Subscription
     caller: Caller
-    leave: Callable[[], None] | None = None
+    namespace: Namespace
+    wild: bool
+    place: Subscription | Following
+    leave: Callable[[], None] = lambda: None
 
     def end(self) -> None:
-        self.subscription.end()
-        if self.leave is not None:
-            self.leave()
+        self.place.end()
+        self.leave()
+
+
+class _Other:
+    """What the hub knows of a credential that holds subscriptions and not the connection."""
+
+    def __init__(self, conversation: Conversation, principal: Principal) -> None:
+        self.socket = conversation.socket
+        self.principal = principal
+        self._conversation = conversation
+
+    def revoked(self) -> None:
+        self._conversation.drop(self.principal.credential)
+
+    def recheck(self) -> None: ...
+
+    def away(self) -> None: ...
 
 
 class Conversation:
@@ -154,6 +173,8 @@ class Conversation:
         self._now = asyncio.get_running_loop().time
         self._wire = appsync.Connection(self._now())
         self._held: dict[str, _Held] = {}
+        self._others: dict[str, _Other] = {}
+        self._asking_ends: set[asyncio.Task[None]] = set()
         self._asking: set[asyncio.Task[None]] = set()
 
     async def serve(self, socket: Socket, room: AbstractContextManager[None]) -> None:
@@ -177,7 +198,9 @@ class Conversation:
                 ending.cancel()
             self._pulse.remove(self.socket)
             self._hub.closed(self)
-            for task in list(self._asking):
+            for other in self._others.values():
+                self._hub.closed(other)
+            for task in [*self._asking, *self._asking_ends]:
                 task.cancel()
             for held in self._held.values():
                 held.end()
@@ -213,33 +236,84 @@ class Conversation:
             namespace = await self._callers.may(caller, "subscribe", step.pattern, self._address, ROUTE)
             if step.presence and (step.pattern.wild or not namespace.presence):
                 raise BadRequest("presence: there is none of this channel")
-            place = await self._channels.place(caller.principal.organisation, step.pattern, step.after, step.epoch)
+            begin = await self._placed(step, caller, namespace)
         except (PilothouseError, StoreFailed) as error:
             self._say(self._wire.refused(step, _why(error)))
             return
-        frame = self._wire.subscribed(step, **self._where(place))
-        if frame is not None:
-            self.socket.send_text(frame)
-            self._begin(step, place, caller, namespace)
+        begin()
 
-    def _where(self, place: Place) -> dict[str, object]:
-        """What a subscriber to a channel with history is told."""
-        if place.journal is None:
-            return {}
-        more = {"seq": place.journal.head, "oldest": place.oldest, "epoch": self._channels.epoch}
-        return more | {"gap": place.gap is not None}
+    async def _placed(self, step: Subscribe, caller: Caller, namespace: Namespace) -> Callable[[], None]:
+        """What makes it live, without waiting. Raises PilothouseError, StoreFailed."""
+        who = caller.principal
+        if not namespace.built_in:
+            place = await self._channels.place(who.organisation, step.pattern, step.after, step.epoch)
+            return lambda: self._begin(step, place, caller, namespace)
+        if self._platform.dialogs is None:
+            raise Forbidden
+        spot = await self._platform.dialogs.place(who, step.pattern, step.after, step.epoch)
+        return lambda: self._begin_dialog(step, spot, caller, namespace)
 
     def _begin(self, step: Subscribe, place: Place, caller: Caller, namespace: Namespace) -> None:
-        if place.gap is not None:
-            self._say(appsync.gap(step.id, place.gap.start, place.gap.end))
-        who = Subscriber(self.socket, appsync.data_head(step.id), lambda lost: self._gap(step.id, lost))
-        held = _Held(self._channels.subscribe(place, who), caller)
+        cursor = None if place.journal is None else (place.journal.head, place.oldest)
+        who = self._live(step, cursor, place.gap)
+        if who is None:
+            return
+        held = _Held(caller, namespace, step.pattern.wild, self._channels.subscribe(place, who))
         if namespace.presence and not step.pattern.wild:
             tell = (lambda said: self._say(appsync.presence(step.id, said))) if step.presence else None
             held.leave = self._channels.presences.enter(
                 place.organisation, place.pattern.path, caller.principal.label, tell
             )
-        self._held[step.id] = held
+        self._hold(step.id, held)
+
+    def _begin_dialog(self, step: Subscribe, spot: Spot, caller: Caller, namespace: Namespace) -> None:
+        dialogs = self._platform.dialogs
+        assert dialogs is not None
+        who = self._live(step, None if spot.session is None else (spot.head, spot.oldest), spot.gap)
+        if who is not None:
+            following = dialogs.subscribe(spot, who, lambda: self._ended(step.id))
+            self._hold(step.id, _Held(caller, namespace, step.pattern.wild, following))
+
+    def _live(self, step: Subscribe, cursor: tuple[int, int] | None, gap: Lost | None) -> Subscriber | None:
+        """Says that it is live. None: nobody waits for it any more."""
+        more: dict[str, object] = {}
+        if cursor is not None:
+            more = {"seq": cursor[0], "oldest": cursor[1], "epoch": self._channels.epoch, "gap": gap is not None}
+        frame = self._wire.subscribed(step, **more)
+        if frame is None:
+            return None
+        self.socket.send_text(frame)
+        if gap is not None:
+            self._gap(step.id, gap)
+        return Subscriber(self.socket, appsync.data_head(step.id), lambda lost: self._gap(step.id, lost))
+
+    def _hold(self, id: str, held: _Held) -> None:
+        self._held[id] = held
+        credential = held.caller.principal.credential
+        if credential != self.principal.credential and credential not in self._others:
+            other = self._others[credential] = _Other(self, held.caller.principal)
+            self._hub.opened(other)
+            if self._platform.left(other.principal) is not None:
+                task = asyncio.create_task(self._lapse_of(other), name="credential")
+                self._asking_ends.add(task)
+                task.add_done_callback(self._asking_ends.discard)
+
+    async def _lapse_of(self, other: _Other) -> None:
+        await lapse(lambda: self._platform.left(other.principal), self._platform.kit.clock.sleep)
+        other.revoked()
+
+    def _ended(self, id: str) -> None:
+        """A subscription ends by the server's will; the client is told."""
+        held = self._held.pop(id, None)
+        if held is not None:
+            held.end()
+            self._say(self._wire.ended(id, Refusal()))
+
+    def drop(self, credential: str) -> None:
+        """All subscriptions by it."""
+        for id, held in list(self._held.items()):
+            if held.caller.principal.credential == credential:
+                self._ended(id)
 
     def _gap(self, id: str, lost: Lost) -> None:
         self._say(appsync.gap(id, lost.start, lost.end))
@@ -248,12 +322,13 @@ class Conversation:
         signed = {"channel": step.said, "events": [event.text for event in step.events]}
         try:
             caller = await self._caller("publish", step, signed, step.channel)
-            await self._callers.may(caller, "publish", step.channel, self._address, ROUTE)
-            done = await self._channels.publish(
-                caller.principal.organisation, step.channel, step.events, holder=holder(caller.principal), key=step.key
-            )
+            namespace = await self._callers.may(caller, "publish", step.channel, self._address, ROUTE)
+            done = await self._callers.publish(caller, namespace, step.channel, step.events, step.key)
         except (PilothouseError, StoreFailed) as error:
             self._say(self._wire.refused(step, _why(error)))
+            return
+        except Bad as error:
+            self._say(self._wire.refused(step, Refusal(error.type, str(error), 400)))
             return
         self._say(self._wire.published(step, done.taken, done.failed))
 
@@ -277,8 +352,24 @@ class Conversation:
         self.socket.close(AWAY, "the server restarts")
 
     def recheck(self) -> None:
+        """Somebody may do less than a moment ago."""
         if self._platform.left(self.principal) == 0:
             self.revoked()
+            return
+        for id, held in list(self._held.items()):
+            if not self._stands(held):
+                self._ended(id)
+
+    def _stands(self, held: _Held) -> bool:
+        caller = held.caller
+        session = held.place.spot.session if isinstance(held.place, Following) else None
+        if self._platform.left(caller.principal, session) == 0:
+            return False
+        try:
+            now = self._callers.still(caller).principal
+        except Unauthenticated:
+            return False
+        return held.namespace.may("subscribe", caller.mode, now, wild=held.wild)
 
 
 def _why(error: PilothouseError | StoreFailed) -> Refusal:
