@@ -31,6 +31,7 @@ from pilothouse.core import forwarded
 from pilothouse.core.authorizer import Terms
 from pilothouse.core.modes import MODES
 from pilothouse.engine.authorizer import Authorizer, Ways
+from pilothouse.engine.handlers import Handlers
 from pilothouse.engine.hooks import AUTHORIZER_S, Bounded, Hook
 from pilothouse.engine.kit import Note
 from pilothouse.engine.ports import Clock
@@ -219,6 +220,14 @@ def ways(settings: Config, clock: Clock, stack: contextlib.AsyncExitStack, note:
     issuers = frozenset(one.issuer for one in settings.issuers if one.bearers)
     connect = frozenset(mode for mode in MODES if mode in (settings.event_modes or MODES))
     return Ways(connect, issuers, authorizer)
+
+
+def handlers(settings: Config, stack: contextlib.AsyncExitStack, note: Note) -> Handlers:
+    """Those of the namespaces. Raises CannotStartError."""
+    names = {name for one in settings.namespaces for name in (one.on_publish, one.on_subscribe) if name}
+    made = Handlers({name: Bounded(_hook(settings, name, stack), note=note) for name in sorted(names)}, note)
+    stack.push_async_callback(made.close)
+    return made
 
 
 def _hook(settings: Config, name: str, stack: contextlib.AsyncExitStack) -> Hook:

@@ -35,6 +35,7 @@ from pilothouse.adapters.stores.sqlite import SqliteStore
 from pilothouse.bootstrap import (
     CannotStartError,
     front,
+    handlers,
     keep_certificate,
     leave_root,
     listen,
@@ -212,8 +213,9 @@ async def _platform(
     terminals = Terminals(HeldShells(sandboxes.shells), clock, times)
     opener = Opener(sessions, terminals, settings.shell_scrollback, secrets=secrets)
     channels = Channels(store, clock, settings.namespaces or USUAL)
+    channels = Channels(store, clock, settings.namespaces or USUAL, handlers(settings, stack, kit.note))
     await channels.start()
-    dialogs = Dialogs(sessions, channels.fanout)
+    dialogs = Dialogs(sessions, channels)
     stack.push_async_callback(dialogs.close)
     platform = Platform(
         kit,

@@ -45,8 +45,8 @@ class House:
         self.clock = clock or HandClock()
         self.channels = Channels(self.store, self.clock, NAMESPACES)
 
-    async def publish(self, channel: str, *values: Any, **more: Any) -> module.Published:
-        return await self.channels.publish("red", names.channel(channel), events(*values), **more)
+    async def publish(self, channel: str, *values: Any, holder: str = "", key: str | None = None) -> module.Published:
+        return await self.channels.publish("red", names.channel(channel), events(*values), module.By(holder), key)
 
     async def subscribe(self, pattern: str, after: int | None = None, **more: Any) -> tuple[Sink, Any]:
         place = await self.channels.place("red", names.pattern(pattern), after, **more)
@@ -328,8 +328,10 @@ def test_a_table_as_it_may_be() -> None:
 
 
 @pytest.mark.parametrize(("tables", "said"), [
-    ("x", "tables"), ([{}], "name"), ([{"name": "a_b"}], "name"), ([{"name": "dialog"}], "own"),
-    ([{"name": "session"}], "own"), ([{"name": "a"}, {"name": "a"}], "two"), ([{"name": "a", "x": 1}], "unknown"),
+    ("x", "tables"), ([{}], "name"), ([{"name": "a_b"}], "name"),
+    ([{"name": "dialog", "history": 5}], "own"),
+    ([{"name": "session", "subscribe": "read"}], "own"), ([{"name": "a"}, {"name": "a"}], "two"),
+    ([{"name": "a", "x": 1}], "unknown"),
     ([{"name": "a", "publish": "all"}], "publish"), ([{"name": "a", "publish_modes": []}], "publish_modes"),
     ([{"name": "a", "publish_modes": ["KEY"]}], "publish_modes"), ([{"name": "a", "wildcards": True}], "wildcards"),
     ([{"name": "a", "history": -1}], "history"), ([{"name": "a", "history": True}], "history"),

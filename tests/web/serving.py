@@ -22,6 +22,7 @@ from pilothouse.engine.channels import Channels
 from pilothouse.engine.clock import SystemClock
 from pilothouse.engine.dialogs import Dialogs
 from pilothouse.engine.gate import Gate
+from pilothouse.engine.handlers import Handlers
 from pilothouse.engine.identity import Identity
 from pilothouse.engine.keypairs import KeyPairs
 from pilothouse.engine.kit import Kit, Limits
@@ -94,6 +95,7 @@ async def serving(
     listening: socket.socket | None = None,
     namespaces: Sequence[Namespace] = USUAL,
     authorizer: Authorizer | None = None,
+    handlers: Handlers | None = None,
 ) -> AsyncIterator[Served]:
     """`houses` are issuers: of tokens, and where people sign in. Without a `gate` of its own nobody is too fast.
     `listening`: another socket than one on a port that is free."""
@@ -122,9 +124,9 @@ async def serving(
     opener = Opener(sessions, Terminals(shells, clock), secrets=secrets)
     sandboxes.shells = shells
     url = f"http{'s' * bool(tls)}://127.0.0.1:{port}{before.base}"
-    channels = Channels(store, clock, namespaces)
+    channels = Channels(store, clock, namespaces, handlers)
     await channels.start()
-    dialogs = Dialogs(sessions, channels.fanout)
+    dialogs = Dialogs(sessions, channels)
     platform = Platform(
         kit, sessions, rules, identity, "0", lambda: url, tls is not None, list,
         providers=providers, pairs=pairs, gate=limited, opener=opener, secrets=secrets,

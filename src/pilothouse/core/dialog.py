@@ -42,12 +42,18 @@ _encode = msgspec.json.Encoder().encode
 
 def told(body: bytes, seq: int) -> tuple[str | None, bytes]:
     """Whose job a row of the log is about, and the rest of its `data` frame (`core.publish`)."""
+    job, event = event_of(body, seq)
+    return job, b'"event":%b,"seq":%d}' % (event.raw, seq)
+
+
+def event_of(body: bytes, seq: int) -> tuple[str | None, Event]:
+    """The same as an event."""
     head = _head.decode(body)
     if head.type == "stream":
         body = b'%b,"text":%b}' % (body[:-1], bytes(head.content))
     if len(body) > EVENT_MAX:
         body = _encode(_short(head, seq, len(body)))
-    return head.job_id, b'"event":%b,"seq":%d}' % (_encode(body.decode()), seq)
+    return head.job_id, Event.of(body)
 
 
 def _short(head: _Head, seq: int, size: int) -> dict[str, Any]:

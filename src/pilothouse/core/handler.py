@@ -26,7 +26,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from pilothouse.core.access import Principal
 from pilothouse.core.channels import Channel, Pattern
+from pilothouse.core.modes import Mode
 from pilothouse.core.publish import Event
 
 Operation = Literal["PUBLISH", "SUBSCRIBE"]
@@ -114,3 +116,31 @@ def _error(answer: dict[Any, Any]) -> str:
 def _text(value: object) -> str:
     text = value if isinstance(value, str) else "the handler says no"
     return "".join(sign if sign.isprintable() else " " for sign in text[:REASON_MAX])
+
+
+def identity(mode: Mode, who: Principal, known: Mapping[str, Any], address: str) -> dict[str, Any] | None:
+    """Who asks, as AppSync tells a handler. `known`: a token's claims, or what the custom authorizer said."""
+    source = [address] if address else []
+    if mode == "API_KEY":
+        return None
+    if mode == "AWS_LAMBDA":
+        return {"handlerContext": dict(known)}
+    if mode == "AWS_IAM":
+        return {
+            "accountId": who.organisation,
+            "cognitoIdentityPoolId": None,
+            "cognitoIdentityId": None,
+            "sourceIp": source,
+            "username": who.id,
+            "userArn": f"arn:aws:iam::{who.organisation}:user/{who.account}",
+            "cognitoIdentityAuthType": None,
+            "cognitoIdentityAuthProvider": None,
+        }
+    common = {"sub": known.get("sub"), "issuer": known.get("iss"), "claims": dict(known)}
+    if mode == "OPENID_CONNECT":
+        return common
+    username = known.get("cognito:username", known.get("username", known.get("sub")))
+    groups = known.get("cognito:groups")
+    return common | {
+        "sourceIp": source, "username": username, "groups": groups, "defaultAuthStrategy": "ALLOW",
+    }  # fmt: skip

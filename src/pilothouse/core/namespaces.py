@@ -15,7 +15,8 @@ on_subscribe     likewise, before somebody subscribes
 invoke           REQUEST_RESPONSE: its answer counts; EVENT: it is told, and nobody waits (REQUEST_RESPONSE)
 presence         whether subscribers may be told of each other (false)
 
-Each organisation has its own channels: the same name in two of them is two places.
+Each organisation has its own channels: the same name in two of them is two places. For `dialog` and `session`, which
+the server publishes to, only modes and handlers are set; its handlers there are told, and nobody waits for them.
 """
 
 from __future__ import annotations
@@ -76,9 +77,9 @@ class Namespace:
         """Whether somebody may who has shown such a credential. Who came by the custom authorizer has its word and no
         scopes."""
         modes = self.publish_modes if operation == "publish" else self.subscribe_modes
-        if modes is not None and mode not in modes:
+        if (modes is not None and mode not in modes) or (self.built_in and mode == "AWS_LAMBDA"):
             return False
-        if self.built_in:  # the session's own rights decide
+        if self.built_in:  # the session's own rights decide; the custom authorizer knows of none
             return not wild or "admin" in who.scopes
         custom = mode == "AWS_LAMBDA"
         scope = self.publish if operation == "publish" else self.subscribe
@@ -91,9 +92,8 @@ class Namespace:
 
 USUAL = (Namespace("default"),)
 """Where nothing is configured."""
-_ACCOUNTS = frozenset(MODES) - {"AWS_LAMBDA"}
-OWN = tuple(Namespace(name, publish_modes=_ACCOUNTS, subscribe_modes=_ACCOUNTS) for name in sorted(BUILT_IN))
-"""For those who have an account: the custom authorizer knows of no session."""
+_OF_BUILT_IN = {"name", "publish_modes", "subscribe_modes", "on_publish", "on_subscribe", "invoke"}
+OWN = tuple(Namespace(name) for name in sorted(BUILT_IN))
 
 
 def read(tables: object) -> tuple[Namespace, ...]:
@@ -116,6 +116,8 @@ def _namespace(table: Mapping[str, Any], where: str) -> Namespace:
         raise BadNamespace(f"{where}: unknown entry {stray!r}; known are {', '.join(_READERS)}")
     if "name" not in table:
         raise BadNamespace(f"{where}: name is missing")
+    if table["name"] in BUILT_IN and (fixed := sorted(set(table) - _OF_BUILT_IN)):
+        raise BadNamespace(f"{where}: {fixed[0]} of {table['name']!r}, which is the server's own, is fixed")
     made = Namespace(**{key: _READERS[key](value, f"{where}.{key}") for key, value in table.items()})
     beyond = next((name for name in ("history_s", "history_bytes", "replay") if getattr(made, name)), None)
     if beyond is not None and not made.keeps:
@@ -126,8 +128,6 @@ def _namespace(table: Mapping[str, Any], where: str) -> Namespace:
 def _name(value: object, where: str) -> str:
     if not isinstance(value, str) or not is_segment(value):
         raise BadNamespace(f"{where}: expected 1 to 50 letters, digits and dashes, no dash at either end")
-    if value in BUILT_IN:
-        raise BadNamespace(f"{where}: {value!r} is the server's own")
     return value
 
 

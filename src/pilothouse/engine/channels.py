@@ -15,17 +15,21 @@ import msgspec
 from pilothouse.core import publish
 from pilothouse.core.channels import Channel, Pattern
 from pilothouse.core.errors import BadRequest, TooMany
+from pilothouse.core.handler import Outcome
 from pilothouse.core.ids import SessionId
 from pilothouse.core.namespaces import OWN, USUAL, Namespace
 from pilothouse.core.publish import EVENT_MAX, Event, Failed, Taken
 from pilothouse.engine import records
 from pilothouse.engine.fanout import Fanout, Feed, Lost, Subscriber
+from pilothouse.engine.handlers import NOBODY, Asker, Handlers
 from pilothouse.engine.journals import Journal, log_id
 from pilothouse.engine.log import timestamp
 from pilothouse.engine.once import Once
 from pilothouse.engine.ports import Clock, EventStore, Op, Page, Put, StoreFailed
 from pilothouse.engine.presence import Presences
 
+LARGE = "EventTooLargeException"
+REFUSED = "HandlerError"
 TOO_LARGE = f"Transformed event is larger than {EVENT_MAX // 1024}KB"
 JOURNALS_MAX = 1000
 """Histories in memory that nobody uses at the moment, some 2 KB each; beyond, those used longest ago go."""
@@ -43,6 +47,17 @@ class Published:
 
     taken: Sequence[Taken]
     failed: Sequence[Failed]
+
+
+@dataclass(frozen=True, slots=True)
+class By:
+    """Who publishes: for its keys, and for handlers."""
+
+    holder: str = ""
+    asker: Asker = NOBODY
+
+
+NOBODYS = By()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +96,17 @@ class _Kept(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Channels:
-    def __init__(self, store: EventStore, clock: Clock, namespaces: Sequence[Namespace] = USUAL) -> None:
+    def __init__(
+        self,
+        store: EventStore,
+        clock: Clock,
+        namespaces: Sequence[Namespace] = USUAL,
+        handlers: Handlers | None = None,
+    ) -> None:
+        self.handlers = handlers or Handlers()
         self._store = store
         self._clock = clock
-        self._namespaces = {one.name: one for one in (*namespaces, *OWN)}
+        self._namespaces = {one.name: one for one in (*OWN, *namespaces)}
         self.fanout = Fanout()
         self._feeds: dict[tuple[str, str], Feed] = {}
         self._journals: OrderedDict[tuple[str, str], Journal] = OrderedDict()
@@ -158,21 +180,34 @@ class Channels:
     # --- publishing ---
 
     async def publish(
-        self, organisation: str, channel: Channel, events: Sequence[Event], *, holder: str = "", key: str | None = None
+        self, organisation: str, channel: Channel, events: Sequence[Event], by: By = NOBODYS, key: str | None = None
     ) -> Published:
-        """In the order of the events, and of the calls; what `holder` sends again by its key is not published again.
-        Raises StoreFailed, TooMany, Conflict: nothing was published."""
+        """In the order of the events, and of the calls; what somebody sends again by its key is not published again.
+        Raises StoreFailed, TooMany, Conflict, HandlerFailed, Unauthenticated: nothing was published."""
         if key is None:
-            taken, failed, fit = _sorted(events)
+            published, fit = await self._handled(channel, events, by)
             await self._deliver(organisation, channel, fit)
-            return Published(taken, failed)
+            return published
 
         async def act(answered: Callable[[Sequence[Taken], Sequence[Failed]], Sequence[Op]]) -> None:
-            taken, failed, fit = _sorted(events)
-            await self._deliver(organisation, channel, fit, *answered(taken, failed))
+            published, fit = await self._handled(channel, events, by)
+            await self._deliver(organisation, channel, fit, *answered(published.taken, published.failed))
 
-        done = await self.once.do(holder, channel, key, events, act)
+        done = await self.once.do(by.holder, channel, key, events, act)
         return Published(done.taken, done.failed)
+
+    async def _handled(self, channel: Channel, events: Sequence[Event], by: By) -> tuple[Published, list[Event]]:
+        """What goes out after the handler has seen it, and what becomes of each event."""
+        named = [(records.new_id(), event) for event in events]
+        fits = [(id, event) for id, event in named if not publish.too_large(event)]
+        failed = {id: (LARGE, TOO_LARGE) for id, event in named if publish.too_large(event)}
+        namespace = self._namespaces[channel.namespace]
+        outcome = await self.handlers.publish(namespace, channel, fits, by.asker) if fits else Outcome()
+        failed |= {id: (REFUSED, why) for id, why in outcome.failed.items()}
+        failed |= {id: (LARGE, TOO_LARGE) for id, event in outcome.events if publish.too_large(event)}
+        taken = [Taken(id, index) for index, (id, _) in enumerate(named) if id not in failed]
+        told = [Failed(id, index, *failed[id]) for index, (id, _) in enumerate(named) if id in failed]
+        return Published(taken, told), [event for id, event in outcome.events if id not in failed]
 
     async def _deliver(self, organisation: str, channel: Channel, events: Sequence[Event], *ops: Op) -> None:
         """Raises StoreFailed, TooMany."""
@@ -256,18 +291,3 @@ class Channels:
         idle = [k for k, journal in self._journals.items() if not journal.users and k not in self._feeds]
         for key in idle[: max(len(idle) - JOURNALS_MAX, 0)]:
             del self._journals[key]
-
-
-def _sorted(events: Sequence[Event]) -> tuple[list[Taken], list[Failed], list[Event]]:
-    """Those that are taken and those that are not, each with a name; and what goes out."""
-    taken: list[Taken] = []
-    failed: list[Failed] = []
-    fit: list[Event] = []
-    for index, event in enumerate(events):
-        identifier = records.new_id()
-        if publish.too_large(event):
-            failed.append(Failed(identifier, index, "EventTooLargeException", TOO_LARGE))
-        else:
-            taken.append(Taken(identifier, index))
-            fit.append(event)
-    return taken, failed, fit

@@ -20,10 +20,12 @@ from pilothouse.core.access import Principal
 from pilothouse.core.channels import Channel, Pattern
 from pilothouse.core.errors import BadRequest, Conflict, Forbidden, NotFound, PilothouseError, TooMany, Unavailable
 from pilothouse.core.ids import JobId, SessionId
+from pilothouse.core.namespaces import BUILT_IN, Namespace
 from pilothouse.core.publish import Event, Taken
 from pilothouse.engine import records
-from pilothouse.engine.channels import Published
-from pilothouse.engine.fanout import CATCH_UP, Fanout, Feed, Lost, Stretch, Subscriber
+from pilothouse.engine.channels import Channels, Published
+from pilothouse.engine.fanout import CATCH_UP, Feed, Lost, Stretch, Subscriber
+from pilothouse.engine.handlers import NOBODY
 from pilothouse.engine.live import whole
 from pilothouse.engine.log import Gap, Log
 from pilothouse.engine.ports import Row, StoreFailed
@@ -96,11 +98,14 @@ class _Watch:
 
 
 class Dialogs:
-    def __init__(self, sessions: Sessions, fanout: Fanout) -> None:
+    def __init__(self, sessions: Sessions, channels: Channels) -> None:
         self._sessions = sessions
+        self._handlers = channels.handlers
+        self._told = [one for name in sorted(BUILT_IN) if (one := channels.namespace(name)) and one.on_publish]
+        """Namespaces with a handler that is told."""
         self._kit = sessions.kit
         self._log = sessions.kit.log
-        self._fanout = fanout
+        self._fanout = channels.fanout
         self._watches: dict[SessionId, _Watch] = {}
         self._wild: dict[tuple[str, str], Feed] = {}
         """Of admins, by organisation and namespace."""
@@ -255,12 +260,23 @@ class Dialogs:
         """Called by the log after each commit."""
         if self._wild and sid not in self._watches:
             self._act(self._begin(sid, rows[0].seq - 1))
+        for namespace in self._told:
+            self._tell_handler(namespace, sid, rows)
         if self._pending:
             for row in rows:
                 found = _JOB.search(row.body)
                 waiting = self._pending.get(found[1].decode()) if found else None
                 for following in list(waiting or ()):
                     self._act(self._arrived(following))
+
+    def _tell_handler(self, namespace: Namespace, sid: SessionId, rows: Sequence[Row]) -> None:
+        for row in rows:
+            job, event = dialog.event_of(row.body, row.seq)
+            name = sid if namespace.name == "session" else job
+            if name:
+                self._handlers.tell(
+                    namespace, Channel(f"/{namespace.name}/{name}"), [(f"{sid}:{row.seq}", event)], NOBODY
+                )
 
     async def _begin(self, sid: SessionId, after: int) -> None:
         session = await self._sessions.found(sid)

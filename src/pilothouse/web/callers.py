@@ -11,13 +11,15 @@ from pilothouse.core.access import Principal
 from pilothouse.core.appsync import Refusal
 from pilothouse.core.channels import Channel, Pattern
 from pilothouse.core.errors import BadRequest, Conflict, Forbidden, NotFound, PilothouseError, TooMany, Unauthenticated
+from pilothouse.core.handler import identity
 from pilothouse.core.modes import Mode, NothingShown, Shown
 from pilothouse.core.namespaces import Namespace, Operation
 from pilothouse.core.publish import Event
 from pilothouse.core.token import parse
 from pilothouse.engine.audit import Who
-from pilothouse.engine.channels import Published
+from pilothouse.engine.channels import By, Published
 from pilothouse.engine.gate import holder
+from pilothouse.engine.handlers import Asker, HandlerFailed
 from pilothouse.web import admit
 from pilothouse.web.asked import Asked
 from pilothouse.web.call import Platform
@@ -30,6 +32,13 @@ class Caller:
     principal: Principal
     known: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """What is verified besides: a token's claims, or what the custom authorizer says."""
+    told: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Headers, as the user's code is told them."""
+    address: str = ""
+
+    @property
+    def asker(self) -> Asker:
+        return Asker(identity(self.mode, self.principal, self.known, self.address), self.told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +73,10 @@ class Callers:
         by: Signed | Asked,
         address: str,
         where: Channel | Pattern | None = None,
+        besides: Mapping[str, str] | None = None,
     ) -> Caller:
         """Raises Unauthenticated, Forbidden, RateLimited, Unavailable, MisdirectedHost. A wrong credential counts
-        against its address."""
+        against its address. `besides`: headers that came with the connection."""
         given, ways = list(headers), self._ways
         try:
             shown = modes.shown(given, ways.issuers, custom=ways.authorizer is not None)
@@ -75,9 +85,12 @@ class Callers:
         if operation == "connect" and shown.mode not in ways.connect:
             raise Forbidden
         try:
+            every = {**(besides or {}), **told(given)}
             if shown.mode == "AWS_LAMBDA":
-                return await self._custom(shown.text, operation, where, given)
-            return await self._ours(shown, by, address)
+                found = await self._custom(shown.text, operation, where, every)
+            else:
+                found = await self._ours(shown, by, address)
+            return replace(found, told=every, address=address)
         except Unauthenticated:
             await admit.wrong(self._platform, address, _mark(given), "credential.refuse")
             raise
@@ -93,11 +106,11 @@ class Callers:
         return Caller(shown.mode, who, parse(shown.text).claims)
 
     async def _custom(
-        self, token: str, operation: Operation, where: Channel | Pattern | None, given: list[tuple[str, Any]]
+        self, token: str, operation: Operation, where: Channel | Pattern | None, headers: Mapping[str, str]
     ) -> Caller:
         if self._ways.authorizer is None:
             raise Unauthenticated
-        found = await self._ways.authorizer.admit(token, operation, where, told(given))
+        found = await self._ways.authorizer.admit(token, operation, where, headers)
         return Caller("AWS_LAMBDA", found.principal, found.context or {})
 
     def still(self, caller: Caller) -> Caller:
@@ -132,7 +145,8 @@ class Callers:
             if key is not None:
                 raise BadRequest("key: not where the server publishes")
             return await platform.dialogs.publish(who, channel, events)
-        return await platform.channels.publish(who.organisation, channel, events, holder=holder(who), key=key)
+        by = By(holder(who), caller.asker)
+        return await platform.channels.publish(who.organisation, channel, events, by, key)
 
 
 def refusal(error: PilothouseError) -> Refusal:
@@ -143,6 +157,8 @@ def refusal(error: PilothouseError) -> Refusal:
         return Refusal(status=403)
     if isinstance(error, TooMany):
         return Refusal("LimitExceededError", error.message, 429)
+    if isinstance(error, HandlerFailed):
+        return Refusal("HandlerError", error.message, 403)
     if isinstance(error, Conflict):
         return Refusal("ConflictException", error.message, 409)
     if error.status >= 500:

@@ -29,10 +29,11 @@ from pilothouse.core.token import BadToken
 from pilothouse.engine.channels import Place, Subscription
 from pilothouse.engine.dialogs import Following, Spot
 from pilothouse.engine.fanout import AWAY, Lost, Subscriber
+from pilothouse.engine.handlers import HandlerFailed
 from pilothouse.engine.ports import StoreFailed
 from pilothouse.web.access import named
 from pilothouse.web.call import Platform
-from pilothouse.web.callers import Caller, Callers, Signed, refusal
+from pilothouse.web.callers import Caller, Callers, Signed, refusal, told
 from pilothouse.web.chat import refuse
 from pilothouse.web.guard import Guard, Once
 from pilothouse.web.hub import Hub
@@ -168,6 +169,7 @@ class Conversation:
         self._pulse = pulse
         self._path = _http_path(request.path)
         self._address = address
+        self._told = told(request.headers)
         self.principal = caller.principal
         self.socket: Socket
         self._now = asyncio.get_running_loop().time
@@ -237,6 +239,10 @@ class Conversation:
             if step.presence and (step.pattern.wild or not namespace.presence):
                 raise BadRequest("presence: there is none of this channel")
             begin = await self._placed(step, caller, namespace)
+            await self._channels.handlers.subscribe(namespace, step.pattern, caller.asker)
+        except HandlerFailed as error:
+            self._say(self._wire.refused(step, Refusal("Unauthorized", error.message, 403)))
+            return
         except (PilothouseError, StoreFailed) as error:
             self._say(self._wire.refused(step, _why(error)))
             return
@@ -336,7 +342,7 @@ class Conversation:
         self, operation: Operation, step: Subscribe | Publish, payload: Mapping[str, Any], where: Channel | Pattern
     ) -> Caller:
         signed = Signed(step.authorization, self._path, payload)
-        return await self._callers.of(operation, step.authorization.items(), signed, self._address, where)
+        return await self._callers.of(operation, step.authorization.items(), signed, self._address, where, self._told)
 
     async def _end_with_credential(self) -> None:
         await lapse(lambda: self._platform.left(self.principal), self._platform.kit.clock.sleep)
