@@ -23,10 +23,13 @@ class Sink:
         self.closed: int | None = None
         self._free = asyncio.Event()
 
-    def send_run(self, prefix: bytes, run: Run) -> None:
+    def send_run(self, prefix: bytes, run: Run) -> bool:
+        if self.full:
+            return False
         self.writes += 1
         self.got += [prefix + rest for rest in run.rests]
         assert run.frames(prefix) == b"".join(head(len(prefix + rest)) + prefix + rest for rest in run.rests)
+        return True
 
     async def writable(self) -> bool:
         while self.full and self.closed is None:

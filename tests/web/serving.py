@@ -96,6 +96,7 @@ async def serving(
     namespaces: Sequence[Namespace] = USUAL,
     authorizer: Authorizer | None = None,
     handlers: Handlers | None = None,
+    port: int = 0,
 ) -> AsyncIterator[Served]:
     """`houses` are issuers: of tokens, and where people sign in. Without a `gate` of its own nobody is too fast.
     `listening`: another socket than one on a port that is free."""
@@ -111,7 +112,8 @@ async def serving(
     await identity.load()
     if listening is None:
         listening = socket.socket()
-        listening.bind(("127.0.0.1", 0))
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(("127.0.0.1", port))
         listening.listen(512)
     port = listening.getsockname()[1]
     issuers, every = [house.issuer for house in houses], Houses(houses)

@@ -10,8 +10,10 @@ import pytest
 import pytest_asyncio
 
 from pilothouse.adapters.hooks.python import PythonHook
+from pilothouse.adapters.stores.memory import MemoryStore
 from pilothouse.core.access import SCOPES
 from pilothouse.core.authorizer import Terms
+from pilothouse.core.namespaces import Namespace
 from pilothouse.engine.authorizer import Authorizer
 from pilothouse.engine.clock import SystemClock
 from pilothouse.engine.hooks import Bounded
@@ -140,3 +142,30 @@ async def test_a_wrong_key_is_told_at_once(served: Served, client: Amplify) -> N
     with pytest.raises(Refused) as unpublished:
         await client.do("post", channel="default/room", value=1)
     assert unpublished.value.name == "UnauthorizedException"
+
+
+async def test_it_comes_back_to_a_server_that_was_started_again() -> None:
+    """On the same port and store, with the same subscriptions, by itself."""
+    async with amplify() as client:
+        await _comes_back(client)
+
+
+async def _comes_back(client: Amplify) -> None:
+    store, clock = MemoryStore(), SystemClock()
+    kept = [Namespace("kept", history=10)]
+    async with serving(store=store, clock=clock, namespaces=kept) as first:
+        port, key = first.port, await first.key()
+        endpoint = f"{first.url.replace('http', 'HTTP')}/event"
+        await client.do("configure", endpoint=endpoint, mode="apiKey", apiKey=key)
+        for name, channel in (("room", "kept/room"), ("all", "/kept/*")):
+            await client.do("connect", name=name, channel=channel)
+            await client.do("subscribe", name=name)
+        await client.do("post", channel="kept/room", value="before")
+        assert sorted(await client.hear(2)) == [("all", "before"), ("room", "before")]
+        client.states.clear()
+    async with serving(store=store, clock=clock, namespaces=kept, port=port):
+        await client.see("ConnectionDisrupted")
+        await client.see("Connected")
+        await client.do("post", channel="kept/room", value="after")
+        assert sorted(await client.hear(2)) == [("all", "after"), ("room", "after")]
+        await client.do("closeAll")

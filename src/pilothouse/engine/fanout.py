@@ -6,7 +6,7 @@ in turn, writes each one up to the feed's head, and lets the event loop look aro
 pushed meanwhile joins the writes of the groups that are still due: nothing waits when there is time, and more is
 written together when there is not.
 
-A subscriber that does not read (`Sink.full`) leaves its group and keeps a cursor of its own. When it reads again it is
+A subscriber that does not read leaves its group and keeps a cursor of its own. When it reads again it is
 given what it has missed: from the tail, of which up to `TAIL_MAX` bytes are kept while somebody is behind, else from
 the feed's `Past`, if it has one. One whose cursor has fallen out of both, or that reads nothing for `SLOW_S`, is sent
 away with 1001 and comes back: a silent hole is worse. So a subscriber costs what its socket buffers, and a feed
@@ -42,15 +42,12 @@ CATCH_UP = 500
 class Sink(Protocol):
     """A connection."""
 
-    @property
-    def full(self) -> bool:
-        """It has not read what was written; nothing should be added."""
+    def send_run(self, prefix: bytes, run: Run) -> bool:
+        """False: it has not read what was written before, and nothing was added."""
         ...
 
-    def send_run(self, prefix: bytes, run: Run) -> None: ...
-
     async def writable(self) -> bool:
-        """Waits while it is full. False: it has gone."""
+        """Waits until it takes more. False: it has gone."""
         ...
 
     def close(self, code: int = 1000, reason: str = "") -> None: ...
@@ -216,13 +213,8 @@ class Feed:
         start, group.cursor, group.due = group.cursor, self.head, False
         self._due -= 1
         if group.members and start < self.head:
-            run, slow = self._run_from(start), None
-            for who in group.members:
-                if who.sink.full:
-                    slow = [*(slow or ()), who]
-                else:
-                    who.sink.send_run(who.prefix, run)
-            for who in slow or ():
+            run = self._run_from(start)
+            for who in [who for who in group.members if not who.sink.send_run(who.prefix, run)]:
                 del group.members[who]
                 who.group = None
                 self._fall_behind(who, start)
@@ -298,10 +290,10 @@ class Feed:
             found = await self._past.after(cursor, self.head)
             if found.lost is not None and who.said_gap is not None:
                 who.said_gap(found.lost)
+                self._behind[who] = found.lost.end
             rests, upto = [rest for _, rest in found.rows], found.upto
-        if rests:
-            who.sink.send_run(who.prefix, Run(rests))
-        self._behind[who] = upto
+        if not rests or who.sink.send_run(who.prefix, Run(rests)):
+            self._behind[who] = upto
 
 
 class _Gone(Exception):

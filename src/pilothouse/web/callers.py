@@ -115,11 +115,12 @@ class Callers:
 
     def still(self, caller: Caller) -> Caller:
         """As it is now: some time has passed since it was asked. Raises Unauthenticated."""
-        if self._platform.left(caller.principal) == 0:
+        identity = self._platform.identity
+        if identity.left(caller.principal) == 0:
             raise Unauthenticated
         if caller.mode == "AWS_LAMBDA":
             return caller
-        return replace(caller, principal=self._platform.identity.members.now(caller.principal))
+        return replace(caller, principal=identity.members.now(caller.principal))
 
     async def may(
         self, caller: Caller, operation: Operation, where: Channel | Pattern, address: str, route: str

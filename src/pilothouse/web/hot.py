@@ -101,15 +101,12 @@ class HotSocket(WSListener):
             self._wire.write(frames.raw)  # past picows' own check, so the state is checked here
             self._check_cut()
 
-    def send_run(self, prefix: bytes, run: Run) -> None:
+    def send_run(self, prefix: bytes, run: Run) -> bool:
+        if self._below is not None:
+            return False
         if not self.closed and not self._wire.is_closing():
             self._wire.write(run.frames(prefix))
-            if self._below is not None:
-                self._check_cut()
-
-    @property
-    def full(self) -> bool:
-        return self._below is not None
+        return True
 
     def buffered(self) -> int:
         return self._wire.get_write_buffer_size()

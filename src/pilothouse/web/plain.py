@@ -100,13 +100,12 @@ class PlainSocket:
         for message in frames.messages:
             self.send_text(message)
 
-    def send_run(self, prefix: bytes, run: Run) -> None:
+    def send_run(self, prefix: bytes, run: Run) -> bool:
+        if not self._below.is_set():
+            return False
         for rest in run.rests:
             self.send_text(prefix + rest)
-
-    @property
-    def full(self) -> bool:
-        return not self._below.is_set()
+        return True
 
     def buffered(self) -> int:
         return self._size

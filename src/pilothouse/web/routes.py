@@ -85,6 +85,11 @@ def _preflights(*paths: str) -> list[Entry]:
 
 
 TABLE: tuple[Entry, ...] = (
+    # First: a busy publisher calls it thousands of times a second, and routes are tried one after another.
+    Entry("POST", "/event", "credential", "run", None, own=events.post),
+    *_preflights("/event", "/event/history", "/event/presence"),
+    Entry("GET", "/event/history", "credential", "read", None, own=events.history),
+    Entry("GET", "/event/presence", "credential", "read", None, own=events.presence),
     Entry("GET", "/healthz", "public", None, api.healthz, "a probe has no key; it says only that the process answers"),
     Entry("GET", "/readyz", "public", None, api.readyz, "a probe has no key; it says only ready or why not"),
     Entry("POST", "/api/signin", "public", None, signin.by_secret, "signing in is how one gets a credential"),
@@ -158,10 +163,6 @@ TABLE: tuple[Entry, ...] = (
     _in("DELETE", "/api/sessions/{id}/shells/{shellId}", "run", shells.end_shell),
     Entry("WS", "/api/sessions/{id}/shells/{shellId}", "cookie-same-origin", "read", None, on="session", links=True),
     Entry("WS", "/runtimes/{runtime}/ws/shells", "credential", "run", None),
-    Entry("POST", "/event", "credential", "run", None, own=events.post),
-    *_preflights("/event", "/event/history", "/event/presence"),
-    Entry("GET", "/event/history", "credential", "read", None, own=events.history),
-    Entry("GET", "/event/presence", "credential", "read", None, own=events.presence),
     Entry("WS", "/event/realtime", "credential", "read", None),
     Entry("WS", "/ws", "cookie-same-origin", "read", None, on="session", links=True),
 )

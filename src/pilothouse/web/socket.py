@@ -112,13 +112,8 @@ class Socket(Protocol):
         """Many text messages in one write; the same `Frames` may go to any number of sockets."""
         ...
 
-    def send_run(self, prefix: bytes, run: Run) -> None:
-        """Likewise, each message beginning with `prefix`."""
-        ...
-
-    @property
-    def full(self) -> bool:
-        """Whether `writable` would wait."""
+    def send_run(self, prefix: bytes, run: Run) -> bool:
+        """Likewise, each message beginning with `prefix`. False: `writable` would wait, and nothing was written."""
         ...
 
     def buffered(self) -> int:
