@@ -15,16 +15,18 @@ from pilothouse.core.namespaces import Namespace
 from tests.web.serving import Served, serving
 from tests.web.test_realtime import url
 
-SUBSCRIBERS = 12
+SUBSCRIBERS = 20
 PUBLISHERS = 5
-EVENTS = 400
+EVENTS = 600
 
 
 async def follow(served: Served, key: str, chance: random.Random, seen: list[tuple[int, str]]) -> None:
     """Comes back with its cursor, however often and wherever it is cut; sometimes it does not read for a while."""
     while len(seen) < EVENTS:
         with contextlib.suppress(websockets.ConnectionClosed, OSError):
-            async with websockets.connect(url(served), additional_headers={"x-api-key": key}, max_queue=1) as socket:
+            async with websockets.connect(
+                url(served), additional_headers={"x-api-key": key}, max_queue=1, close_timeout=0.1
+            ) as socket:
                 after = seen[-1][0] if seen else 0
                 said = {"type": "subscribe", "id": "s", "channel": "kept/log", "after": after}
                 await socket.send(json.dumps(said | {"authorization": {"x-api-key": key}}))
