@@ -135,9 +135,9 @@ class Connection:
     `refused`, `unsubscribed`, `published`."""
 
     def __init__(self, now: float) -> None:
-        self._pending: dict[str, Subscribe] = {}
-        self._live: set[str] = set()
-        self._publishing = Bucket.full(PUBLISH, now)
+        self._ids: dict[str, Subscribe | None] = {}
+        """Pending ones, and the live ones as None."""
+        self._publishing: Bucket | None = None
         self._asking = Bucket.full(ASKING, now)
 
     def take(self, data: bytes, *, text: bool, now: float) -> Step:
@@ -166,18 +166,17 @@ class Connection:
 
     def subscribed(self, step: Subscribe, **more: object) -> bytes | None:
         """It is live from now on. None: nobody waits for it any more."""
-        if self._pending.get(step.id) is not step:
+        if not self.waits(step):
             return None
-        del self._pending[step.id]
-        self._live.add(step.id)
+        self._ids[step.id] = None
         return _frame("subscribe_success", step.id, more)
 
     def refused(self, step: Subscribe | Publish, why: Refusal) -> bytes | None:
         if isinstance(step, Publish):
             return _errors("publish_error", step.id, why.type, why.message)
-        if self._pending.get(step.id) is not step:
+        if not self.waits(step):
             return None
-        del self._pending[step.id]
+        del self._ids[step.id]
         return _errors("subscribe_error", step.id, why.type, why.message)
 
     def unsubscribed(self, step: Unsubscribe) -> bytes:
@@ -188,13 +187,16 @@ class Connection:
 
     def ended(self, id: str, why: Refusal) -> bytes | None:
         """A live subscription ends by the server's will. None: it is not live."""
-        if id not in self._live:
+        if not self._is_live(id):
             return None
-        self._live.discard(id)
+        del self._ids[id]
         return _errors("error", id, why.type, why.message)
 
     def waits(self, step: Subscribe) -> bool:
-        return self._pending.get(step.id) is step
+        return self._ids.get(step.id) is step
+
+    def _is_live(self, id: str) -> bool:
+        return id in self._ids and self._ids[id] is None
 
     # ---
 
@@ -202,9 +204,9 @@ class Connection:
         id = said.id
         try:
             _check_id(id)
-            if id in self._live:
+            if self._is_live(id):
                 raise Bad("DuplicatedOperationError", f"There is a subscription with the id {id}")
-            if id not in self._pending and len(self._live) + len(self._pending) >= SUBSCRIPTIONS_MAX:
+            if id not in self._ids and len(self._ids) >= SUBSCRIPTIONS_MAX:
                 raise Bad("MaxSubscriptionsReachedError", f"Max number of {SUBSCRIPTIONS_MAX} subscriptions reached")
             pattern = channels.pattern(said.channel)
             step = Subscribe(
@@ -212,21 +214,20 @@ class Connection:
             )
         except (Bad, channels.BadChannel) as error:
             return self._no("subscribe", id, error)
-        self._pending[id] = step
+        self._ids[id] = step
         return step
 
     def _unsubscribe(self, said: _Said) -> Step:
         id = said.id
-        if not isinstance(id, str) or (id not in self._live and id not in self._pending):
+        if not isinstance(id, str) or id not in self._ids:
             return self._no("unsubscribe", id, Bad("UnknownOperationError", f"Unknown operation id {_shown(id)}"))
-        self._live.discard(id)
-        self._pending.pop(id, None)
+        del self._ids[id]
         return Unsubscribe(id)
 
     def _publish(self, said: _Said, now: float) -> Step:
         try:
             _check_id(said.id)
-            self._publishing, wait = self._publishing.take(PUBLISH, now)
+            self._publishing, wait = (self._publishing or Bucket.full(PUBLISH, now)).take(PUBLISH, now)
             if wait:
                 raise Bad("LimitExceededError", f"More than {PUBLISH.per_s:g} publish requests a second.")
             channel, events = channels.channel(said.channel), events_of(said.events)
@@ -242,7 +243,7 @@ class Connection:
 
     def _error(self, name: str, message: str, id: object = None) -> Reply:
         """An `error` with the id of a subscription would end that one at the client."""
-        known = isinstance(id, str) and (id in self._live or id in self._pending)
+        known = isinstance(id, str) and id in self._ids
         return Reply((_errors("error", None if known else _echo(id), name, message),))
 
 

@@ -22,20 +22,22 @@ def head(size: int) -> bytes:
 
 
 class Run:
-    __slots__ = ("_segments", "rests")
+    __slots__ = ("ahead", "rests", "segments")
 
     def __init__(self, rests: Sequence[bytes]) -> None:
         self.rests = rests
-        self._segments: dict[int, list[bytes]] = {}
+        self.ahead = -1
+        self.segments: list[bytes] = []
+        """For prefixes of length `ahead`."""
 
     def frames(self, prefix: bytes) -> bytes:
         """What goes on the wire for this prefix."""
-        found = self._segments.get(len(prefix))
-        if found is None:
-            found = self._segments[len(prefix)] = self._cut(len(prefix))
-        return prefix.join(found)
+        return prefix.join(self.segments if len(prefix) == self.ahead else self.cut(len(prefix)))
 
-    def _cut(self, ahead: int) -> list[bytes]:
+    def cut(self, ahead: int) -> list[bytes]:
+        """The segments for prefixes of another length, which the next ones will mostly have too."""
         heads = [head(ahead + len(rest)) for rest in self.rests]
         between = [rest + after for rest, after in zip(self.rests, heads[1:], strict=False)]
-        return [heads[0], *between, self.rests[-1]]
+        self.segments = [heads[0], *between, self.rests[-1]]
+        self.ahead = ahead
+        return self.segments

@@ -54,6 +54,11 @@ class Handlers:
         self._note = note
         self._backlogs: dict[str, _Backlog] = {}
 
+    @property
+    def some(self) -> bool:
+        """Whether anybody is ever asked."""
+        return bool(self._hooks)
+
     async def publish(
         self, namespace: Namespace, channel: Channel, events: Sequence[tuple[str, Event]], who: Asker
     ) -> Outcome:

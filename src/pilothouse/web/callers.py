@@ -57,6 +57,12 @@ class Callers:
         self._guard = guard
         self._ways = platform.ways
 
+    @property
+    def tells(self) -> bool:
+        """Whether code of the user's is told headers: where it is not, nobody needs to keep them."""
+        channels = self._platform.channels
+        return self._ways.authorizer is not None or (channels is not None and channels.handlers.some)
+
     def asks_others(self, headers: Iterable[tuple[str, Any]]) -> bool:
         """Whether the custom authorizer would be asked."""
         ways = self._ways
@@ -85,7 +91,7 @@ class Callers:
         if operation == "connect" and shown.mode not in ways.connect:
             raise Forbidden
         try:
-            every = {**(besides or {}), **told(given)}
+            every = {**(besides or {}), **told(given)} if self.tells else {}
             if shown.mode == "AWS_LAMBDA":
                 found = await self._custom(shown.text, operation, where, every)
             else:

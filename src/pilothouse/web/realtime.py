@@ -139,6 +139,11 @@ class _Other:
         self.socket = conversation.socket
         self.principal = principal
         self._conversation = conversation
+        self.ending: asyncio.Task[None] | None = None
+
+    def close(self) -> None:
+        if self.ending is not None:
+            self.ending.cancel()
 
     def revoked(self) -> None:
         self._conversation.drop(self.principal.credential)
@@ -169,14 +174,13 @@ class Conversation:
         self._pulse = pulse
         self._path = _http_path(request.path)
         self._address = address
-        self._told = told(request.headers)
+        self._told = told(request.headers) if callers.tells else {}
         self.principal = caller.principal
         self.socket: Socket
         self._now = asyncio.get_running_loop().time
         self._wire = appsync.Connection(self._now())
         self._held: dict[str, _Held] = {}
         self._others: dict[str, _Other] = {}
-        self._asking_ends: set[asyncio.Task[None]] = set()
         self._asking: set[asyncio.Task[None]] = set()
 
     async def serve(self, socket: Socket, room: AbstractContextManager[None]) -> None:
@@ -202,7 +206,8 @@ class Conversation:
             self._hub.closed(self)
             for other in self._others.values():
                 self._hub.closed(other)
-            for task in [*self._asking, *self._asking_ends]:
+                other.close()
+            for task in list(self._asking):
                 task.cancel()
             for held in self._held.values():
                 held.end()
@@ -300,9 +305,7 @@ class Conversation:
             other = self._others[credential] = _Other(self, held.caller.principal)
             self._hub.opened(other)
             if self._platform.left(other.principal) is not None:
-                task = asyncio.create_task(self._lapse_of(other), name="credential")
-                self._asking_ends.add(task)
-                task.add_done_callback(self._asking_ends.discard)
+                other.ending = asyncio.create_task(self._lapse_of(other), name="credential")
 
     async def _lapse_of(self, other: _Other) -> None:
         await lapse(lambda: self._platform.left(other.principal), self._platform.kit.clock.sleep)
