@@ -100,8 +100,16 @@ def _key(asked: Asked) -> str | None:
 async def _looked_at(request: Request, platform: Platform, callers: Callers, route: str) -> tuple[Caller, Channel]:
     """Whoever may subscribe to a channel may look at it."""
     asked, request = Asked.of(request)
-    channel = channels.channel(request.query_params.get("channel", ""))
+    channel = wrong = None
+    try:
+        channel = channels.channel(request.query_params.get("channel", ""))
+    except BadRequest as error:
+        wrong = error  # for whoever may know anything of us
+        if callers.asks_others(asked.headers):
+            raise
     caller = await callers.of("subscribe", asked.headers, asked, peer(request), channel)
+    if channel is None:
+        raise wrong or NotFound
     request.scope[WHO] = named(caller.principal)
     platform.gate.request(caller.principal)
     await callers.may(caller, "subscribe", channel, peer(request), route)
