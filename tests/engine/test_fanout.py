@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from pilothouse.core.run import Run, head
+from pilothouse.core.run import TEXT, Run, header
 from pilothouse.engine import fanout
 from pilothouse.engine.fanout import SLICE, TAIL_MAX, Fanout, Feed, Lost, Stretch, Subscriber
 from pilothouse.engine.ports import StoreFailed
@@ -28,7 +28,7 @@ class Sink:
             return False
         self.writes += 1
         self.got += [prefix + rest for rest in run.rests]
-        assert run.frames(prefix) == b"".join(head(len(prefix + rest)) + prefix + rest for rest in run.rests)
+        assert run.frames(prefix) == b"".join(header(TEXT, len(prefix + rest)) + prefix + rest for rest in run.rests)
         return True
 
     async def writable(self) -> bool:
@@ -280,4 +280,4 @@ async def test_c30_whatever_happens_each_sees_a_sequence_without_a_hole(seed: in
 
 @pytest.mark.parametrize("size", [0, 1, 120, 125, 126, 65_530, 65_540, 70_000])
 def test_frames_are_those_of_the_standard(size: int) -> None:
-    assert head(size) + b"x" * size == Run([b"x" * size]).frames(b"")
+    assert header(TEXT, size) + b"x" * size == Run([b"x" * size]).frames(b"")

@@ -11,14 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+TEXT, BINARY = 1, 2
+"""Opcodes."""
 
-def head(size: int) -> bytes:
-    """Of an unfragmented, unmasked text frame."""
+
+def header(opcode: int, size: int) -> bytes:
+    """Of an unfragmented, unmasked frame."""
+    first = 0x80 | opcode
     if size < 126:
-        return bytes((0x81, size))
+        return bytes((first, size))
     if size < 1 << 16:
-        return b"\x81\x7e" + size.to_bytes(2)
-    return b"\x81\x7f" + size.to_bytes(8)
+        return bytes((first, 126)) + size.to_bytes(2)
+    return bytes((first, 127)) + size.to_bytes(8)
 
 
 class Run:
@@ -36,7 +40,7 @@ class Run:
 
     def cut(self, ahead: int) -> list[bytes]:
         """The segments for prefixes of another length, which the next ones will mostly have too."""
-        heads = [head(ahead + len(rest)) for rest in self.rests]
+        heads = [header(TEXT, ahead + len(rest)) for rest in self.rests]
         between = [rest + after for rest, after in zip(self.rests, heads[1:], strict=False)]
         self.segments = [heads[0], *between, self.rests[-1]]
         self.ahead = ahead

@@ -29,17 +29,14 @@ from picows import (
 from picows.picows import WSProtocol  # type: ignore[attr-defined]
 from uvicorn.server import ServerState
 
-from pilothouse.core.run import Run
+from pilothouse.core.run import BINARY, TEXT, Run, header
 from pilothouse.web.socket import (
-    BINARY,
-    TEXT,
     Accept,
     Frames,
     Inbox,
     Limits,
     Message,
     UpgradeRequest,
-    header,
     reason_bytes,
 )
 
