@@ -13,6 +13,7 @@ from pilothouse.core import appsync, publish
 from pilothouse.core.appsync import Connection, Publish, Refusal, Reply, Subscribe, Unsubscribe
 from pilothouse.core.channels import channel
 from pilothouse.core.publish import EVENT_MAX, Bad, Event, Failed, Taken
+from tests.core.test_channels import GRAMMAR
 
 ID = "e934fb07-33a2-435c-93a6-7c970b9f94e9"
 
@@ -340,3 +341,30 @@ def test_nothing_that_is_said_raises_and_ids_are_live_or_not(messages: list[byte
                 alive.add(step.id)
             else:
                 assert connection.refused(step, Refusal()) is not None
+
+
+BODY = st.fixed_dictionaries(
+    {},
+    optional={
+        "channel": st.sampled_from(["a/b", "/x", "a/*"]) | JSON,
+        "events": st.lists(st.sampled_from(["1", "{}", "nul", "\ud800"]) | JSON, max_size=7) | JSON,
+        "key": st.sampled_from(["k", ""]) | JSON,
+    },
+)
+
+
+@given(BODY.map(lambda b: json.dumps(b).encode()) | st.binary(max_size=60), st.data())
+def test_no_body_raises_anything_else_and_what_passes_is_within_bounds(raw: bytes, data: st.DataObject) -> None:
+    """Whole, and with a byte changed somewhere."""
+    if raw and data.draw(st.booleans()):
+        place = data.draw(st.integers(0, len(raw) - 1))
+        raw = raw[:place] + data.draw(st.binary(min_size=1, max_size=1)) + raw[place + 1 :]
+    try:
+        found = publish.request(raw)
+    except Bad as error:
+        assert str(error).isprintable()
+        return
+    assert 1 <= len(found.events) <= 5
+    assert GRAMMAR.match(found.channel.path)
+    for event in found.events:
+        json.loads(json.loads(event.raw))
