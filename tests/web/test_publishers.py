@@ -8,17 +8,21 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import pytest
 import pytest_asyncio
+import websockets
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.httpsession import URLLib3Session
 
+from pilothouse.core import bearer
 from pilothouse.core.access import SCOPES
+from pilothouse.web.front import Front
 from tests.core.signing import signed
 from tests.web.serving import Served, serving
-from tests.web.test_realtime import DENIED, Client, client
+from tests.web.test_realtime import DENIED, Client, client, offered
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -90,3 +94,24 @@ async def test_frames_are_signed_each_by_itself(served: Served, pair: tuple[str,
             frame(served, (pair[0], "x"), said),
         ):
             assert (await Client(one.socket, given).publish("p", "default/x", *events))["errors"] == [DENIED]
+
+
+@pytest.mark.parametrize("cut", [True, False])
+async def test_below_a_path_of_a_proxy_what_is_signed_is_the_whole_address(cut: bool) -> None:
+    """Whether the proxy cuts its path off or not, the client signs what it knows."""
+    async with serving(front=Front(base="/sub")) as below:
+        record, secret = await below.platform.pairs.create("publisher", SCOPES, account="local")
+        pair, here = (record.id, secret.secret_access_key), "" if cut else "/sub"
+        given = frame(below, pair, {})
+        offer = [f"header-{bearer.encoded(json.dumps(given))}", "aws-appsync-event-ws"]
+        place = f"ws://127.0.0.1:{below.port}{here}/event/realtime"
+        async with websockets.connect(place, subprotocols=offered(*offer)) as socket:
+            one = Client(socket, frame(below, pair, {"channel": "default/x"}))
+            assert (await one.subscribe("s", "default/x"))["type"] == "subscribe_success"
+            body = json.dumps({"channel": "default/x", "events": ["1"]}).encode()
+            how: dict[str, Any] = {"service": "appsync", "key": pair, "now": time.time()}
+            headers = dict(signed("POST", f"{below.url}/event", body=body, **how).headers)
+            async with httpx.AsyncClient() as http:
+                answer = await http.post(f"http://127.0.0.1:{below.port}{here}/event", content=body, headers=headers)
+            assert answer.status_code == 200, answer.text
+            assert (await one.hear())["event"] == "1"
