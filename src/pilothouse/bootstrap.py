@@ -219,7 +219,7 @@ def ways(settings: Config, clock: Clock, stack: contextlib.AsyncExitStack, note:
         authorizer = Authorizer(Bounded(hook, AUTHORIZER_S, note), clock, terms)
     issuers = frozenset(one.issuer for one in settings.issuers if one.bearers)
     connect = frozenset(mode for mode in MODES if mode in (settings.event_modes or MODES))
-    return Ways(connect, issuers, authorizer)
+    return Ways(connect, settings.event_connections, issuers, authorizer)
 
 
 def handlers(settings: Config, stack: contextlib.AsyncExitStack, note: Note) -> Handlers:

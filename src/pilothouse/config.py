@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 from pilothouse.adapters.sandboxes.layout import LayoutError, private
 from pilothouse.core import bucket, forwarded, hosts, issuers, namespaces, reach, second, sizes
 from pilothouse.core.access import ORGANISATION
-from pilothouse.core.authorizer import TTL_MAX
+from pilothouse.core.authorizer import CONNECTIONS_MAX, TTL_MAX
 from pilothouse.core.claims import Issuer
 from pilothouse.core.errors import BadRequest
 from pilothouse.core.limits import GIB, KINDS, Caps
@@ -382,6 +382,13 @@ class Config:
         "Auth modes that may open a connection to the event API, such as `API_KEY`; none named: all.",
         key="events.connect_modes",
         env="PILOTHOUSE_EVENT_MODES",
+    )
+    event_connections: int = _setting(
+        CONNECTIONS_MAX,
+        "Connections to the event API of a key or person at one time.",
+        key="events.connections",
+        env="PILOTHOUSE_EVENT_CONNECTIONS",
+        low=1,
     )
     authorizer: str = _setting(
         "",

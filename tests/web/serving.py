@@ -95,6 +95,7 @@ async def serving(
     listening: socket.socket | None = None,
     namespaces: Sequence[Namespace] = USUAL,
     authorizer: Authorizer | None = None,
+    ways: Ways | None = None,
     handlers: Handlers | None = None,
     port: int = 0,
 ) -> AsyncIterator[Served]:
@@ -133,7 +134,7 @@ async def serving(
         kit, sessions, rules, identity, "0", lambda: url, tls is not None, list,
         providers=providers, pairs=pairs, gate=limited, opener=opener, secrets=secrets,
         channels=channels, dialogs=dialogs,
-        ways=Ways(issuers=frozenset(i.issuer for i in issuers), authorizer=authorizer),
+        ways=ways or Ways(issuers=frozenset(i.issuer for i in issuers), authorizer=authorizer),
     )  # fmt: skip
     known = trust or Trust(hosts=LOOPBACK, secure=tls is not None, behind_proxy=before.behind_proxy)
     guard = Guard(identity, lambda: known, pairs=pairs, bearers=Bearers(issuers, keys, clock))

@@ -19,6 +19,9 @@ from pilothouse.core import bearer
 from pilothouse.core.access import Scope
 from pilothouse.core.namespaces import Namespace
 from pilothouse.core.publish import EVENT_MAX
+from pilothouse.engine import gate
+from pilothouse.engine.authorizer import Ways
+from pilothouse.web import realtime
 from pilothouse.web.guard import LOOPBACK, Trust
 from pilothouse.web.pulse import LIFE_S, Pulse
 from tests.web.serving import Served, serving
@@ -489,3 +492,24 @@ async def test_who_is_there(served: Served) -> None:
             assert refused["errors"][0]["errorType"] == "BadRequestException"
         assert (await http.get("/event/presence?channel=default/x")).status_code == 400
         assert record.id
+
+
+async def test_c30_connections_have_an_end_and_strangers_an_earlier_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "KNOCKING_MAX", 2)
+    monkeypatch.setattr(realtime, "PATIENCE_S", 5.0)
+    async with serving(ways=Ways(connections=2)) as served:
+        async with client(served) as one, client(served, "read") as other:
+            assert (await one.subscribe("s", "default/room"))["type"] == "subscribe_success"
+            key = one.given["x-api-key"]
+            by_key = {"x-api-key": key}
+            async with websockets.connect(url(served), additional_headers=by_key) as second:
+                assert (await Client(second, by_key).ask(type="connection_init"))["type"] == "connection_ack"
+                async with websockets.connect(url(served), additional_headers=by_key) as third:
+                    refused = await Client(third, by_key).ask(type="connection_init")
+                    assert refused["errors"][0]["errorType"] == "LimitExceededError"
+            assert (await other.ask(type="connection_init"))["type"] == "connection_ack"
+        async with contextlib.AsyncExitStack() as strangers:
+            for _ in range(2):
+                await strangers.enter_async_context(websockets.connect(url(served)))
+            async with websockets.connect(url(served)) as third:
+                assert await Client(third, {}).close_code() == 1000, "at once, and not when its patience ends"

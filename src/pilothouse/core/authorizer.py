@@ -21,6 +21,8 @@ from pilothouse.core.channels import Channel, Pattern
 from pilothouse.core.namespaces import Operation
 
 TTL_MAX = 3600
+CONNECTIONS_MAX = 5000
+"""A page's key is many people's, each of whom has a connection with it."""
 CONTEXT_MAX = 64 * 1024
 """Characters of `handlerContext` in all: it goes with every event to the handlers."""
 API = "pilothouse"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pilothouse.core import authorizer
 from pilothouse.core.access import Principal
-from pilothouse.core.authorizer import Terms, Verdict
+from pilothouse.core.authorizer import CONNECTIONS_MAX, Terms, Verdict
 from pilothouse.core.channels import Channel, Pattern
 from pilothouse.core.errors import Unauthenticated
 from pilothouse.core.modes import MODES, Mode
@@ -34,6 +34,8 @@ class Ways:
 
     connect: frozenset[Mode] = frozenset(MODES)
     """What opens a connection; what publishes and subscribes is each namespace's."""
+    connections: int = CONNECTIONS_MAX
+    """Of one key or person at one time."""
     issuers: frozenset[str] = frozenset()
     authorizer: Authorizer | None = None
 

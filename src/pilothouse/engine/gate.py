@@ -239,15 +239,16 @@ class Gate:
 
     # --- connections ---
 
-    def connected(self, who: Principal) -> AbstractContextManager[None]:
-        """For a socket or stream, to be entered while it is open. Raises TooMany at once."""
-        if self._open[holder(who)] >= self._connections_max:
-            raise TooMany(f"{self._connections_max} connections are open already; close some.")
-        return _Room(self._open, holder(who), self._connections_max)
+    def connected(self, who: Principal, kind: str = "", most: int | None = None) -> AbstractContextManager[None]:
+        """For a socket or stream, to be entered while it is open. `kind`: one that is counted by itself, up to `most`.
+        Raises TooMany at once."""
+        room = _Room(self._open, holder(who) + kind, self._connections_max if most is None else most)
+        room.check()
+        return room
 
-    def knocking(self, address: str) -> AbstractContextManager[None]:
+    def knocking(self, address: str, kind: str = "") -> AbstractContextManager[None]:
         """Likewise for a socket that is not signed in yet."""
-        name = network(address)
+        name = network(address) + kind
         if self._knocking[name] >= KNOCKING_MAX:
             raise TooMany("Too many connections of this address are not signed in yet.")
         return _Room(self._knocking, name)
@@ -263,9 +264,13 @@ class _Room(AbstractContextManager[None]):
         self._name = name
         self._most = most
 
-    def __enter__(self) -> None:
-        if self._most is not None and self._counter[self._name] >= self._most:  # others have come in between
+    def check(self) -> None:
+        """Raises TooMany."""
+        if self._most is not None and self._counter[self._name] >= self._most:
             raise TooMany(f"{self._most} connections are open already; close some.")
+
+    def __enter__(self) -> None:
+        self.check()  # others have come in between asking and opening
         self._counter[self._name] += 1
 
     def __exit__(self, *_: object) -> None:

@@ -20,7 +20,7 @@ from pilothouse.core.namespaces import BUILT_IN
 from pilothouse.core.publish import Bad
 from pilothouse.engine import records
 from pilothouse.engine.ports import StoreFailed
-from pilothouse.web import wire
+from pilothouse.web import admit, wire
 from pilothouse.web.access import WHO, named
 from pilothouse.web.asked import Asked
 from pilothouse.web.call import Platform
@@ -81,14 +81,15 @@ async def _publish(request: Request, platform: Platform, callers: Callers) -> Re
         where = publish.request(await asked.read()).channel
     caller = await callers.of("publish", asked.headers, asked, address, where)
     request.scope[WHO] = named(caller.principal)
-    platform.gate.request(caller.principal)
+    state = platform.gate.request(caller.principal)
     body = await asked.read()
     caller = callers.still(caller)
     wanted = publish.request(body)
     namespace = await callers.may(caller, "publish", wanted.channel, address, "POST /event")
     key = _key(asked) or wanted.key
     done = await callers.publish(caller, namespace, wanted.channel, wanted.events, key)
-    return wire.Reply({"failed": done.failed, "successful": done.taken}, headers={"x-amzn-appsync-tokensconsumed": "1"})
+    answer = {"failed": done.failed, "successful": done.taken}
+    return admit.told(wire.Reply(answer, headers={"x-amzn-appsync-tokensconsumed": "1"}), state)
 
 
 def _key(asked: Asked) -> str | None:

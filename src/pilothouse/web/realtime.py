@@ -45,6 +45,7 @@ from pilothouse.web.streams import lapse
 PATH = re.compile(r"/event/+realtime/?\Z")
 """Amplify adds `/realtime` to whatever it is given, a slash at the end or not."""
 PATIENCE_S = 0.25
+KIND = ":events"
 ROUTE = "WS /event/realtime"
 
 
@@ -65,11 +66,19 @@ class Realtime:
                 caller, room = await self._let_in(request, address)
         except _Refused as refused:
             why = refused.why
-            return Accept(lambda socket: _turn_away(socket, why), subprotocol=protocol)
+            return Accept(lambda socket: self._refuse(socket, why, address), subprotocol=protocol)
         except PilothouseError as error:  # of a page that is not ours: it is told nothing
             return refuse(error)
         conversation = Conversation(self._platform, self._hub, self._callers, self._pulse, caller, request, address)
         return Accept(lambda socket: conversation.serve(socket, room), (), protocol, named(caller.principal))
+
+    async def _refuse(self, socket: Socket, why: Refusal, address: str) -> None:
+        """Strangers that wait to be told are counted too, and not with those of the address who wait to be known."""
+        try:
+            with self._platform.gate.knocking(address, " refused"):
+                await _turn_away(socket, why)
+        except TooMany:
+            socket.close(1000)
 
     async def _let_in(self, request: UpgradeRequest, address: str) -> tuple[Caller, AbstractContextManager[None]]:
         """Raises _Refused."""
@@ -78,7 +87,7 @@ class Realtime:
             signed = Signed(headers, _http_path(request.path), {})
             caller = await self._callers.of("connect", _pairs(request, headers), signed, address)
             self._platform.gate.request(caller.principal)
-            return caller, self._platform.gate.connected(caller.principal)
+            return caller, self._platform.gate.connected(caller.principal, KIND, self._platform.ways.connections)
         except BadToken as error:
             raise _Refused(Refusal("SubProtocolNotSupportedError", str(error), 400)) from None
         except StoreFailed:
