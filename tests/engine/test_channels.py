@@ -14,6 +14,7 @@ from pilothouse.adapters.stores.memory import MemoryStore
 from pilothouse.adapters.stores.sqlite import SqliteStore
 from pilothouse.core import channels as names
 from pilothouse.core.errors import BadRequest, Conflict, TooMany
+from pilothouse.core.ids import SessionId
 from pilothouse.core.namespaces import BadNamespace, Namespace, read
 from pilothouse.core.publish import Event
 from pilothouse.engine import channels as module
@@ -184,6 +185,23 @@ async def test_a_store_that_fails_publishes_nothing() -> None:
     await house.publish("kept/a", 2)
     await house.calm()
     assert heard(sink) == [(1, 2)]
+
+
+class Untrimmed(MemoryStore):
+    async def trim(self, session: SessionId, before: int) -> int:
+        raise StoreFailed("full")
+
+
+async def test_what_is_published_is_said_to_be_even_where_the_rest_cannot_be_tidied() -> None:
+    house = House(Untrimmed())
+    sink, _ = await house.subscribe("kept/a")
+    for number in range(100):
+        assert (await house.publish("kept/a", number)).failed == []
+    await house.calm()
+    assert len(sink.got) == 100
+    page = await house.channels.history("red", names.channel("kept/a"), 0, 1000)
+    assert page is not None
+    assert len(page.rows) == 10, "what is too much is not shown all the same"
 
 
 class Slow(MemoryStore):

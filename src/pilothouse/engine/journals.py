@@ -7,6 +7,7 @@ without a hole. A publisher that leaves in the middle changes nothing: its event
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -17,7 +18,7 @@ from pilothouse.core.namespaces import Namespace
 from pilothouse.engine.fanout import CATCH_UP, Lost, Stretch
 from pilothouse.engine.live import whole
 from pilothouse.engine.log import timestamp
-from pilothouse.engine.ports import Append, Clock, EventStore, Op, Page, Row
+from pilothouse.engine.ports import Append, Clock, EventStore, Op, Page, Row, StoreFailed
 
 SPARE = 64
 """Rows beyond the history that are kept until it is trimmed: not at every event."""
@@ -73,7 +74,8 @@ class Journal:
     async def append(self, bodies: Sequence[bytes], *ops: Op) -> None:
         """Raises StoreFailed: nothing was kept."""
         await self._append(bodies, *ops)
-        await self._trim()
+        with contextlib.suppress(StoreFailed):  # it is published: nobody may be told that it is not
+            await self._trim()
 
     @whole
     async def _append(self, bodies: Sequence[bytes], *ops: Op) -> None:
