@@ -66,10 +66,16 @@ def forbidden() -> None:
     raise UnauthorizedException("not you")
 
 
+WAITING: list[asyncio.Event] = []
+
+
 async def odd(event: Any, context: Any) -> Any:
     """Answers by channel, not as it should."""
     events = event["events"] or []
     match event["info"]["channel"]["segments"][-1]:
+        case "waits":
+            WAITING.append(asyncio.Event())
+            await WAITING[-1].wait()
         case "hangs":
             await asyncio.sleep(20)
         case "rubbish":
@@ -110,7 +116,7 @@ def namespaces() -> list[Namespace]:
 async def served() -> AsyncIterator[Served]:
     hooks = {
         "tools": Bounded(PythonHook("tools", app.resolve)),
-        "odd": Bounded(PythonHook("odd", odd), 0.2),
+        "odd": Bounded(PythonHook("odd", odd), 1.0),
         "told": Bounded(PythonHook("told", told)),
     }
     made = Handlers(hooks)
@@ -202,6 +208,19 @@ async def test_what_it_drops_is_taken_and_what_it_blows_up_fails(served: Served)
         await one.say(type="publish", id="p", channel="odd/echo", events=["1"], authorization=one.given)
         frames = [await one.hear() for _ in range(2)]
         assert [f["event"] for f in frames if f["type"] == "data"] == ["null"], "nothing else came"
+
+
+async def test_c12_a_right_that_ends_while_a_handler_thinks_subscribes_nobody(served: Served) -> None:
+    record, text = await served.identity.keys.create("short", ("read",))
+    async with client(served) as one:
+        WAITING.clear()
+        await one.say(type="subscribe", id="s", channel="odd/waits", authorization={"x-api-key": text})
+        while not WAITING:
+            await asyncio.sleep(0.005)
+        await served.identity.keys.revoke(record.id)
+        WAITING[0].set()
+        refused = await one.hear()
+        assert (refused["type"], refused["errors"]) == ("subscribe_error", [DENIED])
 
 
 async def test_one_that_is_only_told_changes_nothing_and_hears_all_in_order(served: Served) -> None:

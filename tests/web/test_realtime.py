@@ -21,7 +21,7 @@ from pilothouse.core.namespaces import Namespace
 from pilothouse.core.publish import EVENT_MAX
 from pilothouse.engine import gate
 from pilothouse.engine.authorizer import Ways
-from pilothouse.web import realtime
+from pilothouse.web import conversation
 from pilothouse.web.guard import LOOPBACK, Trust
 from pilothouse.web.pulse import LIFE_S, Pulse
 from tests.web.serving import Served, serving
@@ -496,7 +496,7 @@ async def test_who_is_there(served: Served) -> None:
 
 async def test_c30_connections_have_an_end_and_strangers_an_earlier_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate, "KNOCKING_MAX", 2)
-    monkeypatch.setattr(realtime, "PATIENCE_S", 5.0)
+    monkeypatch.setattr(conversation, "PATIENCE_S", 5.0)
     async with serving(ways=Ways(connections=2)) as served:
         async with client(served) as one, client(served, "read") as other:
             assert (await one.subscribe("s", "default/room"))["type"] == "subscribe_success"

@@ -2,51 +2,34 @@
 
 The upgrade is always accepted where the address is ours: what is wrong with a credential is said in the protocol, since
 a browser shows nobody the answer of a refused upgrade. It is said as the answer to the first frame, or after
-`PATIENCE_S`: some clients do not listen before.
-
-One task per connection takes its frames in turn. A subscribe may take long to be judged and is then a task of its own;
-a publish waits for those that came before it, so that who subscribes and then publishes hears itself.
+`PATIENCE_S`: some clients do not listen before. From there on it is `web.conversation`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any
 
 from pilothouse.core import appsync, bearer
-from pilothouse.core.access import Principal
-from pilothouse.core.appsync import Publish, Refusal, Reply, Subscribe, Unsubscribe
-from pilothouse.core.channels import Channel, Pattern
-from pilothouse.core.errors import BadRequest, Forbidden, PilothouseError, TooMany, Unauthenticated, Unavailable
-from pilothouse.core.namespaces import Namespace, Operation
-from pilothouse.core.publish import Bad
+from pilothouse.core.appsync import Refusal
+from pilothouse.core.errors import PilothouseError, TooMany, Unavailable
 from pilothouse.core.token import BadToken
-from pilothouse.engine.channels import Place, Subscription
-from pilothouse.engine.dialogs import Following, Spot
-from pilothouse.engine.fanout import AWAY, Lost, Subscriber
-from pilothouse.engine.handlers import HandlerFailed
 from pilothouse.engine.ports import StoreFailed
 from pilothouse.web.access import named
 from pilothouse.web.call import Platform
-from pilothouse.web.callers import Caller, Callers, Signed, refusal, told
+from pilothouse.web.callers import Caller, Callers, Signed, refusal
 from pilothouse.web.chat import refuse
+from pilothouse.web.conversation import Conversation, turn_away
 from pilothouse.web.guard import Guard, Once
 from pilothouse.web.hub import Hub
 from pilothouse.web.peer import upgrade_peer
 from pilothouse.web.pulse import Pulse
 from pilothouse.web.socket import Accept, Refuse, Socket, UpgradeRequest
-from pilothouse.web.streams import lapse
 
 PATH = re.compile(r"/event/+realtime/?\Z")
 """Amplify adds `/realtime` to whatever it is given, a slash at the end or not."""
-PATIENCE_S = 0.25
 KIND = ":events"
-ROUTE = "WS /event/realtime"
 
 
 class Realtime:
@@ -69,14 +52,23 @@ class Realtime:
             return Accept(lambda socket: self._refuse(socket, why, address), subprotocol=protocol)
         except PilothouseError as error:  # of a page that is not ours: it is told nothing
             return refuse(error)
-        conversation = Conversation(self._platform, self._hub, self._callers, self._pulse, caller, request, address)
+        conversation = Conversation(
+            self._platform,
+            self._hub,
+            self._callers,
+            self._pulse,
+            caller,
+            http_path(request.path),
+            request.headers,
+            address,
+        )
         return Accept(lambda socket: conversation.serve(socket, room), (), protocol, named(caller.principal))
 
     async def _refuse(self, socket: Socket, why: Refusal, address: str) -> None:
         """Strangers that wait to be told are counted too, and not with those of the address who wait to be known."""
         try:
             with self._platform.gate.knocking(address, " refused"):
-                await _turn_away(socket, why)
+                await turn_away(socket, why)
         except TooMany:
             socket.close(1000)
 
@@ -84,7 +76,7 @@ class Realtime:
         """Raises _Refused."""
         try:
             headers = _headers(request)
-            signed = Signed(headers, _http_path(request.path), {})
+            signed = Signed(headers, http_path(request.path), {})
             caller = await self._callers.of("connect", _pairs(request, headers), signed, address)
             self._platform.gate.request(caller.principal)
             return caller, self._platform.gate.connected(caller.principal, KIND, self._platform.ways.connections)
@@ -113,284 +105,6 @@ def _pairs(request: UpgradeRequest, headers: Mapping[str, str]) -> list[tuple[st
     return list(headers.items()) if bearer.of_appsync(request.subprotocols) else list(request.headers)
 
 
-def _http_path(path: str) -> str:
+def http_path(path: str) -> str:
     """Where the same client publishes by HTTP: what it signs, whatever it does."""
     return re.sub(r"/+realtime/?\Z", "", path)
-
-
-async def _turn_away(socket: Socket, why: Refusal) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(PATIENCE_S):
-            await socket.receive()
-    socket.send_text(appsync.connection_error(why))
-    socket.close(1000)
-
-
-@dataclass
-class _Held:
-    """A live subscription, and by whose right."""
-
-    caller: Caller
-    namespace: Namespace
-    wild: bool
-    place: Subscription | Following
-    leave: Callable[[], None] = lambda: None
-
-    def end(self) -> None:
-        self.place.end()
-        self.leave()
-
-
-class _Other:
-    """What the hub knows of a credential that holds subscriptions and not the connection."""
-
-    def __init__(self, conversation: Conversation, principal: Principal) -> None:
-        self.socket = conversation.socket
-        self.principal = principal
-        self._conversation = conversation
-        self.ending: asyncio.Task[None] | None = None
-
-    def close(self) -> None:
-        if self.ending is not None:
-            self.ending.cancel()
-
-    def revoked(self) -> None:
-        self._conversation.drop(self.principal.credential)
-
-    def recheck(self) -> None: ...
-
-    def away(self) -> None: ...
-
-
-class Conversation:
-    """One connection. Also what the hub knows of it."""
-
-    def __init__(
-        self,
-        platform: Platform,
-        hub: Hub,
-        callers: Callers,
-        pulse: Pulse,
-        caller: Caller,
-        request: UpgradeRequest,
-        address: str,
-    ) -> None:
-        assert platform.channels is not None
-        self._platform = platform
-        self._channels = platform.channels
-        self._hub = hub
-        self._callers = callers
-        self._pulse = pulse
-        self._path = _http_path(request.path)
-        self._address = address
-        self._told = told(request.headers) if callers.tells else {}
-        self.principal = caller.principal
-        self.socket: Socket
-        self._now = asyncio.get_running_loop().time
-        self._wire = appsync.Connection(self._now())
-        self._held: dict[str, _Held] = {}
-        self._others: dict[str, _Other] = {}
-        self._asking: set[asyncio.Task[None]] = set()
-
-    async def serve(self, socket: Socket, room: AbstractContextManager[None]) -> None:
-        self.socket = socket
-        try:
-            with room:
-                await self._serve()
-        except TooMany as error:
-            await _turn_away(socket, refusal(error))
-
-    async def _serve(self) -> None:
-        self._hub.opened(self)
-        self._pulse.add(self.socket)
-        ends = self._platform.left(self.principal) is not None
-        ending = asyncio.create_task(self._end_with_credential(), name="credential") if ends else None
-        try:
-            while (message := await self.socket.receive()) is not None:
-                await self._take(message.data, text=message.text)
-        finally:
-            if ending is not None:
-                ending.cancel()
-            self._pulse.remove(self.socket)
-            self._hub.closed(self)
-            for other in self._others.values():
-                self._hub.closed(other)
-                other.close()
-            for task in list(self._asking):
-                task.cancel()
-            for held in self._held.values():
-                held.end()
-
-    async def _take(self, data: bytes, *, text: bool) -> None:
-        step = self._wire.take(data, text=text, now=self._now())
-        match step:
-            case Reply():
-                for frame in step.frames:
-                    self.socket.send_text(frame)
-            case Subscribe():
-                task = asyncio.create_task(self._subscribe(step), name="subscribe")
-                self._asking.add(task)
-                task.add_done_callback(self._asking.discard)
-            case Unsubscribe():
-                held = self._held.pop(step.id, None)
-                if held is not None:
-                    held.end()
-                self._say(self._wire.unsubscribed(step))
-            case Publish():
-                if self._asking:
-                    await asyncio.wait(self._asking)
-                await self._publish(step)
-        await self.socket.writable()  # who asks without reading waits for itself
-
-    def _say(self, frame: bytes | None) -> None:
-        if frame is not None:
-            self.socket.send_text(frame)
-
-    async def _subscribe(self, step: Subscribe) -> None:
-        try:
-            caller = await self._caller("subscribe", step, {"channel": step.said}, step.pattern)
-            namespace = await self._callers.may(caller, "subscribe", step.pattern, self._address, ROUTE)
-            if step.presence and (step.pattern.wild or not namespace.presence):
-                raise BadRequest("presence: there is none of this channel")
-            begin = await self._placed(step, caller, namespace)
-            await self._channels.handlers.subscribe(namespace, step.pattern, caller.asker)
-        except HandlerFailed as error:
-            self._say(self._wire.refused(step, Refusal("Unauthorized", error.message, 403)))
-            return
-        except (PilothouseError, StoreFailed) as error:
-            self._say(self._wire.refused(step, _why(error)))
-            return
-        begin()
-
-    async def _placed(self, step: Subscribe, caller: Caller, namespace: Namespace) -> Callable[[], None]:
-        """What makes it live, without waiting. Raises PilothouseError, StoreFailed."""
-        who = caller.principal
-        if not namespace.built_in:
-            place = await self._channels.place(who.organisation, step.pattern, step.after, step.epoch)
-            return lambda: self._begin(step, place, caller, namespace)
-        if self._platform.dialogs is None:
-            raise Forbidden
-        spot = await self._platform.dialogs.place(who, step.pattern, step.after, step.epoch)
-        return lambda: self._begin_dialog(step, spot, caller, namespace)
-
-    def _begin(self, step: Subscribe, place: Place, caller: Caller, namespace: Namespace) -> None:
-        cursor = None if place.journal is None else (place.journal.head, place.oldest)
-        who = self._live(step, cursor, place.gap)
-        if who is None:
-            return
-        held = _Held(caller, namespace, step.pattern.wild, self._channels.subscribe(place, who))
-        if namespace.presence and not step.pattern.wild:
-            tell = (lambda said: self._say(appsync.presence(step.id, said))) if step.presence else None
-            held.leave = self._channels.presences.enter(
-                place.organisation, place.pattern.path, caller.principal.label, tell
-            )
-        self._hold(step.id, held)
-
-    def _begin_dialog(self, step: Subscribe, spot: Spot, caller: Caller, namespace: Namespace) -> None:
-        dialogs = self._platform.dialogs
-        assert dialogs is not None
-        who = self._live(step, None if spot.session is None else (spot.head, spot.oldest), spot.gap)
-        if who is not None:
-            following = dialogs.subscribe(spot, who, lambda: self._ended(step.id))
-            self._hold(step.id, _Held(caller, namespace, step.pattern.wild, following))
-
-    def _live(self, step: Subscribe, cursor: tuple[int, int] | None, gap: Lost | None) -> Subscriber | None:
-        """Says that it is live. None: nobody waits for it any more."""
-        more: dict[str, object] = {}
-        if cursor is not None:
-            more = {"seq": cursor[0], "oldest": cursor[1], "epoch": self._channels.epoch, "gap": gap is not None}
-        frame = self._wire.subscribed(step, **more)
-        if frame is None:
-            return None
-        self.socket.send_text(frame)
-        if gap is not None:
-            self._gap(step.id, gap)
-        return Subscriber(self.socket, appsync.data_head(step.id), lambda lost: self._gap(step.id, lost))
-
-    def _hold(self, id: str, held: _Held) -> None:
-        self._held[id] = held
-        credential = held.caller.principal.credential
-        if credential != self.principal.credential and credential not in self._others:
-            other = self._others[credential] = _Other(self, held.caller.principal)
-            self._hub.opened(other)
-            if self._platform.left(other.principal) is not None:
-                other.ending = asyncio.create_task(self._lapse_of(other), name="credential")
-
-    async def _lapse_of(self, other: _Other) -> None:
-        await lapse(lambda: self._platform.left(other.principal), self._platform.kit.clock.sleep)
-        other.revoked()
-
-    def _ended(self, id: str) -> None:
-        """A subscription ends by the server's will; the client is told."""
-        held = self._held.pop(id, None)
-        if held is not None:
-            held.end()
-            self._say(self._wire.ended(id, Refusal()))
-
-    def drop(self, credential: str) -> None:
-        """All subscriptions by it."""
-        for id, held in list(self._held.items()):
-            if held.caller.principal.credential == credential:
-                self._ended(id)
-
-    def _gap(self, id: str, lost: Lost) -> None:
-        self._say(appsync.gap(id, lost.start, lost.end))
-
-    async def _publish(self, step: Publish) -> None:
-        signed = {"channel": step.said, "events": [event.text for event in step.events]}
-        try:
-            caller = await self._caller("publish", step, signed, step.channel)
-            namespace = await self._callers.may(caller, "publish", step.channel, self._address, ROUTE)
-            done = await self._callers.publish(caller, namespace, step.channel, step.events, step.key)
-        except (PilothouseError, StoreFailed) as error:
-            self._say(self._wire.refused(step, _why(error)))
-            return
-        except Bad as error:
-            self._say(self._wire.refused(step, Refusal(error.type, str(error), 400)))
-            return
-        self._say(self._wire.published(step, done.taken, done.failed))
-
-    async def _caller(
-        self, operation: Operation, step: Subscribe | Publish, payload: Mapping[str, Any], where: Channel | Pattern
-    ) -> Caller:
-        signed = Signed(step.authorization, self._path, payload)
-        return await self._callers.of(operation, step.authorization.items(), signed, self._address, where, self._told)
-
-    async def _end_with_credential(self) -> None:
-        await lapse(lambda: self._platform.left(self.principal), self._platform.kit.clock.sleep)
-        self.revoked()
-
-    # --- what the hub calls ---
-
-    def revoked(self) -> None:
-        """The client comes back with another credential, if it has one."""
-        self.socket.close(AWAY, "the credential has ended")
-
-    def away(self) -> None:
-        self.socket.close(AWAY, "the server restarts")
-
-    def recheck(self) -> None:
-        """Somebody may do less than a moment ago."""
-        if self._platform.left(self.principal) == 0:
-            self.revoked()
-            return
-        for id, held in list(self._held.items()):
-            if not self._stands(held):
-                self._ended(id)
-
-    def _stands(self, held: _Held) -> bool:
-        caller = held.caller
-        session = held.place.spot.session if isinstance(held.place, Following) else None
-        if self._platform.left(caller.principal, session) == 0:
-            return False
-        try:
-            now = self._callers.still(caller).principal
-        except Unauthenticated:
-            return False
-        return held.namespace.may("subscribe", caller.mode, now, wild=held.wild)
-
-
-def _why(error: PilothouseError | StoreFailed) -> Refusal:
-    if isinstance(error, StoreFailed):
-        return refusal(Unavailable("The store does not answer; try again."))
-    return refusal(error)
