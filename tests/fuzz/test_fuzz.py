@@ -15,7 +15,7 @@ from tests.fuzz.house import House, house
 quick = settings(
     max_examples=150, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
-slow = settings(quick, max_examples=50, phases=[Phase.generate, Phase.shrink])
+slow = settings(quick, max_examples=60, phases=[Phase.generate, Phase.shrink])
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["hot", "plain"])

@@ -16,6 +16,7 @@ import msgspec
 from pilothouse.core.channels import Channel, Pattern
 from pilothouse.core.errors import BadRequest
 from pilothouse.core.publish import EVENT_MAX, Bad, Event
+from pilothouse.core.said import DEPTH_MAX, shallow
 
 NAME_MAX = 100
 """Characters of a custom event's name."""
@@ -82,4 +83,6 @@ def custom(event: Event) -> tuple[str, Any]:
         raise Bad("BadRequestException", 'events: here only {"type": "custom", "name", "data"} is published')
     if not isinstance(said.name, str) or not 0 < len(said.name) <= NAME_MAX or not said.name.isprintable():
         raise Bad("BadRequestException", f"events: name, expected 1 to {NAME_MAX} printable characters")
+    if not shallow(said.data):
+        raise Bad("BadRequestException", f"events: data, expected at most {DEPTH_MAX} levels")
     return said.name, said.data

@@ -15,7 +15,8 @@ asked       {"info": {"channel": {"path", "segments"}, "channelNamespace": {"nam
 | subscribe | null | it may |
 | | `{"error": text}`, anything else | it may not |
 
-What a handler says of why is for the server's log; the client is not told.
+What a handler says of why is for the server's log; the client is not told. An event that has numbers beyond a double's,
+or more levels than `DEPTH_MAX`, is not for handlers: whoever publishes it is refused.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ import msgspec
 from pilothouse.core.access import Principal
 from pilothouse.core.channels import Channel, Pattern
 from pilothouse.core.modes import Mode
-from pilothouse.core.publish import Event
+from pilothouse.core.publish import Bad, Event
+from pilothouse.core.said import DEPTH_MAX, shallow
 
 Operation = Literal["PUBLISH", "SUBSCRIBE"]
 REASON_MAX = 300
@@ -54,6 +56,7 @@ def asked(
     headers: Mapping[str, Any],
     events: Sequence[tuple[str, Event]] | None = None,
 ) -> dict[str, Any]:
+    """Raises Bad for an event that is JSON and yet nothing that a program can hold."""
     return {
         "identity": identity,
         "result": None,
@@ -69,7 +72,7 @@ def asked(
         "outErrors": [],
         "events": None
         if events is None
-        else [{"id": id, "payload": msgspec.json.decode(event.text)} for id, event in events],
+        else [{"id": id, "payload": _payload(event)} for id, event in events],
     }
 
 
@@ -100,6 +103,16 @@ def subscribed(answer: object) -> None:
     """Raises NoAnswer."""
     if answer is not None:
         raise NoAnswer((_error(answer) if isinstance(answer, dict) else "") or "the answer is not null")
+
+
+def _payload(event: Event) -> Any:
+    try:
+        value = msgspec.json.decode(event.text)
+    except (msgspec.MsgspecError, RecursionError):
+        raise Bad("BadRequestException", "events: a number, or a nesting, that is too large for a handler") from None
+    if not shallow(value):
+        raise Bad("BadRequestException", f"events: for a handler at most {DEPTH_MAX} levels")
+    return value
 
 
 def _event(payload: object) -> Event:

@@ -62,7 +62,7 @@ class Handlers:
     async def publish(
         self, namespace: Namespace, channel: Channel, events: Sequence[tuple[str, Event]], who: Asker
     ) -> Outcome:
-        """What is to go out. Raises HandlerFailed, Unauthenticated."""
+        """What is to go out. Raises Bad, HandlerFailed, Unauthenticated."""
         if not namespace.on_publish:
             return Outcome(events)
         if namespace.invoke == "EVENT":
