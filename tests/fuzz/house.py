@@ -172,10 +172,10 @@ class House:
                 if post.lie and not post.chunked:
                     writer.write_eof()
                 answer = await reader.read()
+            answer = answer.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
             if b"\r\n\r\n" not in answer:
                 assert post.lie > 0, "only who did not say all may hear nothing"
                 return
-            answer = answer.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
             head, _, body = answer.partition(b"\r\n\r\n")
             pairs = [line.decode("latin-1").split(": ", 1) for line in head.split(b"\r\n")[1:]]
             headers = {name.lower(): value for name, value in pairs}

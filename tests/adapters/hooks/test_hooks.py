@@ -6,6 +6,8 @@ import asyncio
 import hashlib
 import hmac
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator
 from typing import Any
@@ -42,6 +44,31 @@ def rubbish(event: Any, context: Any) -> Any:
     return object()
 
 
+def leaves(event: Any, context: Any) -> Any:
+    raise SystemExit(1)
+
+
+async def leaves_later(event: Any, context: Any) -> Any:
+    raise SystemExit(1)
+
+
+async def ends_itself(event: Any, context: Any) -> Any:
+    raise asyncio.CancelledError
+
+
+def interrupts(event: Any, context: Any) -> Any:
+    raise KeyboardInterrupt
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def mute(event: Any, context: Any) -> Any:
+    raise Mute
+
+
 def here(name: str) -> str:
     return f"{__name__}:{name}"
 
@@ -60,6 +87,8 @@ async def test_a_callable_is_called_like_a_lambda_handler_and_changes_nothing_of
 
 @pytest.mark.parametrize(("name", "type"), [
     ("fails", "PermissionError"), ("fails_later", "PermissionError"), ("rubbish", "MarshalError"),
+    ("leaves", "SystemExit"), ("leaves_later", "SystemExit"), ("ends_itself", "CancelledError"),
+    ("interrupts", "KeyboardInterrupt"), ("mute", "Mute"),
 ])  # fmt: skip
 async def test_what_it_raises_is_named(name: str, type: str) -> None:
     with pytest.raises(HookFailed) as failed:
@@ -85,6 +114,26 @@ async def test_one_that_hangs_is_left_behind_and_all_of_them_refuse_at_once() ->
     finally:
         free.set()
         await hook.close()
+
+
+def test_one_that_hangs_does_not_keep_the_process() -> None:
+    code = """
+import asyncio, threading
+from pilothouse.adapters.hooks.python import PythonHook
+from pilothouse.engine.hooks import Bounded, HookFailed
+
+async def main():
+    hook = PythonHook("hangs", lambda event, context: threading.Event().wait())
+    try:
+        await Bounded(hook, 0.05).call({})
+    except HookFailed as error:
+        print(error.type)
+    await hook.close()
+
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "TimeoutError\n"
 
 
 async def test_failures_are_noted_and_not_without_end() -> None:

@@ -1,19 +1,22 @@
 """A callable of this process as a hook, `package.module:name`: called as Lambda calls a handler, event and context.
 
-A coroutine function is awaited. An ordinary one runs in a thread of its own pool; one that hangs keeps its thread, and
-when all of them hang, calls fail at once instead of waiting. The code is the administrator's: it runs with the server's
-rights.
+A coroutine function is awaited. An ordinary one runs in one of the hook's own threads; one that hangs keeps its thread,
+and when all of them hang, calls fail at once instead of waiting. The process ends without them. Whatever is raised is
+the call's failure: `SystemExit` too, which would end the server. The code is the administrator's: it runs with the
+server's rights.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import inspect
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any
 from uuid import uuid4
 
@@ -50,7 +53,8 @@ class PythonHook:
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
         self.name = name
         self._function = function
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="hook")
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._threads = 0
         self._running = 0
 
     @classmethod
@@ -72,38 +76,70 @@ class PythonHook:
             return await self._await(self._function(given, context))
         if self._running >= THREADS:
             raise HookFailed("all its threads are busy", "TooManyRequestsException")
+        return _json(await self._in_thread(given, context))
+
+    def _in_thread(self, event: Any, context: Context) -> asyncio.Future[Any]:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+
+        def work() -> None:
+            answer, error = self._run(event, context)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+                loop.call_soon_threadsafe(self._ran, future, answer, error)
+
         self._running += 1
-        future = asyncio.get_running_loop().run_in_executor(self._threads, self._run, given, context)
-        future.add_done_callback(self._ran)
-        return _json(await asyncio.shield(future))
+        if self._running > self._threads:
+            self._threads += 1
+            threading.Thread(target=self._worker, name="hook", daemon=True).start()
+        self._work.put(work)
+        return future
 
-    def _run(self, event: Any, context: Context) -> Any:
+    def _worker(self) -> None:
+        """`ThreadPoolExecutor` would wait for those that hang before the process ends."""
+        while (work := self._work.get()) is not None:
+            work()
+
+    def _run(self, event: Any, context: Context) -> tuple[Any, HookFailed | None]:
         try:
-            return self._function(event, context)
-        except Exception as error:  # noqa: BLE001 - the user's code may raise anything; here it is contained
-            raise _failed(error) from None
+            return self._function(event, context), None
+        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything; here it is contained
+            return None, _failed(error)
 
-    def _ran(self, future: asyncio.Future[Any]) -> None:
+    def _ran(self, future: asyncio.Future[Any], answer: Any, error: HookFailed | None) -> None:
         self._running -= 1
-        if not future.cancelled():
-            future.exception()  # nobody may be left to see it
+        if future.done():
+            return  # nobody waits any more
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(answer)
 
     async def _await(self, answer: Any) -> Any:
         try:
             return _json(await answer)
-        except (HookFailed, asyncio.CancelledError):
+        except HookFailed:
             raise
-        except Exception as error:  # noqa: BLE001 - likewise
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise _failed(error) from None  # it is the code's own word, and nobody has ended us
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - likewise
             raise _failed(error) from None
 
     async def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for _ in range(self._threads):
+            self._work.put(None)
 
 
-def _failed(error: Exception) -> HookFailed:
+def _failed(error: BaseException) -> HookFailed:
     where = traceback.extract_tb(error.__traceback__)
     last = f" ({where[-1].filename}:{where[-1].lineno})" if where else ""
-    return HookFailed(f"{type(error).__name__}: {error}{last}", type(error).__name__)
+    try:
+        said = str(error)
+    except Exception:  # noqa: BLE001 - its words are the user's code too
+        said = "(it does not say)"
+    return HookFailed(f"{type(error).__name__}: {said}{last}", type(error).__name__)
 
 
 def _json(answer: Any) -> Any:
