@@ -54,23 +54,23 @@ channel = (
     | st.text(max_size=8)
 )
 ids = st.sampled_from(["s", "s", "p", "t", "u", "", "a b", "x" * 128, "x" * 129, "é"])
-authorization = (
+authorization: st.SearchStrategy[Any] = (
     st.just({"x-api-key": KEY})
     | st.just({"x-api-key": KEY})
     | st.sampled_from([
         {}, None, "x", 7, [], {"x-api-key": "wrong"}, {"x-api-key": 7}, {"x-api-key": KEY, "Authorization": "x"},
         {"Authorization": "yes, you may"}, {"Authorization": "no"}, {"Authorization": "a.b.c"},
         {"Authorization": "Bearer " + KEY}, {"authorization": "AWS4-HMAC-SHA256 Credential=x"},
-        {"Authorization": "AWS4-HMAC-SHA256 Credential=A/20260101/r/appsync/aws4_request, SignedHeaders=host, Signature="
-         + "0" * 64, "host": "127.0.0.1", "x-amz-date": "20260101T000000Z"},
+        {"Authorization": "AWS4-HMAC-SHA256 Credential=A/20260101/r/appsync/aws4_request, SignedHeaders=host, "
+         "Signature=" + "0" * 64, "host": "127.0.0.1", "x-amz-date": "20260101T000000Z"},
         {"Authorization": "eyJhbGciOiJub25lIn0.e30.e30"}, {"x-api-key": KEY, "host": {"a": [1]}, "x": "\0"},
     ])
     | st.dictionaries(st.sampled_from(["x-api-key", "Authorization", "host", "x-amz-date"]), anything, max_size=3)
 )  # fmt: skip
 custom = st.builds(
-    lambda name, data: '{"type":"custom","name":%s,"data":%s}' % (json.dumps(name), data), st.text(max_size=5), values
+    lambda name, data: f'{{"type":"custom","name":{json.dumps(name)},"data":{data}}}', st.text(max_size=5), values
 )
-answers = st.builds(lambda answer: '{"answer":%s}' % answer, values | st.sampled_from([
+answers = st.builds(lambda answer: f'{{"answer":{answer}}}', values | st.sampled_from([
     '{"error":"no"}', '{"events":[]}', '{"events":[null]}', '{"events":[{"id":"ID","payload":1}]}',
     '{"events":[{"id":"ID","payload":1e3},{"id":"ID","error":7}]}', '{"events":[{"id":"other"}]}', '{"events":{}}',
     '{"raise":1}', '{"exit":1}', '{"large":1}', '{"never":1}',
@@ -99,18 +99,20 @@ _spelled = st.dictionaries(
     values, max_size=1,
 )  # fmt: skip
 subscribe = st.builds(
-    lambda id, channel, authorization, more, spelled: Frame(
-        {"type": "subscribe", "id": id, "channel": channel, "authorization": authorization, **more}, spelled
+    lambda name, channel, authorization, more, spelled: Frame(
+        {"type": "subscribe", "id": name, "channel": channel, "authorization": authorization, **more}, spelled
     ),
     ids, channel, authorization,
     st.fixed_dictionaries({}, optional={
-        "after": st.sampled_from([0, 1, 5, 2**53, -1, True, 1.5]), "epoch": st.text(max_size=3), "presence": st.booleans(),
+        "after": st.sampled_from([0, 1, 5, 2**53, -1, True, 1.5]), "epoch": st.text(max_size=3),
+        "presence": st.booleans(),
     }),
     _spelled,
 )  # fmt: skip
 publish = st.builds(
-    lambda id, channel, events, authorization, more, spelled: Frame(
-        {"type": "publish", "id": id, "channel": channel, "events": events, "authorization": authorization, **more},
+    lambda name, channel, events, authorization, more, spelled: Frame(
+        {"type": "publish", "id": name, "channel": channel, "events": events, "authorization": authorization}
+        | more,
         spelled,
     ),
     ids, channel, events, authorization,
@@ -118,7 +120,7 @@ publish = st.builds(
     _spelled,
 )  # fmt: skip
 others = st.builds(
-    lambda type, id: Frame({"type": type, "id": id}),
+    lambda kind, name: Frame({"type": kind, "id": name}),
     st.sampled_from(["connection_init", "unsubscribe", "ka", "data", "", None, 7, "bogus"]), ids,
 )  # fmt: skip
 
@@ -202,7 +204,8 @@ odd = (
     | st.builds(lambda n: Packet(b"", claims=n), st.sampled_from([8 * 2**20 + 1, 2**31, 2**63, 2**64 - 1]))
 )
 packets = st.lists(
-    said.map(lambda one: [one]) | said.map(lambda one: [one]) | said.map(lambda one: [one]) | pieces | odd.map(lambda p: [p]),
+    said.map(lambda one: [one]) | said.map(lambda one: [one]) | said.map(lambda one: [one]) | pieces
+    | odd.map(lambda one: [one]),
     max_size=12,
 ).map(lambda groups: [one for group in groups for one in group])  # fmt: skip
 
@@ -230,7 +233,7 @@ openings = (
     | st.just(GOOD)
     | st.builds(
         Opening, st.sampled_from(OFFERS), authorization,
-        st.sampled_from(["/event/realtime", "/event//realtime/", "/event/realtime?header=e30&payload=e30", "/event/%2e"]),
+        st.sampled_from(["/event/realtime", "/event//realtime/", "/event/realtime?header=e30&payload=e", "/event/%2e"]),
         st.lists(st.sampled_from([
             ("origin", "https://evil.example"), ("origin", "null"), ("x-api-key", KEY), ("x-api-key", "\xff"),
             ("authorization", "Basic eDp5"), ("sec-websocket-version", "12"), ("cookie", "pilothouse=x"),
@@ -252,8 +255,8 @@ posts = st.builds(
     Post, bodies,
     st.just((("x-api-key", KEY),)) | st.just((("x-api-key", KEY),)) | st.lists(st.sampled_from([
         ("x-api-key", KEY), ("x-api-key", "wrong"), ("authorization", "yes"), ("authorization", "AWS4-HMAC-SHA256 x"),
-        ("idempotency-key", "k"), ("idempotency-key", "\xe9"), ("content-type", "\xff"), ("content-encoding", "amz-1.0"),
-        ("origin", "null"), ("expect", "100-continue"), ("content-encoding", "gzip"), ("x-amz-date", "x"),
+        ("idempotency-key", "k"), ("idempotency-key", "\xe9"), ("content-type", "\xff"), ("origin", "null"),
+        ("content-encoding", "amz-1.0"), ("expect", "100-continue"), ("content-encoding", "gzip"), ("x-amz-date", "x"),
     ]), max_size=3).map(tuple),
     st.booleans(), st.sampled_from([0, 0, 0, 0, 1, -1]),
 )  # fmt: skip

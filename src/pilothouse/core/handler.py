@@ -70,9 +70,7 @@ def asked(
         "prev": None,
         "stash": {},
         "outErrors": [],
-        "events": None
-        if events is None
-        else [{"id": id, "payload": _payload(event)} for id, event in events],
+        "events": None if events is None else [{"id": id, "payload": _payload(event)} for id, event in events],
     }
 
 

@@ -178,7 +178,7 @@ async def site() -> AsyncIterator[tuple[str, list[web.Request], list[bytes]]]:
                 await asyncio.sleep(20)
         return web.Response(status=500, headers={"x-amz-function-error": "UnauthorizedException"})
 
-    runner = web.AppRunner(web.Application())
+    runner = web.AppRunner(web.Application(), shutdown_timeout=0.1)
     runner.app.router.add_route("*", "/{path:.*}", answer)
     await runner.setup()
     place = web.TCPSite(runner, "127.0.0.1", 0)
@@ -228,12 +228,37 @@ async def test_c31_an_address_inside_is_asked_only_where_it_is_listed(
 ) -> None:
     port = site[0].rpartition(":")[2]
     for url in (f"http://127.0.0.1:{port}/json", f"https://127.0.0.1:{port}/json", f"https://localhost:{port}/json",
-                f"https://[::1]:{port}/json", f"https://2130706433:{port}/json"):  # fmt: skip
+                f"https://[::1]:{port}/json", f"https://2130706433:{port}/json", f"https://127.1:{port}/json",
+                f"https://[::ffff:127.0.0.1]:{port}/json"):  # fmt: skip
         hook = HttpHook(url, "", frozenset({"127.0.0.1:1"}))
         with pytest.raises(HookFailed):
             await hook.call({}, 5)
         await hook.close()
     assert site[1] == []
+
+
+async def test_c31_a_name_that_leads_elsewhere_a_moment_later_is_asked_there_or_nowhere(
+    site: tuple[str, list[web.Request], list[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was checked is what is connected to, at each connection anew."""
+    port, leads, looked = int(site[0].rpartition(":")[2]), ["127.0.0.1"], 0
+
+    async def getaddrinfo(name: str, port: int, **_: object) -> list[object]:
+        nonlocal looked
+        looked += 1
+        return [(2, 1, 6, "", (leads[0], port))]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    hook = HttpHook(f"https://hook.example:{port}/json", "", public=lambda address: address == "127.0.0.1")
+    with pytest.raises(HookFailed, match="reached"):  # who is there speaks no TLS
+        await hook.call({}, 5)
+    assert looked == 1
+    leads[0] = "169.254.169.254"
+    with pytest.raises(HookFailed, match="public"):
+        await hook.call({}, 5)
+    assert looked == 2
+    assert site[1] == []
+    await hook.close()
 
 
 async def test_nobody_there() -> None:

@@ -10,12 +10,8 @@ the connection goes to an address that was checked.
 
 from __future__ import annotations
 
-import asyncio
-import errno
 import hashlib
 import hmac
-import ipaddress
-import socket
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,8 +19,8 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
-from aiohttp.abc import AbstractResolver, ResolveResult
 
+from pilothouse.adapters import outward
 from pilothouse.core import reach
 from pilothouse.engine.hooks import HookFailed
 
@@ -53,7 +49,7 @@ class HttpHook:
         """Raises HookFailed."""
         if not self._https and not self._private:
             raise HookFailed("an address that is not https is asked only where it is listed as private")
-        if not self._private and _literal(self._host) and not self._public(self._host):
+        if not self._private and outward.leads_inside(self._host, self._public):
             raise HookFailed(f"{self._host} is no public address")
         body = msgspec.json.encode(event)
         headers = {"content-type": "application/json", SIGNATURE: self._signed(body, int(time.time()))}
@@ -76,18 +72,7 @@ class HttpHook:
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            connector = aiohttp.TCPConnector(
-                resolver=_Checked(_anywhere if self._private else self._public),
-                use_dns_cache=False,
-                limit=CONNECTIONS_MAX,
-            )
-            self._session = aiohttp.ClientSession(
-                connector=connector,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers={"accept": "application/json", "accept-encoding": "identity", "user-agent": "pilothouse"},
-                auto_decompress=False,
-                trust_env=False,
-            )
+            self._session = outward.session(outward.anywhere if self._private else self._public, CONNECTIONS_MAX)
         return self._session
 
     async def close(self) -> None:
@@ -100,50 +85,11 @@ async def _read(answer: aiohttp.ClientResponse) -> Any:
         return None
     if answer.status != 200:
         raise HookFailed(f"it answered {answer.status}", answer.headers.get("x-amz-function-error", "")[:100])
-    raw = bytearray()
-    async for chunk in answer.content.iter_any():
-        raw += chunk
-        if len(raw) > ANSWER_MAX:
-            raise HookFailed(f"its answer has more than {ANSWER_MAX} bytes")
     try:
-        return msgspec.json.decode(bytes(raw))
+        raw = await outward.read(answer, ANSWER_MAX)
+    except outward.TooLong:
+        raise HookFailed(f"its answer has more than {ANSWER_MAX} bytes") from None
+    try:
+        return msgspec.json.decode(raw)
     except (ValueError, RecursionError, msgspec.MsgspecError):
         raise HookFailed("its answer is no JSON", "MarshalError") from None
-
-
-class _Checked(AbstractResolver):
-    """Every address of the name is one that we may connect to, or there is none."""
-
-    def __init__(self, may: Callable[[str], bool]) -> None:
-        self._may = may
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
-        out: list[ResolveResult] = []
-        for kind, _, proto, _, address in found:
-            where = str(address[0])
-            if not self._may(where):
-                raise OSError(errno.EACCES, f"{host} does not lead to a public address")
-            out.append(
-                ResolveResult(
-                    hostname=host, host=where, port=port, family=kind, proto=proto, flags=socket.AI_NUMERICHOST
-                )
-            )
-        return out
-
-    async def close(self) -> None:
-        pass
-
-
-def _anywhere(address: str) -> bool:
-    return True
-
-
-def _literal(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
