@@ -144,6 +144,8 @@ BAD = "BadRequestException"
     (SUBSCRIBED | {"after": True}, ("subscribe_error", "s", BAD)),
     (SUBSCRIBED | {"after": 2**53}, ("subscribe_error", "s", BAD)),
     (SUBSCRIBED | {"presence": "yes"}, ("subscribe_error", "s", BAD)),
+    (SUBSCRIBED | {"authorization": {"x": "y" * appsync.AUTHORIZATION_MAX}}, ("subscribe_error", "s", BAD)),
+    (PUBLISHED | {"authorization": ["y" * appsync.AUTHORIZATION_MAX]}, ("publish_error", "p", BAD)),
     ({"type": "unsubscribe", "id": "nobody"}, ("unsubscribe_error", "nobody", "UnknownOperationError")),
     ({"type": "unsubscribe"}, ("unsubscribe_error", None, "UnknownOperationError")),
     ({"type": "bogus", "id": "x"}, ("error", "x", "UnsupportedOperation")),

@@ -19,8 +19,10 @@ from pilothouse.core.namespaces import BadNamespace, Namespace, read
 from pilothouse.core.publish import Event
 from pilothouse.engine import channels as module
 from pilothouse.engine import journals
+from pilothouse.engine import once as once_module
 from pilothouse.engine.channels import Channels
 from pilothouse.engine.fanout import Subscriber
+from pilothouse.engine.once import Once
 from pilothouse.engine.ports import Commit, EventStore, Op, StoreFailed
 from pilothouse.engine.presence import TOLD_S, Presences
 from tests.clock import HandClock
@@ -273,6 +275,45 @@ async def test_at_once_too_and_one_that_failed_may_be_tried_again() -> None:
         await house.publish("kept/a", 1, holder="h", key="k")
     store.failing = ""
     assert len((await house.publish("kept/a", 1, holder="h", key="k")).taken) == 1
+
+
+async def test_a_third_that_comes_when_the_first_has_failed_waits_for_the_second() -> None:
+    once, where, done, free = Once(MemoryStore(), HandClock()), names.channel("default/a"), list[int](), asyncio.Event()
+
+    async def fails(answered: Any) -> None:
+        await free.wait()
+        raise StoreFailed("full")
+
+    async def works(answered: Any) -> None:
+        done.append(1)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        answered([], [])
+
+    first = asyncio.create_task(once.do("h", where, "k", events(1), fails))
+    await asyncio.sleep(0)
+    others = [asyncio.create_task(once.do("h", where, "k", events(1), works))]
+    first.add_done_callback(lambda _: others.append(asyncio.create_task(once.do("h", where, "k", events(1), works))))
+    await asyncio.sleep(0)
+    free.set()
+    with pytest.raises(StoreFailed):
+        await first
+    await asyncio.sleep(0)
+    answers = await asyncio.gather(*others)
+    assert (len(answers), len(done)) == (2, 1)
+    assert once._running == {}
+
+
+async def test_keys_are_forgotten_the_oldest_first_where_there_is_no_history(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(once_module, "KEYS_MAX", 3)
+    house = House()
+    sink, _ = await house.subscribe("default/a")
+    for number in range(4):
+        await house.publish("default/a", number, holder="h", key=str(number))
+    assert (await house.publish("default/a", 3, holder="h", key="3")).taken
+    await house.publish("default/a", 0, holder="h", key="0")
+    await house.calm()
+    assert [event for _, event in heard(sink)] == [0, 1, 2, 3, 0]
 
 
 # --- bounds ---

@@ -14,7 +14,7 @@ import pytest_asyncio
 from pilothouse.adapters.hooks.python import PythonHook
 from pilothouse.core.channels import channel
 from pilothouse.core.namespaces import Namespace
-from pilothouse.core.publish import EVENT_MAX
+from pilothouse.core.publish import EVENT_MAX, Event
 from pilothouse.engine import handlers
 from pilothouse.engine.handlers import Handlers
 from pilothouse.engine.hooks import Bounded
@@ -103,12 +103,28 @@ async def told(event: Any, context: Any) -> Any:
     return {"events": []}
 
 
+CUSTOM: list[Any] = []
+
+
+async def custom(event: Any, context: Any) -> Any:
+    """Of sessions: hears of what others publish there. It hangs, fails, and would drop everything."""
+    if event["events"] is None:
+        return {"error": "nobody"} if event["info"]["channel"]["path"] == "/session/*" else None
+    if event["events"][0]["payload"]["type"] == "custom":
+        CUSTOM.append(event)
+        if len(CUSTOM) == 1:
+            await asyncio.sleep(20)
+        raise RuntimeError("no")
+    return {"events": []}
+
+
 def namespaces() -> list[Namespace]:
     return [
         Namespace("tools", on_publish="tools", on_subscribe="tools"),
         Namespace("odd", on_publish="odd", on_subscribe="odd", history=10),
         Namespace("told", on_publish="told", invoke="EVENT"),
         Namespace("dialog", on_publish="told"),
+        Namespace("session", on_publish="custom", on_subscribe="custom"),
     ]
 
 
@@ -118,6 +134,7 @@ async def served() -> AsyncIterator[Served]:
         "tools": Bounded(PythonHook("tools", app.resolve)),
         "odd": Bounded(PythonHook("odd", odd), 1.0),
         "told": Bounded(PythonHook("told", told)),
+        "custom": Bounded(PythonHook("custom", custom), 1.0),
     }
     made = Handlers(hooks)
     async with serving(namespaces=namespaces(), handlers=made) as running:
@@ -274,3 +291,65 @@ async def test_what_a_slow_one_does_not_keep_up_with_is_dropped_and_noted(monkey
         await asyncio.sleep(0)
     assert noted == ["handler_behind"]
     await made.close()
+
+
+async def test_what_it_is_behind_with_has_an_end_in_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handlers, "BACKLOG_BYTES", 1000)
+    free, seen = asyncio.Event(), list[Any]()
+
+    async def slow(event: Any, context: Any) -> None:
+        await free.wait()
+        seen.append(event)
+
+    made, namespace = Handlers({"slow": Bounded(PythonHook("slow", slow), 5)}), Namespace("x", on_publish="slow")
+    for size in (700, 700, 700, 100):  # under way, waits, dropped, waits
+        made.tell(namespace, channel("x/y"), [("id", Event.of(b'"%b"' % (b"x" * size)))], handlers.NOBODY)
+        await asyncio.sleep(0)
+    free.set()
+    while len(seen) < 3:
+        await asyncio.sleep(0)
+    made.tell(namespace, channel("x/y"), [("id", Event.of(b'"%b"' % (b"x" * 2000)))], handlers.NOBODY)
+    while len(seen) < 4:  # one alone may be as large as events are
+        await asyncio.sleep(0)
+    assert [len(e["events"][0]["payload"]) for e in seen] == [700, 700, 100, 2000]
+    await made.close()
+
+
+async def test_custom_events_are_told_and_nothing_that_hears_them_changes_or_delays_the_log(served: Served) -> None:
+    job = await Job.begin(served)
+    text = json.dumps({"type": "custom", "name": "build", "data": [1]})
+    CUSTOM.clear()
+    async with client(served) as one:
+        assert (await one.subscribe("s", f"session/{job.sid}"))["type"] == "subscribe_success"
+        for where in (f"session/{job.sid}", f"dialog/{job.id}"):
+            await one.say(type="publish", id="p", channel=where, events=[text], authorization=one.given)
+            frames = [await one.hear() for _ in range(2)]  # while the first one hangs, and after the second failed
+            [event] = [json.loads(f["event"]) for f in frames if f["type"] == "data"]
+            assert (event["type"], event["by"], event["data"]) == ("custom", "key:test", [1])
+        head = job.session.live.head
+        while len(CUSTOM) < 2:
+            await asyncio.sleep(0.005)
+        told_of = [(e["info"]["channel"]["path"], e["identity"], e["events"][0]["payload"]["seq"]) for e in CUSTOM]
+        assert told_of == [(f"/session/{job.sid}", None, head - 1), (f"/session/{job.sid}", None, head)]
+        closed = await one.subscribe("t", "session/*")
+        assert (closed["type"], closed["errors"][0]["errorType"]) == ("subscribe_error", "Unauthorized")
+    await job.end()
+
+
+async def test_an_event_that_no_handler_can_hold_is_refused_from_outside_and_passed_over_in_the_log(
+    served: Served,
+) -> None:
+    noted: list[str] = []
+
+    def note(what: str, /, **fields: object) -> None:
+        noted.append(what)
+
+    for text in ("1e999", "-" + "1" * 5000, "[" * 110 + "]" * 110):
+        for where in ("odd/x", "told/x"):
+            async with client(served) as one:
+                refused = await one.publish("p", where, text)
+                assert (refused["type"], refused["errors"][0]["errorType"]) == ("publish_error", "BadRequestException")
+        made = Handlers({"told": Bounded(PythonHook("told", told))}, note)
+        made.tell_own(Namespace("dialog", on_publish="told"), channel("dialog/x"), [("id", Event.of(text.encode()))])
+        await made.close()
+    assert noted == ["handler_not_told"] * 3

@@ -57,6 +57,8 @@ ASKING = Rates(per_s=50.0, burst=2 * SUBSCRIPTIONS_MAX, per_day=0)
 """Other requests of one connection: a client that comes back subscribes to all it had at once."""
 ID_MAX = 128
 _ID = re.compile(r"[A-Za-z0-9_+-]{1,128}\Z")
+AUTHORIZATION_MAX = 64 * 1024
+"""Bytes of a frame's `authorization`: what a request's head has room for twice. It is kept while somebody is asked."""
 CURSOR_MAX = 2**53
 """Where a number is no longer exact for JavaScript."""
 UNAUTHORIZED = "UnauthorizedException"
@@ -117,7 +119,7 @@ class _Said(msgspec.Struct):
     id: Any = None
     channel: Any = None
     events: msgspec.Raw = msgspec.Raw()
-    authorization: Any = None
+    authorization: msgspec.Raw = msgspec.Raw()
     after: Any = None
     epoch: Any = None
     presence: Any = None
@@ -125,6 +127,7 @@ class _Said(msgspec.Struct):
 
 
 _said = msgspec.json.Decoder(_Said)
+_headers = msgspec.json.Decoder(dict[str, Any])
 _encode = msgspec.json.Encoder().encode
 KA = b'{"type":"ka"}'
 _ACK = Reply((b'{"type":"connection_ack","connectionTimeoutMs":%d}' % TIMEOUT_MS, KA))
@@ -284,8 +287,13 @@ def _check_id(id: object) -> None:
 
 
 def _object(said: _Said) -> Mapping[str, Any]:
-    """What is no object is no credential."""
-    return said.authorization if isinstance(said.authorization, dict) else {}
+    """What is no object is no credential. Raises Bad."""
+    if len(said.authorization) > AUTHORIZATION_MAX:
+        raise Bad("BadRequestException", f"authorization: more than {AUTHORIZATION_MAX} bytes")
+    try:
+        return _headers.decode(said.authorization)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return {}
 
 
 def _after(value: object) -> int | None:

@@ -16,7 +16,7 @@ asked       {"info": {"channel": {"path", "segments"}, "channelNamespace": {"nam
 | | `{"error": text}`, anything else | it may not |
 
 What a handler says of why is for the server's log; the client is not told. An event that has numbers beyond a double's,
-or more levels than `DEPTH_MAX`, is not for handlers: whoever publishes it is refused.
+or more levels than `LEVELS_MAX`, is not for handlers: whoever publishes it is refused.
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ from pilothouse.core.access import Principal
 from pilothouse.core.channels import Channel, Pattern
 from pilothouse.core.modes import Mode
 from pilothouse.core.publish import Bad, Event
-from pilothouse.core.said import DEPTH_MAX, shallow
+from pilothouse.core.said import shallow
 
 Operation = Literal["PUBLISH", "SUBSCRIBE"]
 REASON_MAX = 300
+LEVELS_MAX = 100
+"""Of an event for a handler. The log's own have `said.DEPTH_MAX` and some around it; what walks JSON bears a thousand."""
 
 
 class NoAnswer(ValueError):
@@ -108,8 +110,8 @@ def _payload(event: Event) -> Any:
         value = msgspec.json.decode(event.text)
     except (msgspec.MsgspecError, RecursionError):
         raise Bad("BadRequestException", "events: a number, or a nesting, that is too large for a handler") from None
-    if not shallow(value):
-        raise Bad("BadRequestException", f"events: for a handler at most {DEPTH_MAX} levels")
+    if not shallow(value, LEVELS_MAX):
+        raise Bad("BadRequestException", f"events: for a handler at most {LEVELS_MAX} levels")
     return value
 
 

@@ -25,7 +25,6 @@ from pilothouse.core.publish import Event, Taken
 from pilothouse.engine import records
 from pilothouse.engine.channels import Channels, Published
 from pilothouse.engine.fanout import CATCH_UP, Feed, Lost, Stretch, Subscriber
-from pilothouse.engine.handlers import NOBODY
 from pilothouse.engine.live import whole
 from pilothouse.engine.log import Gap, Log
 from pilothouse.engine.ports import Row, StoreFailed
@@ -274,9 +273,7 @@ class Dialogs:
             job, event = dialog.event_of(row.body, row.seq)
             name = sid if namespace.name == "session" else job
             if name:
-                self._handlers.tell(
-                    namespace, Channel(f"/{namespace.name}/{name}"), [(f"{sid}:{row.seq}", event)], NOBODY
-                )
+                self._handlers.tell_own(namespace, Channel(f"/{namespace.name}/{name}"), [(f"{sid}:{row.seq}", event)])
 
     async def _begin(self, sid: SessionId, after: int) -> None:
         session = await self._sessions.found(sid)

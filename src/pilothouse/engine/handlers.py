@@ -2,7 +2,7 @@
 
 What is asked and answered is in `core.handler`. A handler that fails, is late or answers rubbish stops what it was
 asked about and nothing else. One that is only told (`EVENT`, and whatever the server publishes) is told in order, by a
-task of its own; what it does not keep up with is dropped beyond `BACKLOG` and noted: it delays nobody.
+task of its own; what it does not keep up with is dropped beyond `BACKLOG` or `BACKLOG_BYTES` and noted: it delays nobody.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from pilothouse.core.channels import Channel, Pattern
 from pilothouse.core.errors import PilothouseError, Unauthenticated
 from pilothouse.core.handler import NoAnswer, Outcome
 from pilothouse.core.namespaces import Namespace
-from pilothouse.core.publish import Event
+from pilothouse.core.publish import Bad, Event
 from pilothouse.engine.hooks import Bounded, HookFailed
 from pilothouse.engine.kit import Note, silent, worth_noting
 
 BACKLOG = 1000
 """Calls that one handler may be behind with."""
+BACKLOG_BYTES = 16 * 1024 * 1024
+"""The same in bytes of events: a thousand calls could hold a gigabyte."""
 DENIED = "UnauthorizedException"
 """What a handler raises to say that the caller may not; Powertools lets it through as it is."""
 
@@ -82,7 +84,7 @@ class Handlers:
             return
         asked = handler.asked("SUBSCRIBE", pattern, who.identity, who.headers)
         if namespace.invoke == "EVENT":
-            self._backlog(namespace.on_subscribe).add(asked)
+            self._backlog(namespace.on_subscribe).add(asked, 0)
             return
         answer = await self._ask(namespace.on_subscribe, asked)
         try:
@@ -92,10 +94,17 @@ class Handlers:
             raise HandlerFailed from None
 
     def tell(self, namespace: Namespace, channel: Channel, events: Sequence[tuple[str, Event]], who: Asker) -> None:
-        """Nobody waits for what it does."""
+        """Nobody waits for what it does. Raises Bad."""
         if namespace.on_publish:
             asked = handler.asked("PUBLISH", channel, who.identity, who.headers, events)
-            self._backlog(namespace.on_publish).add(asked)
+            self._backlog(namespace.on_publish).add(asked, sum(len(event.raw) for _, event in events))
+
+    def tell_own(self, namespace: Namespace, channel: Channel, events: Sequence[tuple[str, Event]]) -> None:
+        """Of what the server publishes: it has happened, and nothing that a handler cannot hold undoes it."""
+        try:
+            self.tell(namespace, channel, events, NOBODY)
+        except Bad as error:
+            self._note("handler_not_told", hook=namespace.on_publish, channel=channel.path, error=str(error))
 
     async def _ask(self, name: str, asked: Mapping[str, Any]) -> Any:
         try:
@@ -123,24 +132,28 @@ class _Backlog:
         self._name = name
         self._hook = hook
         self._note = note
-        self._waiting: deque[Mapping[str, Any]] = deque()
+        self._waiting: deque[tuple[Mapping[str, Any], int]] = deque()
+        self._size = 0
         self._dropped = 0
         self._task: asyncio.Task[None] | None = None
 
-    def add(self, asked: Mapping[str, Any]) -> None:
-        if len(self._waiting) >= BACKLOG:
+    def add(self, asked: Mapping[str, Any], size: int) -> None:
+        if len(self._waiting) >= BACKLOG or (self._waiting and self._size + size > BACKLOG_BYTES):
             self._dropped += 1
             if worth_noting(self._dropped):
                 self._note("handler_behind", hook=self._name, dropped=self._dropped)
             return
-        self._waiting.append(asked)
+        self._waiting.append((asked, size))
+        self._size += size
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run(), name="handler")
 
     async def _run(self) -> None:
         while self._waiting:
+            asked, size = self._waiting.popleft()
+            self._size -= size
             with contextlib.suppress(HookFailed):  # the hook has noted it
-                await self._hook.call(self._waiting.popleft())
+                await self._hook.call(asked)
 
     async def close(self) -> None:
         if self._task is not None:
