@@ -15,8 +15,8 @@ asked       {"info": {"channel": {"path", "segments"}, "channelNamespace": {"nam
 | subscribe | null | it may |
 | | `{"error": text}`, anything else | it may not |
 
-What a handler says of why is for the server's log; the client is not told. An event that has numbers beyond a double's,
-or more levels than `LEVELS_MAX`, is not for handlers: whoever publishes it is refused.
+What a handler says of why is for the server's log; the client is not told. An event that has numbers beyond a
+double's, or more levels than `LEVELS_MAX`, is not for handlers: whoever publishes it is refused.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ from pilothouse.core.said import shallow
 Operation = Literal["PUBLISH", "SUBSCRIBE"]
 REASON_MAX = 300
 LEVELS_MAX = 100
-"""Of an event for a handler. The log's own have `said.DEPTH_MAX` and some around it; what walks JSON bears a thousand."""
+"""Of an event for a handler: the log's own have `said.DEPTH_MAX` and some around it, what walks JSON bears ten times as
+many."""
 
 
 class NoAnswer(ValueError):

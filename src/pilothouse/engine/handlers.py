@@ -2,7 +2,8 @@
 
 What is asked and answered is in `core.handler`. A handler that fails, is late or answers rubbish stops what it was
 asked about and nothing else. One that is only told (`EVENT`, and whatever the server publishes) is told in order, by a
-task of its own; what it does not keep up with is dropped beyond `BACKLOG` or `BACKLOG_BYTES` and noted: it delays nobody.
+task of its own; what it does not keep up with, beyond `BACKLOG` or `BACKLOG_BYTES`, is dropped and noted: it delays
+nobody.
 """
 
 from __future__ import annotations
