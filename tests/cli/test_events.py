@@ -61,6 +61,21 @@ async def test_what_one_publishes_the_other_shows(served: Served, home: Path) ->
     assert out.splitlines() == ['{"a": "é\\u001b"}', "3", "null", '"1"', '"2"', '"3"', '"4"', '"5"']
 
 
+@pytest.mark.parametrize("more", [[], ["--json"]])
+async def test_c15_an_event_is_one_line_whatever_stands_between_its_parts(
+    served: Served, home: Path, more: list[str]
+) -> None:
+    """Or a publisher says lines that the server never did."""
+    key = await served.key()
+    shown = asyncio.create_task(run(served, home, key, "sub", "default/x", "--count", "2", *more))
+    await subscribed(served)
+    assert (await run(served, home, key, "pub", "default/x", '[\n{"seq":9}\r\n,\r7]', "1"))[0] == 0
+    _, out, _ = await shown
+    lines = [json.loads(line) for line in out.split("\n")[:-1]]
+    assert lines == ([{"event": [{"seq": 9}, 7]}, {"event": 1}] if more else [[{"seq": 9}, 7], 1])
+    assert "\r" not in out
+
+
 async def test_a_history_is_shown_from_a_cursor_and_gone_on_with_after_a_restart(home: Path) -> None:
     store = MemoryStore()
     async with serving(store=store, namespaces=KEPT) as first:

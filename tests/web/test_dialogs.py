@@ -184,6 +184,23 @@ async def test_c12_a_credential_of_one_subscription_ends_that_one(served: Served
         assert (await one.ask(type="unsubscribe", id="own"))["type"] == "unsubscribe_success"
 
 
+async def test_c30_a_credential_that_holds_nothing_any_more_is_forgotten(served: Served) -> None:
+    record, text = await served.identity.keys.create("lent", ("read",))
+    async with client(served) as one:
+        lent = Client(one.socket, {"x-api-key": text})
+        for _ in range(2):
+            for id in ("a", "b"):
+                assert (await lent.subscribe(id, "default/room"))["type"] == "subscribe_success"
+            await one.ask(type="unsubscribe", id="a")
+            assert f"key:{record.id}" in served.hub._open, "it holds another one"
+            await one.ask(type="unsubscribe", id="b")
+            assert f"key:{record.id}" not in served.hub._open
+        await lent.subscribe("a", "default/room")
+        await served.identity.keys.revoke(record.id)
+        assert ((await one.hear())["id"], f"key:{record.id}" in served.hub._open) == ("a", False)
+        assert (await one.ask(type="connection_init"))["type"] == "connection_ack"
+
+
 async def test_a_session_that_is_deleted_ends_its_subscriptions(served: Served) -> None:
     job = await Job.begin(served)
     await job.end()

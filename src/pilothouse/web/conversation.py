@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pilothouse.core import appsync
@@ -153,9 +153,7 @@ class Conversation:
                 self._asking.add(task)
                 task.add_done_callback(self._asking.discard)
             case Unsubscribe():
-                held = self._held.pop(step.id, None)
-                if held is not None:
-                    held.end()
+                self._release(step.id)
                 self._say(self._wire.unsubscribed(step))
             case Publish():
                 if self._asking:
@@ -234,6 +232,7 @@ class Conversation:
         return Subscriber(self.socket, appsync.data_head(step.id), lambda lost: self._gap(step.id, lost))
 
     def _hold(self, id: str, held: _Held) -> None:
+        held.caller = replace(held.caller, told={}, known={})  # they were for handlers, and may be many kilobytes
         self._held[id] = held
         credential = held.caller.principal.credential
         if credential != self.principal.credential and credential not in self._others:
@@ -248,10 +247,21 @@ class Conversation:
 
     def _ended(self, id: str) -> None:
         """A subscription ends by the server's will; the client is told."""
-        held = self._held.pop(id, None)
-        if held is not None:
-            held.end()
+        if self._release(id):
             self._say(self._wire.ended(id, Refusal()))
+
+    def _release(self, id: str) -> bool:
+        """Whether there was such a subscription. A credential that holds no other is forgotten."""
+        held = self._held.pop(id, None)
+        if held is None:
+            return False
+        held.end()
+        credential = held.caller.principal.credential
+        if credential in self._others and all(o.caller.principal.credential != credential for o in self._held.values()):
+            other = self._others.pop(credential)
+            self._hub.closed(other)
+            other.close()
+        return True
 
     def drop(self, credential: str) -> None:
         """All subscriptions by it."""

@@ -237,6 +237,16 @@ async def test_c31_an_address_inside_is_asked_only_where_it_is_listed(
     assert site[1] == []
 
 
+@pytest.mark.parametrize(("url", "listed"), [
+    ("http://[::1]:8080/x", "[::1]:8080"), ("http://[0:0::1]:8080/x", "[::1]:8080"),
+    ("http://hook.internal/x", "Hook.Internal:80"), ("https://hook.internal./x", "hook.internal:443"),
+])  # fmt: skip
+def test_what_is_listed_may_be_private_however_it_is_written(url: str, listed: str) -> None:
+    assert HttpHook(url, "", frozenset({listed}))._private
+    assert not HttpHook(url, "", frozenset({listed[:-1] + "9"}))._private
+    assert not HttpHook("http://127.1:80/x", "", frozenset({"127.0.0.1:80"}))._private
+
+
 async def test_c31_a_name_that_leads_elsewhere_a_moment_later_is_asked_there_or_nowhere(
     site: tuple[str, list[web.Request], list[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,12 +34,13 @@ class HttpHook:
     def __init__(
         self, url: str, secret: str, private: frozenset[str] = frozenset(), public: Callable[[str], bool] = reach.public
     ) -> None:
+        """`private`: targets as `reach.target` reads them."""
         parts = urlsplit(url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         self.name = f"{parts.scheme}://{parts.netloc}"
         self._url = url
         self._host = parts.hostname or ""
-        self._private = f"{self._host}:{port}" in private
+        self._private = _listed(self._host, port, private)
         self._https = parts.scheme == "https"
         self._secret = secret.encode()
         self._public = public
@@ -78,6 +79,15 @@ class HttpHook:
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
+
+
+def _listed(host: str, port: int, private: frozenset[str]) -> bool:
+    """However the two are written. What is no target of a list is not on it."""
+    try:
+        where = reach.Target(reach.host(f"[{host}]" if ":" in host else host), port)
+    except reach.BadTarget:
+        return False
+    return where in map(reach.target, private)
 
 
 async def _read(answer: aiohttp.ClientResponse) -> Any:

@@ -105,12 +105,16 @@ def _event(text: str, name: str) -> str:
     return text
 
 
+_ONE_LINE = str.maketrans("\n\r", "  ")
+"""JSON has line breaks between its parts alone; whoever reads line by line would take what follows one for an event."""
+
+
 def _show(terminal: Terminal, item: Item, raw: bool) -> None:
     if isinstance(item, Hole):
         terminal.notice(f"events {item.start} to {item.end} are not kept any more")
     elif raw:
         known = {"channel": item.channel, "seq": item.seq, "at": item.at}
         told: dict[str, Any] = {name: value for name, value in known.items() if value is not None}
-        terminal.write_raw(msgspec.json.encode(told | {"event": msgspec.Raw(item.event.encode())}))
+        terminal.write_raw(msgspec.json.encode(told | {"event": msgspec.Raw(item.event.translate(_ONE_LINE).encode())}))
     else:
-        terminal.write(plain(item.event) + "\n")
+        terminal.write(plain(item.event.translate(_ONE_LINE)) + "\n")
