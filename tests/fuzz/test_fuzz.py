@@ -73,7 +73,7 @@ def test_the_corpus_with_the_server(there: tuple[asyncio.Runner, House]) -> None
 
 @slow
 @given(cases.openings, cases.packets)
-def test_any_connection(
+def test_c30_any_connection(
     there: tuple[asyncio.Runner, House], opening: cases.Opening, packets: list[cases.Packet]
 ) -> None:
     runner, one = there
@@ -82,6 +82,6 @@ def test_any_connection(
 
 @slow
 @given(cases.posts)
-def test_any_request(there: tuple[asyncio.Runner, House], post: cases.Post) -> None:
+def test_c30_any_request(there: tuple[asyncio.Runner, House], post: cases.Post) -> None:
     runner, one = there
     runner.run(one.post(post))
