@@ -453,6 +453,25 @@ async def test_a_body_of_five_megabytes_is_refused_by_its_length(served: Served)
     assert b"x-amzn-errortype: BadRequestException" in answer
 
 
+async def test_two_keys_are_none(served: Served) -> None:
+    key, body = ("x-api-key", await served.key()), {"channel": "default/a", "events": ["1"]}
+    status, _, said = await post(served, body, key, ("idempotency-key", "a"), ("Idempotency-Key", "b"))
+    assert (status, said["errors"][0]["errorType"]) == (400, BAD)
+
+
+async def test_c03_a_name_that_is_not_ours_and_a_page_that_is_not_are_told_nothing(served: Served) -> None:
+    key = await served.key()
+    for headers, status in (({"host": "evil.example"}, 421), ({"origin": "https://evil.example"}, 403),
+                            ({"origin": "null"}, 403)):  # fmt: skip
+        given = {"host": f"127.0.0.1:{served.port}", "x-api-key": key} | headers
+        for method, path in (("POST", "/event"), ("OPTIONS", "/event"), ("GET", "/event/history?channel=kept/a"),
+                             ("GET", "/event/presence?channel=kept/a")):  # fmt: skip
+            answer = await ask(served, raw.plain(method, path, given))
+            assert raw.status(answer) == status, (method, path, headers)
+            assert b"access-control-allow-origin" not in answer.lower()
+        assert raw.status(await raw.exchange(served.url, raw.upgrade("/event/realtime", given))) == status
+
+
 async def test_241_kilobytes_and_1_3_megabytes(served: Served) -> None:
     """What is too large fails by itself, by either door; the others go out."""
     key = await served.key()

@@ -95,6 +95,8 @@ async def _publish(request: Request, platform: Platform, callers: Callers) -> Re
 def _key(asked: Asked) -> str | None:
     """Raises Bad."""
     given = asked.all("idempotency-key")
+    if len(given) > 1:
+        raise Bad("BadRequestException", "idempotency-key: given twice")
     return publish.key_of(given[0]) if given else None
 
 

@@ -111,6 +111,11 @@ async def test_one_that_hangs_is_left_behind_and_all_of_them_refuse_at_once() ->
         assert {getattr(answer, "type", None) for answer in answers} == {"TimeoutError"}
         with pytest.raises(HookFailed, match="busy"):
             await bounded.call({})
+        free.set()
+        while hook._running:
+            await asyncio.sleep(0.005)
+        assert await hook.call({}, 5) is True, "what came back to itself is used again"
+        assert hook._threads == THREADS
     finally:
         free.set()
         await hook.close()
