@@ -67,6 +67,7 @@ def forbidden() -> None:
 
 
 WAITING: list[asyncio.Event] = []
+ANSWERS: list[bool] = []
 
 
 async def odd(event: Any, context: Any) -> Any:
@@ -76,6 +77,7 @@ async def odd(event: Any, context: Any) -> Any:
         case "waits":
             WAITING.append(asyncio.Event())
             await WAITING[-1].wait()
+            return {"events": events} if ANSWERS else None
         case "hangs":
             await asyncio.sleep(20)
         case "rubbish":
@@ -238,6 +240,41 @@ async def test_c12_a_right_that_ends_while_a_handler_thinks_subscribes_nobody(se
         WAITING[0].set()
         refused = await one.hear()
         assert (refused["type"], refused["errors"]) == ("subscribe_error", [DENIED])
+
+
+async def test_c12_a_right_that_ends_while_a_handler_thinks_publishes_nothing(served: Served) -> None:
+    record, text = await served.identity.keys.create("short", ("read", "run"))
+    channels = served.platform.channels
+    assert channels is not None
+    async with client(served) as one, httpx.AsyncClient(base_url=served.url, headers={"x-api-key": text}) as http:
+        WAITING.clear()
+        ANSWERS.append(True)
+        body = {"channel": "odd/waits", "events": ["1"]}
+        asked = asyncio.create_task(http.post("/event", json=body))
+        await one.say(type="publish", id="p", **body, key="k", authorization={"x-api-key": text})
+        while len(WAITING) < 2:
+            await asyncio.sleep(0.005)
+        await served.identity.keys.revoke(record.id)
+        for waiting in WAITING:
+            waiting.set()
+        assert (await one.hear())["errors"] == [DENIED]
+        assert (await asked).status_code == 401
+        ANSWERS.clear()
+    page = await channels.history("default", channel("odd/waits"), 0, 10)
+    assert page is not None
+    assert page.head == 0
+
+
+async def test_who_may_not_subscribe_reads_no_history_and_nobody_s_names(served: Served) -> None:
+    key = await served.key()
+    async with client(served) as one, httpx.AsyncClient(base_url=served.url, headers={"x-api-key": key}) as http:
+        assert (await one.publish("p", "odd/rubbish-not", "1"))["type"] == "publish_error"
+        for where in ("history", "presence"):
+            refused = await http.get(f"/event/{where}?channel=odd/rubbish")
+            assert (refused.status_code, refused.headers["x-amzn-errortype"]) == (403, "HandlerError")
+            denied_ = await http.get(f"/event/{where}?channel=tools/forbidden")
+            assert (denied_.status_code, denied_.headers["x-amzn-errortype"]) == (401, "UnauthorizedException")
+        assert (await http.get("/event/history?channel=odd/fine")).status_code == 200
 
 
 async def test_one_that_is_only_told_changes_nothing_and_hears_all_in_order(served: Served) -> None:

@@ -55,6 +55,8 @@ class By:
 
     holder: str = ""
     asker: Asker = NOBODY
+    check: Callable[[], None] = lambda: None
+    """Raises what its right to publish is missing at this moment: a handler may have taken its time."""
 
 
 NOBODYS = By()
@@ -183,7 +185,7 @@ class Channels:
         self, organisation: str, channel: Channel, events: Sequence[Event], by: By = NOBODYS, key: str | None = None
     ) -> Published:
         """In the order of the events, and of the calls; what somebody sends again by its key is not published again.
-        Raises StoreFailed, TooMany, Conflict, HandlerFailed, Unauthenticated: nothing was published."""
+        Raises StoreFailed, TooMany, Conflict, Bad, HandlerFailed, Unauthenticated, Forbidden: nothing was published."""
         if key is None:
             published, fit = await self._handled(channel, events, by)
             await self._deliver(organisation, channel, fit)
@@ -203,6 +205,7 @@ class Channels:
         failed = {id: (LARGE, TOO_LARGE) for id, event in named if publish.too_large(event)}
         namespace = self._namespaces[channel.namespace]
         outcome = await self.handlers.publish(namespace, channel, fits, by.asker) if fits else Outcome()
+        by.check()
         failed |= {id: (REFUSED, why) for id, why in outcome.failed.items()}
         failed |= {id: (LARGE, TOO_LARGE) for id, event in outcome.events if publish.too_large(event)}
         taken = [Taken(id, index) for index, (id, _) in enumerate(named) if id not in failed]

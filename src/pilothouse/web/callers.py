@@ -140,6 +140,14 @@ class Callers:
             raise error
         return found
 
+    async def look(self, caller: Caller, namespace: Namespace, channel: Channel) -> None:
+        """Who asks for what was published, without a subscription, needs the same word. Raises HandlerFailed,
+        Unauthenticated, Forbidden."""
+        assert self._platform.channels is not None
+        await self._platform.channels.handlers.subscribe(namespace, Pattern(channel.path), caller.asker)
+        if not namespace.may("subscribe", caller.mode, self.still(caller).principal):
+            raise Forbidden
+
     async def publish(
         self, caller: Caller, namespace: Namespace, channel: Channel, events: Sequence[Event], key: str | None
     ) -> Published:
@@ -152,7 +160,12 @@ class Callers:
             if key is not None:
                 raise BadRequest("key: not where the server publishes")
             return await platform.dialogs.publish(who, channel, events)
-        by = By(holder(who), caller.asker)
+
+        def check() -> None:
+            if not namespace.may("publish", caller.mode, self.still(caller).principal):
+                raise Forbidden
+
+        by = By(holder(who), caller.asker, check)
         return await platform.channels.publish(who.organisation, channel, events, by, key)
 
 

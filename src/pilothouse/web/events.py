@@ -115,7 +115,8 @@ async def _looked_at(request: Request, platform: Platform, callers: Callers, rou
         raise wrong or NotFound
     request.scope[WHO] = named(caller.principal)
     platform.gate.request(caller.principal)
-    await callers.may(caller, "subscribe", channel, peer(request), route)
+    namespace = await callers.may(caller, "subscribe", channel, peer(request), route)
+    await callers.look(caller, namespace, channel)
     return caller, channel
 
 
