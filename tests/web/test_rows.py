@@ -25,8 +25,9 @@ from pilothouse.engine.gate import Gate
 from pilothouse.engine.handlers import Handlers
 from pilothouse.engine.hooks import Bounded
 from tests.core.signing import signed
+from tests.engine.fakes import HandClock
 from tests.fuzz.cases import BINARY, Packet
-from tests.issuer import FakeIssuer
+from tests.issuer import NOW, FakeIssuer
 from tests.security import raw
 from tests.web.serving import Served, serving
 
@@ -531,3 +532,23 @@ async def test_c13_a_session_of_somebody_else_takes_nothing_from_others(served: 
         one.say(text(SUB | {"channel": f"/session/{sid}", "authorization": {"x-api-key": theirs}}))
         assert await one.brief() == ("subscribe_error", "s", NO)
     assert session.live.head == head
+
+
+async def test_c12_a_token_that_ends_ends_what_it_opened_and_nothing_else() -> None:
+    clock = HandClock(NOW)
+    async with serving(clock=clock, houses=[HOUSE]) as served:
+        token = {"authorization": HOUSE.token(groups=["boss"])}
+        async with opened(served) as one, opened(served, token) as other:
+            one.say(text(SUB | {"authorization": {"x-api-key": await served.key()}}))
+            assert await one.brief() == ("subscribe_success", "s", "")
+            one.say(text(SUB | {"id": "t", "authorization": token}))
+            assert await one.brief() == ("subscribe_success", "t", "")
+            other.say(text({"type": "unsubscribe", "id": "x"}))
+            assert await other.brief() == ("unsubscribe_error", "x", "UnknownOperationError")
+            await clock.wind(700)
+            assert await other.hear() == 1001
+            assert await one.brief() == ("error", "t", NO)
+            one.say(text(SUB | {"id": "u", "authorization": token}))
+            assert await one.brief() == ("subscribe_error", "u", NO)
+            one.say(text({"type": "unsubscribe", "id": "s"}))
+            assert await one.brief() == ("unsubscribe_success", "s", "")
