@@ -71,6 +71,19 @@ def test_the_corpus_with_the_server(there: tuple[asyncio.Runner, House]) -> None
         runner.run(one.post(cases.Post(data, (("x-api-key", cases.KEY),))))
 
 
+FOUND = {
+    "two texts that are no utf-8, in one write": [cases.Packet(b"\xff"), cases.Packet(b"\xff")],
+    "a text that is no utf-8, and the end": [cases.Packet(b"\xff"), cases.Packet(b"\x03\xe8", cases.CLOSE)],
+}
+
+
+@pytest.mark.parametrize("name", sorted(FOUND))
+def test_what_was_found_on_the_wire(there: tuple[asyncio.Runner, House], name: str) -> None:
+    runner, one = there
+    for _ in range(5):
+        runner.run(one.connection(cases.GOOD, FOUND[name]))
+
+
 @slow
 @given(cases.openings, cases.packets)
 def test_c30_any_connection(
