@@ -33,6 +33,8 @@ Talking to a server:
   stop      stop sessions; workspace and conversation stay
   files     list or download a session's files
   network   what a session may reach, has contacted and was refused
+  pub       publish events to a channel
+  sub       show what is published to a channel
   secret    set, list and remove what shells and agents find in their environment
   ticket    print a fresh sign-in link
   keys      create, list and revoke API keys

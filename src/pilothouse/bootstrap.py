@@ -1,5 +1,5 @@
 """What a server does before it serves, as whoever started it: checks, lock, port, key, and giving up root; and what
-its configuration makes of proxies in front, of the certificate, and of its log."""
+its configuration makes of proxies in front, of the certificate, of code of the user's, and of its log."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from typing import Any
 
 import structlog
 
+from pilothouse.adapters.hooks.opening import opened
+from pilothouse.adapters.hooks.python import NoCallable
 from pilothouse.adapters.sandboxes import client
 from pilothouse.adapters.sandboxes.client import Start
 from pilothouse.adapters.sandboxes.kept import KEEPER
@@ -26,6 +28,13 @@ from pilothouse.adapters.sandboxes.owner import Owner, chosen, share
 from pilothouse.adapters.sandboxes.privilege import become, own_parts, starter
 from pilothouse.config import LOOPBACK_BINDS, Config, ConfigError
 from pilothouse.core import forwarded
+from pilothouse.core.authorizer import Terms
+from pilothouse.core.modes import MODES
+from pilothouse.engine.authorizer import Authorizer, Ways
+from pilothouse.engine.handlers import Handlers
+from pilothouse.engine.hooks import AUTHORIZER_S, Bounded, Hook
+from pilothouse.engine.kit import Note
+from pilothouse.engine.ports import Clock
 from pilothouse.web.certificate import BadPairError, Certificate, Pair
 from pilothouse.web.front import Front
 
@@ -199,3 +208,32 @@ def start_logging(settings: Config) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+
+
+def ways(settings: Config, clock: Clock, stack: contextlib.AsyncExitStack, note: Note) -> Ways:
+    """How callers of the event API may come. Raises CannotStartError."""
+    authorizer = None
+    if settings.authorizer:
+        terms = Terms(settings.authorizer_ttl_s, settings.authorizer_pattern, settings.authorizer_organisation)
+        hook = _hook(settings, settings.authorizer, stack)
+        authorizer = Authorizer(Bounded(hook, AUTHORIZER_S, note), clock, terms)
+    issuers = frozenset(one.issuer for one in settings.issuers if one.bearers)
+    connect = frozenset(mode for mode in MODES if mode in (settings.event_modes or MODES))
+    return Ways(connect, settings.event_connections, issuers, authorizer)
+
+
+def handlers(settings: Config, stack: contextlib.AsyncExitStack, note: Note) -> Handlers:
+    """Those of the namespaces. Raises CannotStartError."""
+    names = {name for one in settings.namespaces for name in (one.on_publish, one.on_subscribe) if name}
+    made = Handlers({name: Bounded(_hook(settings, name, stack), note=note) for name in sorted(names)}, note)
+    stack.push_async_callback(made.close)
+    return made
+
+
+def _hook(settings: Config, name: str, stack: contextlib.AsyncExitStack) -> Hook:
+    try:
+        made = opened(name, settings.hook_secret, settings.hooks_allow_private)
+    except NoCallable as error:
+        raise CannotStartError(str(error)) from None
+    stack.push_async_callback(made.close)
+    return made

@@ -13,16 +13,20 @@ import math
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from pilothouse.adapters.sandboxes.layout import LayoutError, private
-from pilothouse.core import bucket, forwarded, hosts, issuers, reach, second, sizes
+from pilothouse.core import bucket, forwarded, hosts, issuers, namespaces, reach, second, sizes
+from pilothouse.core.access import ORGANISATION
+from pilothouse.core.authorizer import CONNECTIONS_MAX, TTL_MAX
 from pilothouse.core.claims import Issuer
 from pilothouse.core.errors import BadRequest
 from pilothouse.core.limits import GIB, KINDS, Caps
+from pilothouse.core.modes import MODES
+from pilothouse.core.namespaces import Namespace
 from pilothouse.core.policy import Pattern
 from pilothouse.core.shell import SCROLLBACK, SCROLLBACK_MAX, SCROLLBACK_MIN
 
@@ -36,7 +40,7 @@ _RUNTIME_TAIL = 60
 
 NEVER_SCHEMES = frozenset({"file", "ext", "fd", "git-remote-ext"})
 _BASE = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+\Z")
-OWN_PATHS = frozenset({"api", "ws", "assets", "healthz", "readyz"})
+OWN_PATHS = frozenset({"api", "ws", "assets", "event", "healthz", "readyz"})
 """First words of our own addresses: no sub-path begins with one, or an address would have two meanings."""
 LOOPBACK_BINDS = frozenset({"127.0.0.1", "::1", "localhost"})
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "0": "127.0.0.1"}  # noqa: S104  asked about, not listened on
@@ -70,6 +74,8 @@ def _setting(
     return field(default=default, metadata=meta)
 
 
+_TABLES: Mapping[str, Callable[[object], Any]] = {"issuers": issuers.read, "namespaces": namespaces.read}
+"""What a file has as `[[name]]`."""
 Size: TypeAlias = int
 """Bytes; people write `512M`, `2G`."""
 
@@ -364,6 +370,66 @@ class Config:
         secret=True,
     )
 
+    namespaces: tuple[Namespace, ...] = _setting(
+        (),
+        "Where the event API publishes: tables `[[namespaces]]`, see [protocol/events.md](../protocol/events.md). "
+        "Without any there is `default`.",
+        key="namespaces",
+    )
+
+    event_modes: tuple[str, ...] = _setting(
+        (),
+        "Auth modes that may open a connection to the event API, such as `API_KEY`; none named: all.",
+        key="events.connect_modes",
+        env="PILOTHOUSE_EVENT_MODES",
+    )
+    event_connections: int = _setting(
+        CONNECTIONS_MAX,
+        "Connections to the event API of a key or person at one time.",
+        key="events.connections",
+        env="PILOTHOUSE_EVENT_CONNECTIONS",
+        low=1,
+    )
+    authorizer: str = _setting(
+        "",
+        "The event API's custom authorizer: `https://...`, or `package.module:callable`.",
+        key="events.authorizer",
+        env="PILOTHOUSE_EVENT_AUTHORIZER",
+    )
+    authorizer_ttl_s: int = _setting(
+        0,
+        "Seconds for which its answer counts when it does not say; 0: for that one question.",
+        key="events.authorizer_ttl_s",
+        env="PILOTHOUSE_EVENT_AUTHORIZER_TTL_S",
+        low=0,
+        high=TTL_MAX,
+    )
+    authorizer_pattern: str = _setting(
+        "",
+        "A regular expression that a token must match before the authorizer is asked.",
+        key="events.authorizer_pattern",
+        env="PILOTHOUSE_EVENT_AUTHORIZER_PATTERN",
+    )
+    authorizer_organisation: str = _setting(
+        ORGANISATION,
+        "The organisation to which its callers belong.",
+        key="events.authorizer_organisation",
+        env="PILOTHOUSE_EVENT_AUTHORIZER_ORGANISATION",
+    )
+    hook_secret: str = _setting(
+        "",
+        "What requests to authorizer and handlers are signed with.",
+        key="events.hook_secret",
+        env="PILOTHOUSE_HOOK_SECRET",
+        secret=True,
+    )
+    hooks_allow_private: tuple[str, ...] = _setting(
+        (),
+        "`HOST:PORT` of authorizer and handlers whose address is not a public one.",
+        key="events.hooks_allow_private",
+        env="PILOTHOUSE_HOOKS_ALLOW_PRIVATE",
+    )
+
     provider: str = _setting(
         "auto",
         "Where the model is; `auto` takes what credentials are found, else the demo model.",
@@ -536,6 +602,8 @@ def shown(config: Config) -> dict[str, Any]:
         value = getattr(config, f.name)
         if f.metadata["secret"] and value:
             value = "****"
+        if f.name == "namespaces":
+            value = tuple(one.name for one in value)
         out[f.name] = str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
     return out
 
@@ -571,7 +639,7 @@ def _from_file(path: Path, *, explicit: bool) -> dict[str, Any]:
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
     known = {f.metadata["key"]: f for f in settings() if f.metadata["key"]}
-    tables = tree.pop("issuers", None)
+    tables = {name: tree.pop(name) for name in _TABLES if name in tree}
     status = path.stat()
     if os.geteuid() == 0 and status.st_uid != 0:
         raise ConfigError(f"{path}: root takes no settings from uid {status.st_uid}; run `chown root {path}`")
@@ -582,13 +650,13 @@ def _from_file(path: Path, *, explicit: bool) -> dict[str, Any]:
     stray = [k for k in tree if not isinstance(tree[k], dict)] + [k for k in flat if k not in known]
     if stray:
         raise ConfigError(f"{path}: unknown setting {stray[0]!r}; known are {', '.join(sorted(known))}")
-    secret = next((k for k in [*flat, *(["issuers"] if tables else [])] if known[k].metadata["secret"]), None)
+    secret = next((k for k in [*flat, *tables] if known[k].metadata["secret"]), None)
     if secret is not None and open_to:
         raise ConfigError(f"{path}: it holds {secret}, and others may read it; run `chmod 600 {path}`")
     out = {known[key].name: _typed(known[key], value, f"{path}: {key}") for key, value in flat.items()}
     try:
-        return out if tables is None else out | {"issuers": issuers.read(tables)}
-    except issuers.BadIssuer as error:
+        return out | {name: _TABLES[name](value) for name, value in tables.items()}
+    except (issuers.BadIssuer, namespaces.BadNamespace) as error:
         raise ConfigError(f"{path}: {error}") from None
 
 
@@ -661,6 +729,7 @@ def _check(config: Config) -> None:
             shown = "it" if meta["secret"] else repr(value)
             raise ConfigError(f"{name}: {shown} has characters that cannot be printed")
     _check_names(config)
+    _check_events(config)
     if (config.tls_cert is None) != (config.tls_key is None):
         raise ConfigError("server.tls_cert and server.tls_key go together")
     if len(os.fsencode(config.runtime)) + _RUNTIME_TAIL > SOCKET_PATH_MAX:
@@ -713,6 +782,24 @@ def _check_names(config: Config) -> None:
         raise ConfigError("model.base_url: expected http:// or https:// and a host, without credentials")
     if config.sandbox == "host" and (config.behind_proxy or config.trusted_proxies):
         raise ConfigError("sandbox.kind: host isolates nothing and is for this machine alone, not behind a proxy")
+
+
+def _check_events(config: Config) -> None:
+    unknown = next((mode for mode in config.event_modes if mode not in MODES), None)
+    if unknown is not None:
+        raise ConfigError(f"events.connect_modes: {unknown!r} is none of {', '.join(MODES)}")
+    try:
+        if config.authorizer:
+            namespaces.hook(config.authorizer, "events.authorizer")
+        re.compile(config.authorizer_pattern)
+        for text in config.hooks_allow_private:
+            reach.target(text)
+    except namespaces.BadNamespace as error:
+        raise ConfigError(str(error)) from None
+    except re.error as error:
+        raise ConfigError(f"events.authorizer_pattern: {error}") from None
+    except reach.BadTarget as error:
+        raise ConfigError(f"events.hooks_allow_private: {text!r}: {error}") from None
 
 
 def _private_directory(path: Path) -> None:

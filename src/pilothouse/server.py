@@ -35,6 +35,7 @@ from pilothouse.adapters.stores.sqlite import SqliteStore
 from pilothouse.bootstrap import (
     CannotStartError,
     front,
+    handlers,
     keep_certificate,
     leave_root,
     listen,
@@ -43,15 +44,19 @@ from pilothouse.bootstrap import (
     say_where,
     start_logging,
     tls,
+    ways,
     write_private,
 )
 from pilothouse.config import LOOPBACK_BINDS, Config, ConfigError
 from pilothouse.core.bucket import Rates
 from pilothouse.core.errors import PilothouseError
 from pilothouse.core.ids import SessionId
+from pilothouse.core.namespaces import USUAL
 from pilothouse.engine.bearers import Bearers
+from pilothouse.engine.channels import Channels
 from pilothouse.engine.clock import SystemClock
 from pilothouse.engine.contacts import NetworkIntake
+from pilothouse.engine.dialogs import Dialogs
 from pilothouse.engine.gate import Gate
 from pilothouse.engine.identity import Identity
 from pilothouse.engine.keeping import AuditUpkeep
@@ -207,6 +212,11 @@ async def _platform(
     times = TerminalLimits(idle_s=settings.shell_idle_s, life_s=settings.shell_life_s)
     terminals = Terminals(HeldShells(sandboxes.shells, lend=probe.isolation == "namespaces"), clock, times)
     opener = Opener(sessions, terminals, settings.shell_scrollback, secrets=secrets)
+    channels = Channels(store, clock, settings.namespaces or USUAL)
+    channels = Channels(store, clock, settings.namespaces or USUAL, handlers(settings, stack, kit.note))
+    await channels.start()
+    dialogs = Dialogs(sessions, channels)
+    stack.push_async_callback(dialogs.close)
     platform = Platform(
         kit,
         sessions,
@@ -221,6 +231,9 @@ async def _platform(
         gate=gate,
         secrets=secrets,
         opener=opener,
+        channels=channels,
+        dialogs=dialogs,
+        ways=ways(settings, clock, stack, kit.note),
     )
     hub = Hub()
     watch(platform, hub)
@@ -228,7 +241,7 @@ async def _platform(
     stack.push_async_callback(sessions.close)
     await opener.start()
     stack.push_async_callback(opener.close)
-    upkeep = Upkeep(kit), AuditUpkeep(kit, settings.audit_days)
+    upkeep = Upkeep(kit, channels.upkeep), AuditUpkeep(kit, settings.audit_days)
     for chore in (UsageIntake(kit, sessions), NetworkIntake(kit, sessions), LimitIntake(kit, sessions), *upkeep):
         chore.start()
         stack.push_async_callback(chore.close)

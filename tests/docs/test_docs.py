@@ -29,7 +29,7 @@ OTHER_OPTIONS = {
 }
 GLOBAL = {"--help", "--version"}
 FILE = r"(?:^|[ \"])((?:src|scripts|tests|docs|protocol|\.ci)/[\w./-]+)"
-ADDRESS = r"(?<![\w.}])(?:\$URL)?(/(?:api\b|runtimes\b|ws\b|healthz|readyz)[\w/{}$?=&-]*)"
+ADDRESS = r"(?<![\w.}])(?:\$URL)?(/(?:api\b|runtimes\b|event\b|ws\b|healthz|readyz)[\w/{}$?=&-]*)"
 
 
 def pages() -> list[object]:

@@ -15,9 +15,14 @@ from pilothouse.adapters.shells.local import LocalShells
 from pilothouse.adapters.stores.memory import MemoryStore
 from pilothouse.core.access import SCOPES, Scope
 from pilothouse.core.bucket import Rates
+from pilothouse.core.namespaces import USUAL, Namespace
+from pilothouse.engine.authorizer import Authorizer, Ways
 from pilothouse.engine.bearers import Bearers
+from pilothouse.engine.channels import Channels
 from pilothouse.engine.clock import SystemClock
+from pilothouse.engine.dialogs import Dialogs
 from pilothouse.engine.gate import Gate
+from pilothouse.engine.handlers import Handlers
 from pilothouse.engine.identity import Identity
 from pilothouse.engine.keypairs import KeyPairs
 from pilothouse.engine.kit import Kit, Limits
@@ -88,6 +93,11 @@ async def serving(
     log: AccessLog | None = None,
     bounds: SocketLimits | None = None,
     listening: socket.socket | None = None,
+    namespaces: Sequence[Namespace] = USUAL,
+    authorizer: Authorizer | None = None,
+    ways: Ways | None = None,
+    handlers: Handlers | None = None,
+    port: int = 0,
 ) -> AsyncIterator[Served]:
     """`houses` are issuers: of tokens, and where people sign in. Without a `gate` of its own nobody is too fast.
     `listening`: another socket than one on a port that is free."""
@@ -103,7 +113,8 @@ async def serving(
     await identity.load()
     if listening is None:
         listening = socket.socket()
-        listening.bind(("127.0.0.1", 0))
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(("127.0.0.1", port))
         listening.listen(512)
     port = listening.getsockname()[1]
     issuers, every = [house.issuer for house in houses], Houses(houses)
@@ -116,9 +127,14 @@ async def serving(
     opener = Opener(sessions, Terminals(shells, clock), secrets=secrets)
     sandboxes.shells = shells
     url = f"http{'s' * bool(tls)}://127.0.0.1:{port}{before.base}"
+    channels = Channels(store, clock, namespaces, handlers)
+    await channels.start()
+    dialogs = Dialogs(sessions, channels)
     platform = Platform(
         kit, sessions, rules, identity, "0", lambda: url, tls is not None, list,
         providers=providers, pairs=pairs, gate=limited, opener=opener, secrets=secrets,
+        channels=channels, dialogs=dialogs,
+        ways=ways or Ways(issuers=frozenset(i.issuer for i in issuers), authorizer=authorizer),
     )  # fmt: skip
     known = trust or Trust(hosts=LOOPBACK, secure=tls is not None, behind_proxy=before.behind_proxy)
     guard = Guard(identity, lambda: known, pairs=pairs, bearers=Bearers(issuers, keys, clock))
@@ -140,6 +156,7 @@ async def serving(
         hub.all_away()
         server.should_exit = True
         await task
+        await dialogs.close()
         await opener.close()
         await sessions.close()
         listening.close()

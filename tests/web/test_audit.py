@@ -266,6 +266,10 @@ CHANGES_WITHOUT = {
     "GET /api/signin/oidc/{provider}/callback": "below: it is a person's",
     "POST /api/sessions/{id}/jobs": "who asked what is in the session's log, each prompt with `by`",
     "POST /api/jobs/{id}/interrupt": "in the session's log",
+    "POST /event": "an event is no act on anything here; there may be thousands a second",
+    "OPTIONS /event": "it changes nothing",
+    "OPTIONS /event/history": "it changes nothing",
+    "OPTIONS /event/presence": "it changes nothing",
 }
 
 

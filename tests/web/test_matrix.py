@@ -17,6 +17,7 @@ import pytest
 import websockets
 
 from pilothouse.core.access import SCOPES_OF_ROLE
+from pilothouse.core.namespaces import Namespace
 from pilothouse.engine import shelf
 from pilothouse.web.routes import TABLE, Entry
 from tests.issuer import FakeIssuer
@@ -105,6 +106,13 @@ BODIES: dict[str, Any] = {
     "POST /api/sessions/{id}/jobs": {"prompt": "more"},
     "POST /api/sessions/{id}/shells": {"shellId": "spare"},
     "WS /runtimes/{runtime}/ws/shells": None,
+    "POST /event": {"channel": "/default/room", "events": ["1"]},
+    "OPTIONS /event": None,
+    "OPTIONS /event/history": None,
+    "OPTIONS /event/presence": None,
+    "GET /event/history": None,
+    "GET /event/presence": None,
+    "WS /event/realtime": None,
     "POST /api/approvals/{id}": {"approved": True},
     "POST /api/questions/{id}": {"answers": {"Which?": "this"}},
 }
@@ -116,6 +124,9 @@ PUBLIC = {
     "POST /api/signin": 401,  # of a ticket that nobody has
     "GET /api/signin/oidc/{provider}": 303,
     "GET /api/signin/oidc/{provider}/callback": 401,  # of an answer to nothing
+    "OPTIONS /event": 204,
+    "OPTIONS /event/history": 204,
+    "OPTIONS /event/presence": 204,
 }
 """What a public one answers, where that is not 200."""
 ALWAYS_NEW = {"DELETE", "POST", "PATCH", "PUT"}
@@ -127,7 +138,8 @@ def name(entry: Entry) -> str:
 
 @pytest.fixture
 async def served() -> AsyncIterator[Served]:
-    async with serving(houses=[FakeIssuer()]) as running:
+    kept = Namespace("default", history=10, presence=True)
+    async with serving(houses=[FakeIssuer()], namespaces=[kept]) as running:
         yield running
 
 
@@ -159,7 +171,7 @@ def expected(entry: Entry, organisation: str, actor: str) -> tuple[bool, set[int
     if actor == "nobody":
         return False, {401}
     if actor.endswith("-link") and not entry.links:
-        return False, {403}
+        return False, {401 if entry.policy == "credential" else 403}  # the one never looks at cookies
     if entry.on == "organisation":
         if actor.endswith("-link"):
             return True, set()

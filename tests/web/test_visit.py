@@ -7,6 +7,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -29,6 +30,7 @@ class Wire:
         self.request = UpgradeRequest("", "", [], None, None)
         self.sent: list[bytes] = []
         self.code: int | None = None
+        self.full = False
         self.inbox: asyncio.Queue[Message | None] = asyncio.Queue()
 
     @property
@@ -37,6 +39,7 @@ class Wire:
 
     def send_text(self, data: bytes) -> None: ...
     def send_frames(self, frames: Frames) -> None: ...
+    def send_run(self, prefix: bytes, run: object) -> Any: ...
     def listen(self, on_message: object) -> None: ...
 
     def send_binary(self, data: bytes) -> None:

@@ -133,6 +133,8 @@ class World:
         return {"x-api-key": self.keys[organisation, account]}
 
     def address(self, path: str) -> str:
+        if path in {"/event/history", "/event/presence"}:
+            return f"{path}?channel=default/room"
         kind = path.split("/")[2] if path.count("/") > 1 else ""
         return (
             path.replace("{id}", self.ids.get(kind, ""))

@@ -205,6 +205,13 @@ class Client:
         except CUT as error:
             raise unreachable(self.endpoint, error) from None
 
+    # --- the event API -----------------------------------------------------------------------------------------
+
+    async def publish(self, channel: str, events: list[str], key: str) -> wire.Published:
+        """Repeatable: the server knows the request by its key."""
+        body = {"channel": channel, "events": events, "key": key}
+        return await self._ask(wire.Published, "POST", "/event", json=body, repeat=True)
+
     # --- access ------------------------------------------------------------------------------------------------
 
     async def ticket(self, account: str | None = None, organisation: str | None = None) -> wire.Ticket:
@@ -325,7 +332,7 @@ def refused(endpoint: Endpoint, status: int, body: bytes) -> Refused:
         problem = msgspec.json.decode(body, type=wire.Problem)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         problem = wire.Problem()
-    detail = problem.detail or problem.title or f"the server at {endpoint.url} answered {status}"
+    detail = problem.detail or problem.message or problem.title or f"the server at {endpoint.url} answered {status}"
     if status == 401:
         detail = f"{detail}\n{KEY_HELP}"
     return Refused(detail, status=status, code=problem.code, outcome=problem.outcome, by=problem.by)

@@ -10,6 +10,7 @@ import click
 from pilothouse.cli.commands.access import keys, ticket
 from pilothouse.cli.commands.approvals import approve, deny
 from pilothouse.cli.commands.audit import audit
+from pilothouse.cli.commands.events import pub, sub
 from pilothouse.cli.commands.files import files
 from pilothouse.cli.commands.members import members, organisations
 from pilothouse.cli.commands.network import network
@@ -32,6 +33,8 @@ COMMANDS = (
     stop,
     files,
     network,
+    pub,
+    sub,
     secret,
     ticket,
     keys,

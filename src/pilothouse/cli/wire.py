@@ -16,6 +16,7 @@ class _Answer(Struct, frozen=True, kw_only=True, rename="camel"):
 class Problem(_Answer, frozen=True, kw_only=True):
     title: str = ""
     detail: str = ""
+    message: str = ""
     code: str = ""
     outcome: str = ""
     by: str = ""
@@ -31,6 +32,15 @@ class Secret(_Answer, frozen=True, kw_only=True):
     set_by: str = ""
     last_used_at: str | None = None
     project: dict[str, str] = {}
+
+
+class Unpublished(_Answer, frozen=True, kw_only=True):
+    index: int
+    message: str = ""
+
+
+class Published(_Answer, frozen=True, kw_only=True):
+    failed: list[Unpublished] = []
 
 
 class ShellViewer(_Answer, frozen=True, kw_only=True):

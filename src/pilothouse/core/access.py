@@ -65,7 +65,7 @@ ORGANISATION = "default"
 class Principal:
     """A caller. `credential` names what it showed (not the secret), so that revoking it can end its sockets."""
 
-    kind: Literal["person", "key", "link"]
+    kind: Literal["person", "key", "link", "custom"]
     id: str
     name: str
     account: str

@@ -9,7 +9,7 @@ not seen is gone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -50,6 +50,8 @@ class Log:
         self.failing = ""
         """Why the store did not take the last append; empty when it did."""
         self._settling: set[asyncio.Task[None]] = set()
+        self.on_rows: list[Callable[[SessionId, Sequence[Row]], None]] = []
+        """Called after each commit, at once."""
 
     @property
     def epoch(self) -> str:
@@ -141,6 +143,8 @@ class Log:
         for session, new in grown.items():
             self._tails.push(session, new)
             self._wake(session)
+            for told in self.on_rows:
+                told(session, new)
 
     def _wake(self, session: SessionId) -> None:
         latch = self._latches.pop(session, None)

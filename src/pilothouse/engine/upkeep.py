@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 
 from pilothouse.core.ids import SessionId
 from pilothouse.engine import records
@@ -17,8 +18,10 @@ PAUSE_S = 0.05
 
 
 class Upkeep:
-    def __init__(self, kit: Kit) -> None:
+    def __init__(self, kit: Kit, *more: Callable[[], Awaitable[None]]) -> None:
+        """`more`: what else is to be done in each round."""
         self._kit = kit
+        self._more = more
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -42,6 +45,8 @@ class Upkeep:
 
     async def once(self) -> None:
         """One round over all sessions."""
+        for chore in self._more:
+            await chore()
         store = self._kit.store
         after = ""
         while found := await store.scan("session", after=after, limit=200):

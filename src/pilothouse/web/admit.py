@@ -84,12 +84,12 @@ async def counted(
         return await answer()
     state = gate.request(caller)
     if not job:
-        return _told(await answer(), state)
+        return told(await answer(), state)
     async with gate.job(caller) as taken:
-        return _told(await answer(), taken or state)
+        return told(await answer(), taken or state)
 
 
-def _told(answer: Response, state: State | None) -> Response:
+def told(answer: Response, state: State | None) -> Response:
     answer.headers.update(_limits(state))
     return answer
 

@@ -28,7 +28,7 @@ HEADERS = {
 }
 """On every answer that does not say otherwise itself."""
 
-DOORS = ("/ws", "/api/sessions/{id}/shells/{shell:path}", "/runtimes/{runtime:path}")
+DOORS = ("/ws", "/event/{realtime:path}", "/api/sessions/{id}/shells/{shell:path}", "/runtimes/{runtime:path}")
 """As an ASGI server sees them, decoded; `web.doors` looks at the path as it was sent."""
 
 

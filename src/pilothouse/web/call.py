@@ -14,6 +14,9 @@ from pilothouse.core import access, hosts
 from pilothouse.core.access import Principal, Scope
 from pilothouse.core.errors import Unauthenticated
 from pilothouse.engine.audit import Who
+from pilothouse.engine.authorizer import Ways
+from pilothouse.engine.channels import Channels
+from pilothouse.engine.dialogs import Dialogs
 from pilothouse.engine.gate import Gate
 from pilothouse.engine.identity import Identity
 from pilothouse.engine.keypairs import KeyPairs
@@ -54,11 +57,19 @@ class Platform:
     secrets: Secrets = field(kw_only=True)
     opener: Opener | None = None
     """To the shells of sessions."""
+    channels: Channels | None = None
+    """Of the event API."""
+    dialogs: Dialogs | None = None
+    """Its channels that the server itself publishes to."""
+    ways: Ways = Ways()
+    """How its callers may come."""
 
     def left(self, who: Principal, session: Session | None = None) -> float | None:
         """Seconds for which what is open may stay so: None without end, 0 when the credential, the account's
         membership, or the right to look at the session is gone."""
         left = self.identity.left(who)
+        if who.kind == "custom":  # no account of ours stands behind it
+            return left
         try:
             now = self.identity.members.now(who)
         except Unauthenticated:

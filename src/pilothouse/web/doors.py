@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pilothouse.core import agentcore
+from pilothouse.web import realtime
 from pilothouse.web.call import Platform
 from pilothouse.web.chat import ChatDoor
 from pilothouse.web.front import Front
 from pilothouse.web.guard import Guard
 from pilothouse.web.hub import Hub
+from pilothouse.web.realtime import Realtime
 from pilothouse.web.runtimes import RuntimeShells
 from pilothouse.web.socket import Accept, Door, Find, Refuse, UpgradeRequest
 from pilothouse.web.terminal import PATH, TerminalDoor
@@ -16,15 +18,19 @@ from pilothouse.web.terminal import PATH, TerminalDoor
 def doors(platform: Platform, guard: Guard, hub: Hub) -> Find:
     """Every door of a server."""
     chat, opener = ChatDoor(platform, guard, hub), platform.opener
+    events = Realtime(platform, guard, hub) if platform.channels is not None else None
     if opener is None:
-        return finder(chat)
-    return finder(chat, TerminalDoor(platform, guard, hub, opener), RuntimeShells(platform, guard, hub, opener))
+        return finder(chat, events=events)
+    terminal, runtimes = TerminalDoor(platform, guard, hub, opener), RuntimeShells(platform, guard, hub, opener)
+    return finder(chat, terminal, runtimes, events)
 
 
-def finder(chat: Door, terminal: Door | None = None, runtimes: Door | None = None) -> Find:
+def finder(chat: Door, terminal: Door | None = None, runtimes: Door | None = None, events: Door | None = None) -> Find:
     def find(path: str) -> Door | None:
         if path == "/ws":
             return chat
+        if realtime.PATH.match(path):
+            return events
         if PATH.match(path):
             return terminal
         if path.startswith("/runtimes/") and path.endswith(agentcore.SHELLS):

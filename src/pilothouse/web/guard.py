@@ -224,6 +224,28 @@ class Guard:
         claim = sigv4.from_request(asked.method, asked.path, asked.query, asked.headers)
         return await self._pairs.by_claim(claim, asked.payload)
 
+    def place(self, headers: Once) -> None:
+        """What holds of any request, where a protocol has its own credentials. Raises MisdirectedHost, Forbidden."""
+        self.origin(headers, self.host(headers), keyed=True)
+
+    async def event_key(self, text: str) -> Principal:
+        """Raises Unauthenticated."""
+        return await self.identity.members.met(await self.identity.keys.by_secret(text))
+
+    async def event_token(self, text: str, address: str) -> Principal:
+        """Raises Unauthenticated, Forbidden, Unavailable."""
+        if self._bearers is None:
+            raise Unauthenticated
+        return await self.identity.members.met(await self._bearers.principal(text), address)
+
+    async def event_request(self, asked: Asked) -> Principal:
+        """Who signed a publish by HTTP. Raises BadSignature, and what reading the body raises."""
+        if self._pairs is None:
+            raise BadSignature("Signed requests are not taken here.", reason="scope")
+        claim = sigv4.from_request(asked.method, asked.path, asked.query, asked.headers)
+        who = await self._pairs.by_claim(claim, asked.payload, services=frozenset({"appsync"}))
+        return await self.identity.members.met(who)
+
     async def signed_event(
         self, authorization: Mapping[str, Any], path: str, payload: Mapping[str, Any], service: str = "appsync"
     ) -> Principal:

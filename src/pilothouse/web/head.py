@@ -8,12 +8,14 @@ instead of `Host`. The second is taken only where both name the same, so that no
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.datastructures import Headers
+from websockets.exceptions import InvalidState
 from websockets.http11 import Request
 
 HEAD_MAX = 128 * 1024
@@ -102,6 +104,10 @@ class Upgraded(WebSocketsSansIOProtocol):
         if self._whole is not None:
             event.path, event.headers = self._whole
         super().handle_connect(event)
+
+    def send_receive_event_to_app(self) -> None:
+        with contextlib.suppress(InvalidState):  # text that is no UTF-8, where the end was said already
+            super().send_receive_event_to_app()
 
     async def send(self, message: Any) -> None:
         await super().send(message)

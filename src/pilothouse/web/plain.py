@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from pilothouse.core.run import Run
 from pilothouse.web.access import WHO
 from pilothouse.web.front import SEEN, Seen
 from pilothouse.web.head import Upgraded, http
@@ -98,6 +99,13 @@ class PlainSocket:
     def send_frames(self, frames: Frames) -> None:
         for message in frames.messages:
             self.send_text(message)
+
+    def send_run(self, prefix: bytes, run: Run) -> bool:
+        if not self._below.is_set():
+            return False
+        for rest in run.rests:
+            self.send_text(prefix + rest)
+        return True
 
     def buffered(self) -> int:
         return self._size

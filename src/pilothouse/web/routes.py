@@ -10,6 +10,7 @@ foreign Host, from a foreign Origin. A public entry says why it is public.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -22,12 +23,28 @@ from pilothouse.core.access import Principal, Scope
 from pilothouse.core.errors import Forbidden, PilothouseError, Unauthenticated, Unavailable
 from pilothouse.engine.audit import Who
 from pilothouse.engine.ports import StoreFailed
-from pilothouse.web import admit, api, audit, keys, members, network, secrets, sharing, shells, signin, wire, work
+from pilothouse.web import (
+    admit,
+    api,
+    audit,
+    events,
+    keys,
+    members,
+    network,
+    secrets,
+    sharing,
+    shells,
+    signin,
+    wire,
+    work,
+)
 from pilothouse.web.access import WHO, named
 from pilothouse.web.asked import Asked
 from pilothouse.web.call import Call, Handler, Platform
 from pilothouse.web.guard import Guard, Once, Policy
 from pilothouse.web.peer import peer
+
+Own = Callable[[Request, Platform, Guard], Awaitable[Response]]
 
 BODIES = frozenset({"POST", "PUT", "PATCH"})
 """Methods whose body is read before the handler is asked."""
@@ -40,7 +57,7 @@ class Entry:
     policy: Policy
     scope: Scope | None
     handler: Handler | None
-    """None for a WebSocket: its door is in `web.chat`, `web.terminal`, `web.runtimes`."""
+    """None for a WebSocket: its door is in `web.chat`, `web.terminal`, `web.runtimes`, `web.realtime`."""
     reason: str = ""
     """Why a public one is public."""
     on: Literal["organisation", "session"] = "organisation"
@@ -48,6 +65,8 @@ class Entry:
     """Whether a share link may come here. A session that is not its own does not exist for it in any case."""
     counted: bool = False
     """It starts a job, which counts for the day."""
+    own: Own | None = None
+    """Instead of a handler: it asks the guard itself and refuses in the words of another protocol."""
 
 
 def _own(method: str, path: str, scope: Scope, handler: Handler, *, links: bool = False) -> Entry:
@@ -59,7 +78,18 @@ def _in(method: str, path: str, scope: Scope, handler: Handler, *, links: bool =
     return Entry(method, path, "cookie-same-origin", scope, handler, on="session", links=links)
 
 
+def _preflights(*paths: str) -> list[Entry]:
+    """For pages of `cors_origins`."""
+    reason = "a preflight has no credential; it says what a page may send"
+    return [Entry("OPTIONS", path, "public", None, None, reason, own=events.preflight) for path in paths]
+
+
 TABLE: tuple[Entry, ...] = (
+    # First: a busy publisher calls it thousands of times a second, and routes are tried one after another.
+    Entry("POST", "/event", "credential", "run", None, own=events.post),
+    *_preflights("/event", "/event/history", "/event/presence"),
+    Entry("GET", "/event/history", "credential", "read", None, own=events.history),
+    Entry("GET", "/event/presence", "credential", "read", None, own=events.presence),
     Entry("GET", "/healthz", "public", None, api.healthz, "a probe has no key; it says only that the process answers"),
     Entry("GET", "/readyz", "public", None, api.readyz, "a probe has no key; it says only ready or why not"),
     Entry("POST", "/api/signin", "public", None, signin.by_secret, "signing in is how one gets a credential"),
@@ -133,6 +163,7 @@ TABLE: tuple[Entry, ...] = (
     _in("DELETE", "/api/sessions/{id}/shells/{shellId}", "run", shells.end_shell),
     Entry("WS", "/api/sessions/{id}/shells/{shellId}", "cookie-same-origin", "read", None, on="session", links=True),
     Entry("WS", "/runtimes/{runtime}/ws/shells", "credential", "run", None),
+    Entry("WS", "/event/realtime", "credential", "read", None),
     Entry("WS", "/ws", "cookie-same-origin", "read", None, on="session", links=True),
 )
 
@@ -141,7 +172,7 @@ def routes(platform: Platform, guard: Guard, table: tuple[Entry, ...] = TABLE) -
     return [
         Route(entry.path, _endpoint(entry, platform, guard), methods=[entry.method])
         for entry in table
-        if entry.handler is not None
+        if entry.method != "WS"
     ]
 
 
@@ -154,7 +185,13 @@ async def _after_body(asked: Asked, caller: Principal, platform: Platform) -> Pr
     return platform.identity.members.now(caller)
 
 
+async def _alone(own: Own, platform: Platform, guard: Guard, request: Request) -> Response:
+    return await own(request, platform, guard)
+
+
 def _endpoint(entry: Entry, platform: Platform, guard: Guard) -> Callable[[Request], Awaitable[Response]]:
+    if entry.own is not None:
+        return functools.partial(_alone, entry.own, platform, guard)
     handler = entry.handler
     assert handler is not None
 

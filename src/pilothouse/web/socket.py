@@ -24,12 +24,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from pilothouse.core.errors import PilothouseError
+from pilothouse.core.run import TEXT, Run, header
 
 REASON_MAX = 123
 """Bytes of a close reason: a control frame has room for 125, two are the code."""
-
-TEXT, BINARY = 1, 2
-"""Opcodes."""
 
 Headers = Sequence[tuple[str, str]]
 
@@ -109,6 +107,10 @@ class Socket(Protocol):
 
     def send_frames(self, frames: Frames) -> None:
         """Many text messages in one write; the same `Frames` may go to any number of sockets."""
+        ...
+
+    def send_run(self, prefix: bytes, run: Run) -> bool:
+        """Likewise, each message beginning with `prefix`. False: `writable` would wait, and nothing was written."""
         ...
 
     def buffered(self) -> int:
@@ -280,16 +282,6 @@ class UpgradeLog(Protocol):
 def reason_bytes(reason: str) -> bytes:
     """As much of a close reason as a frame takes, cut between characters."""
     return reason.encode()[:REASON_MAX].decode(errors="ignore").encode()
-
-
-def header(opcode: int, size: int) -> bytes:
-    """Of an unfragmented, unmasked frame."""
-    first = 0x80 | opcode
-    if size < 126:
-        return bytes((first, size))
-    if size < 1 << 16:
-        return bytes((first, 126)) + size.to_bytes(2)
-    return bytes((first, 127)) + size.to_bytes(8)
 
 
 def _check_headers(headers: Headers) -> None:

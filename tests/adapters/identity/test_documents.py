@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from pilothouse.adapters.identity import documents
 from pilothouse.adapters.identity.documents import BYTES_MAX, Documents, NotFetched
 from pilothouse.core.claims import Issuer
 
@@ -201,8 +200,3 @@ async def test_the_fault_of_a_token_endpoint_is_told(host: Host, fetch: Document
     with pytest.raises(NotFetched, match="invalid_grant") as refused:
         await fetch.post(host.issuer, host.url + "/token", {"code": "c"}, {})
     assert "secret" not in str(refused.value)
-
-
-def test_a_literal_address_in_any_writing_is_no_name() -> None:
-    assert documents._is_literal("::1")
-    assert not documents._is_literal("issuer.example")

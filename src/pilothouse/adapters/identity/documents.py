@@ -8,17 +8,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import errno
-import ipaddress
-import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 
+from pilothouse.adapters import outward
 from pilothouse.core import reach
 from pilothouse.core.claims import Issuer
 from pilothouse.core.token import strict_object
@@ -61,11 +57,11 @@ class Documents:
         session = self._session(may_be_private(issuer, url))
         check_address(issuer, url)
         host = (urlsplit(url).hostname or "").lower()
-        if _is_literal(host) and not may_be_private(issuer, url) and not self._public(host):
-            raise NotFetched(f"{host} is no public address")  # a literal is not looked up, so the resolver is not asked
+        if not may_be_private(issuer, url) and outward.leads_inside(host, self._public):
+            raise NotFetched(f"{host} is no public address")
         try:
             async with session.request(method, url, allow_redirects=False, **what) as answer:
-                raw = await _read(answer)
+                raw = await outward.read(answer, BYTES_MAX)
                 if answer.status >= 500:
                     raise Away(f"{host} answered {answer.status}")
                 if method == "GET" and answer.status != 200:
@@ -76,6 +72,8 @@ class Documents:
                 return found
         except TimeoutError:
             raise Away(f"{host} takes too long") from None
+        except outward.TooLong as error:
+            raise NotFetched(str(error)) from None
         except ValueError as error:
             raise NotFetched(f"{host} answered no JSON object ({error})") from None
         except (aiohttp.ClientError, OSError) as error:
@@ -84,20 +82,9 @@ class Documents:
     def _session(self, private: bool) -> aiohttp.ClientSession:
         found = self._sessions.get(private)
         if found is None:
-            connector = aiohttp.TCPConnector(
-                resolver=_Checked(_anywhere if private else self._public),
-                use_dns_cache=False,
-                limit=CONNECTIONS_MAX,
-                force_close=True,
-            )
-            found = self._sessions[private] = aiohttp.ClientSession(
-                connector=connector,
-                timeout=self._timeout,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers={"accept": "application/json", "accept-encoding": "identity", "user-agent": "pilothouse"},
-                auto_decompress=False,
-                trust_env=False,
-            )
+            may = outward.anywhere if private else self._public
+            found = outward.session(may, CONNECTIONS_MAX, timeout=self._timeout, once=True)
+            self._sessions[private] = found
         return found
 
     async def close(self) -> None:
@@ -126,50 +113,3 @@ def check_address(issuer: Issuer, url: str) -> None:
         return
     if parts.scheme != "https":
         raise NotFetched(f"{host} is not asked but by https")
-
-
-class _Checked(AbstractResolver):
-    """Every address of the name is one that we may connect to, or there is none."""
-
-    def __init__(self, may: Callable[[str], bool]) -> None:
-        self._may = may
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
-        out: list[ResolveResult] = []
-        for kind, _, proto, _, address in found:
-            where = str(address[0])
-            if not self._may(where):
-                raise OSError(errno.EACCES, f"{host} does not lead to a public address")
-            out.append(
-                ResolveResult(
-                    hostname=host, host=where, port=port, family=kind, proto=proto, flags=socket.AI_NUMERICHOST
-                )
-            )
-        return out
-
-    async def close(self) -> None:
-        pass
-
-
-async def _read(answer: aiohttp.ClientResponse) -> bytes:
-    raw = bytearray()
-    async for chunk in answer.content.iter_any():
-        raw += chunk
-        if len(raw) > BYTES_MAX:
-            raise NotFetched(f"the answer has more than {BYTES_MAX} bytes")
-    return bytes(raw)
-
-
-def _anywhere(address: str) -> bool:
-    return True
-
-
-def _is_literal(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

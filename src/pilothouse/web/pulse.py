@@ -1,0 +1,46 @@
+"""Signs of life on the event API's sockets, and their longest life: one timer for all."""
+
+from __future__ import annotations
+
+import asyncio
+
+from pilothouse.core.appsync import KA, KA_S
+from pilothouse.web.socket import Socket
+
+TICK_S = 5.0
+"""How late a sign of life may come. A client waits for five of them (`core.appsync.TIMEOUT_MS`)."""
+LIFE_S = 86_400.0
+"""AppSync's bound; a client comes back at once."""
+AWAY = 1001
+
+
+class Pulse:
+    def __init__(self) -> None:
+        self._open: dict[Socket, tuple[float, float]] = {}
+        """When each was opened, and last given a sign."""
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, socket: Socket) -> None:
+        now = asyncio.get_running_loop().time()
+        self._open[socket] = (now, now)
+        self._arm()
+
+    def remove(self, socket: Socket) -> None:
+        self._open.pop(socket, None)
+
+    def _arm(self) -> None:
+        if self._timer is None and self._open:
+            self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.look(asyncio.get_running_loop().time())
+        self._arm()
+
+    def look(self, now: float) -> None:
+        for socket, (opened, told) in list(self._open.items()):
+            if now - opened > LIFE_S:
+                socket.close(AWAY, "the connection has lived its time; come back")
+            elif now - told > KA_S - TICK_S:
+                socket.send_text(KA)
+                self._open[socket] = (opened, now)

@@ -1,0 +1,110 @@
+"""The WebSocket of the event API, `/event/realtime`: `core.appsync` on a socket. See `protocol/events.md`.
+
+The upgrade is always accepted where the address is ours: what is wrong with a credential is said in the protocol, since
+a browser shows nobody the answer of a refused upgrade. It is said as the answer to the first frame, or after
+`PATIENCE_S`: some clients do not listen before. From there on it is `web.conversation`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+
+from pilothouse.core import appsync, bearer
+from pilothouse.core.appsync import Refusal
+from pilothouse.core.errors import PilothouseError, TooMany, Unavailable
+from pilothouse.core.token import BadToken
+from pilothouse.engine.ports import StoreFailed
+from pilothouse.web.access import named
+from pilothouse.web.call import Platform
+from pilothouse.web.callers import Caller, Callers, Signed, refusal
+from pilothouse.web.chat import refuse
+from pilothouse.web.conversation import Conversation, turn_away
+from pilothouse.web.guard import Guard, Once
+from pilothouse.web.hub import Hub
+from pilothouse.web.peer import upgrade_peer
+from pilothouse.web.pulse import Pulse
+from pilothouse.web.socket import Accept, Refuse, Socket, UpgradeRequest
+
+PATH = re.compile(r"/event/+realtime/?\Z")
+"""Amplify adds `/realtime` to whatever it is given, a slash at the end or not."""
+KIND = ":events"
+
+
+class Realtime:
+    def __init__(self, platform: Platform, guard: Guard, hub: Hub) -> None:
+        self._platform = platform
+        self._guard = guard
+        self._hub = hub
+        self._callers = Callers(platform, guard)
+        self._pulse = Pulse()
+
+    async def authorize(self, request: UpgradeRequest) -> Accept | Refuse:
+        address = upgrade_peer(request)
+        protocol = appsync.PROTOCOL if appsync.PROTOCOL in request.subprotocols else None
+        try:
+            self._guard.place(Once.upgrade(request))
+            with self._platform.gate.knocking(address):
+                caller, room = await self._let_in(request, address)
+        except _Refused as refused:
+            why = refused.why
+            return Accept(lambda socket: self._refuse(socket, why, address), subprotocol=protocol)
+        except PilothouseError as error:  # of a page that is not ours: it is told nothing
+            return refuse(error)
+        conversation = Conversation(
+            self._platform,
+            self._hub,
+            self._callers,
+            self._pulse,
+            caller,
+            http_path(request.path),
+            request.headers,
+            address,
+        )
+        return Accept(lambda socket: conversation.serve(socket, room), (), protocol, named(caller.principal))
+
+    async def _refuse(self, socket: Socket, why: Refusal, address: str) -> None:
+        """Strangers that wait to be told are counted too, and not with those of the address who wait to be known."""
+        try:
+            with self._platform.gate.knocking(address, " refused"):
+                await turn_away(socket, why)
+        except TooMany:
+            socket.close(1000)
+
+    async def _let_in(self, request: UpgradeRequest, address: str) -> tuple[Caller, AbstractContextManager[None]]:
+        """Raises _Refused."""
+        try:
+            headers = _headers(request)
+            signed = Signed(headers, http_path(request.path), {})
+            caller = await self._callers.of("connect", _pairs(request, headers), signed, address)
+            self._platform.gate.request(caller.principal)
+            return caller, self._platform.gate.connected(caller.principal, KIND, self._platform.ways.connections)
+        except BadToken as error:
+            raise _Refused(Refusal("SubProtocolNotSupportedError", str(error), 400)) from None
+        except StoreFailed:
+            raise _Refused(refusal(Unavailable("The store does not answer; try again."))) from None
+        except PilothouseError as error:
+            raise _Refused(refusal(error)) from None
+
+
+class _Refused(Exception):
+    def __init__(self, why: Refusal) -> None:
+        super().__init__(why.type)
+        self.why = why
+
+
+def _headers(request: UpgradeRequest) -> Mapping[str, str]:
+    """From the subprotocol, or else those of the upgrade: phones send these. Raises BadToken."""
+    offered = bearer.of_appsync(request.subprotocols)
+    return offered.headers if offered is not None else dict(request.headers)
+
+
+def _pairs(request: UpgradeRequest, headers: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The same with what comes twice."""
+    return list(headers.items()) if bearer.of_appsync(request.subprotocols) else list(request.headers)
+
+
+def http_path(path: str) -> str:
+    """Where the same client publishes by HTTP: what it signs, whatever it does."""
+    return re.sub(r"/+realtime/?\Z", "", path)

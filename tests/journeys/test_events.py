@@ -1,0 +1,93 @@
+"""The event API in the real program: handlers and authorizer of the configuration, and a server that is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from tests.journeys.program import Program, installation
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+EVENTS = 200
+HOOKS = """
+def handler(event, context):
+    if event["info"]["operation"] == "SUBSCRIBE":
+        return None
+    return {"events": [{"id": e["id"], "payload": {"was": e["payload"]}} for e in event["events"]]}
+
+
+def authorizer(event, context):
+    return {"isAuthorized": event["authorizationToken"] == "sesame"}
+"""
+SETTINGS = """
+[events]
+authorizer = "evhooks:authorizer"
+
+[[namespaces]]
+name = "news"
+history = 1000
+
+[[namespaces]]
+name = "changed"
+on_publish = "evhooks:handler"
+on_subscribe = "evhooks:handler"
+history = 10
+"""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def program(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Program]:
+    folder = tmp_path_factory.mktemp("hooks")
+    (folder / "evhooks.py").write_text(HOOKS)
+    settings = folder / "pilothouse.toml"
+    settings.write_text(SETTINGS)
+    settings.chmod(0o600)
+    for each in (folder, *folder.parents[:2]):
+        each.chmod(0o755)  # whom a server that root starts becomes reads it too
+    path = os.pathsep.join([*(p for p in sys.path if p), str(folder)])
+    async with installation(demo=False, PILOTHOUSE_CONFIG=str(settings), PYTHONPATH=path) as (made, _):
+        made.port = made.url.rpartition(":")[2]
+        yield made
+
+
+async def test_what_is_configured_is_asked(program: Program) -> None:
+    assert await program.cli("pub", "changed/a", "1", '{"x": 2}') == (0, "", "")
+    status, out, _ = await program.cli("sub", "changed/a", "--after", "0", "--count", "2")
+    assert (status, out.splitlines()) == (0, ['{"was":1}', '{"was":{"x":2}}'])
+    async with httpx.AsyncClient(base_url=program.url) as http:
+        for token, code in (("sesame", 200), ("please", 401)):
+            answer = await http.post(
+                "/event", json={"channel": "news/b", "events": ["1"]}, headers={"authorization": token}
+            )
+            assert answer.status_code == code
+
+
+async def test_nothing_is_lost_or_doubled_when_the_server_is_killed(program: Program) -> None:
+    """Publisher and subscriber are programs of their own, and both go on by themselves."""
+    words = ["sub", "news/a", "--after", "0", "--json", "--count", str(EVENTS)]
+    listening = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "pilothouse", *words, env=program.env, stdout=-1, stderr=-1
+    )
+    lines = "\n".join(map(str, range(EVENTS)))
+    publishing = asyncio.create_task(program.cli("pub", "news/a", "-", input=lines))
+    assert listening.stdout is not None
+    seen: list[tuple[int, int]] = []
+    for stop in (EVENTS // 10, EVENTS // 3, EVENTS):
+        while len(seen) < stop:
+            line = await asyncio.wait_for(listening.stdout.readline(), 60)
+            assert line, (await listening.communicate())[1].decode()
+            event = json.loads(line)
+            seen.append((event["seq"], event["event"]))
+        if stop < EVENTS:
+            await program.kill()
+            await program.start()
+    assert seen == [(n + 1, n) for n in range(EVENTS)]
+    assert await publishing == (0, "", "")
+    assert await listening.wait() == 0
