@@ -332,6 +332,16 @@ async def test_presence_tells_changes_together() -> None:
     assert rooms._of == {}
 
 
+async def test_c30_a_room_that_fills_is_not_told_to_everybody_for_each_who_enters() -> None:
+    rooms, told = Presences(), list[Any]()
+    for number in range(200):
+        rooms.enter("red", "/a", f"n{number}", told.append)
+    assert len(told) == 200
+    await asyncio.sleep(TOLD_S * 2)
+    assert len(told) == 400
+    assert told[-1]["count"] == 200
+
+
 # --- configuration ---
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
+from itertools import islice
 
 TOLD_S = 0.25
 """A room that fills tells everybody everything four times a second and not once for each who enters."""
@@ -28,7 +29,7 @@ class Presence:
         return not self.there
 
     def state(self) -> dict[str, object]:
-        return {"present": sorted(self.there)[:LISTED_MAX], "count": len(self.there)}
+        return {"present": sorted(islice(self.there, LISTED_MAX)), "count": len(self.there)}
 
     def enter(self, name: str) -> None:
         self.there[name] += 1
@@ -41,8 +42,10 @@ class Presence:
         self._changed()
 
     def watch(self, who: object, tell: Tell) -> None:
-        """The state at once, then the changes."""
-        self._flush()
+        """The state at once, then the changes; what it knows from the one may come again with the first of the other:
+        a room that fills is not told to everybody for each who enters."""
+        if not self._watchers:
+            self._told = frozenset(self.there)
         self._watchers[who] = tell
         tell(self.state())
 
