@@ -109,8 +109,8 @@ async def restart(options: Options, place: Path) -> Figures:
 async def _gather(swarm: Swarm, options: Options, figures: Figures) -> None:
     since = time.monotonic()
     swarm.begin(options.subscribers, options.seed)
-    if not await swarm.until(lambda: swarm.back() == options.subscribers, BACK_S) and not swarm.cut_s:
-        figures.breach("late", f"{options.subscribers - swarm.back()} never came")
+    if not await swarm.until(lambda: swarm.came() == options.subscribers, BACK_S):
+        figures.breach("late", f"{options.subscribers - swarm.came()} never came")
     figures.first_s = time.monotonic() - since
     figures.accept_s = longest(swarm.accepts)
     options.say(f"{options.subscribers} subscribed after {figures.first_s:.2f} s")

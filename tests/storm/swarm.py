@@ -57,6 +57,10 @@ class Swarm:
         """How many are subscribed to the server of now."""
         return sum(who.subscribed_at > self.since for who in self.all)
 
+    def came(self) -> int:
+        """How many have been subscribed at any time."""
+        return sum(who.came for who in self.all)
+
     async def until(self, done: Callable[[], bool], seconds: float) -> bool:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -78,6 +82,7 @@ class Subscriber:
         self.at = 0
         self.frames = swarm.frames
         self.subscribed_at = 0.0
+        self.came = False
         self.connection: Connection | None = None
         self._had = 0
         self._swarm = swarm
@@ -95,7 +100,7 @@ class Subscriber:
                 async with asyncio.timeout(COME_S):
                     made = await self._come()
                 figures.connections += 1
-                self.subscribed_at, attempt = loop.time(), 0
+                self.subscribed_at, self.came, attempt = loop.time(), True, 0
                 swarm.accepts.append(made.answered - made.connected)
                 cutting = loop.call_later(self._chance.expovariate(1 / swarm.cut_s), self._cut) if swarm.cut_s else None
                 try:
