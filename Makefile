@@ -24,7 +24,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export NO_PROXY := $(if $(NO_PROXY),$(NO_PROXY)$(comma))127.0.0.1,localhost,::1
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-page test-python check bench faults wheel lock clean \
+.PHONY: help setup run test test-page test-python check bench faults storm wheel lock clean \
 	check-style check-types check-imports check-page check-hosts
 
 help: ## shows this list
@@ -46,6 +46,9 @@ bench: setup ## runs the benchmarks (BENCH=bench/terminals.py ARGS=--quick)
 
 faults: setup $(STAMPS)/system ## kills, hangs and breaks the real programs, and checks the promises (FAULTS=1000 ARGS="--seed 7")
 	@$(BIN)/python -m tests.faults --count $(FAULTS) $(ARGS)
+
+storm: setup $(STAMPS)/system ## subscribers of the event API, cut and killed, compared to the last byte (ARGS="--restart")
+	@$(BIN)/python -m tests.storm $(ARGS)
 
 wheel: $(STAMPS)/dev $(PAGE) ## builds wheel and sdist with the front end in them into dist/
 	@$(BIN)/python -m build --no-isolation --outdir dist

@@ -46,6 +46,11 @@ FILES_MAX = 1 << 20
 """Open files at most: some hosts allow a thousand million, and what walks through all of them never ends."""
 
 
+FILES_SPARE = 512
+"""Open files that no viewer gets: a server that has none left can open no session, read no workspace, and hangs up on
+whoever comes without a word."""
+
+
 class CannotStartError(Exception):
     """The server cannot start; the message says why and what to do."""
 
@@ -68,6 +73,12 @@ def open_files() -> None:
     wanted = FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, FILES_MAX)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def connections() -> int:
+    """Sockets and streams of everybody, at one time."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return FILES_MAX if files == resource.RLIM_INFINITY else max(files - FILES_SPARE, files // 2)
 
 
 def tls(settings: Config) -> Certificate | None:

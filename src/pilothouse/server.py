@@ -32,6 +32,7 @@ from pilothouse.adapters.stores.sqlite import SqliteStore
 from pilothouse.bootstrap import (
     BACKLOG,
     CannotStartError,
+    connections,
     front,
     handlers,
     keep_certificate,
@@ -178,7 +179,7 @@ async def _platform(
     identity.members.on_leave.append(secrets.leave)
     await identity.load()
     rates = Rates(settings.rate_per_s, settings.rate_burst, settings.quota_per_day)
-    gate = Gate(store, clock, rates, settings.connections_max)
+    gate = Gate(store, clock, rates, settings.connections_max, connections())
     await gate.start()
     stack.push_async_callback(gate.close)
     trust = Trust(
