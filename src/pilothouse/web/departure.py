@@ -23,7 +23,7 @@ from pilothouse.web.hub import Hub
 from pilothouse.web.streams import Streams
 
 AWAY_PER_S = 1000
-"""How many are sent away in a second: about half of what the next server lets in."""
+"""How many are sent away in a second: about as many as the next server lets in, on a machine that is busy."""
 AWAY_S = 3.0
 """For all of them, however many: with what comes after it a stop stays below the ten seconds after which containers
 are killed."""
