@@ -93,7 +93,7 @@ async def restart(options: Options, place: Path) -> Figures:
         publisher = Publisher(0, CHANNEL, program.key, figures, random.Random(options.seed))
         sending = asyncio.create_task(publisher.run(lambda: program.url, 1_000_000, pause_s=0.2))
         for how in options.ends:
-            await asyncio.sleep(2)
+            await asyncio.sleep(1)
             _measure(program, figures)
             await _again(program, swarm, figures, how, 0.0, all_back=True)
         await asyncio.sleep(1)

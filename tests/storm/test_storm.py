@@ -33,7 +33,7 @@ async def test_a_storm_of_cuts_and_a_killed_server_lose_and_double_nothing(place
     """Publishers with keys, ten at a time: what was acknowledged is in the log, once, in their order, and everybody has
     exactly the log."""
     figures = await conduct.storm(
-        Options(subscribers=60, publishers=10, events=1500, ends=("kill -9", "kill -9"), cut_s=2.0, seed=3), place
+        Options(60, 10, 1500, ends=("kill -9", "kill -9"), cut_s=2.0, seed=3, fixed_s=0.5), place
     )
     assert figures.breaches == []
     assert figures.events == 1500
