@@ -10,6 +10,7 @@ import functools
 import json
 import logging
 import os
+import resource
 import socket
 import stat
 import sys
@@ -38,6 +39,17 @@ from pilothouse.engine.ports import Clock
 from pilothouse.web.certificate import BadPairError, Certificate, Pair
 from pilothouse.web.front import Front
 
+BACKLOG = 4096
+"""Connections that wait to be accepted, when all come back at once. The kernel takes `net.core.somaxconn` when that is
+less; one that finds no room is tried again by the client's kernel after a second."""
+FILES_MAX = 1 << 20
+"""Open files at most: some hosts allow a thousand million, and what walks through all of them never ends."""
+
+
+FILES_SPARE = 512
+"""Open files that no viewer gets: a server that has none left can open no session, read no workspace, and hangs up on
+whoever comes without a word."""
+
 
 class CannotStartError(Exception):
     """The server cannot start; the message says why and what to do."""
@@ -53,6 +65,20 @@ def may_bind(settings: Config) -> None:
             f"server.host: {settings.host} is reachable from other machines; give server.tls_cert and server.tls_key, "
             "or say --behind-proxy when a TLS proxy stands in front"
         )
+
+
+def open_files() -> None:
+    """As many as may be: each connection is one, and the usual 1024 are for programs that cannot count further."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, FILES_MAX)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def connections() -> int:
+    """Sockets and streams of everybody, at one time."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return FILES_MAX if files == resource.RLIM_INFINITY else max(files - FILES_SPARE, files // 2)
 
 
 def tls(settings: Config) -> Certificate | None:
@@ -141,7 +167,7 @@ def listen(settings: Config) -> socket.socket:
             f"Cannot listen on {settings.host} port {settings.port}: {getattr(error, 'strerror', error)}. "
             "Another program may have it: choose another with --port."
         ) from None
-    listening.listen(1024)
+    listening.listen(BACKLOG)
     listening.setblocking(False)
     return listening
 

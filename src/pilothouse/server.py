@@ -7,13 +7,10 @@ under the keeper, calls to the model in the proxy, and what happened is in the l
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import dataclasses
-import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -33,7 +30,9 @@ from pilothouse.adapters.shells.held import HeldShells
 from pilothouse.adapters.stores.memory import MemoryStore
 from pilothouse.adapters.stores.sqlite import SqliteStore
 from pilothouse.bootstrap import (
+    BACKLOG,
     CannotStartError,
+    connections,
     front,
     handlers,
     keep_certificate,
@@ -41,6 +40,7 @@ from pilothouse.bootstrap import (
     listen,
     may_bind,
     only_one,
+    open_files,
     say_where,
     start_logging,
     tls,
@@ -78,6 +78,7 @@ from pilothouse.web.access import AccessLog
 from pilothouse.web.app import application, watch
 from pilothouse.web.call import Platform
 from pilothouse.web.certificate import Certificate
+from pilothouse.web.departure import until_signal
 from pilothouse.web.doors import AnyDoor, doors
 from pilothouse.web.guard import Guard, Trust
 from pilothouse.web.hub import Hub
@@ -102,6 +103,7 @@ def main(argv: list[str]) -> int:
         settings = config.load(overrides=options)
         may_bind(settings)
         certificate = tls(settings)
+        open_files()
         lock = only_one(settings)
         listening = listen(settings)
         start = leave_root(settings)
@@ -134,27 +136,11 @@ async def _serve(
         say_where(settings, certificate)
         stack.callback(settings.server_file.unlink, missing_ok=True)
         server = _uvicorn(settings, platform, guard, hub, certificate)
-        stack.callback(hub.all_away)
         await _welcome(settings, platform)
-        await _until_signal(server, listening, (hub.all_away, platform.streams.all_away))
+        await until_signal(server, listening, hub, platform.streams)
         note.info("stopping", note="sessions go on under the keeper")
     lock.close()
     return 0
-
-
-async def _until_signal(server: uvicorn.Server, listening: socket.socket, away: Sequence[Callable[[], None]]) -> None:
-    """Serves until SIGTERM or SIGINT; viewers are sent away first, so that they come back to the next server."""
-    loop = asyncio.get_running_loop()
-
-    def leave() -> None:
-        for send in away:
-            send()
-        server.should_exit = True
-
-    serving = asyncio.create_task(server._serve([listening]), name="serve")
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, leave)
-    await serving
 
 
 async def _platform(
@@ -193,7 +179,7 @@ async def _platform(
     identity.members.on_leave.append(secrets.leave)
     await identity.load()
     rates = Rates(settings.rate_per_s, settings.rate_burst, settings.quota_per_day)
-    gate = Gate(store, clock, rates, settings.connections_max)
+    gate = Gate(store, clock, rates, settings.connections_max, connections())
     await gate.start()
     stack.push_async_callback(gate.close)
     trust = Trust(
@@ -212,7 +198,6 @@ async def _platform(
     times = TerminalLimits(idle_s=settings.shell_idle_s, life_s=settings.shell_life_s)
     terminals = Terminals(HeldShells(sandboxes.shells, lend=probe.isolation == "namespaces"), clock, times)
     opener = Opener(sessions, terminals, settings.shell_scrollback, secrets=secrets)
-    channels = Channels(store, clock, settings.namespaces or USUAL)
     channels = Channels(store, clock, settings.namespaces or USUAL, handlers(settings, stack, kit.note))
     await channels.start()
     dialogs = Dialogs(sessions, channels)
@@ -337,6 +322,7 @@ def _uvicorn(
         server_header=False,
         date_header=False,
         lifespan="off",
+        backlog=BACKLOG,
         timeout_graceful_shutdown=DRAIN_S,
         timeout_keep_alive=30,
         **options,

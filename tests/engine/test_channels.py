@@ -373,6 +373,34 @@ async def test_presence_tells_changes_together() -> None:
     assert rooms._of == {}
 
 
+async def test_c30_a_room_that_fills_is_not_told_to_everybody_for_each_who_enters() -> None:
+    rooms, told = Presences(), list[Any]()
+    for number in range(200):
+        rooms.enter("red", "/a", f"n{number}", told.append)
+    assert len(told) == 200
+    await asyncio.sleep(TOLD_S * 2)
+    assert len(told) == 400
+    assert told[-1]["count"] == 200
+
+
+async def test_who_begins_to_watch_while_others_come_and_go_ends_with_who_is_there() -> None:
+    rooms = Presences()
+    rooms.enter("red", "/a", "ann", lambda _: None)
+    gone = rooms.enter("red", "/a", "ben", None)
+    await asyncio.sleep(TOLD_S * 2)
+    short = rooms.enter("red", "/a", "cleo", None)
+    gone()
+    told = list[Any]()
+    rooms.enter("red", "/a", "dan", told.append)
+    short()
+    rooms.enter("red", "/a", "ben", None)
+    await asyncio.sleep(TOLD_S * 2)
+    known = set(told[0]["present"])
+    for said in told[1:]:
+        known = (known | set(said["joined"])) - set(said["left"])
+    assert known == set(rooms.of("red", "/a").there) == {"ann", "ben", "dan"}
+
+
 # --- configuration ---
 
 

@@ -247,6 +247,22 @@ def test_connections_of_one_are_counted_over_all_kinds_and_let_go(store: Countin
     assert not gate._open
 
 
+def test_connections_of_everybody_have_an_end_too(store: CountingStore, clock: HandClock) -> None:
+    gate = Gate(store, clock, connections_max=3, everybody_max=4)
+    with contextlib.ExitStack() as opened:
+        for n in range(4):
+            late = gate.connected(caller(f"c{n}"))
+            opened.enter_context(gate.connected(caller(f"c{n}"), ":events", 10))
+        for refused in (lambda: gate.connected(caller("other")), late.__enter__):
+            with pytest.raises(TooMany, match="as it can hold"):
+                refused()
+        opened.enter_context(gate.knocking("2001:db8::1"))
+    with gate.connected(caller("other")):
+        pass
+    assert not gate._open
+    assert not gate._all
+
+
 def test_sockets_that_are_not_signed_in_are_counted_by_address(store: CountingStore, clock: HandClock) -> None:
     gate = Gate(store, clock)
     with contextlib.ExitStack() as opened:

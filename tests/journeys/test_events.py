@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
+import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
 import pytest_asyncio
+import websockets
 
 from tests.journeys.program import Program, installation
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 EVENTS = 200
+FILES = 120
 HOOKS = """
 def handler(event, context):
     if event["info"]["operation"] == "SUBSCRIBE":
@@ -91,3 +97,27 @@ async def test_nothing_is_lost_or_doubled_when_the_server_is_killed(program: Pro
     assert seen == [(n + 1, n) for n in range(EVENTS)]
     assert await publishing == (0, "", "")
     assert await listening.wait() == 0
+
+
+async def test_c30_connections_leave_room_for_what_a_server_has_to_open_besides() -> None:
+    """It takes as many open files as it may have, and gives half of so few to viewers."""
+    with tempfile.TemporaryDirectory(prefix="ph-") as name:
+        program = Program(Path(name))
+        program.home.chmod(0o755)
+        program.prefix = ["/bin/sh", "-c", f'ulimit -Sn {FILES // 2}; ulimit -Hn {FILES}; exec "$@"', "sh"]
+        try:
+            await program.start()
+            key = {"x-api-key": program.key}
+            said: Counter[str] = Counter()
+            async with contextlib.AsyncExitStack() as there, program.http() as http:
+                for _ in range(FILES):
+                    address = program.url.replace("http", "ws") + "/event/realtime"
+                    socket = await there.enter_async_context(websockets.connect(address, additional_headers=key))
+                    await socket.send('{"type":"connection_init"}')
+                    frame = json.loads(await socket.recv())
+                    said[frame["type"]] += 1
+                assert said == {"connection_ack": FILES // 2, "connection_error": FILES // 2}
+                assert frame["errors"][0]["errorType"] == "LimitExceededError"
+                assert (await http.get("/api/sessions")).status_code == 200
+        finally:
+            await program.stop()

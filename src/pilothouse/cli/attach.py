@@ -17,13 +17,13 @@ import aiohttp
 
 from pilothouse.cli.client import CONNECT_S, CUT, Client, refused, unreachable
 from pilothouse.cli.errors import NoServer, Refused
+from pilothouse.cli.pause import Pause
 from pilothouse.cli.piped import READY, Piped
 from pilothouse.cli.raw import HELP, Escapes, Raw
 from pilothouse.core import frames
 
 GIVE_UP_S = 300.0
 """A server that has not come back after this is gone."""
-PAUSE_S = 0.2
 PAUSE_MAX_S = 3.0
 HEARTBEAT_S = 20.0
 KEPT_MAX = 1024 * 1024
@@ -86,7 +86,7 @@ class Attached:
     async def _follow(self) -> Ended:
         clock = asyncio.get_running_loop().time
         lost_at: float | None = None
-        pause = PAUSE_S
+        pause = Pause(PAUSE_MAX_S)
         while True:
             try:
                 return await self._once()
@@ -94,7 +94,8 @@ class Attached:
                 if self.after is None and lost_at is None and not isinstance(error, _Cut):
                     raise unreachable(self.client.endpoint, error) from None
                 if self._placed:
-                    lost_at, pause, self._placed = clock(), PAUSE_S, False
+                    lost_at, self._placed = clock(), False
+                    pause.reset()
                     self.notice("connection lost, connecting again …")
                 lost_at = clock() if lost_at is None else lost_at
                 if clock() - lost_at > GIVE_UP_S:
@@ -102,8 +103,7 @@ class Attached:
             except Refused as error:
                 if lost_at is None or error.status not in {429, 503}:
                     raise
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, PAUSE_MAX_S)
+            await asyncio.sleep(pause.next_s())
             try:
                 await self.client.find_again()
             except NoServer:

@@ -17,6 +17,7 @@ import msgspec
 
 from pilothouse.cli import wire
 from pilothouse.cli.errors import Failure, NoServer, Refused
+from pilothouse.cli.pause import Pause
 
 T = TypeVar("T")
 
@@ -286,18 +287,18 @@ class Client:
         Only a server that has answered before is waited for.
         """
         give_up = asyncio.get_running_loop().time() + (RETRY_S if repeat or method == "GET" else 0)
-        pause = 0.1
+        pause = Pause(2.0, 0.1)
         while True:
+            wait = pause.next_s()
             try:
                 async with self._request(method, path, **options) as answer:
                     self._met = True
                     await _check(answer, self.endpoint)
                     return await _body(answer)
             except CUT as error:
-                if not self._met or asyncio.get_running_loop().time() + pause > give_up:
+                if not self._met or asyncio.get_running_loop().time() + wait > give_up:
                     raise unreachable(self.endpoint, error) from None
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 2)
+            await asyncio.sleep(wait)
             with suppress(NoServer):  # being restarted: the old address is tried until the time is up
                 await self.find_again()
 

@@ -15,7 +15,8 @@ import msgspec
 
 from pilothouse.cli.client import CONNECT_S, CUT, Client, refused, unreachable
 from pilothouse.cli.errors import NoServer, Refused
-from pilothouse.cli.viewer import EVENT_MAX, GIVE_UP_S, PAUSE_MAX_S, PAUSE_S
+from pilothouse.cli.pause import Pause
+from pilothouse.cli.viewer import EVENT_MAX, GIVE_UP_S, PAUSE_MAX_S
 from pilothouse.core.appsync import KA_S, PROTOCOL
 
 ID = "sub"
@@ -69,7 +70,7 @@ class Listener:
 
     async def follow(self) -> AsyncGenerator[Item, None]:
         """Never ends by itself. Raises `Refused` and `NoServer`."""
-        pause, lost_at, ever = PAUSE_S, None, False
+        pause, lost_at, ever = Pause(PAUSE_MAX_S), None, False
         clock = asyncio.get_running_loop().time
         while True:
             try:
@@ -78,7 +79,8 @@ class Listener:
                         if lost_at is not None:
                             gone = "" if self._kept else "; what was published meanwhile is gone"
                             self._notice(f"connected again{gone}")
-                        pause, lost_at, ever = PAUSE_S, None, True
+                        lost_at, ever = None, True
+                        pause.reset()
                     else:
                         yield item
             except (*CUT, aiohttp.ClientError, _Closed, NoServer) as error:
@@ -89,8 +91,7 @@ class Listener:
                     self._notice("connection lost, connecting again …")
                 if clock() - lost_at > GIVE_UP_S:
                     raise unreachable(self._client.endpoint, error) from None
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, PAUSE_MAX_S)
+            await asyncio.sleep(pause.next_s())
             try:
                 await self._client.find_again()
             except NoServer:

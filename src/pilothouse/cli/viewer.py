@@ -11,11 +11,11 @@ import aiohttp
 
 from pilothouse.cli.client import CONNECT_S, CUT, Client, refused, unreachable
 from pilothouse.cli.errors import Failure, NoServer, Refused
+from pilothouse.cli.pause import Pause
 from pilothouse.core import chat
 
 GIVE_UP_S = 300
 """A server that has not come back after this is not being restarted but gone."""
-PAUSE_S = 0.2
 PAUSE_MAX_S = 5.0
 EVENT_MAX = 16 * 1024 * 1024
 """Bytes of one message. Several long fields may stand in one event."""
@@ -48,7 +48,7 @@ class Viewer:
 
     async def follow(self) -> AsyncGenerator[Item, None]:
         """Never ends by itself: leave it when you have seen enough. Raises `Refused` and `NoServer`."""
-        pause, lost_at = PAUSE_S, None
+        pause, lost_at = Pause(PAUSE_MAX_S), None
         clock = asyncio.get_running_loop().time
         ever = False
         while True:
@@ -56,7 +56,8 @@ class Viewer:
                 async for item in self._once():
                     if lost_at is not None:
                         self._notice("connected again")
-                    pause, lost_at, ever = PAUSE_S, None, True
+                    lost_at, ever = None, True
+                    pause.reset()
                     yield item
             except (*CUT, aiohttp.ClientError, _Closed, _Hole, NoServer) as error:
                 if not ever and not isinstance(error, _Closed | _Hole):
@@ -66,8 +67,7 @@ class Viewer:
                     self._notice("connection lost, connecting again …")
                 if clock() - lost_at > GIVE_UP_S:
                     raise unreachable(self._client.endpoint, error) from None
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, PAUSE_MAX_S)
+            await asyncio.sleep(pause.next_s())
             try:
                 await self._client.find_again()
             except NoServer:

@@ -36,7 +36,9 @@ SLOW_S = 30.0
 AWAY = 1001
 """Every client comes back after it."""
 CATCH_UP = 500
-"""Rows that somebody behind is given at once."""
+"""Rows that somebody behind is given at once,"""
+CATCH_UP_BYTES = 1024 * 1024
+"""and bytes, one event more than that: so much one who reads slowly costs beside what its socket buffers."""
 
 
 class Sink(Protocol):
@@ -279,10 +281,12 @@ class Feed:
 
     async def _more(self, who: Subscriber) -> None:
         """Writes some of what it has missed. Raises _Gone, StoreFailed."""
+        rows: Sequence[tuple[int, bytes]]
         cursor = self._behind[who]
         if cursor >= self._floor:
             start = bisect_right(self._numbers, cursor)
-            numbers, rests = self._numbers[start : start + CATCH_UP], self._rests[start : start + CATCH_UP]
+            numbers = self._numbers[start : start + CATCH_UP]
+            rows = list(zip(numbers, self._rests[start : start + CATCH_UP], strict=True))
             upto = numbers[-1] if numbers else self.head
         elif self._past is None:
             raise _Gone
@@ -291,9 +295,21 @@ class Feed:
             if found.lost is not None and who.said_gap is not None:
                 who.said_gap(found.lost)
                 self._behind[who] = found.lost.end
-            rests, upto = [rest for _, rest in found.rows], found.upto
-        if not rests or who.sink.send_run(who.prefix, Run(rests)):
+            rows, upto = found.rows, found.upto
+        some = _at_once(rows)
+        if len(some) < len(rows):
+            upto = some[-1][0]
+        if not some or who.sink.send_run(who.prefix, Run([rest for _, rest in some])):
             self._behind[who] = upto
+
+
+def _at_once(rows: Sequence[tuple[int, bytes]]) -> Sequence[tuple[int, bytes]]:
+    size = 0
+    for count, (_, rest) in enumerate(rows):
+        if size >= CATCH_UP_BYTES:
+            return rows[:count]
+        size += len(rest)
+    return rows
 
 
 class _Gone(Exception):

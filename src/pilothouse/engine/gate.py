@@ -46,6 +46,8 @@ SWEEP_MAX = 10_000
 """Counts of earlier days removed at one start."""
 CONNECTIONS_MAX = 100
 """Chat sockets and streams of one key or person: a page has a few, a program that has more does not close them."""
+EVERYBODY = ""
+"""No holder's name: all of them together."""
 KNOCKING_MAX = 50
 """Sockets of one address that are not signed in yet."""
 WRONG = Rates(per_s=0.1, burst=30, per_day=0)
@@ -103,7 +105,12 @@ class _Newest(Generic[T]):
 
 class Gate:
     def __init__(
-        self, store: EventStore, clock: Clock, rates: Rates | None = None, connections_max: int = CONNECTIONS_MAX
+        self,
+        store: EventStore,
+        clock: Clock,
+        rates: Rates | None = None,
+        connections_max: int = CONNECTIONS_MAX,
+        everybody_max: int | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -114,7 +121,10 @@ class Gate:
         self._wrong: _Newest[_Wrong] = _Newest()
         self._counting = asyncio.Lock()
         self._connections_max = connections_max
+        self._everybody_max = everybody_max
+        """Connections of all together."""
         self._open: Counter[str] = Counter()
+        self._all: Counter[str] = Counter()
         self._knocking: Counter[str] = Counter()
 
     # --- how often ---
@@ -242,7 +252,8 @@ class Gate:
     def connected(self, who: Principal, kind: str = "", most: int | None = None) -> AbstractContextManager[None]:
         """For a socket or stream, to be entered while it is open. `kind`: one that is counted by itself, up to `most`.
         Raises TooMany at once."""
-        room = _Room(self._open, holder(who) + kind, self._connections_max if most is None else most)
+        mine = (self._open, holder(who) + kind, self._connections_max if most is None else most)
+        room = _Room(mine, (self._all, EVERYBODY, self._everybody_max))
         room.check()
         return room
 
@@ -251,32 +262,35 @@ class Gate:
         name = network(address) + kind
         if self._knocking[name] >= KNOCKING_MAX:
             raise TooMany("Too many connections of this address are not signed in yet.")
-        return _Room(self._knocking, name)
+        return _Room((self._knocking, name, None))
 
 
 class _Room(AbstractContextManager[None]):
     """One of so many. A class, since thousands are open at one time and a generator takes ten times as much."""
 
-    __slots__ = ("_counter", "_most", "_name")
+    __slots__ = ("_counted",)
 
-    def __init__(self, counter: Counter[str], name: str, most: int | None = None) -> None:
-        self._counter = counter
-        self._name = name
-        self._most = most
+    def __init__(self, *counted: tuple[Counter[str], str, int | None]) -> None:
+        """Counters, the name in each, and how many there may be."""
+        self._counted = counted
 
     def check(self) -> None:
         """Raises TooMany."""
-        if self._most is not None and self._counter[self._name] >= self._most:
-            raise TooMany(f"{self._most} connections are open already; close some.")
+        for counter, name, most in self._counted:
+            if most is not None and counter[name] >= most:
+                many = "The server has as many connections as it can hold; come back later."
+                raise TooMany(many if name == EVERYBODY else f"{most} connections are open already; close some.")
 
     def __enter__(self) -> None:
         self.check()  # others have come in between asking and opening
-        self._counter[self._name] += 1
+        for counter, name, _ in self._counted:
+            counter[name] += 1
 
-    def __exit__(self, *_: object) -> None:
-        self._counter[self._name] -= 1
-        if not self._counter[self._name]:
-            del self._counter[self._name]
+    def __exit__(self, *error: object) -> None:
+        for counter, name, _ in self._counted:
+            counter[name] -= 1
+            if not counter[name]:
+                del counter[name]
 
 
 def holder(who: Principal) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
+from itertools import islice
 
 TOLD_S = 0.25
 """A room that fills tells everybody everything four times a second and not once for each who enters."""
@@ -19,7 +20,8 @@ class Presence:
     def __init__(self) -> None:
         self.there: Counter[str] = Counter()
         """By name: in how many places each one is."""
-        self._told: frozenset[str] = frozenset()
+        self._moved: set[str] = set()
+        """Who has come or gone since all were told."""
         self._watchers: dict[object, Tell] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -28,42 +30,43 @@ class Presence:
         return not self.there
 
     def state(self) -> dict[str, object]:
-        return {"present": sorted(self.there)[:LISTED_MAX], "count": len(self.there)}
+        return {"present": sorted(islice(self.there, LISTED_MAX)), "count": len(self.there)}
 
     def enter(self, name: str) -> None:
         self.there[name] += 1
-        self._changed()
+        if self.there[name] == 1:
+            self._changed(name)
 
     def leave(self, name: str) -> None:
         self.there[name] -= 1
         if not self.there[name]:
             del self.there[name]
-        self._changed()
+            self._changed(name)
 
     def watch(self, who: object, tell: Tell) -> None:
-        """The state at once, then the changes."""
-        self._flush()
+        """The state at once, then the changes. Whoever moved just before is in both: a room that fills is not told to
+        everybody for each who enters."""
         self._watchers[who] = tell
         tell(self.state())
 
     def unwatch(self, who: object) -> None:
         self._watchers.pop(who, None)
 
-    def _changed(self) -> None:
-        if self._timer is None and self._watchers:
+    def _changed(self, name: str) -> None:
+        if not self._watchers:
+            return
+        self._moved.add(name)
+        if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(TOLD_S, self._flush)
 
     def _flush(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        now = frozenset(self.there)
-        joined, left = sorted(now - self._told), sorted(self._told - now)
-        self._told = now
-        if joined or left:
-            said = {"joined": joined[:LISTED_MAX], "left": left[:LISTED_MAX], "count": len(now)}
-            for tell in list(self._watchers.values()):
-                tell(said)
+        """Says where each one is who moved, also when that is where it was: some began to watch in between."""
+        self._timer = None
+        moved, self._moved = sorted(self._moved), set()
+        joined, left = [n for n in moved if n in self.there], [n for n in moved if n not in self.there]
+        said = {"joined": joined[:LISTED_MAX], "left": left[:LISTED_MAX], "count": len(self.there)}
+        for tell in list(self._watchers.values()):
+            tell(said)
 
 
 class Presences:

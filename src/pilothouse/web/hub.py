@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Protocol
 
 from pilothouse.core import chat
@@ -88,8 +89,11 @@ class Hub:
             for connection in list(mine):
                 connection.recheck()
 
+    def aways(self) -> list[Callable[[], None]]:
+        """What sends each of them away, who may come back."""
+        return [connection.away for mine in self._open.values() for connection in mine]
+
     def all_away(self) -> None:
-        """The server goes: everybody may come back."""
-        for mine in list(self._open.values()):
-            for connection in list(mine):
-                connection.away()
+        """The server goes now."""
+        for away in self.aways():
+            away()

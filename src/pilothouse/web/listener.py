@@ -76,6 +76,9 @@ class Listener:
         self._loop.add_reader(listening, self._accept)
 
     def close(self) -> None:
+        """Also when it is closed already."""
+        if self._listening.fileno() < 0:
+            return
         if self._again is not None:
             self._again.cancel()
         self._loop.remove_reader(self._listening)

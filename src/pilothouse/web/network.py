@@ -14,6 +14,7 @@ from pilothouse.engine.network import Network, View
 from pilothouse.engine.records import Egress
 from pilothouse.web import wire
 from pilothouse.web.call import Call, streamed
+from pilothouse.web.streams import opening
 
 
 class Wish(wire.Body):
@@ -50,7 +51,7 @@ async def stream_network(call: Call) -> Response:
 
 
 async def _sse(views: AsyncGenerator[View, None]) -> AsyncGenerator[bytes, None]:
-    yield b": pilothouse\n\n"
+    yield opening()
     try:
         async for view in views:
             yield b"data: %b\n\n" % msgspec.json.encode(view)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager
@@ -17,6 +18,15 @@ from starlette.types import Receive, Scope, Send
 
 from pilothouse.core.errors import TooMany
 from pilothouse.web import wire
+
+RETRY_MS = (1000, 5000)
+"""A browser's `EventSource` comes back after as long as it was told, each after another time: the many who lost one
+server do not return in one instant."""
+
+
+def opening() -> bytes:
+    """How a stream of events begins."""
+    return b": pilothouse\nretry: %d\n\n" % random.randint(*RETRY_MS)  # noqa: S311 - nobody gains by guessing it
 
 
 class Streams:
@@ -46,12 +56,15 @@ class Streams:
                 if stream.left() == 0:
                     stream.cut.set()
 
+    def aways(self) -> list[Callable[[], None]]:
+        """What sends away each who follows events, and may come back. Downloads have the time that the server gives
+        them."""
+        return [stream.cut.set for mine in self._open.values() for stream in mine if stream.endless]
+
     def all_away(self) -> None:
-        """The server goes: who follows events may come back. Downloads have the time that the server gives them."""
-        for mine in self._open.values():
-            for stream in mine:
-                if stream.endless:
-                    stream.cut.set()
+        """The server goes now."""
+        for away in self.aways():
+            away()
 
 
 class Streamed(StreamingResponse):

@@ -22,6 +22,7 @@ from pilothouse.engine.records import JobRecord
 from pilothouse.engine.sessions import Session
 from pilothouse.web import views, wire
 from pilothouse.web.call import Call, streamed
+from pilothouse.web.streams import opening
 from pilothouse.web.zipped import zipped
 
 EVENTS_MAX = 1000
@@ -177,7 +178,7 @@ async def _sse(
     last: int | None = None,
 ) -> AsyncGenerator[bytes, None]:
     """`last`: where the job ended, if it has: nothing comes after it, whether its `complete` is still kept or not."""
-    yield b": pilothouse\n\n"
+    yield opening()
     if last is not None and after >= last:
         return
     if gap:
