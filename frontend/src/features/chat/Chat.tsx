@@ -168,7 +168,7 @@ export function Chat({ id, me, onGone }: { id: string; me: Me; onGone: () => voi
       {events.open ? (
         <EventsPanel id={id} onClose={events.close}>
           {waiting ? (
-            <Button className="eventswaiting" size="compact-xs" variant="light" color="orange" onClick={events.close} data-testid="events-waiting">
+            <Button size="compact-xs" variant="light" color="orange" onClick={events.close} data-testid="events-waiting">
               {plural(asked.length, "answer")} needed
             </Button>
           ) : null}

@@ -1,4 +1,4 @@
-import { ActionIcon, Button, UnstyledButton } from "@mantine/core";
+import { Button } from "@mantine/core";
 import { ChevronDown, ChevronRight, Copy } from "lucide-react";
 import { memo } from "react";
 import { Exact } from "../../ui/Exact.tsx";
@@ -8,7 +8,13 @@ import type { EventRow, HoleRow } from "./book.ts";
 
 /** Of an opened event; a whole file in one event would stop the page. Copying takes all of it. */
 const SHOWN_CHARS = 20_000;
-const time = (at: string): string => /T(\d\d:\d\d:\d\d(?:\.\d{1,3})?)/.exec(at)?.[1] ?? "";
+const CLOCK = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+
+/** By the reader's clock, as everywhere in the page; the event itself has the exact time. */
+function time(at: string): string {
+  const date = new Date(at);
+  return Number.isNaN(date.getTime()) ? "" : CLOCK.format(date);
+}
 
 interface Props {
   row: EventRow;
@@ -19,20 +25,21 @@ interface Props {
   onCopy: (row: EventRow) => void;
 }
 
+// A page has hundreds of these: plain buttons, which cost little.
 export const EventLine = memo(function EventLine({ row, open, current, onToggle, onCopy }: Props) {
   const copy = `Copy event ${row.seq} as JSON`;
   return (
     <li className="eventline" data-testid="event" data-seq={row.seq} data-type={row.type} data-open={open}>
-      <UnstyledButton className="eventhead" aria-expanded={open} tabIndex={current ? 0 : -1} onClick={() => onToggle(row.seq)} data-line data-testid="event-toggle">
+      <button type="button" className="eventhead" aria-expanded={open} tabIndex={current ? 0 : -1} onClick={() => onToggle(row.seq)} data-line data-testid="event-toggle">
         {open ? <ChevronDown size={13} aria-hidden="true" /> : <ChevronRight size={13} aria-hidden="true" />}
         <span className="eventseq">{row.seq}</span>
         <span className="eventtype"><Exact text={row.type} /></span>
         <time className="eventtime" dateTime={row.at} title={row.at}>{time(row.at)}</time>
         <span className="eventwhat">{open ? "" : <Exact text={summary(row)} />}</span>
-      </UnstyledButton>
-      <ActionIcon className="eventcopy" variant="subtle" color="gray" size="sm" tabIndex={current ? 0 : -1} aria-label={copy} title={copy} onClick={() => onCopy(row)} data-testid="event-copy">
+      </button>
+      <button type="button" className="eventcopy" tabIndex={current ? 0 : -1} aria-label={copy} title={copy} onClick={() => onCopy(row)} data-testid="event-copy">
         <Copy size={13} />
-      </ActionIcon>
+      </button>
       {open ? <Whole row={row} onCopy={onCopy} /> : null}
     </li>
   );

@@ -12,7 +12,7 @@ const NEAR_PX = 40;
 
 interface Props {
   rows: readonly BookRow[];
-  /** The rows stand still: somebody reads. */
+  /** The rows stand still: who reads is not to be moved by what comes meanwhile. */
   held: boolean;
   /** How many came meanwhile. */
   fresh: number;
@@ -28,6 +28,7 @@ export function EventList({ rows, held, fresh, onHold, onFollow, onCopy }: Props
   const [back, setBack] = useState(0);
   const box = useRef<HTMLDivElement>(null);
   const top = useRef(0);
+  if (!held && back > 0) setBack(0);
   const skipped = held ? Math.min(back, Math.max(0, rows.length - DRAWN)) : 0;
   const last = rows.length - skipped;
   const first = Math.max(0, last - DRAWN);
@@ -37,22 +38,16 @@ export function EventList({ rows, held, fresh, onHold, onFollow, onCopy }: Props
   useLayoutEffect(() => {
     if (box.current && !held) box.current.scrollTop = box.current.scrollHeight;
   }, [held, drawn]);
-  /** Who reads is not to be moved by what comes meanwhile. */
-  const still = useCallback((): void => {
-    if (held) return;
-    setBack(0);
-    onHold();
-  }, [held, onHold]);
   const onScroll = (): void => {
     if (!box.current) return;
     const { scrollTop, scrollHeight, clientHeight } = box.current;
     const up = scrollTop < top.current - 2 && scrollHeight - scrollTop - clientHeight > NEAR_PX;
     top.current = scrollTop;
-    if (up) still();
+    if (up) onHold();
   };
   const toggle = useCallback(
     (seq: number): void => {
-      still();
+      onHold();
       setCurrent(seq);
       setOpened((before) => {
         const next = new Set(before);
@@ -60,13 +55,13 @@ export function EventList({ rows, held, fresh, onHold, onFollow, onCopy }: Props
         return next;
       });
     },
-    [still],
+    [onHold],
   );
   /** Moves the window, and keeps a row that stays in it where it is on the screen. */
   const move = (by: number): void => {
     const element = box.current;
     if (!element) return;
-    still();
+    onHold();
     const stays = drawn[by > 0 ? 0 : drawn.length - 1]?.seq;
     const place = (): number => element.querySelector(`[data-seq="${stays ?? 0}"]`)?.getBoundingClientRect().top ?? 0;
     const before = place();
@@ -81,7 +76,7 @@ export function EventList({ rows, held, fresh, onHold, onFollow, onCopy }: Props
     const head = to === undefined || from < 0 ? undefined : heads[Math.max(0, Math.min(to, heads.length - 1))];
     if (!head) return;
     event.preventDefault();
-    still();
+    onHold();
     setCurrent(Number(head.parentElement?.dataset.seq));
     head.focus();
   };

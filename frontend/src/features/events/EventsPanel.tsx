@@ -5,7 +5,7 @@
  * reconnects), refused; `data-paused`, `data-head`: the last number that it has), `events-log`, `event` (`data-seq`,
  * `data-type`, `data-open`; in it `event-toggle`, `event-copy`, `event-json`), `events-hole`, `events-text`,
  * `events-types` (then `events-type` with `data-type`, `events-types-all`, `events-types-none`), `events-count`,
- * `events-pause`, `events-copy`, `events-clear`, `events-earlier`, `events-later`, `events-hide`, `events-waiting`.
+ * `events-pause`, `events-follow`, `events-copy`, `events-clear`, `events-again`, `events-said`, `events-earlier`, `events-later`, `events-hide`, `events-waiting`.
  */
 import "./events.css";
 import { ActionIcon, Button, Loader, TextInput, Tooltip } from "@mantine/core";
@@ -70,7 +70,6 @@ export function EventsPanel({ id, onClose, children }: Props) {
           {filtered(wanted) ? `${shown} of ${all}` : plural(shown, "event")}
         </span>
         <div className="eventshead-end">
-          {children}
           <Button size="compact-xs" variant={held ? "light" : "default"} leftSection={held ? <Play size={13} /> : <Pause size={13} />} onClick={held ? follow : pause} disabled={live.rows.length === 0} data-testid="events-pause">
             {held ? (fresh > 0 ? `Follow (${fresh} new)` : "Follow") : "Pause"}
           </Button>
@@ -84,6 +83,7 @@ export function EventsPanel({ id, onClose, children }: Props) {
           </ActionIcon>
         </div>
       </header>
+      {children ? <div className="eventsline eventscovered">{children}</div> : null}
       <div className="eventsfilter" role="search" aria-label="Among the events">
         <TextInput
           size="xs" aria-label="Text in the events" placeholder="Text…" leftSection={<Search size={13} />} value={filter.text} data-testid="events-text"
@@ -104,7 +104,10 @@ export function EventsPanel({ id, onClose, children }: Props) {
       ) : null}
       {state === "refused" ? (
         <div className="eventsfault">
-          <Fault error={error} again={() => again(tries + 1)} />
+          <Fault error={error} />
+          <Button mt={8} size="compact-xs" variant="default" onClick={() => again(tries + 1)} data-testid="events-again">
+            Read again
+          </Button>
         </div>
       ) : null}
       {rows.length > 0 ? (

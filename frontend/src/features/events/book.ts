@@ -44,13 +44,7 @@ export const filtered = ({ text, hidden }: Filter): boolean => text.trim() !== "
 
 /** What is no event in the page's eyes is shown all the same. */
 export function readRow(seq: number, text: string): EventRow {
-  let fields: Record<string, unknown> = {};
-  try {
-    const value: unknown = JSON.parse(text);
-    if (typeof value === "object" && value !== null) fields = value as Record<string, unknown>;
-  } catch {
-    // it has no type then
-  }
+  const fields = fieldsOf(text);
   const word = (value: unknown): string => (typeof value === "string" ? value : "");
   return { is: "event", seq, type: word(fields.type) || "unknown", at: word(fields.at), text };
 }
@@ -89,22 +83,28 @@ export const eventsOf = (rows: readonly BookRow[]): EventRow[] => rows.filter((r
 /** What goes to the clipboard: one event a line, as the log has it. */
 export const asLines = (rows: readonly BookRow[]): string => eventsOf(rows).map((row) => row.text).join("\n");
 
-/** What the row's own columns say already. */
-const ENVELOPE = new Set(["sessionId", "seq", "at", "type"]);
+/** What the row's own columns say already, and what is the same in row after row. */
+const ENVELOPE = new Set(["sessionId", "jobId", "seq", "at", "type"]);
 const SUMMARY_CHARS = 240;
 
-/** The rest of an event on one line. */
+/** The rest of an event on one line: what it says before its ids. */
 export function summary({ text }: EventRow): string {
-  try {
-    const value: unknown = JSON.parse(text);
-    if (typeof value !== "object" || value === null) return text.slice(0, SUMMARY_CHARS);
-    const rest = Object.entries(value).filter(([name]) => !ENVELOPE.has(name));
-    return rest.map(([name, one]) => `${name}: ${JSON.stringify(short(one))}`).join("  ").slice(0, SUMMARY_CHARS);
-  } catch {
-    return text.slice(0, SUMMARY_CHARS);
-  }
+  const rest = Object.entries(fieldsOf(text)).filter(([name]) => !ENVELOPE.has(name));
+  const ids = rest.filter(([name]) => name.endsWith("Id"));
+  const told = [...rest.filter(([name]) => !name.endsWith("Id")), ...ids];
+  return told.map(([name, one]) => `${name}: ${JSON.stringify(short(one))}`).join("  ").slice(0, SUMMARY_CHARS);
 }
 const short = (value: unknown): unknown => (typeof value === "string" ? value.slice(0, SUMMARY_CHARS) : value);
+
+/** Nothing of what is no JSON object. */
+function fieldsOf(text: string): Record<string, unknown> {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
+  } catch {
+    return {};
+  }
+}
 
 /** An event with line breaks, for reading. */
 export function pretty(text: string): string {
