@@ -89,7 +89,7 @@ export function EventList({ rows, held, fresh, onHold, onFollow, onCopy }: Props
           </Button>
         ) : null}
         {/* eslint-disable-next-line jsx-a11y/no-noninteractive-element-interactions -- arrow keys between the buttons in it */}
-        <ol onKeyDown={onKey}>
+        <ol onKeyDown={onKey} onFocus={(event) => event.target.matches(":focus-visible") && onHold()}>
           {drawn.map((row) =>
             row.is === "hole" ? (
               <HoleLine key={`hole-${row.seq}`} row={row} />

@@ -37,7 +37,8 @@ export function EventsPanel({ id, onClose, children }: Props) {
   const [filter, choose] = useState<Filter>(noFilter);
   const [said, say] = useState("");
   // Of another log nothing stands still.
-  const book = held && live.seen >= held.seen ? held : live;
+  const standing = held && live.seen >= held.seen ? held : undefined;
+  const book = standing ?? live;
   const wanted = useDeferredValue(filter);
   const rows = useMemo(() => matching(book.rows, wanted), [book.rows, wanted]);
   const counts = useMemo(() => types(book.rows), [book.rows]);
@@ -63,15 +64,15 @@ export function EventsPanel({ id, onClose, children }: Props) {
   const clear = (): void => choose(noFilter);
 
   return (
-    <section className="eventspanel" aria-label="Events" data-testid="events-panel" data-state={state} data-paused={held !== undefined} data-head={live.rows.at(-1)?.seq ?? 0}>
+    <section className="eventspanel" aria-label="Events" data-testid="events-panel" data-state={state} data-paused={standing !== undefined} data-head={live.rows.at(-1)?.seq ?? 0}>
       <header className="eventshead">
         <h2>Events</h2>
         <span className="quiet" data-testid="events-count">
           {filtered(wanted) ? `${shown} of ${all}` : plural(shown, "event")}
         </span>
         <div className="eventshead-end">
-          <Button size="compact-xs" variant={held ? "light" : "default"} leftSection={held ? <Play size={13} /> : <Pause size={13} />} onClick={held ? follow : pause} disabled={live.rows.length === 0} data-testid="events-pause">
-            {held ? (fresh > 0 ? `Follow (${fresh} new)` : "Follow") : "Pause"}
+          <Button size="compact-xs" variant={standing ? "light" : "default"} leftSection={standing ? <Play size={13} /> : <Pause size={13} />} onClick={standing ? follow : pause} disabled={live.rows.length === 0} data-testid="events-pause">
+            {standing ? (fresh > 0 ? `Follow (${fresh} new)` : "Follow") : "Pause"}
           </Button>
           <Tooltip label={`Copy ${plural(shown, "event")} as JSON lines`}>
             <ActionIcon variant="subtle" color="gray" size="sm" aria-label={`Copy ${plural(shown, "event")} as JSON lines`} disabled={shown === 0} onClick={() => copy(asLines(rows), plural(shown, "event"))} data-testid="events-copy">
@@ -111,7 +112,7 @@ export function EventsPanel({ id, onClose, children }: Props) {
         </div>
       ) : null}
       {rows.length > 0 ? (
-        <EventList rows={rows} held={held !== undefined} fresh={fresh} onHold={pause} onFollow={follow} onCopy={copyRow} />
+        <EventList rows={rows} held={standing !== undefined} fresh={fresh} onHold={pause} onFollow={follow} onCopy={copyRow} />
       ) : (
         <div className="eventsempty" role="status">
           {book.rows.length > 0 ? (
