@@ -1,4 +1,4 @@
-import { ActionIcon, Badge, Button, Group, Loader, Text, Tooltip } from "@mantine/core";
+import { ActionIcon, Badge, Button, Group, Loader, Menu, Text, Tooltip } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
 import { FolderOpen, Globe, ScrollText, SquareTerminal, UserPlus, Users } from "lucide-react";
 import { lazy, Suspense, useCallback } from "react";
@@ -100,7 +100,7 @@ export function Chat({ id, me, onGone }: { id: string; me: Me; onGone: () => voi
             </ActionIcon>
           </Tooltip>
           <Tooltip label="Events: what the log says, raw">
-            <ActionIcon variant="subtle" color="gray" onClick={events.toggle} aria-label="Events" aria-expanded={events.open} data-testid="events-open">
+            <ActionIcon {...(visiting ? {} : { visibleFrom: "sm" })} variant="subtle" color="gray" onClick={events.toggle} aria-label="Events" aria-expanded={events.open} data-testid="events-open">
               <ScrollText size={18} />
             </ActionIcon>
           </Tooltip>
@@ -118,6 +118,10 @@ export function Chat({ id, me, onGone }: { id: string; me: Me; onGone: () => voi
           {session && !visiting ? (
             <SessionMenu one={session} onGone={onGone}>
               <Usage live={live} session={session} />
+              {/* On a phone there is no room for it above the conversation. */}
+              <Menu.Item hiddenFrom="sm" leftSection={<ScrollText size={14} />} onClick={events.toggle} data-testid="events-item">
+                Events
+              </Menu.Item>
             </SessionMenu>
           ) : null}
         </Group>

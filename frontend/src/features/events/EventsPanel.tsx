@@ -1,19 +1,19 @@
 /**
  * The events of a session as its log has them, beside the conversation; instead of it on a phone.
  *
- * Test ids: `events-open` (the button above the conversation), `events-panel` (`data-state`: loading, open, waiting (it
+ * Test ids: `events-open` (the button above the conversation), `events-item` (on a phone, in its menu), `events-panel` (`data-state`: loading, open, waiting (it
  * reconnects), refused; `data-paused`, `data-head`: the last number that it has), `events-log`, `event` (`data-seq`,
  * `data-type`, `data-open`; in it `event-toggle`, `event-copy`, `event-json`), `events-hole`, `events-text`,
  * `events-types` (then `events-type` with `data-type`, `events-types-all`, `events-types-none`), `events-count`,
  * `events-pause`, `events-follow`, `events-copy`, `events-clear`, `events-again`, `events-said`, `events-earlier`, `events-later`, `events-hide`, `events-waiting`.
  */
 import "./events.css";
-import { ActionIcon, Button, Loader, TextInput, Tooltip } from "@mantine/core";
+import { ActionIcon, Alert, Button, Loader, TextInput, Tooltip } from "@mantine/core";
 import { Copy, Pause, Play, Search, X } from "lucide-react";
 import { useCallback, useDeferredValue, useMemo, useState } from "react";
 import type { ReactNode } from "react";
 import { useLiveState } from "../../model/hooks.ts";
-import { Fault } from "../../ui/Fault.tsx";
+import { sayError } from "../../net/http.ts";
 import { plural } from "../../ui/words.ts";
 import { client } from "../../wiring.ts";
 import { asLines, eventsOf, filtered, KEPT, matching, noFilter, types } from "./book.ts";
@@ -68,7 +68,7 @@ export function EventsPanel({ id, onClose, children }: Props) {
       <header className="eventshead">
         <h2>Events</h2>
         <span className="quiet" data-testid="events-count">
-          {filtered(wanted) ? `${shown} of ${all}` : plural(shown, "event")}
+          {all === 0 ? "" : filtered(wanted) ? `${shown} of ${all}` : plural(shown, "event")}
         </span>
         <div className="eventshead-end">
           <Button size="compact-xs" variant={standing ? "light" : "default"} leftSection={standing ? <Play size={13} /> : <Pause size={13} />} onClick={standing ? follow : pause} disabled={live.rows.length === 0} data-testid="events-pause">
@@ -98,17 +98,19 @@ export function EventsPanel({ id, onClose, children }: Props) {
         />
         <TypeFilter counts={counts} hidden={filter.hidden} onChange={(hidden) => choose({ ...filter, hidden })} />
       </div>
-      {state === "waiting" ? (
+      {state === "waiting" && connected ? (
         <div className="eventsline" data-tone="warn" role="status">
           Connecting again. What you see may be behind.
         </div>
       ) : null}
       {state === "refused" ? (
         <div className="eventsfault">
-          <Fault error={error} />
-          <Button mt={8} size="compact-xs" variant="default" onClick={() => again(tries + 1)} data-testid="events-again">
-            Read again
-          </Button>
+          <Alert color="red" variant="light" role="alert">
+            {sayError(error)}
+            <Button mt={8} display="block" size="compact-xs" variant="default" onClick={() => again(tries + 1)} data-testid="events-again">
+              Try again
+            </Button>
+          </Alert>
         </div>
       ) : null}
       {rows.length > 0 ? (
@@ -117,7 +119,7 @@ export function EventsPanel({ id, onClose, children }: Props) {
         <div className="eventsempty" role="status">
           {book.rows.length > 0 ? (
             <>
-              <span>No event is like that.</span>
+              <span>No event matches.</span>
               <Button size="compact-xs" variant="default" onClick={clear} data-testid="events-clear">
                 Show all
               </Button>
@@ -131,7 +133,7 @@ export function EventsPanel({ id, onClose, children }: Props) {
           ) : null}
         </div>
       )}
-      {book.dropped > 0 ? <p className="eventsfoot quiet">Only the newest are held here, {KEPT} at most. All of them: <code>pilothouse logs {id} --json</code></p> : null}
+      {book.dropped > 0 ? <p className="eventsfoot quiet">The newest {KEPT} at most; <code>pilothouse logs --json</code> has all.</p> : null}
       <div className="sr-only" role="status" aria-live="polite" data-testid="events-said">
         {said}
       </div>

@@ -135,7 +135,7 @@ it("shows some types only, also of those that come", async () => {
   await settle();
   press("events-types-none");
   await settle();
-  expect(text("events-panel")).toContain("No event is like that.");
+  expect(text("events-panel")).toContain("No event matches.");
   fireEvent.click(screen.getAllByTestId("events-type").find((one) => one.dataset.type === "complete") as HTMLElement);
   await come(1, "complete");
   await come(1, "tool_use");
@@ -170,11 +170,21 @@ it("says that it is cut off, keeps what it has, and reads on", async () => {
   await come(2);
   act(() => store.setState({ connection: "waiting" }));
   expect([state(), seqs()]).toEqual(["waiting", [1, 2]]);
-  expect(text("events-panel")).toContain("Connecting again.");
+  expect(text("events-panel")).not.toContain("Connecting again."); // the page says it
   act(() => store.setState({ connection: "open" }));
   await settle();
   await come(1);
   expect([state(), seqs()]).toEqual(["open", [1, 2, 3]]);
+});
+
+it("says that it reads again when the stream alone has ended", async () => {
+  await panel();
+  await come(1);
+  server.refuses = new HttpError(503, "unavailable", "Later.");
+  server.feeds.at(-1)?.close();
+  await settle();
+  expect([state(), seqs()]).toEqual(["waiting", [1]]);
+  expect(text("events-panel")).toContain("Connecting again.");
 });
 
 it("says why it may not, and asks again when it is told to", async () => {

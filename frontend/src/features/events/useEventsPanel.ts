@@ -1,6 +1,7 @@
 /** Whether the events of a session are open beside its conversation; they are again after a reload of this tab. */
 import { useCallback, useState } from "react";
 
+const OPENERS = '[data-testid="events-open"], [data-testid="session-menu"]';
 const KEY = "pilothouse.events.open";
 
 function remembered(session: string): boolean {
@@ -27,8 +28,8 @@ export function useEventsPanel(session: string) {
   );
   const close = useCallback((): void => {
     set(false);
-    // The panel is gone, and the focus with it.
-    setTimeout(() => document.querySelector<HTMLElement>('[data-testid="events-open"]')?.focus(), 0);
+    // The panel is gone, and the focus with it: to where it was opened.
+    setTimeout(() => [...document.querySelectorAll<HTMLElement>(OPENERS)].find((one) => one.checkVisibility())?.focus(), 0);
   }, [set]);
   return { open, toggle: () => (open ? close() : set(true)), close };
 }
