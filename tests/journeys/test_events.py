@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
+import shlex
 import sys
 import tempfile
 import threading
@@ -25,7 +27,8 @@ from tests.journeys.test_page import WAIT, browser, sign_in
 from tests.journeys.test_page import pytestmark as in_a_browser
 from tests.journeys.test_page_access import faults, tab_to
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+ROOT = Path(__file__).parents[2]
+EXAMPLES, README = ROOT / "examples", (ROOT / "README.md").read_text()
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 EVENTS = 200
 HOOKS = """
@@ -45,6 +48,10 @@ authorizer = "evhooks:authorizer"
 [[namespaces]]
 name = "news"
 history = 1000
+
+[[namespaces]]
+name = "default"
+history = 10
 
 [[namespaces]]
 name = "changed"
@@ -78,12 +85,11 @@ async def program(elsewhere: int) -> AsyncIterator[Program]:
         settings = folder / "pilothouse.toml"
         settings.write_text(SETTINGS)
         settings.chmod(0o600)
-        env = {
-            "PYTHONPATH": os.pathsep.join([*(p for p in sys.path if p), name]),
-            "PILOTHOUSE_CONFIG": str(settings),
-            "PILOTHOUSE_CORS_ORIGINS": f"http://localhost:{elsewhere}",
-        }
-        async with installation(demo=False, **env) as (made, _):
+        path = os.pathsep.join([*(p for p in sys.path if p), name])
+        origin = f"http://localhost:{elsewhere}"
+        async with installation(
+            demo=False, PILOTHOUSE_CONFIG=str(settings), PILOTHOUSE_CORS_ORIGINS=origin, PYTHONPATH=path
+        ) as (made, _):
             made.port = made.url.rpartition(":")[2]
             yield made
 
@@ -140,6 +146,28 @@ async def joined(chromium: Browser, program: Program, origin: str, key: str, cha
     return page
 
 
+async def test_the_lines_of_the_readme(program: Program) -> None:
+    section = README.partition("## Publish to every browser\n")[2]
+    [block] = re.findall(r"\A.*?^```\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    sub, pub, *curl, session = block.splitlines()
+    assert sub.split()[:3] == ["pilothouse", "sub", "/default/room"]
+    listening = asyncio.create_task(program.cli("sub", "/default/room", "--after", "0", "--count", "2"))
+    assert await program.cli(*shlex.split(pub)[1:]) == (0, "", "")
+    env = {"PATH": os.environ["PATH"], "URL": program.url, "KEY": program.key}
+    posting = await asyncio.create_subprocess_exec("bash", "-euc", "\n".join(curl), env=env, stdout=-1)
+    answer = json.loads((await posting.communicate())[0])
+    assert (len(answer["successful"]), answer["failed"]) == (1, [])
+    status, out, _ = await listening
+    assert (status, out.splitlines()) == (0, ['{"text": "hello"}', '{"text": "hello from curl"}'])
+
+    made, _, viewer = await begin(program, "one", agent="echo")
+    await viewer.until("complete")
+    await viewer.close()
+    words = session.partition("   ")[0].replace("ID", made).split()[1:]
+    status, out, _ = await program.cli(*words, "--count", str(len(viewer.events)))
+    assert (status, [json.loads(line)["type"] for line in out.splitlines()]) == (0, [e["type"] for e in viewer.events])
+
+
 @in_a_browser[0]
 async def test_the_example_subscribes_and_publishes(program: Program, chromium: Browser, elsewhere: int) -> None:
     status, key, err = await program.cli("keys", "create", "--name", "example", "--scope", "read,run", "--plain")
@@ -148,7 +176,7 @@ async def test_the_example_subscribes_and_publishes(program: Program, chromium: 
     pages = [await joined(chromium, program, let_in, key.strip()) for _ in range(2)]
     for page in pages:
         await expect(page.get_by_role("status")).to_have_text("Subscribed to news/page.")
-    await pages[0].get_by_label("Text").fill("to \"all\"")
+    await pages[0].get_by_label("Text").fill('to "all"')
     await pages[0].get_by_role("button", name="Publish").click()
     for page in pages:
         await expect(page.get_by_role("listitem")).to_have_text(['{"text":"to \\"all\\""}'])

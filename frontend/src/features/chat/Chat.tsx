@@ -1,5 +1,5 @@
 import { ActionIcon, Badge, Button, Group, Loader, Menu, Text, Tooltip } from "@mantine/core";
-import { useDisclosure } from "@mantine/hooks";
+import { useDisclosure, useMediaQuery } from "@mantine/hooks";
 import { FolderOpen, Globe, ScrollText, SquareTerminal, UserPlus, Users } from "lucide-react";
 import { lazy, Suspense, useCallback } from "react";
 import { useFollow, useOneSession } from "../../model/hooks.ts";
@@ -36,6 +36,8 @@ export function Chat({ id, me, onGone }: { id: string; me: Me; onGone: () => voi
   const [networkOpen, network] = useDisclosure(false);
   const terminal = useTerminal(id);
   const events = useEventsPanel(id);
+  // On a phone there is no room for one more button above the conversation: it is in the menu there.
+  const narrow = useMediaQuery("(max-width: 47.99em)", false, { getInitialValueInEffect: false });
   const announced = useAnnounced(live);
   const asked = [...(live?.view.pendingApprovals ?? []), ...(live?.view.pendingQuestions ?? [])];
   const unseen = useOutOfSight(asked.join(" "));
@@ -99,11 +101,11 @@ export function Chat({ id, me, onGone }: { id: string; me: Me; onGone: () => voi
               <SquareTerminal size={18} />
             </ActionIcon>
           </Tooltip>
-          <Tooltip label="Events: what the log says, raw">
-            <ActionIcon {...(visiting ? {} : { visibleFrom: "sm" })} variant="subtle" color="gray" onClick={events.toggle} aria-label="Events" aria-expanded={events.open} data-testid="events-open">
+          {narrow && !visiting ? null : <Tooltip label="Events: what the log says, raw">
+            <ActionIcon variant="subtle" color="gray" onClick={events.toggle} aria-label="Events" aria-expanded={events.open} data-testid="events-open">
               <ScrollText size={18} />
             </ActionIcon>
-          </Tooltip>
+          </Tooltip>}
           {visiting ? null : <Limits id={id} session={session} />}
           {visiting ? null : <Tooltip label="Files of the workspace">
             <ActionIcon variant="subtle" color="gray" onClick={files.open} aria-label="Files" data-testid="files">
@@ -118,10 +120,9 @@ export function Chat({ id, me, onGone }: { id: string; me: Me; onGone: () => voi
           {session && !visiting ? (
             <SessionMenu one={session} onGone={onGone}>
               <Usage live={live} session={session} />
-              {/* On a phone there is no room for it above the conversation. */}
-              <Menu.Item hiddenFrom="sm" leftSection={<ScrollText size={14} />} onClick={events.toggle} data-testid="events-item">
+              {narrow ? <Menu.Item leftSection={<ScrollText size={14} />} onClick={events.toggle} data-testid="events-item">
                 Events
-              </Menu.Item>
+              </Menu.Item> : null}
             </SessionMenu>
           ) : null}
         </Group>
