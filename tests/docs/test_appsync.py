@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import re
@@ -22,12 +23,11 @@ from tests.web.amplify import MISSING, MODULES, NODE, REASON
 from tests.web.serving import serving
 
 PAGE = (Path(__file__).parents[2] / "docs" / "appsync.md").read_text()
-BLOCKS = re.findall(r"^```(toml|js|python)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-[TABLE] = [text for kind, text in BLOCKS if kind == "toml"]
-[SCRIPT] = [text for kind, text in BLOCKS if kind == "js"]
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+PLAIN, TABLE = [text for kind, text in BLOCKS if kind == "toml"]
+SCRIPT, SOCKET = [text for kind, text in BLOCKS if kind == "js"]
 PUBLISHER, HANDLER = [text for kind, text in BLOCKS if kind == "python"]
-SOCKET = 'import { WebSocket } from "ws";\nglobalThis.WebSocket = WebSocket;\n'
-"""What the page says of Node before 22."""
+COMMANDS = [text for kind, text in BLOCKS if kind == ""]
 
 pytestmark = pytest.mark.skipif(MISSING, reason=REASON)
 pytest.importorskip("aws_lambda_powertools", reason="needs package aws-lambda-powertools")
@@ -37,6 +37,19 @@ def handler() -> PythonHook:
     module = ModuleType("handlers")
     exec(compile(HANDLER, "handlers.py", "exec"), module.__dict__)
     return PythonHook("handlers:handler", module.__dict__["handler"])
+
+
+def test_the_files_are_run_by_the_names_that_they_have() -> None:
+    for name, command in (("page.mjs", "node page.mjs\n"), ("publisher.py", "python3 publisher.py\n")):
+        assert f"`{name}`" in PAGE
+        assert any(command in block for block in COMMANDS)
+    assert "`handlers.py`" in PAGE
+    assert 'on_publish = "handlers:handler"' in TABLE
+
+
+def test_the_handler_is_all_that_is_added() -> None:
+    [before], [after] = (namespaces.read(tomllib.loads(text)["namespaces"]) for text in (PLAIN, TABLE))
+    assert before == dataclasses.replace(after, on_publish="")
 
 
 async def test_the_blocks_of_the_page_do_what_it_says(tmp_path: Path) -> None:
@@ -60,7 +73,7 @@ async def test_the_blocks_of_the_page_do_what_it_says(tmp_path: Path) -> None:
             assert first, (await page.communicate())[1].decode()[-2000:]
             assert json.loads(first) == {"text": "HELLO"}
             env |= {
-                "ENDPOINT": f"{served.url}/event", "AWS_ACCESS_KEY_ID": record.id,
+                "AWS_ACCESS_KEY_ID": record.id,
                 "AWS_SECRET_ACCESS_KEY": secret.secret_access_key, "AWS_EC2_METADATA_DISABLED": "true",
                 "HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
             }  # fmt: skip

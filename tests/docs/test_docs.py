@@ -28,7 +28,7 @@ OTHER_OPTIONS = {
     "doctor": {"--escape"},
 }
 GLOBAL = {"--help", "--version"}
-FILE = r"(?:^|[ \"])((?:src|scripts|tests|docs|protocol|\.ci)/[\w./-]+)"
+FILE = r"(?:^|[ \"])((?:src|scripts|tests|docs|protocol|examples|\.ci)/[\w./-]+)"
 ADDRESS = r"(?<![\w.}])(?:\$URL)?(/(?:api\b|runtimes\b|event\b|ws\b|healthz|readyz)[\w/{}$?=&-]*)"
 
 
@@ -80,7 +80,7 @@ def test_files_that_code_names(page: str) -> None:
     named = [
         w
         for line in code(page)
-        for w in re.findall(r"(?:^|[ \"])((?:src|scripts|tests|docs|protocol|\.ci)/[\w./-]+)", line)
+        for w in re.findall(r"(?:^|[ \"])((?:src|scripts|tests|docs|protocol|examples|\.ci)/[\w./-]+)", line)
     ]
     missing = [name for name in named if not (ROOT / name).exists()]
     assert not missing

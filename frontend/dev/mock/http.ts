@@ -74,12 +74,30 @@ export async function answer(world: World, request: IncomingMessage, response: S
   };
   try {
     const url = new URL(request.url ?? "/", "http://mock");
+    if (stream(world, request, response, url)) return;
     const [status, body, type] = route(world, request.method ?? "GET", url, await bodyOf(request));
     reply(status, body, type);
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
     reply(error.status, { type: "about:blank", title: error.code, status: error.status, code: error.code, detail: error.message, ...error.more }, "application/problem+json");
   }
+}
+
+/** The log of a session as it grows. */
+function stream(world: World, request: IncomingMessage, response: ServerResponse, url: URL): boolean {
+  const session = world.sessions.get(/^\/api\/sessions\/([^/]+)\/events$/.exec(url.pathname)?.[1] ?? "");
+  if (!session || !world.signedIn || request.headers.accept !== "text/event-stream") return false;
+  response.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-store" });
+  let after = Number(url.searchParams.get("after") ?? 0);
+  const tell = (): void => {
+    for (const event of session.log.slice(after)) response.write(`id: ${event.seq}\ndata: ${JSON.stringify(event)}\n\n`);
+    after = session.log.length;
+  };
+  response.write(": mock\n\n");
+  tell();
+  session.viewers.add(tell);
+  response.on("close", () => session.viewers.delete(tell));
+  return true;
 }
 
 type Answer = [status: number, body?: unknown, type?: string];
@@ -122,6 +140,7 @@ function route(world: World, method: string, url: URL, body: Json): Answer {
   }
   const session = world.sessions.get(id);
   if (!session) throw new Refusal(404, "not_found", "No such session.");
+  if (part === "events") return [200, { epoch: world.epoch, oldest: 1, head: session.log.length, gap: false, events: [] }];
   if (part === "texts") return [200, world.texts.get(tail ?? "") ?? "", "text/plain"];
   if (part === "shells") {
     const there = shells.get(id) ?? [];

@@ -1,6 +1,7 @@
 /** The calls of `protocol/http.md` that the page makes, with their answers' types. */
 import type { EventOf, Isolation } from "../protocol/events.ts";
 import type { Http } from "./http.ts";
+import type { LogPlace, LogSource } from "./logstream.ts";
 import { makePeople } from "./people.ts";
 import { makeShells } from "./shells.ts";
 
@@ -230,6 +231,11 @@ export const makeApi = (http: Http) => ({
     const path = url.replace(/^\/+/, "");
     return path.startsWith("api/") && !path.includes("..") ? http.url(path) : undefined;
   },
+  /** The raw log, for `LogStream`. */
+  log: (session: string): LogSource => ({
+    place: (signal) => http.get<LogPlace>(`api/sessions/${id(session)}/events?limit=1`, signal),
+    stream: (after, epoch, signal) => http.stream(`api/sessions/${id(session)}/events?after=${after}&epoch=${id(epoch)}`, signal),
+  }),
   networkStreamUrl: (session: string) => http.url(`api/sessions/${id(session)}/network/stream`),
   changeEgress: (session: string, body: { policy: Policy; domains?: string[] }) =>
     http.send<Network>("PUT", `api/sessions/${id(session)}/egress`, body),

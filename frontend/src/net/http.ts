@@ -30,14 +30,20 @@ export class Http {
     return (await this.request("GET", path)).text();
   }
 
+  /** An answer that goes on until it is left. */
+  async stream(path: string, signal: AbortSignal): Promise<ReadableStream<Uint8Array>> {
+    const { body } = await this.request("GET", path, undefined, signal, "text/event-stream");
+    return body ?? new ReadableStream({ start: (end) => end.close() });
+  }
+
   async send<T>(method: "POST" | "PUT" | "PATCH" | "DELETE", path: string, body?: unknown): Promise<T> {
     const answer = await this.request(method, path, body);
     const text = await answer.text();
     return (text === "" ? undefined : JSON.parse(text)) as T;
   }
 
-  private async request(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<Response> {
-    const headers: Record<string, string> = { accept: "application/json" };
+  private async request(method: string, path: string, body?: unknown, signal?: AbortSignal, accept = "application/json"): Promise<Response> {
+    const headers: Record<string, string> = { accept };
     if (body !== undefined) headers["content-type"] = "application/json";
     if (method !== "GET") {
       headers["x-csrf-token"] = this.csrf;

@@ -1,6 +1,6 @@
-import { ActionIcon, Badge, Button, Group, Loader, Text, Tooltip } from "@mantine/core";
-import { useDisclosure } from "@mantine/hooks";
-import { FolderOpen, Globe, SquareTerminal, UserPlus, Users } from "lucide-react";
+import { ActionIcon, Badge, Button, Group, Loader, Menu, Text, Tooltip } from "@mantine/core";
+import { useDisclosure, useMediaQuery } from "@mantine/hooks";
+import { FolderOpen, Globe, ScrollText, SquareTerminal, UserPlus, Users } from "lucide-react";
 import { lazy, Suspense, useCallback } from "react";
 import { useFollow, useOneSession } from "../../model/hooks.ts";
 import type { Me } from "../../net/api.ts";
@@ -17,12 +17,14 @@ import { StatusLine } from "./StatusLine.tsx";
 import { Usage } from "./Usage.tsx";
 import { useOutOfSight } from "./sight.ts";
 import { useAnnounced } from "./announce.ts";
+import { useEventsPanel } from "../events/useEventsPanel.ts";
 import { useTerminal } from "../terminals/useTerminal.ts";
 
 const NetworkPanel = lazy(async () => ({ default: (await import("../network/NetworkPanel.tsx")).NetworkPanel }));
 const Share = lazy(async () => ({ default: (await import("../sharing/Share.tsx")).Share }));
 // Whoever opens no terminal does not load one.
 const TerminalPanel = lazy(async () => ({ default: (await import("../terminals/TerminalPanel.tsx")).TerminalPanel }));
+const EventsPanel = lazy(async () => ({ default: (await import("../events/EventsPanel.tsx")).EventsPanel }));
 const Files = lazy(async () => ({ default: (await import("../files/Files.tsx")).Files }));
 
 export function Chat({ id, me, onGone }: { id: string; me: Me; onGone: () => void }) {
@@ -33,6 +35,9 @@ export function Chat({ id, me, onGone }: { id: string; me: Me; onGone: () => voi
   const [filesOpen, files] = useDisclosure(false);
   const [networkOpen, network] = useDisclosure(false);
   const terminal = useTerminal(id);
+  const events = useEventsPanel(id);
+  // On a phone there is no room for one more button above the conversation: it is in the menu there.
+  const narrow = useMediaQuery("(max-width: 47.99em)", false, { getInitialValueInEffect: false });
   const announced = useAnnounced(live);
   const asked = [...(live?.view.pendingApprovals ?? []), ...(live?.view.pendingQuestions ?? [])];
   const unseen = useOutOfSight(asked.join(" "));
@@ -61,7 +66,8 @@ export function Chat({ id, me, onGone }: { id: string; me: Me; onGone: () => voi
   const viewers = live?.viewers ?? 0;
   const waiting = asked.length > 0 && rights.includes("approve");
   return (
-    <>
+    <div className="sessionpage">
+    <div className="sessionside" data-beside={events.open || undefined}>
     <section className="chat" aria-label="Conversation" data-terminal={terminal.open ? (terminal.full ? "full" : "below") : undefined}>
       <header className="chathead">
         <h1 className="ellipsis" data-testid="session-title" title={title}>
@@ -95,6 +101,11 @@ export function Chat({ id, me, onGone }: { id: string; me: Me; onGone: () => voi
               <SquareTerminal size={18} />
             </ActionIcon>
           </Tooltip>
+          {narrow && !visiting ? null : <Tooltip label="Events: what the log says, raw">
+            <ActionIcon variant="subtle" color="gray" onClick={events.toggle} aria-label="Events" aria-expanded={events.open} data-testid="events-open">
+              <ScrollText size={18} />
+            </ActionIcon>
+          </Tooltip>}
           {visiting ? null : <Limits id={id} session={session} />}
           {visiting ? null : <Tooltip label="Files of the workspace">
             <ActionIcon variant="subtle" color="gray" onClick={files.open} aria-label="Files" data-testid="files">
@@ -109,6 +120,9 @@ export function Chat({ id, me, onGone }: { id: string; me: Me; onGone: () => voi
           {session && !visiting ? (
             <SessionMenu one={session} onGone={onGone}>
               <Usage live={live} session={session} />
+              {narrow ? <Menu.Item leftSection={<ScrollText size={14} />} onClick={events.toggle} data-testid="events-item">
+                Events
+              </Menu.Item> : null}
             </SessionMenu>
           ) : null}
         </Group>
@@ -154,6 +168,18 @@ export function Chat({ id, me, onGone }: { id: string; me: Me; onGone: () => voi
         </TerminalPanel>
       ) : null}
     </Suspense>
-    </>
+    </div>
+    <Suspense>
+      {events.open ? (
+        <EventsPanel id={id} onClose={events.close}>
+          {waiting ? (
+            <Button size="compact-xs" variant="light" color="orange" onClick={events.close} data-testid="events-waiting">
+              {plural(asked.length, "answer")} needed
+            </Button>
+          ) : null}
+        </EventsPanel>
+      ) : null}
+    </Suspense>
+    </div>
   );
 }
