@@ -15,10 +15,9 @@ second; at more than 1,000 subscribers fewer, for at most 40,000 deliveries). Ea
 client the other one, where there are two: a server with threads gains nothing by them. Processor time is the kernel's
 for the server's process; ratios are medians over the rounds of ours divided by theirs in the same round.
 
-The client is one Python thread for all (`fan/client.py`), some 3 us for each read of a socket. Where it has no time left
-(`--json` says how much it took) a server rests in a closed load, finds less to put together, and takes more for each
-delivery than it would behind a faster client: nats-server and we, who put events together, look worse for it than they
-are.
+The client is one Python thread for all (`fan/client.py`), some 3 us for each read of a socket. Where it has no time
+left (`--json` says how much it took) a server rests in a closed load, finds less to put together, and takes more for
+each delivery than it would behind a faster client: nats-server and we, who put events together, look worse than we are.
 
 At the end the way from an agent to a browser: the echo agent runs a program in its sandbox that prints the time, and a
 subscriber of `/dialog/JOB` looks at the clock when it comes.
@@ -39,7 +38,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fan.contenders import EVERY, Contender, Kept, Missing, Nats, Pilothouse, Ws, on, processors
+from fan.contenders import EVERY, Contender, Kept, Nats, Pilothouse, Ws, on, processors
+from terminal.contenders import Missing
 
 CLIENT = Path(__file__).parent / "fan" / "client.py"
 WARM_S = 0.4

@@ -83,8 +83,9 @@ class Wire:
         self.channel = order.get("channel", "")
 
     def upgrade(self) -> bytes:
-        lines = [f"GET {self.order['path']} HTTP/1.1", "Host: 127.0.0.1", "Upgrade: websocket", "Connection: Upgrade",
-                 "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", *self.order["headers"]]  # fmt: skip
+        handshake = ["Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="]
+        lines = [f"GET {self.order['path']} HTTP/1.1", "Host: 127.0.0.1", "Upgrade: websocket", "Connection: Upgrade"]
+        lines += [*handshake, *self.order["headers"]]
         return "\r\n".join([*lines, "", ""]).encode()
 
     def steps(self, number: int) -> list[tuple[bytes, bytes]]:

@@ -8,7 +8,6 @@ instead of `Host`. The second is taken only where both name the same, so that no
 from __future__ import annotations
 
 import asyncio
-from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -33,7 +32,7 @@ class BadTargetError(Exception):
 class Quick(Protocol):
     """Answers requests by what was read from a head like theirs."""
 
-    def know(self, scope: MutableMapping[str, Any]) -> Any | None:
+    def know(self, scope: dict[str, Any]) -> Any | None:
         """What is kept of a head. None: it is none of those."""
         ...
 
@@ -136,7 +135,7 @@ class Http(HttpToolsProtocol):
             return None
         if dict(self.headers)[b"content-length"] != b"%d" % len(body) or self.quick is None:
             return None
-        what = self.quick.know(self.scope)
+        what = self.quick.know(dict(self.scope))
         return None if what is None else _Known(head + end, len(data), what)
 
     def _again(self, known: _Known, body: bytes) -> None:

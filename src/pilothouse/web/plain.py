@@ -28,6 +28,7 @@ from pilothouse.web.socket import (
     Message,
     Refuse,
     UpgradeRequest,
+    Valve,
     ask,
     reason_bytes,
 )
@@ -106,6 +107,11 @@ class PlainSocket:
         for rest in run.rests:
             self.send_text(prefix + rest)
         return True
+
+    def attach(self, valve: Valve) -> None:
+        """Its server makes the frames: nothing can be written past it."""
+
+    def detach(self, valve: Valve) -> None: ...
 
     def buffered(self) -> int:
         return self._size

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import MutableMapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -30,14 +29,14 @@ from pilothouse.web.asked import Asked
 from pilothouse.web.call import Platform
 from pilothouse.web.callers import Callers
 from pilothouse.web.front import Front
-from pilothouse.web.guard import Guard, MisdirectedHost, Once
+from pilothouse.web.guard import Guard, MisdirectedHost, Once, Trust
 from pilothouse.web.peer import peer
 
 PATH = "/event"
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Head:
     """What was read from one."""
 
@@ -47,6 +46,8 @@ class Head:
     path: str
     accepted: bytes
     """The answer to what is accepted, up to what is new in each."""
+    trust: Trust | None = None
+    """By which its names were found to be ours."""
 
 
 class Quick:
@@ -66,9 +67,8 @@ class Quick:
         self._log = log
         self._headers = headers or {}
 
-    def know(self, scope: MutableMapping[str, Any]) -> Head | None:
-        """`scope` as the ASGI server makes it; None where the head is not a publish's."""
-        scope = dict(scope)
+    def know(self, scope: dict[str, Any]) -> Head | None:
+        """`scope`: a copy of what the ASGI server has made. None where the head is not a publish's."""
         self._front.scope(scope)
         if scope["method"] != "POST" or scope["path"] != self._front.base + PATH:
             return None
@@ -91,8 +91,10 @@ class Quick:
             return body
 
         try:
-            self._guard.place(head.once)
-            asked = replace(head.asked, read=read)
+            if head.trust is not self._guard.trust:
+                self._guard.place(head.once)
+                head.trust = self._guard.trust
+            asked = Asked(head.asked.method, head.asked.path, head.asked.query, head.asked.headers, read)
             said, state = await events.publishing(asked, head.address, self._platform, self._callers, met)
         except MisdirectedHost as error:
             answer = self._whole(wire.problem(error))
