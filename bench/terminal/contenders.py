@@ -198,10 +198,15 @@ class Pilothouse:
 
     def prepare(self) -> None: ...
 
+    def furnish(self, home: Path) -> None:
+        """What is in its directory before it starts."""
+
     def start(self) -> None:
         self._sessions, self._shells = [], []
         self._home = Path(tempfile.mkdtemp(prefix="ph-"))
         self._home.chmod(0o755)
+        (self._home / "ph").mkdir()
+        self.furnish(self._home / "ph")
         env = {
             "PATH": os.environ["PATH"],
             "HOME": str(self._home),

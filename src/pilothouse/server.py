@@ -75,7 +75,7 @@ from pilothouse.engine.upkeep import Upkeep
 from pilothouse.engine.upstream import EgressSettings, ModelSettings
 from pilothouse.engine.usage import UsageIntake
 from pilothouse.web.access import AccessLog
-from pilothouse.web.app import application, watch
+from pilothouse.web.app import HEADERS, application, watch
 from pilothouse.web.call import Platform
 from pilothouse.web.certificate import Certificate
 from pilothouse.web.departure import until_signal
@@ -84,6 +84,7 @@ from pilothouse.web.guard import Guard, Trust
 from pilothouse.web.hub import Hub
 from pilothouse.web.listener import TlsServer
 from pilothouse.web.plain import PlainDoor, plain_options
+from pilothouse.web.quick import Quick
 from pilothouse.web.socket import Limits as SocketLimits
 from pilothouse.web.switch import hot_options
 
@@ -314,7 +315,8 @@ def _uvicorn(
     find = doors(platform, guard, hub)
     plain = None if settings.hot_sockets else PlainDoor(AnyDoor(find, before), limits)
     app = application(platform, guard, plain, before, log)
-    options = hot_options(find, limits, before, log) if settings.hot_sockets else plain_options(limits)
+    quick = Quick(platform, guard, before, log, HEADERS)
+    options = hot_options(find, limits, before, log, quick) if settings.hot_sockets else plain_options(limits, quick)
     made = uvicorn.Config(
         app,
         log_config=None,

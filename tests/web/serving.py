@@ -35,7 +35,7 @@ from pilothouse.engine.secrets import Secrets
 from pilothouse.engine.sessions import Sessions
 from pilothouse.engine.terminals import Terminals
 from pilothouse.web.access import AccessLog
-from pilothouse.web.app import application, watch
+from pilothouse.web.app import HEADERS, application, watch
 from pilothouse.web.call import Platform
 from pilothouse.web.certificate import Pair
 from pilothouse.web.doors import AnyDoor, doors
@@ -44,6 +44,7 @@ from pilothouse.web.guard import LOOPBACK, Guard, Trust
 from pilothouse.web.hub import Hub
 from pilothouse.web.listener import TlsServer
 from pilothouse.web.plain import PlainDoor, plain_options
+from pilothouse.web.quick import Quick
 from pilothouse.web.socket import Limits as SocketLimits
 from pilothouse.web.switch import hot_options
 from tests.engine.fakes import FakeModels, FakeSandboxes, PlainSealer
@@ -141,7 +142,8 @@ async def serving(
     hub = Hub()
     watch(platform, hub)
     find, bounds = doors(platform, guard, hub), bounds or SocketLimits()
-    options = hot_options(find, bounds, before, log) if hot else plain_options(bounds)
+    quick = Quick(platform, guard, before, log, HEADERS)
+    options = hot_options(find, bounds, before, log, quick) if hot else plain_options(bounds, quick)
     app = application(platform, guard, None if hot else PlainDoor(AnyDoor(find, before), bounds), before, log)
     config = uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1, **options)
     server = TlsServer(config, lambda: tls.context, bounds.handshake_s) if tls else uvicorn.Server(config)

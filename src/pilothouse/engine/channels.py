@@ -204,6 +204,8 @@ class Channels:
         fits = [(id, event) for id, event in named if not publish.too_large(event)]
         failed = {id: (LARGE, TOO_LARGE) for id, event in named if publish.too_large(event)}
         namespace = self._namespaces[channel.namespace]
+        if not failed and not namespace.on_publish:
+            return Published([Taken(id, index) for index, (id, _) in enumerate(named)], []), list(events)
         outcome = await self.handlers.publish(namespace, channel, fits, by.asker) if fits else Outcome()
         by.check()
         failed |= {id: (REFUSED, why) for id, why in outcome.failed.items()}
@@ -214,14 +216,16 @@ class Channels:
 
     async def _deliver(self, organisation: str, channel: Channel, events: Sequence[Event], *ops: Op) -> None:
         """Raises StoreFailed, TooMany."""
-        for feed, _ in self._of(organisation, channel):
+        feeds = self._of(organisation, channel)
+        for feed, _ in feeds:
             if feed.crowded:
                 await feed.room()
+                feeds = self._of(organisation, channel)  # others have come and gone
         namespace = self._namespaces[channel.namespace]
         if not events:
             return
         if not namespace.keeps:
-            self._push(organisation, channel, [publish.rest(event) for event in events])
+            self._push(feeds, channel, [publish.rest(event) for event in events])
             return
         journal = await self._journal(organisation, channel, namespace)
         at = timestamp(self._clock.now())
@@ -243,8 +247,8 @@ class Channels:
         kept.add(log)
         return [Put("channel", log, msgspec.json.encode(_Kept(organisation, channel.path, at)), organisation)]
 
-    def _push(self, organisation: str, channel: Channel, rests: Sequence[bytes]) -> None:
-        for feed, wild in self._of(organisation, channel):
+    def _push(self, feeds: Sequence[tuple[Feed, bool]], channel: Channel, rests: Sequence[bytes]) -> None:
+        for feed, wild in feeds:
             named = [publish.named(rest, channel) for rest in rests] if wild else rests
             feed.push(list(enumerate(named, feed.head + 1)))
 

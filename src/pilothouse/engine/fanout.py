@@ -25,8 +25,9 @@ from typing import Protocol
 from pilothouse.core.run import Run
 from pilothouse.engine.ports import StoreFailed
 
-SLICE = 64
-"""Deliveries in one pass of the event loop: some 0.3 ms, after which others have their turn."""
+SLICE = 32
+"""Deliveries in one pass of the event loop: some 0.2 ms, after which others have their turn. A publisher among them:
+the fewer it waits for, the more groups have what it published in the same write as what came before."""
 TAIL_MAX = 2 * 1024 * 1024
 """Bytes of a feed's tail that are kept for those behind: a hundred busy feeds may have them at one time."""
 AHEAD_MAX = 2 * 1024 * 1024
@@ -82,12 +83,15 @@ class Past(Protocol):
 
 
 class Subscriber:
-    __slots__ = ("group", "late", "prefix", "said_gap", "sink")
+    __slots__ = ("group", "late", "open", "prefix", "said_gap", "sink", "write")
 
     def __init__(self, sink: Sink, prefix: bytes, said_gap: Callable[[Lost], None] | None = None) -> None:
         self.sink = sink
         self.prefix = prefix
         self.said_gap = said_gap
+        self.open = False
+        """Set by the sink, if it likes: `write` does as well as `send_run`, and is one call less."""
+        self.write: Callable[[bytes], object]
         self.group: Group | None = None
         self.late: asyncio.Task[None] | None = None
         """While it is behind."""
@@ -215,8 +219,7 @@ class Feed:
         start, group.cursor, group.due = group.cursor, self.head, False
         self._due -= 1
         if group.members and start < self.head:
-            run = self._run_from(start)
-            for who in [who for who in group.members if not who.sink.send_run(who.prefix, run)]:
+            for who in self._write(group, self._run_from(start)):
                 del group.members[who]
                 who.group = None
                 self._fall_behind(who, start)
@@ -224,6 +227,17 @@ class Feed:
             self._groups.remove(group)
         if not self._due:
             self._settle()
+
+    def _write(self, group: Group, run: Run) -> list[Subscriber]:
+        """Those that take nothing now. The busiest lines of the server, without a call that can be spared."""
+        stuck: list[Subscriber] = []
+        for who in group.members:
+            prefix = who.prefix
+            if who.open:
+                who.write(prefix.join(run.segments if len(prefix) == run.ahead else run.cut(len(prefix))))
+            elif not who.sink.send_run(prefix, run):
+                stuck.append(who)
+        return stuck
 
     def _run_from(self, cursor: int) -> Run:
         known = self._run

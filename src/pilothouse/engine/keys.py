@@ -58,6 +58,7 @@ class Keys:
         self._changing = asyncio.Lock()
         """Held while one goes from store to memory or ends: else one that ends at that moment came back."""
         self._known: dict[str, KeyRecord] = {}
+        self._principals: dict[str, Principal] = {}
         members.on_leave.append(self._leave)
 
     async def create(
@@ -105,6 +106,7 @@ class Keys:
             entry = Entry("key.revoke", f"key:{key_id}", details=about, organisation=found.organisation)
             await self._audit.commit(who, [entry], Delete("key", key_id))
             self._known.pop(key_id, None)
+            self._principals.pop(key_id, None)
         self._ended(f"key:{key_id}")
 
     async def by_secret(self, text: str) -> Principal:
@@ -118,16 +120,25 @@ class Keys:
         await self._used(record)
         if record.id not in self._known:
             raise Unauthenticated("That key was revoked at this moment.")
-        return Principal(
-            "key",
-            record.id,
-            record.name,
-            record.account,
-            frozenset(record.scopes),
-            credential=f"key:{record.id}",
-            organisation=record.organisation,
-            rates=record.rates,
-        )
+        return self._principal(record)
+
+    def _principal(self, record: KeyRecord) -> Principal:
+        """Made once: of a record nothing of it changes."""
+        found = self._principals.get(record.id)
+        if found is None:
+            scopes = frozenset(record.scopes)
+            found = self._principals[record.id] = Principal(
+                "key",
+                record.id,
+                record.name,
+                record.account,
+                scopes,
+                credential=f"key:{record.id}",
+                organisation=record.organisation,
+                most=scopes,
+                rates=record.rates,
+            )
+        return found
 
     def good(self, key_id: str) -> bool:
         """Of one that has been shown since the server started: whether it still stands."""

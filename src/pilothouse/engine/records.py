@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import os
 import time
-import uuid
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -201,7 +200,8 @@ def new_id() -> str:
     ms = time.time_ns() // 1_000_000
     tail = int.from_bytes(os.urandom(10), "big")
     value = ms << 80 | 0x7 << 76 | (tail >> 68 & 0xFFF) << 64 | 0b10 << 62 | tail & (1 << 62) - 1
-    return str(uuid.UUID(int=value))
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def stamp(seconds: float) -> str:

@@ -75,6 +75,9 @@ class AccessLog:
 
         return noting
 
+    def request(self, who: str, method: str, path: str, status: int, size: int, since: float, address: str) -> None:
+        self._line("request", who, method, path, status, size, since, address)
+
     def _asgi(self, scope: Scope, status: int, size: int, since: float) -> None:
         what, method = ("request", scope["method"]) if scope["type"] == "http" else ("upgrade", "GET")
         self._line(what, scope.get(WHO, ""), method, scope["path"], status, size, since, peer(HTTPConnection(scope)))

@@ -90,11 +90,11 @@ async def counted(
 
 
 def told(answer: Response, state: State | None) -> Response:
-    answer.headers.update(_limits(state))
+    answer.headers.update(limits(state))
     return answer
 
 
-def _limits(state: State | None) -> dict[str, str]:
+def limits(state: State | None) -> dict[str, str]:
     if state is None:
         return {}
     return RateLimited(limit=state.limit, remaining=state.remaining, resetAt=math.ceil(state.reset_at)).headers

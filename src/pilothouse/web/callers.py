@@ -19,7 +19,7 @@ from pilothouse.core.token import parse
 from pilothouse.engine.audit import Who
 from pilothouse.engine.channels import By, Published
 from pilothouse.engine.gate import holder
-from pilothouse.engine.handlers import Asker, HandlerFailed
+from pilothouse.engine.handlers import NOBODY, Asker, HandlerFailed
 from pilothouse.web import admit
 from pilothouse.web.asked import Asked
 from pilothouse.web.call import Platform
@@ -65,12 +65,12 @@ class Callers:
 
     def asks_others(self, headers: Iterable[tuple[str, Any]]) -> bool:
         """Whether the custom authorizer would be asked."""
-        ways = self._ways
-        try:
-            shown = modes.shown(headers, ways.issuers, custom=ways.authorizer is not None)
-        except NothingShown:
+        if self._ways.authorizer is None:
             return False
-        return shown.mode == "AWS_LAMBDA" and ways.authorizer is not None
+        try:
+            return self._shown(headers).mode == "AWS_LAMBDA"
+        except Unauthenticated:
+            return False
 
     async def of(
         self,
@@ -84,32 +84,37 @@ class Callers:
         """Raises Unauthenticated, Forbidden, RateLimited, Unavailable, MisdirectedHost. A wrong credential counts
         against its address. `besides`: headers that came with the connection."""
         given, ways = list(headers), self._ways
-        try:
-            shown = modes.shown(given, ways.issuers, custom=ways.authorizer is not None)
-        except NothingShown:
-            raise Unauthenticated from None
+        shown = self._shown(given)
         if operation == "connect" and shown.mode not in ways.connect:
             raise Forbidden
         try:
             every = {**(besides or {}), **told(given)} if self.tells else {}
             if shown.mode == "AWS_LAMBDA":
                 found = await self._custom(shown.text, operation, where, every)
-            else:
-                found = await self._ours(shown, by, address)
-            return replace(found, told=every, address=address)
+                return replace(found, told=every, address=address)
+            return await self._ours(shown, by, address, every)
         except Unauthenticated:
             await admit.wrong(self._platform, address, _mark(given), "credential.refuse")
             raise
 
-    async def _ours(self, shown: Shown, by: Signed | Asked, address: str) -> Caller:
+    def _shown(self, headers: Iterable[tuple[str, Any]]) -> Shown:
+        """Raises Unauthenticated."""
+        try:
+            return modes.shown(headers, self._ways.issuers, custom=self._ways.authorizer is not None)
+        except NothingShown:
+            raise Unauthenticated from None
+
+    async def _ours(self, shown: Shown, by: Signed | Asked, address: str, every: Mapping[str, str]) -> Caller:
         if shown.mode == "API_KEY":
-            return Caller(shown.mode, await self._guard.event_key(shown.text))
+            return Caller(shown.mode, await self._guard.event_key(shown.text), {}, every, address)
         if shown.mode == "AWS_IAM":
             if isinstance(by, Asked):
-                return Caller(shown.mode, await self._guard.event_request(by))
-            return Caller(shown.mode, await self._guard.signed_event(by.headers, by.path, by.payload))
+                who = await self._guard.event_request(by)
+            else:
+                who = await self._guard.signed_event(by.headers, by.path, by.payload)
+            return Caller(shown.mode, who, {}, every, address)
         who = await self._guard.event_token(shown.text, address)
-        return Caller(shown.mode, who, parse(shown.text).claims)
+        return Caller(shown.mode, who, parse(shown.text).claims, every, address)
 
     async def _custom(
         self, token: str, operation: Operation, where: Channel | Pattern | None, headers: Mapping[str, str]
@@ -126,7 +131,8 @@ class Callers:
             raise Unauthenticated
         if caller.mode == "AWS_LAMBDA":
             return caller
-        return replace(caller, principal=identity.members.now(caller.principal))
+        now = identity.members.now(caller.principal)
+        return caller if now is caller.principal else replace(caller, principal=now)
 
     async def may(
         self, caller: Caller, operation: Operation, where: Channel | Pattern, address: str, route: str
@@ -165,7 +171,7 @@ class Callers:
             if not namespace.may("publish", caller.mode, self.still(caller).principal):
                 raise Forbidden
 
-        by = By(holder(who), caller.asker, check)
+        by = By(holder(who), caller.asker if namespace.on_publish else NOBODY, check)
         return await platform.channels.publish(who.organisation, channel, events, by, key)
 
 

@@ -53,10 +53,12 @@ class _Held:
     caller: Caller
     namespace: Namespace
     wild: bool
+    who: Subscriber
     place: Subscription | Following
     leave: Callable[[], None] = lambda: None
 
-    def end(self) -> None:
+    def end(self, socket: Socket) -> None:
+        socket.detach(self.who)
         self.place.end()
         self.leave()
 
@@ -140,7 +142,7 @@ class Conversation:
             for task in list(self._asking):
                 task.cancel()
             for held in self._held.values():
-                held.end()
+                held.end(self.socket)
 
     async def _take(self, data: bytes, *, text: bool) -> None:
         step = self._wire.take(data, text=text, now=self._now())
@@ -202,7 +204,7 @@ class Conversation:
         who = self._live(step, cursor, place.gap)
         if who is None:
             return
-        held = _Held(caller, namespace, step.pattern.wild, self._channels.subscribe(place, who))
+        held = _Held(caller, namespace, step.pattern.wild, who, self._channels.subscribe(place, who))
         if namespace.presence and not step.pattern.wild:
             tell = (lambda said: self._say(appsync.presence(step.id, said))) if step.presence else None
             held.leave = self._channels.presences.enter(
@@ -216,7 +218,7 @@ class Conversation:
         who = self._live(step, None if spot.session is None else (spot.head, spot.oldest), spot.gap)
         if who is not None:
             following = dialogs.subscribe(spot, who, lambda: self._ended(step.id))
-            self._hold(step.id, _Held(caller, namespace, step.pattern.wild, following))
+            self._hold(step.id, _Held(caller, namespace, step.pattern.wild, who, following))
 
     def _live(self, step: Subscribe, cursor: tuple[int, int] | None, gap: Lost | None) -> Subscriber | None:
         """Says that it is live. None: nobody waits for it any more."""
@@ -229,7 +231,9 @@ class Conversation:
         self.socket.send_text(frame)
         if gap is not None:
             self._gap(step.id, gap)
-        return Subscriber(self.socket, appsync.data_head(step.id), lambda lost: self._gap(step.id, lost))
+        who = Subscriber(self.socket, appsync.data_head(step.id), lambda lost: self._gap(step.id, lost))
+        self.socket.attach(who)
+        return who
 
     def _hold(self, id: str, held: _Held) -> None:
         held.caller = replace(held.caller, told={}, known={})  # they were for handlers, and may be many kilobytes
@@ -255,7 +259,7 @@ class Conversation:
         held = self._held.pop(id, None)
         if held is None:
             return False
-        held.end()
+        held.end(self.socket)
         credential = held.caller.principal.credential
         if credential in self._others and all(o.caller.principal.credential != credential for o in self._held.values()):
             other = self._others.pop(credential)

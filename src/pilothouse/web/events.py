@@ -13,7 +13,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from pilothouse.core import channels, publish
+from pilothouse.core.access import Principal
 from pilothouse.core.appsync import Refusal
+from pilothouse.core.bucket import State
 from pilothouse.core.channels import Channel
 from pilothouse.core.errors import BadRequest, NotFound, PilothouseError, RateLimited, Unavailable
 from pilothouse.core.namespaces import BUILT_IN
@@ -35,10 +37,12 @@ EXPOSED = "x-amzn-requestid,x-amzn-errortype"
 REQUEST_ID = "x-amzn-requestid"
 ERROR_TYPE = "x-amzn-errortype"
 PREFLIGHT_S = 600
+ACCEPTED = {"cache-control": "no-store", "x-amzn-appsync-tokensconsumed": "1"}
 HISTORY_PAGE = 100
 HISTORY_MAX = 1000
 
 
+_encode = msgspec.json.Encoder().encode
 Act = Callable[[Request, Platform, Callers], Awaitable[Response]]
 
 
@@ -50,13 +54,18 @@ async def _answered(request: Request, platform: Platform, guard: Guard, act: Act
         return _refuse(refusal(error), error)
     try:
         answer = await act(request, platform, Callers(platform, guard))
-    except Bad as error:
-        answer = _refuse(Refusal(error.type, str(error), 400))
-    except StoreFailed:
-        answer = _refuse(refusal(Unavailable("The store does not answer; try again.")))
-    except PilothouseError as error:
-        answer = _refuse(refusal(error), error)
-    return _crossing(answer, once)
+    except (Bad, StoreFailed, PilothouseError) as error:
+        answer = refused(error)
+    return crossing(answer, once)
+
+
+def refused(error: Bad | StoreFailed | PilothouseError) -> Response:
+    """In AppSync's words."""
+    if isinstance(error, Bad):
+        return _refuse(Refusal(error.type, str(error), 400))
+    if isinstance(error, StoreFailed):
+        return _refuse(refusal(Unavailable("The store does not answer; try again.")))
+    return _refuse(refusal(error), error)
 
 
 async def post(request: Request, platform: Platform, guard: Guard) -> Response:
@@ -72,15 +81,32 @@ async def presence(request: Request, platform: Platform, guard: Guard) -> Respon
 
 
 async def _publish(request: Request, platform: Platform, callers: Callers) -> Response:
+    asked, request = Asked.of(request)
+
+    def met(who: Principal) -> None:
+        request.scope[WHO] = named(who)
+
+    body, state = await publishing(asked, peer(request), platform, callers, met)
+    return accepted(body, state)
+
+
+def accepted(body: bytes, state: State | None) -> Response:
+    answer = Response(body, headers=ACCEPTED, media_type="application/json")
+    return admit.told(answer, state)
+
+
+async def publishing(
+    asked: Asked, address: str, platform: Platform, callers: Callers, met: Callable[[Principal], None]
+) -> tuple[bytes, State | None]:
+    """A publish by HTTP: the answer's body, and what the caller is told of its limits. `met` hears who it is. Raises
+    Bad, PilothouseError, StoreFailed: nothing was published."""
     if platform.channels is None:
         raise NotFound
-    asked, request = Asked.of(request)
-    address = peer(request)
     where = None
     if callers.asks_others(asked.headers):  # who is asked about a channel has to be told which
         where = publish.request(await asked.read()).channel
     caller = await callers.of("publish", asked.headers, asked, address, where)
-    request.scope[WHO] = named(caller.principal)
+    met(caller.principal)
     state = platform.gate.request(caller.principal)
     body = await asked.read()
     caller = callers.still(caller)
@@ -88,8 +114,7 @@ async def _publish(request: Request, platform: Platform, callers: Callers) -> Re
     namespace = await callers.may(caller, "publish", wanted.channel, address, "POST /event")
     key = _key(asked) or wanted.key
     done = await callers.publish(caller, namespace, wanted.channel, wanted.events, key)
-    answer = {"failed": done.failed, "successful": done.taken}
-    return admit.told(wire.Reply(answer, headers={"x-amzn-appsync-tokensconsumed": "1"}), state)
+    return _encode({"failed": done.failed, "successful": done.taken}), state
 
 
 def _key(asked: Asked) -> str | None:
@@ -159,7 +184,7 @@ async def preflight(request: Request, platform: Platform, guard: Guard) -> Respo
         "access-control-allow-headers": HEADERS,
         "access-control-max-age": str(PREFLIGHT_S),
     }
-    return _crossing(Response(status_code=204, headers=headers), once)
+    return crossing(Response(status_code=204, headers=headers), once)
 
 
 def _refuse(why: Refusal, error: PilothouseError | None = None) -> Response:
@@ -171,7 +196,7 @@ def _refuse(why: Refusal, error: PilothouseError | None = None) -> Response:
     return wire.Reply({"errors": [problem], "message": why.message}, status, headers)  # Amplify reads the outer one
 
 
-def _crossing(answer: Response, once: Once) -> Response:
+def crossing(answer: Response, once: Once) -> Response:
     """The guard has let the origin pass."""
     answer.headers[REQUEST_ID] = records.new_id()
     origin = once.get("origin")

@@ -224,6 +224,11 @@ class Guard:
         claim = sigv4.from_request(asked.method, asked.path, asked.query, asked.headers)
         return await self._pairs.by_claim(claim, asked.payload)
 
+    @property
+    def trust(self) -> Trust:
+        """The same object for as long as nothing of it changes."""
+        return self._trust()
+
     def place(self, headers: Once) -> None:
         """What holds of any request, where a protocol has its own credentials. Raises MisdirectedHost, Forbidden."""
         self.origin(headers, self.host(headers), keyed=True)

@@ -37,6 +37,7 @@ from pilothouse.web.socket import (
     Limits,
     Message,
     UpgradeRequest,
+    Valve,
     reason_bytes,
 )
 
@@ -88,6 +89,7 @@ class HotSocket(WSListener):
         self._below: asyncio.Event | None = None
         self._open: bytearray | None = None
         self._open_text = False
+        self._valves: tuple[Valve, ...] = ()
 
     # --- what doors use
 
@@ -103,13 +105,21 @@ class HotSocket(WSListener):
             self._check_cut()
 
     def send_run(self, prefix: bytes, run: Run) -> bool:
-        """The busiest lines of the server, without a call that can be spared. Whoever closes the transport has said
-        `closed` before."""
+        """Whoever closes the transport has said `closed` before."""
         if self._below is not None:
             return False
         if not self.closed:
-            self._write(prefix.join(run.segments if len(prefix) == run.ahead else run.cut(len(prefix))))
+            self._wire.write(run.frames(prefix))
         return True
+
+    def attach(self, valve: Valve) -> None:
+        valve.write = self._wire.write
+        valve.open = self._below is None and not self.closed
+        self._valves = (*self._valves, valve)
+
+    def detach(self, valve: Valve) -> None:
+        valve.open = False
+        self._valves = tuple(one for one in self._valves if one is not valve)
 
     def buffered(self) -> int:
         return self._wire.get_write_buffer_size()
@@ -140,7 +150,6 @@ class HotSocket(WSListener):
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._ws = transport
         self._wire = transport.underlying_transport
-        self._write = self._wire.write
         self._wire.set_write_buffer_limits(high=self._limits.high_water)
         self.heard = self.pinged = self._loop.time()
         self._state.connections.add(self)  # type: ignore[arg-type]
@@ -179,11 +188,13 @@ class HotSocket(WSListener):
 
     def pause_writing(self) -> None:
         self._below = asyncio.Event()
+        self._turn_valves()
 
     def resume_writing(self) -> None:
         if self._below is not None:
             self._below.set()
             self._below = None
+        self._turn_valves()
 
     # --- what uvicorn and the sweep call
 
@@ -251,8 +262,13 @@ class HotSocket(WSListener):
         self.close(code, reason)
         self._wire.close()  # there is no telling where its next frame begins
 
+    def _turn_valves(self) -> None:
+        for valve in self._valves:
+            valve.open = self._below is None and not self.closed
+
     def _shut(self) -> None:
         self.closed = True
+        self._turn_valves()
         self._open = None
         if self.closing_since is None:
             self.closing_since = self._loop.time()

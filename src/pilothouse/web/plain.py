@@ -18,7 +18,7 @@ from typing import Any
 from pilothouse.core.run import Run
 from pilothouse.web.access import WHO
 from pilothouse.web.front import SEEN, Seen
-from pilothouse.web.head import Upgraded, http
+from pilothouse.web.head import Quick, Upgraded, http
 from pilothouse.web.socket import (
     Accept,
     Door,
@@ -28,6 +28,7 @@ from pilothouse.web.socket import (
     Message,
     Refuse,
     UpgradeRequest,
+    Valve,
     ask,
     reason_bytes,
 )
@@ -39,10 +40,10 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _log = logging.getLogger(__name__)
 
 
-def plain_options(limits: Limits) -> dict[str, Any]:
+def plain_options(limits: Limits, quick: Quick | None = None) -> dict[str, Any]:
     """For `uvicorn.Config`: the limits that the server has to keep for requests and for plain doors."""
     return {
-        "http": http(limits.handshake_s, limits.body_s),
+        "http": http(limits.handshake_s, limits.body_s, quick),
         "ws": Upgraded,
         "proxy_headers": False,  # uvicorn believes them of any program on this machine; `web.front` has its own rules
         "ws_max_size": limits.message,
@@ -106,6 +107,11 @@ class PlainSocket:
         for rest in run.rests:
             self.send_text(prefix + rest)
         return True
+
+    def attach(self, valve: Valve) -> None:
+        """Its server makes the frames: nothing can be written past it."""
+
+    def detach(self, valve: Valve) -> None: ...
 
     def buffered(self) -> int:
         return self._size

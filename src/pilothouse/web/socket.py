@@ -90,6 +90,15 @@ class Message(NamedTuple):
     text: bool
 
 
+class Valve(Protocol):
+    """What `Socket.attach` sets."""
+
+    open: bool
+    """Whether `write` may be called: the socket is open and its client reads. Else `send_run` says what to do."""
+    write: Callable[[bytes], object]
+    """Puts whole frames on the wire."""
+
+
 class Socket(Protocol):
     """One open connection. Sends never block and do nothing once it is closed."""
 
@@ -112,6 +121,12 @@ class Socket(Protocol):
     def send_run(self, prefix: bytes, run: Run) -> bool:
         """Likewise, each message beginning with `prefix`. False: `writable` would wait, and nothing was written."""
         ...
+
+    def attach(self, valve: Valve) -> None:
+        """For the busiest writers: lets them do without a call of `send_run`, while it would do no more than write."""
+        ...
+
+    def detach(self, valve: Valve) -> None: ...
 
     def buffered(self) -> int:
         """Bytes written and not yet taken by the kernel."""

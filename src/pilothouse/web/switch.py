@@ -22,13 +22,19 @@ from uvicorn.server import ServerState
 
 from pilothouse.web.access import AccessLog
 from pilothouse.web.front import Front
-from pilothouse.web.head import Upgraded
+from pilothouse.web.head import Quick, Upgraded
 from pilothouse.web.hot import HotSocket, Keepalive, take_over
 from pilothouse.web.plain import plain_options
 from pilothouse.web.socket import Door, Find, Limits, Refuse, UpgradeRequest, ask
 
 
-def hot_options(find: Find, limits: Limits, front: Front | None = None, log: AccessLog | None = None) -> dict[str, Any]:
+def hot_options(
+    find: Find,
+    limits: Limits,
+    front: Front | None = None,
+    log: AccessLog | None = None,
+    quick: Quick | None = None,
+) -> dict[str, Any]:
     """For `uvicorn.Config`: doors through picows, other WebSockets as `plain_options` has them."""
     keeper = Keepalive(limits)
     before = front or Front()
@@ -36,7 +42,7 @@ def hot_options(find: Find, limits: Limits, front: Front | None = None, log: Acc
     def switch(config: Config, server_state: ServerState, app_state: dict[str, Any]) -> Switch:
         return Switch(Doors(find, limits, before, log), keeper, (config, server_state, app_state))
 
-    return {**plain_options(limits), "ws": switch}
+    return {**plain_options(limits, quick), "ws": switch}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""What `bench/fanout.py` runs: the load client, the contenders, and the peers' servers."""
