@@ -22,7 +22,7 @@ import contextlib
 import hashlib
 import ipaddress
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -241,34 +241,41 @@ class Gate:
 
     def connected(self, who: Principal) -> AbstractContextManager[None]:
         """For a socket or stream, to be entered while it is open. Raises TooMany at once."""
-        if self._open[holder(who)] >= self._connections_max:
-            raise TooMany(f"{self._connections_max} connections are open already; close some.")
-        return self._room(holder(who))
-
-    @contextlib.contextmanager
-    def _room(self, name: str) -> Iterator[None]:
-        if self._open[name] >= self._connections_max:  # others have come in between asking and opening
-            raise TooMany(f"{self._connections_max} connections are open already; close some.")
-        with _counted(self._open, name):
-            yield
+        room = _Room(self._open, holder(who), self._connections_max)
+        room.check()
+        return room
 
     def knocking(self, address: str) -> AbstractContextManager[None]:
         """Likewise for a socket that is not signed in yet."""
         name = network(address)
         if self._knocking[name] >= KNOCKING_MAX:
             raise TooMany("Too many connections of this address are not signed in yet.")
-        return _counted(self._knocking, name)
+        return _Room(self._knocking, name)
 
 
-@contextlib.contextmanager
-def _counted(counter: Counter[str], name: str) -> Iterator[None]:
-    counter[name] += 1
-    try:
-        yield
-    finally:
-        counter[name] -= 1
-        if not counter[name]:
-            del counter[name]
+class _Room(AbstractContextManager[None]):
+    """One of so many. A class, since thousands are open at one time and a generator takes ten times as much."""
+
+    __slots__ = ("_counter", "_most", "_name")
+
+    def __init__(self, counter: Counter[str], name: str, most: int | None = None) -> None:
+        self._counter = counter
+        self._name = name
+        self._most = most
+
+    def check(self) -> None:
+        """Raises TooMany."""
+        if self._most is not None and self._counter[self._name] >= self._most:
+            raise TooMany(f"{self._most} connections are open already; close some.")
+
+    def __enter__(self) -> None:
+        self.check()  # others have come in between asking and opening
+        self._counter[self._name] += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._counter[self._name] -= 1
+        if not self._counter[self._name]:
+            del self._counter[self._name]
 
 
 def holder(who: Principal) -> str:
