@@ -101,7 +101,8 @@ class Members:
         most = who.most
         if most is None:
             most = frozenset(SCOPES) if who.credential.startswith("signin:") else who.scopes
-        return dataclasses.replace(who, role=member.role, most=most, scopes=most & SCOPES_OF_ROLE[member.role])
+        scopes = most & SCOPES_OF_ROLE[member.role]
+        return dataclasses.replace(who, role=member.role, most=most, scopes=most if scopes == most else scopes)
 
     async def met(self, who: Principal, address: str = "") -> Principal:
         """As `now`, for a credential that was just verified: an account for which an issuer's token speaks becomes a
