@@ -41,7 +41,7 @@ class Window:
 
     def __init__(self, memory: bytearray | memoryview, head: int = 0, start: int = 0) -> None:
         """`start`: the first offset that was ever written into this memory."""
-        self._view = memoryview(memory)
+        self._view = memory if isinstance(memory, memoryview) else memoryview(memory)
         self.capacity = len(self._view)
         self.head = head
         self.start = start

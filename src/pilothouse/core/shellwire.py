@@ -3,8 +3,8 @@ the one that counts; a holder hangs up on the one before.
 
 The output of a shell does not pass here. The holder reads it into a piece of memory that the server has mapped too (a
 memfd, handed over once with SHELL), and then says how far it has come; the bytes stand where `core.scrollback` puts
-them, after a page of numbers, native 64 bits, which the server writes and which are there after the server was killed:
-first how much of the output the viewers have seen, then what `adapters.shells.lending` says.
+them, after some numbers, native 64 bits, which the server writes and which are there after the server was killed: first
+how much of the output the viewers have seen, then what `adapters.shells.lending` says.
 
 A holder may lend a shell's PTY to a server that asked for that: the server then reads and types itself, and puts the
 output into the memory, until it gives the PTY back or its connection ends.
@@ -29,8 +29,9 @@ server -> holder
 holder -> server
     WELCOME          {"proto": 1, "shells": n, "masks": true}   that many SHELL follow; it masks secrets
     SHELL   slot     {"id", "started": s, "cols", "rows", "capacity", "oldest", "seams": [n], "typists": {hex: n},
-                      "sizes"?: [[from offset, cols, rows]], "typedIn"?: true, "ended"?: [code, signal]}; offset: the
-                      head; with one descriptor. Also the answer to START
+                      "sizes"?: [[from offset, cols, rows]], "typedIn"?: true, "ended"?: [code, signal],
+                      "numbers"?: their bytes before the output, PAGE if it says nothing}; offset: the head; with one
+                      descriptor. Also the answer to START
     FAILED           {"id", "message"}                  the other answer to START
     OUTPUT  slot     offset: the new head; payload, if any: a seam, 8
     TYPED   slot     typist 8, backlog 4: what all have typed and the shell has not read; offset: all that this typist
@@ -90,8 +91,11 @@ BACKLOG_MAX = 1024 * 1024
 """Input that a shell has not taken yet; a server that sends more is broken."""
 HOLD_S = 60.0
 """So long a shell waits for a new server before its oldest output goes; a restart takes a few seconds."""
+NUMBERS = 272 * 8
+"""Before the output, in the memory that both see. The first lines of a shell lie in the same page: one that waits at
+its prompt has no other."""
 PAGE = 4096
-"""Before the output, in the memory that both see."""
+"""The same, of a holder from before that: it lives on when a server of today comes."""
 
 _HEAD = struct.Struct("=BBHIQ")
 _NUMBER = struct.Struct("=Q")

@@ -104,7 +104,7 @@ class Members:
         scopes = most & SCOPES_OF_ROLE[member.role]
         if who.role == member.role and who.most == most and who.scopes == scopes:
             return who
-        return dataclasses.replace(who, role=member.role, most=most, scopes=scopes)
+        return dataclasses.replace(who, role=member.role, most=most, scopes=most if scopes == most else scopes)
 
     async def met(self, who: Principal, address: str = "") -> Principal:
         """As `now`, for a credential that was just verified: an account for which an issuer's token speaks becomes a

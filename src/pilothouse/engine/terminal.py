@@ -54,8 +54,9 @@ class Terminal:
         self._head = shell.head
         self.closing = False
         """It is to end, and nobody wants to know how."""
-        self.gone = asyncio.Event()
+        self.gone = False
         """It is forgotten: nobody can look at it any more."""
+        self._going: asyncio.Event | None = None
         self._frames: dict[int, bytes] = {}
         self._news: asyncio.Event | None = None
         shell.listen(self._changed)
@@ -172,6 +173,18 @@ class Terminal:
         if self.shell.ended is None:
             self.wait_no_more()
             self.shell.signal(signal.SIGHUP)
+
+    def forgotten(self) -> None:
+        """It is gone."""
+        self.gone = True
+        if self._going is not None:
+            self._going.set()
+
+    async def going(self) -> None:
+        """Until it is gone."""
+        if not self.gone:
+            self._going = self._going or asyncio.Event()
+            await self._going.wait()
 
     def _follow(self, outcome: Outcome) -> None:
         if outcome.size is not None:

@@ -73,7 +73,7 @@ class Terminals:
                     return found, False
             try:
                 async with asyncio.timeout(CLOSED_S):
-                    await found.gone.wait()  # it was closed for good: the next of its name is another one
+                    await found.going()  # it was closed for good: the next of its name is another one
             except TimeoutError:
                 raise Conflict("shell: the one of this id is being closed") from None
 
@@ -103,7 +103,7 @@ class Terminals:
         """`new`: as `open` said. `after`: how much of the output the viewer has. `typist`: who it was when it typed
         before, so that it is told what has been typed. Raises NotFound for one that ended after it was found,
         BadRequest, TooMany, Conflict."""
-        if terminal.gone.is_set():
+        if terminal.gone:
             raise NotFound("shell: it has ended")
         return terminal.attach(viewer, sink, secrets.randbits(64) if typist is None else typist, new=new, after=after)
 
@@ -186,14 +186,17 @@ class Terminals:
             raise Unavailable("shell: its session has ended")
         if shell.id in terminals:
             raise Conflict("shell: there is one of this id")
-
-        def over(terminal: Terminal) -> None:
-            task = asyncio.create_task(self._forget(session, terminal))
-            self._forgetting.add(task)
-            task.add_done_callback(self._forgetting.discard)
-
-        terminal = terminals[shell.id] = Terminal(shell, self._turns, self._limits.ahead, over, new=new)
+        terminal = terminals[shell.id] = Terminal(shell, self._turns, self._limits.ahead, self._over, new=new)
         return terminal
+
+    def _over(self, terminal: Terminal) -> None:
+        """It has ended and every viewer has been told."""
+        for session, terminals in self._sessions.items():
+            if terminals.get(terminal.shell.id) is terminal:
+                task = asyncio.create_task(self._forget(session, terminal))
+                self._forgetting.add(task)
+                task.add_done_callback(self._forgetting.discard)
+                return
 
     async def _forget(self, session: SessionId, terminal: Terminal) -> None:
         async with self._locks[session]:
@@ -208,7 +211,7 @@ class Terminals:
         """It is not among those that are known any more."""
         self._ended.pop((session, id), None)
         self._idle.pop((session, id), None)
-        terminal.gone.set()
+        terminal.forgotten()
 
     def _unused(self, key: tuple[SessionId, ShellId], terminal: Terminal, now: float) -> bool:
         """By the clock: what counts is that nothing happened since we first looked."""

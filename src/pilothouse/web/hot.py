@@ -7,13 +7,12 @@ picows' `WSProtocol` is not meant to be made by others: its constructor is posit
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import fcntl
 import logging
 import sys
 import termios
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, cast
 
 from picows import (
     WSAutoPingStrategy,
@@ -36,7 +35,6 @@ from pilothouse.web.socket import (
     Inbox,
     Limits,
     Message,
-    UpgradeRequest,
     Valve,
     reason_bytes,
 )
@@ -52,6 +50,8 @@ SWEEP_S = 1.0
 _DATA = WSMsgType.BINARY
 
 _log = logging.getLogger(__name__)
+_NOBODY: Final = asyncio.Protocol()
+"""Hears what nobody sends any more."""
 
 
 def take_over(socket: HotSocket, accept: Accept, key: str, transport: asyncio.Transport, limits: Limits) -> None:
@@ -60,25 +60,43 @@ def take_over(socket: HotSocket, accept: Accept, key: str, transport: asyncio.Tr
     protocol = _picows(socket, accept, limits)
     protocol.connection_made(transport)
     _feed(protocol, _handshake(key))
+    transport.set_protocol(_NOBODY)  # uvloop keeps the last one that is not buffered, and all that it has
     transport.set_protocol(protocol)
     transport.resume_reading()
-    socket.request = dataclasses.replace(socket.request, headers=())  # a kilobyte, of thousands who stay for hours
 
 
 class HotSocket(WSListener):
     """A `Socket` on picows; also its listener. Callbacks of picows begin with `on_ws_`."""
 
-    def __init__(
-        self, request: UpgradeRequest, accept: Accept, limits: Limits, keeper: Keepalive, state: ServerState
-    ) -> None:
-        self.request = request
+    __slots__ = (
+        "_accept",
+        "_below",
+        "_inbox",
+        "_keeper",
+        "_limits",
+        "_loop",
+        "_open",
+        "_open_text",
+        "_state",
+        "_valves",
+        "_wire",
+        "_ws",
+        "closed",
+        "closing_since",
+        "gone_since",
+        "heard",
+        "pinged",
+        "serving",
+    )
+
+    def __init__(self, accept: Accept, limits: Limits, keeper: Keepalive, state: ServerState) -> None:
         self.closed = False
         self.heard = 0.0
         self.pinged = 0.0
         self.closing_since: float | None = None
         self.gone_since: float | None = None
         self.serving: asyncio.Task[None] | None = None
-        self._accept = accept
+        self._accept: Accept | None = accept
         self._limits = limits
         self._keeper = keeper
         self._state = state
@@ -132,8 +150,8 @@ class HotSocket(WSListener):
             await self._below.wait()
         return not self.closed
 
-    async def receive(self) -> Message | None:
-        return await self._inbox.get()
+    def receive(self) -> Coroutine[Any, Any, Message | None]:
+        return self._inbox.get()
 
     def listen(self, on_message: Callable[[Message], bool]) -> None:
         self._inbox.listen(on_message)
@@ -149,6 +167,7 @@ class HotSocket(WSListener):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._ws = transport
+        transport.request.headers = transport.response.headers = None  # type: ignore[assignment]  # read by nobody
         self._wire = transport.underlying_transport
         self._wire.set_write_buffer_limits(high=self._limits.high_water)
         self.heard = self.pinged = self._loop.time()
@@ -211,8 +230,10 @@ class HotSocket(WSListener):
     # ---
 
     async def _serve(self) -> None:
+        assert self._accept is not None
         try:
-            await self._accept.serve(self)
+            serving, self._accept = self._accept.serve(self), None  # what it came from need not be kept
+            await serving
         except asyncio.CancelledError:
             self.close(1012, "restarting")
             raise
@@ -339,6 +360,8 @@ class Keepalive:
 
 class _Silent:
     """picows logs every mistake of a client as an error; here a client's mistakes are its own affair."""
+
+    __slots__ = ()
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - the name that picows calls
         return False

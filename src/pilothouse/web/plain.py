@@ -70,14 +70,13 @@ class PlainDoor:
         scope[WHO] = answer.principal
         headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in answer.headers]
         await send({"type": "websocket.accept", "subprotocol": answer.subprotocol, "headers": headers})
-        await PlainSocket(request, self._limits, receive, send).run(answer)
+        await PlainSocket(self._limits, receive, send).run(answer)
 
 
 class PlainSocket:
     """A `Socket` over ASGI. Two tasks beside the door's: one reads, one writes."""
 
-    def __init__(self, request: UpgradeRequest, limits: Limits, receive: Receive, send: Send) -> None:
-        self.request = request
+    def __init__(self, limits: Limits, receive: Receive, send: Send) -> None:
         self.closed = False
         self._limits = limits
         self._receive = receive

@@ -125,7 +125,7 @@ class Switch(asyncio.Protocol):
         if isinstance(answer, Refuse) or isinstance(key, Refuse):
             self._refuse(answer if isinstance(answer, Refuse) else cast(Refuse, key))
             return
-        socket = HotSocket(request, answer, self._limits, self._keeper, self._state)
+        socket = HotSocket(answer, self._limits, self._keeper, self._state)
         self._state.connections.discard(self)
         take_over(socket, answer, key, self._transport, self._limits)
 

@@ -35,7 +35,7 @@ def parameters(query: str) -> dict[str, list[str]]:
         raise BadRequest(f"query: more than {PARAMETERS_MAX} parameters") from None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Place:
     """What somebody wants to look at, and how."""
 
@@ -48,6 +48,8 @@ class Place:
 
 
 class Visit:
+    __slots__ = ("_hub", "_place", "_platform", "_terminals", "_viewing", "principal", "socket")
+
     def __init__(self, platform: Platform, hub: Hub, terminals: Terminals, place: Place, who: Who) -> None:
         assert who.principal is not None
         self._platform = platform
@@ -66,8 +68,14 @@ class Visit:
             ends = [asyncio.create_task(self._lapse())] if self._platform.left(self.principal) is not None else []
             ends += [asyncio.create_task(self._old(life_s))] if life_s is not None else []
             try:
-                if self._attach():
-                    await self._take()
+                if self._attach() and (viewing := self._viewing):
+                    # A keystroke goes in as it comes: waking a task for each would make every echo later. Only when
+                    # the shell does not read its input the next message waits.
+                    socket.listen(self._heard)
+                    while (message := await socket.receive()) is not None:
+                        await viewing.room()
+                        await viewing.receive(message.data, text=message.text)
+                        socket.listen(self._heard)
             finally:
                 for task in ends:
                     task.cancel()
@@ -81,7 +89,9 @@ class Visit:
         if may_type is None:
             self.revoked()
             return False
-        viewer = dataclasses.replace(place.viewer, may_type=may_type)
+        viewer = place.viewer
+        if viewer.may_type != may_type:
+            viewer = dataclasses.replace(viewer, may_type=may_type)
         try:
             self._viewing = self._terminals.attach(
                 place.terminal, viewer, self.socket, new=place.new, after=place.after, typist=place.typist
@@ -95,20 +105,8 @@ class Visit:
             return False
         return True
 
-    async def _take(self) -> None:
-        """A keystroke goes in as it comes: waking a task for each would make every echo later. Only when the shell does
-        not read its input the next message waits."""
-        viewing = self._viewing
-        assert viewing is not None
-
-        def take(message: Message) -> bool:
-            return viewing.take(message.data, text=message.text)
-
-        self.socket.listen(take)
-        while (message := await self.socket.receive()) is not None:
-            await viewing.room()
-            await viewing.receive(message.data, text=message.text)
-            self.socket.listen(take)
+    def _heard(self, message: Message) -> bool:
+        return self._viewing is None or self._viewing.take(message.data, text=message.text)
 
     async def _lapse(self) -> None:
         await lapse(lambda: self._platform.left(self.principal), self._platform.kit.clock.sleep)

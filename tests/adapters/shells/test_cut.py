@@ -48,7 +48,7 @@ async def test_a_shell_whose_connection_broke_off_is_found_again_by_its_name(hol
             line = await held._line(SESSION)
             line._sock.shutdown(socket.SHUT_RDWR)
             async with asyncio.timeout(20):
-                while screen.closed is None or not terminal.gone.is_set():
+                while screen.closed is None or not terminal.gone:
                     await asyncio.sleep(0.01)
         terminal, _ = await terminals.open(spec)
         terminal.hang_up()

@@ -43,6 +43,8 @@ class Room:
         self.slaves: dict[str, int] = {}
         self.masters: dict[str, int] = {}
         self.kills: list[tuple[str, int]] = []
+        self.readied: list[int] = []
+        """How many had been started when it was said that one more is going to be."""
         self.holding = Holding(
             self.selector,
             listening,
@@ -51,6 +53,7 @@ class Room:
             lambda shell, number: self.kills.append((shell, number)),
             lambda: self.seconds,
             lends=lends,
+            ready=lambda: self.readied.append(len(self.slaves)),
         )
 
     def start(self, order: Order) -> None:
@@ -172,6 +175,14 @@ def room(tmp_path: Path) -> Iterator[Room]:
 
 def grant(upto: int, typed_in: bool = True) -> bytes:
     return wire.record(wire.GRANT, 1, wire.TYPED_IN if typed_in else 0, upto)
+
+
+def test_who_starts_programs_is_told_before_an_order_is_looked_at(room: Room) -> None:
+    server = room.server()
+    server.say(wire.say(wire.START, START))
+    server.say(wire.say(wire.START, {**START, "id": "t"}))
+    server.say(wire.say(wire.START, {**START, "id": "../u"}))
+    assert (room.readied, sorted(room.slaves)) == ([0, 1, 2], ["s", "t"])
 
 
 def test_a_shell_that_was_typed_in_waits_a_minute_for_a_new_server(room: Room) -> None:

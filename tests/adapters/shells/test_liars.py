@@ -33,6 +33,7 @@ SHELL = {
     "cols": 80,
     "rows": 24,
     "capacity": SCROLLBACK_MIN,
+    "numbers": wire.NUMBERS,
     "oldest": 0,
     "seams": [0],
     "typists": {"7": 3},
@@ -75,6 +76,17 @@ def greet(shells: int = 1) -> bytes:
     return wire.say(wire.WELCOME, {"proto": 1, "shells": shells})
 
 
+async def test_one_from_before_whose_output_begins_with_a_page(liar: Liar) -> None:
+    liar.say(greet())
+    fd = memory.make("t", SCROLLBACK_MIN, wire.PAGE)
+    os.pwrite(fd, b"hello", wire.PAGE)
+    told = {name: value for name, value in SHELL.items() if name != "numbers"}
+    liar.say(wire.say(wire.SHELL, told, 1, 5), fd)
+    os.close(fd)
+    (shell,) = await liar.held.find(SESSION)
+    assert shell.read(0, 10) == b"hello"
+
+
 async def test_an_honest_one(liar: Liar) -> None:
     liar.say(greet())
     liar.shell(head=5)
@@ -86,6 +98,9 @@ async def test_an_honest_one(liar: Liar) -> None:
     "more",
     [
         {"capacity": SCROLLBACK_MIN - 4096},
+        {"numbers": 8},
+        {"numbers": wire.PAGE},
+        {"numbers": "many"},
         {"capacity": MEMORY_MAX + 4096},
         {"oldest": 6},
         {"oldest": -1_000_000},
@@ -134,7 +149,7 @@ async def test_memory_that_cannot_be_relied_on(liar: Liar, kind: str) -> None:
         fd = memory.make("t", SCROLLBACK_MIN - 4096)
     else:
         fd = os.memfd_create("t", os.MFD_ALLOW_SEALING)
-        os.ftruncate(fd, wire.PAGE + SCROLLBACK_MIN)
+        os.ftruncate(fd, wire.NUMBERS + SCROLLBACK_MIN)
     liar.say(greet())
     if kind == "none":
         os.close(fd)
@@ -147,7 +162,7 @@ async def test_memory_that_cannot_be_relied_on(liar: Liar, kind: str) -> None:
 
 def test_memory_of_huge_pages_is_not_read() -> None:
     """Of which the kernel may have too few when one is read, and ends whoever reads."""
-    capacity = (2 << 20) - wire.PAGE
+    capacity = (2 << 20) - wire.NUMBERS
     try:
         fd = os.memfd_create("t", os.MFD_ALLOW_SEALING | os.MFD_HUGETLB)
         os.ftruncate(fd, 2 << 20)

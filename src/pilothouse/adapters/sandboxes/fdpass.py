@@ -10,10 +10,13 @@ One connection asks one thing at a time; that keeps descriptors and lines togeth
 from __future__ import annotations
 
 import array
+import fcntl
 import json
 import os
 import socket
 import struct
+import sys
+import termios
 import time
 from typing import Any
 
@@ -64,7 +67,9 @@ class Lines:
     def feed(self) -> None:
         """Reads once. Sets `ended` at the end. Raises BlockingIOError when there is nothing."""
         try:
-            data, ancillary, _, _ = self.sock.recvmsg(LINE_MAX, _RIGHTS_SPACE, socket.MSG_CMSG_CLOEXEC)
+            # room for what is there: for the longest line, cut to what came, it would lie on fresh memory every time
+            room = min(LINE_MAX, max(1, _waiting(self.sock)))
+            data, ancillary, _, _ = self.sock.recvmsg(room, _RIGHTS_SPACE, socket.MSG_CMSG_CLOEXEC)
         except (ConnectionResetError, BrokenPipeError):
             self.ended = True
             return
@@ -99,6 +104,11 @@ class Lines:
     def drop_fds(self) -> None:
         for fd in self.take_fds():
             os.close(fd)
+
+
+def _waiting(sock: socket.socket) -> int:
+    """Bytes that have arrived."""
+    return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.FIONREAD, b"\0\0\0\0"), sys.byteorder)
 
 
 def wait(lines: Lines, until: float | None = None) -> dict[str, Any]:

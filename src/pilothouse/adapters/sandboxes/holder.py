@@ -41,7 +41,7 @@ from typing import Any
 
 from pilothouse.adapters.sandboxes import fdpass, interpreter, kernel, launch, meter, profile, shells
 from pilothouse.adapters.sandboxes.counter import Client, Counter, turn
-from pilothouse.adapters.sandboxes.order import LaunchFailed, Order
+from pilothouse.adapters.sandboxes.order import LaunchFailed, Order, Running
 from pilothouse.adapters.shells.order import Order as ShellOrder
 
 TAIL_MAX = 16 * 1024
@@ -111,7 +111,10 @@ class Holder:
 
     def start(self) -> None:
         """Raises LaunchFailed."""
-        self._running = launch.launch(self._order, self._prepared)
+        self.begin(launch.launch(self._order, self._prepared))
+
+    def begin(self, running: Running) -> None:
+        self._running = running
         self._pidfd = os.pidfd_open(self._running.pid)
         self._running.entered = self._entered
         if self._running.enter is None:
@@ -126,6 +129,7 @@ class Holder:
             self._start_shell,
             self._signal,
             lends=self._order.sandbox == "bubblewrap",  # PTYs are opened by a fork of this process, see enter
+            ready=self._ready,
         )
         self._selector.register(self._running.control, selectors.EVENT_READ, self._heard)
         self._selector.register(self._pidfd, selectors.EVENT_READ, self._sandbox_ended)
@@ -150,9 +154,12 @@ class Holder:
 
     def serve(self) -> None:
         while not self._done:
-            turn(self._selector, self._pause())
-            self._expire(time.monotonic())
-            self._shells.tick()
+            self.round(self._pause())
+
+    def round(self, pause: float | None) -> None:
+        turn(self._selector, pause)
+        self._expire(time.monotonic())
+        self._shells.tick()
 
     # --- time
 
@@ -288,6 +295,13 @@ class Holder:
         task = self._tasks[self._launch(argv, self._running.env | env, output)]
         task.deadline = time.monotonic() + timeout
         task.reply = lambda reply: self._say(client, reply)
+
+    def _ready(self) -> None:
+        """Who starts programs is forked before this process touches all that an order touches: what both of them touch
+        after that is a copy for each."""
+        if not self._exit:
+            with contextlib.suppress(OSError):  # then it is tried again, and somebody is told
+                self._running.begin()
 
     def _start_shell(self, order: ShellOrder) -> int:
         """Its key. Raises NotStarted."""

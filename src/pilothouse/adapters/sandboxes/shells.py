@@ -25,7 +25,7 @@ class NotStarted(Exception):
     """It cannot be started; the message is for whoever wants it."""
 
 
-@dataclass
+@dataclass(slots=True)
 class _Wanted:
     id: ShellId
     opened: bool = False
@@ -41,15 +41,17 @@ class Shells:
         kill: Callable[[int, int], None],
         *,
         lends: bool = False,
+        ready: Callable[[], None] = lambda: None,
     ) -> None:
         """`start` asks for a program on a PTY and gives its key, `kill` is for the process group of a key. `start`
-        raises NotStarted. `lends`: see `Holding`."""
+        raises NotStarted. `lends`, `ready`: see `Holding`."""
         self._selector = selector
         self._listening = listening
         self._allowed = allowed_uids
         self._start = start
         self._kill = kill
         self._lends = lends
+        self._ready = ready
         self._holding: Holding | None = None
         self._keys: dict[int, _Wanted] = {}
         selector.register(listening, selectors.EVENT_READ, self._first)
@@ -58,7 +60,13 @@ class Shells:
         """Somebody asks for shells at last."""
         self._selector.unregister(self._listening)
         self._holding = Holding(
-            self._selector, self._listening, self._allowed, self._wanted, self._signal, lends=self._lends
+            self._selector,
+            self._listening,
+            self._allowed,
+            self._wanted,
+            self._signal,
+            lends=self._lends,
+            ready=self._ready,
         )
 
     # --- what the holder calls
@@ -110,6 +118,11 @@ class Shells:
                 self._holding.exited(wanted.id, _KILLED)
             elif self._holding:
                 self._holding.failed(wanted.id, "the sandbox has ended")
+
+    def close(self) -> None:
+        """With the session."""
+        if self._holding:
+            self._holding.close()
 
     # --- what the holding calls
 

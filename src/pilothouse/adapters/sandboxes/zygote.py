@@ -22,7 +22,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from pilothouse.adapters.sandboxes import holder, kernel, launch, meter, namespaced, profile
+from pilothouse.adapters.sandboxes import gaps, holder, kernel, launch, meter, namespaced, profile, rehearsal
 from pilothouse.adapters.sandboxes.cgroups import Leaf
 from pilothouse.adapters.sandboxes.counter import Counter, turn
 from pilothouse.adapters.sandboxes.order import Order
@@ -115,7 +115,7 @@ def _rehearse() -> None:
         turn(selector, 0.0)
         measuring.tick(0.0, None, busy=False)
         measuring.close()
-        holder.Holder(order, (), one, one, one)
+    rehearsal.shell(order)
     os.close(me)
 
 
@@ -175,6 +175,7 @@ def _serve(line: socket.socket) -> None:
     kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)  # a session's orphans, where the host's first process reaps nothing
     kernel.name(NAME)
     gc.disable()
+    filled = gaps.fill()  # noqa: F841  for as long as this process lives
     while True:
         packet, ancillary, flags, _ = line.recvmsg(_PACKET_MAX, _SPACE, socket.MSG_CMSG_CLOEXEC)
         if not packet:

@@ -75,6 +75,9 @@ class HeldShell:
         """Raises wire.Broken, BadRequest, KeyError, TypeError, ValueError, OverflowError, Unfit."""
         body = wire.said(record.payload)
         capacity, oldest = int(body["capacity"]), int(body["oldest"])
+        numbers = int(body.get("numbers", wire.PAGE))
+        if numbers not in (wire.NUMBERS, wire.PAGE):
+            raise wire.Broken("numbers")
         if not SCROLLBACK_MIN <= capacity <= MEMORY_MAX:
             raise wire.Broken("capacity")
         if not record.offset - capacity <= oldest <= record.offset <= OFFSET_MAX:
@@ -101,7 +104,7 @@ class HeldShell:
         self._unread = 0
         """What it has and the shell has not read."""
         self._line = line
-        self._memory = Memory(fd, capacity)
+        self._memory = Memory(fd, capacity, numbers)
         self._window = Window(self._memory.output, record.offset)
         self._granted = record.offset
         self._floor = oldest

@@ -61,11 +61,14 @@ class Holding:
         now: Callable[[], float] = time.monotonic,
         *,
         lends: bool = False,
+        ready: Callable[[], None] = lambda: None,
     ) -> None:
-        """`lends`: no program of a session has ever had a PTY's master (see `lending`)."""
+        """`lends`: no program of a session has ever had a PTY's master (see `lending`). `ready`: is called when an
+        order has come, before it is looked at."""
         self._selector = selector
         self._start = start
         self._kill = kill
+        self._ready_to_start = ready
         self._now = now
         self._shells: dict[int, Held] = {}
         self._slot = 0
@@ -198,6 +201,8 @@ class Holding:
         elif not self._caller.greeted:
             raise wire.Broken("say hello first")
         elif record.kind in (wire.START, wire.HIDE):
+            if record.kind == wire.START:
+                self._ready_to_start()
             asked = wire.said(record.payload)
             self._order(asked) if record.kind == wire.START else self._hide(values(asked.get("hidden")))
         else:

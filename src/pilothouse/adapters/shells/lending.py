@@ -4,7 +4,7 @@ and when it goes, by `kill -9` too, the holder knows to the byte what was read a
 A PTY is no file: what has been read from it is nowhere but with the reader, and how much that was only the call's
 result says, which dies with it. So bytes go through two pipes that the holder has as well. Moving them from the PTY
 into a pipe (`splice`) is one system call, which a kill does not cut in two, and a pipe outlives who filled it. The rest
-is in numbers in the page before the output (`core.shellwire`), each written by one store:
+is in numbers before the output (`core.shellwire`), each written by one store:
 
     word  0         what the viewers have seen; not ours
     word  1         HEAD: the output in the memory ends here
@@ -75,7 +75,7 @@ _PTMX = (5, 2)
 _UNSAID = 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Loan:
     """The descriptors of a PTY that is lent. Both sides have them."""
 
@@ -189,6 +189,8 @@ def emptied(fd: int) -> bytes:
 
 class Borrowed:
     """A PTY that is ours to read and to type into."""
+
+    __slots__ = ("_entries", "_loan", "_output", "_page", "_seams", "_step", "_window", "fd", "over")
 
     def __init__(self, memory: Memory, loan: Loan, window: Window, seams: Seams) -> None:
         """`loan` becomes ours. `seams` is at the window's head. Raises Unfit, OSError."""

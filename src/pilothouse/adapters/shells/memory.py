@@ -1,4 +1,4 @@
-"""The piece of memory that holder and server share: a page for what the server notes, then the output (see
+"""The piece of memory that holder and server share: some numbers that the server notes, then the output (see
 `core.shellwire`). A memfd that can be neither shrunk nor grown, so that neither side can make the other stumble; pages
 cost nothing until something is written on them."""
 
@@ -18,11 +18,11 @@ class Unfit(Exception):
 
 
 class Memory:
-    __slots__ = ("_all", "_map", "fd", "output", "page")
+    __slots__ = ("_map", "fd", "output", "page")
 
-    def __init__(self, fd: int, capacity: int) -> None:
-        """`fd` stays the caller's. Raises Unfit, OSError."""
-        size = shellwire.PAGE + capacity
+    def __init__(self, fd: int, capacity: int, numbers: int = shellwire.NUMBERS) -> None:
+        """`fd` stays the caller's; `numbers`: bytes of them. Raises Unfit, OSError."""
+        size = numbers + capacity
         try:
             sealed = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
         except OSError as error:
@@ -33,9 +33,9 @@ class Memory:
             raise Unfit("of huge pages")
         self.fd = fd
         self._map = mmap.mmap(fd, size)
-        self._all = memoryview(self._map)
-        self.page = self._all[: shellwire.PAGE].cast("Q")
-        self.output = self._all[shellwire.PAGE :]
+        with memoryview(self._map) as whole:
+            self.page = whole[:numbers].cast("Q")
+            self.output = whole[numbers:]
 
     @property
     def seen(self) -> int:
@@ -48,15 +48,15 @@ class Memory:
 
     def close(self) -> None:
         """Once nobody reads `output` any more."""
-        for view in (self.page, self.output, self._all):
+        for view in (self.page, self.output):
             view.release()
         self._map.close()
 
 
-def make(name: str, capacity: int) -> int:
+def make(name: str, capacity: int, numbers: int = shellwire.NUMBERS) -> int:
     """A fresh one, as a descriptor."""
     fd = os.memfd_create(f"shell {name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.ftruncate(fd, shellwire.PAGE + capacity)
+    os.ftruncate(fd, numbers + capacity)
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
     return fd
 

@@ -42,15 +42,16 @@ class Typing:
     def __init__(self) -> None:
         self.counts: OrderedDict[int, int] = OrderedDict()
         """Bytes per typist, those that wait included."""
-        self.touched: set[int] = set()
-        """Typists who may want to know how things stand."""
-        self._waiting: deque[tuple[int, bytes]] = deque()
+        self.touched: list[int] = []
+        """Typists who may want to know how things stand, each once."""
+        self._waiting: deque[tuple[int, bytes]] | None = None
+        """None for nothing: that is the rule, and an empty deque takes 600 bytes."""
         self.backlog = 0
         """Bytes that the shell has not taken yet."""
 
     def take(self, typist: int, offset: int, data: bytes) -> None:
         """What is known already is dropped, as is what would leave a gap."""
-        self.touched.add(typist)
+        self._touch(typist)
         known = self.counts.get(typist, 0)
         fresh = data[known - offset :] if offset <= known else b""
         if not fresh:
@@ -59,8 +60,7 @@ class Typing:
         self.counts.move_to_end(typist)
         if len(self.counts) > TYPISTS_MAX:
             self.counts.popitem(last=False)
-        self._waiting.append((typist, fresh))
-        self.backlog += len(fresh)
+        self._wait(typist, fresh)
 
     def resume(self, counts: Mapping[int, int], last: int | None, data: bytes) -> None:
         """Somebody else has taken so much, of which `data` waits; `last` was the last to type."""
@@ -71,9 +71,8 @@ class Typing:
         while len(self.counts) > TYPISTS_MAX:
             self.counts.popitem(last=False)
         if last is not None and data:
-            self.touched.add(last)
-            self._waiting.append((last, data))
-            self.backlog += len(data)
+            self._touch(last)
+            self._wait(last, data)
 
     def write(self, fd: int) -> None:
         """As much as goes. Raises OSError when the shell is gone."""
@@ -83,16 +82,27 @@ class Typing:
                 count = os.write(fd, data)
             except BlockingIOError:
                 return
-            self.touched.add(typist)
+            self._touch(typist)
             self.backlog -= count
             if count == len(data):
                 self._waiting.popleft()
             else:
                 self._waiting[0] = (typist, data[count:])
+        self._waiting = None
+
+    def _wait(self, typist: int, data: bytes) -> None:
+        if self._waiting is None:
+            self._waiting = deque()
+        self._waiting.append((typist, data))
+        self.backlog += len(data)
+
+    def _touch(self, typist: int) -> None:
+        if typist not in self.touched:
+            self.touched.append(typist)
 
     def clear(self) -> None:
         """The shell takes nothing any more."""
-        self._waiting.clear()
+        self._waiting = None
         self.backlog = 0
 
 

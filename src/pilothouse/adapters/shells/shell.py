@@ -13,7 +13,7 @@ from pilothouse.core.resizes import Sizes
 from pilothouse.core.shell import Exit, ShellId, Size
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Held:
     id: ShellId
     slot: int
@@ -155,6 +155,7 @@ class Held:
             "cols": self.size.cols,
             "rows": self.size.rows,
             "capacity": kept.capacity,
+            "numbers": wire.NUMBERS,
             "oldest": kept.oldest,
             "seams": kept.seams(wire.SEAMS_MAX),
             "sizes": [[offset, size.cols, size.rows] for offset, size in self.sizes.all()],
