@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from pathlib import Path
 
 import httpx
 import pytest
+import uvloop
 import websockets
 
 from pilothouse.web import departure
+from pilothouse.web.certificate import Certificate
 from pilothouse.web.departure import close_port, send_away
 from pilothouse.web.streams import RETRY_MS, opening
+from tests.certificates import Authority
 from tests.web.serving import serving
-from tests.web.test_realtime import url
+
+
+@pytest.fixture
+def event_loop_policy() -> uvloop.EventLoopPolicy:
+    """As the server has it."""
+    return uvloop.EventLoopPolicy()
 
 
 async def told(count: int, *, hurry: bool) -> tuple[list[int], list[int]]:
@@ -58,22 +67,25 @@ async def test_few_wait_for_nothing_and_nobody_is_no_fault() -> None:
     await send_away([], asyncio.Event())
 
 
-@pytest.mark.parametrize("tls", [False])
-async def test_the_port_is_closed_first_and_who_is_there_is_served_on(tls: bool) -> None:
+@pytest.mark.parametrize("tls", [False, True])
+async def test_the_port_is_closed_first_and_who_is_there_is_served_on(tls: bool, tmp_path: Path) -> None:
     listening = socket.create_server(("127.0.0.1", 0))
-    async with serving(listening=listening) as served:
-        key = await served.key()
-        given = {"x-api-key": key}
+    authority = Authority.make() if tls else None
+    pair = Certificate(*authority.write(tmp_path, "127.0.0.1")).pair if authority else None
+    context = authority.client() if authority else None
+    async with serving(listening=listening, tls=pair) as served:
+        given = {"x-api-key": await served.key()}
+        address = served.url.replace("http", "ws") + "/event/realtime"
         async with (
-            httpx.AsyncClient(base_url=served.url, headers=given) as known,
-            websockets.connect(url(served), additional_headers=given) as old,
+            httpx.AsyncClient(base_url=served.url, headers=given, verify=context or True) as known,
+            websockets.connect(address, additional_headers=given, ssl=context) as old,
         ):
             assert (await known.get("/api/sessions")).status_code == 200
-            close_port(served.server, listening)
-            close_port(served.server, listening)
+            for _ in range(2):
+                close_port(served.server, listening)
             await asyncio.sleep(0)
             for _ in range(3):
-                with pytest.raises(OSError):
+                with pytest.raises(ConnectionRefusedError):
                     await asyncio.open_connection("127.0.0.1", served.port)
             assert (await known.get("/api/sessions")).status_code == 200
             await old.send('{"type":"connection_init"}')

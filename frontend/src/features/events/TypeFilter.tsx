@@ -23,7 +23,8 @@ export function TypeFilter({ counts, hidden, onChange }: Props) {
           {hidden.size === 0 ? "All types" : `${shown} of ${counts.length} types`}
         </Button>
       </Popover.Target>
-      <Popover.Dropdown className="eventtypes" aria-label="Types of events">
+      {/* Escape closes this; twice it would stop the agent's job. */}
+      <Popover.Dropdown className="eventtypes" aria-label="Types of events" onKeyDown={(event) => event.key === "Escape" && event.preventDefault()}>
         <Group gap={6} mb={8} wrap="nowrap">
           <Button size="compact-xs" variant="default" onClick={() => onChange(new Set())} data-testid="events-types-all">
             All

@@ -142,13 +142,16 @@ it("shows some types only, also of those that come", async () => {
   expect([seqs(), text("events-types")]).toEqual([[3, 4], "1 of 3 types"]);
 });
 
-it("takes Escape for the text that is looked for, and not for the job", async () => {
+it("takes Escape for what is looked for, and not for the job", async () => {
   await panel();
   await come(1);
   const field = screen.getByTestId("events-text");
   fireEvent.change(field, { target: { value: "x" } });
   expect(fireEvent.keyDown(field, { key: "Escape" })).toBe(false);
   expect((field as HTMLInputElement).value).toBe("");
+  press("events-types");
+  await settle();
+  expect(fireEvent.keyDown(screen.getByTestId("events-types-none"), { key: "Escape" })).toBe(false);
 });
 
 it("goes from event to event by arrows, with one stop for Tab", async () => {
