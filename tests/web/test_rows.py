@@ -3,18 +3,14 @@ hand, nothing waited for, everything in one write or every byte in one of its ow
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from pilothouse.adapters.hooks.python import PythonHook
-from pilothouse.core import bearer
 from pilothouse.core.access import SCOPES
 from pilothouse.core.appsync import PUBLISH, SUBSCRIPTIONS_MAX
 from pilothouse.core.bucket import Rates
@@ -22,137 +18,22 @@ from pilothouse.core.channels import channel
 from pilothouse.core.namespaces import Namespace
 from pilothouse.core.publish import EVENT_MAX
 from pilothouse.engine.gate import Gate
-from pilothouse.engine.handlers import Handlers
-from pilothouse.engine.hooks import Bounded
-from tests.core.signing import signed
-from tests.engine.fakes import HandClock
 from tests.fuzz.cases import BINARY, Packet
-from tests.issuer import NOW, FakeIssuer
 from tests.security import raw
+from tests.web.bare import BAD, NO, PUB, SUB, ask, opened, post, refusing, text
 from tests.web.serving import Served, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-HOUSE = FakeIssuer()
-BAD, NO = "BadRequestException", "UnauthorizedException"
-
-
-async def odd(event: Any, context: Any) -> Any:
-    match event["info"]["channel"]["segments"][-1]:
-        case "raises":
-            raise ValueError("a secret reason")
-        case "leaves":
-            raise SystemExit(1)
-        case "hangs":
-            await asyncio.sleep(20)
-        case "rubbish":
-            return [object()]
-        case "half":
-            return {"events": [{"id": "not one of them", "payload": 1}]}
-        case "says-no":
-            return {"error": "a secret reason"}
-    return {"events": event["events"]} if event["events"] else None
-
-
-NAMESPACES = (
-    Namespace("default"),
-    Namespace("kept", history=5),
-    Namespace("signed", publish_modes=frozenset({"AWS_IAM"}), subscribe_modes=frozenset({"AWS_IAM"})),
-    Namespace("odd", on_publish="odd", on_subscribe="odd"),
-)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=["hot", "plain"])
 async def served(request: pytest.FixtureRequest) -> AsyncIterator[Served]:
-    made = Handlers({"odd": Bounded(PythonHook("odd", odd), 0.3)})
-    async with serving(hot=request.param == "hot", namespaces=NAMESPACES, handlers=made, houses=[HOUSE]) as running:
+    async with refusing(hot=request.param == "hot") as running:
         yield running
-    await made.close()
-
-
-# --- a client made of bytes ---
-
-
-class Bytes:
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-
-    async def hear(self) -> dict[str, Any] | int:
-        """The next frame, or the code that it ends with."""
-        async with asyncio.timeout(20):
-            first, size = await self._reader.readexactly(2)
-            if size >= 126:
-                size = int.from_bytes(await self._reader.readexactly(2 if size == 126 else 8), "big")
-            data = await self._reader.readexactly(size)
-        if first & 15 == 8:
-            return int.from_bytes(data[:2], "big")
-        said: dict[str, Any] = json.loads(data)
-        return said
-
-    async def brief(self) -> tuple[str, str | None, str] | int:
-        said = await self.hear()
-        if isinstance(said, int):
-            return said
-        [problem] = said.get("errors", [{"errorType": "", "message": "x"}])
-        assert problem["message"]
-        assert "secret" not in problem["message"]
-        return said["type"], said.get("id"), problem["errorType"]
-
-    def say(self, *packets: Packet) -> None:
-        self._writer.write(b"".join(packet.encode() for packet in packets))
-
-    async def dribble(self, *packets: Packet) -> None:
-        for byte in b"".join(packet.encode() for packet in packets):
-            self._writer.write(bytes([byte]))
-            await asyncio.sleep(0)
-
-
-@contextlib.asynccontextmanager
-async def opened(served: Served, given: dict[str, str] | None = None) -> AsyncIterator[Bytes]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
-    shown = {"x-api-key": await served.key()} if given is None else given
-    offer = f"aws-appsync-event-ws, header-{bearer.encoded(json.dumps(shown))}"
-    headers = {"host": f"127.0.0.1:{served.port}", "sec-websocket-protocol": offer}
-    writer.write(raw.upgrade("/event/realtime", headers))
-    head = await reader.readuntil(b"\r\n\r\n")
-    assert raw.status(head) == 101, head
-    assert b"header-" not in head.lower(), "what carries the credential is never said back"
-    try:
-        yield Bytes(reader, writer)
-    finally:
-        writer.transport.abort()
-
-
-def text(frame: Any) -> Packet:
-    return Packet(frame if isinstance(frame, bytes) else json.dumps(frame).encode())
-
-
-async def ask(served: Served, request: bytes) -> bytes:
-    """What comes until the server hangs up."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
-    try:
-        writer.write(request)
-        async with asyncio.timeout(20):
-            return await reader.read()
-    finally:
-        writer.transport.abort()
-
-
-async def post(served: Served, body: bytes | Any, *headers: tuple[str, str]) -> tuple[int, dict[str, str], Any]:
-    """Status, headers and what was said."""
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    lines = ["POST /event HTTP/1.1", f"host: 127.0.0.1:{served.port}", "connection: close"]
-    lines += [f"content-length: {len(data)}", *(f"{name}: {value}" for name, value in headers)]
-    answer = await ask(served, "\r\n".join([*lines, "", ""]).encode("latin-1") + data)
-    head, _, said = answer.partition(b"\r\n\r\n")
-    pairs = [line.split(": ", 1) for line in head.decode("latin-1").split("\r\n")[1:]]
-    return raw.status(answer), {name.lower(): value for name, value in pairs}, json.loads(said)
 
 
 # --- frames ---
 
-PUB = {"type": "publish", "id": "p", "channel": "default/a", "events": ["1"]}
-SUB = {"type": "subscribe", "id": "s", "channel": "default/a"}
 CHANNELS = {
     "six segments": "a/b/c/d/e/f", "51 characters": "default/" + "x" * 51, "a control character": "default/a\n",
     "nul": "default/\0", "empty": "", "no text": 7, "nothing": None, "half a wildcard": "default/a*", "bare": "*",
@@ -305,119 +186,6 @@ async def test_what_is_no_frame_ends_this_connection_and_no_other(
         assert await other.brief() == ("subscribe_success", "s", "")
 
 
-# --- credentials, at each of the points where one is shown ---
-
-
-async def _nothing(served: Served, payload: Any) -> dict[str, str]:
-    return {}
-
-
-async def _unknown_key(served: Served, payload: Any) -> dict[str, str]:
-    return {"x-api-key": "ph_000000000000_" + "x" * 43}
-
-
-async def _revoked_key(served: Served, payload: Any) -> dict[str, str]:
-    record, secret = await served.identity.keys.create("gone", SCOPES)
-    await served.identity.keys.revoke(record.id)
-    return {"x-api-key": secret}
-
-
-async def _two(served: Served, payload: Any) -> dict[str, str]:
-    key = await served.key()
-    return {"x-api-key": key, "authorization": f"Bearer {key}"}
-
-
-async def _other_issuer(served: Served, payload: Any) -> dict[str, str]:
-    now = int(time.time())
-    return {"authorization": FakeIssuer("https://other.example").token(iat=now, exp=now + 600, groups=["boss"])}
-
-
-async def _forged(served: Served, payload: Any) -> dict[str, str]:
-    now = int(time.time())
-    return {"authorization": FakeIssuer().token(iat=now, exp=now + 600, groups=["boss"])}
-
-
-async def _other_audience(served: Served, payload: Any) -> dict[str, str]:
-    now = int(time.time())
-    return {"authorization": HOUSE.token(iat=now, exp=now + 600, aud="somebody-else", groups=["boss"])}
-
-
-async def _expired_token(served: Served, payload: Any) -> dict[str, str]:
-    now = int(time.time())
-    return {"authorization": "Bearer " + HOUSE.token(iat=now - 900, exp=now - 600, groups=["boss"])}
-
-
-async def _alg_none(served: Served, payload: Any) -> dict[str, str]:
-    now = int(time.time())
-    claims = HOUSE.claims(iat=now, exp=now + 600, groups=["boss"])
-    return {"authorization": HOUSE.signed({"alg": "none", "kid": "one", "typ": "JWT"}, claims)}
-
-
-async def _basic(served: Served, payload: Any) -> dict[str, str]:
-    return {"authorization": "Basic eDp5"}
-
-
-def _sigv4(**how: Any) -> Callable[[Served, Any], Any]:
-    async def made(served: Served, payload: Any) -> dict[str, str]:
-        record, secret = await served.platform.pairs.create("x", SCOPES, account="local")
-        body = payload if isinstance(payload, bytes) else json.dumps(payload, separators=(",", ":")).encode()
-        usual: dict[str, Any] = {"now": time.time(), "service": "appsync", "key": (record.id, secret.secret_access_key)}
-        asked = signed("POST", f"{served.url}/event", body=body, **(usual | how))
-        return {name.lower(): value for name, value in asked.headers}
-
-    return made
-
-
-CREDENTIALS: dict[str, Callable[[Served, Any], Any]] = {
-    "none": _nothing, "an unknown key": _unknown_key, "a revoked key": _revoked_key, "two": _two,
-    "a token of another issuer": _other_issuer, "a token by another's key": _forged, "basic": _basic,
-    "a token for somebody else": _other_audience, "a token that is too old": _expired_token, "alg none": _alg_none,
-    "a signature of six minutes ago": lambda s, p: _sigv4(now=time.time() - 360)(s, p),
-    "a signature of the future": lambda s, p: _sigv4(now=time.time() + 360)(s, p),
-    "a signature for another service": _sigv4(service="execute-api"),
-    "a signature by another secret": lambda s, p: _sigv4(key=("PHKAAAAAAAAAAAAAAAAA", "x" * 40))(s, p),
-    "a signature for something else": lambda s, p: _sigv4()(s, {"channel": "default/else"}),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", sorted(CREDENTIALS))
-async def test_c14_a_wrong_credential_is_refused_at_each_point(
-    served: Served, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pilothouse.engine.gate.WRONG", Rates(1000, 1000, 0))  # there are many, and one address
-    make = CREDENTIALS[name]
-    async with opened(served, await make(served, {})) as stranger:
-        stranger.say(text({"type": "connection_init"}))
-        said = await stranger.hear()
-        assert isinstance(said, dict)
-        assert (said["type"], said["errors"][0]["errorCode"]) == ("connection_error", 401)
-        assert await stranger.hear() == 1000
-    async with opened(served) as one:
-        one.say(text(SUB | {"authorization": await make(served, {"channel": "default/a"})}))
-        assert await one.brief() == ("subscribe_error", "s", NO)
-        one.say(text(PUB | {"authorization": await make(served, {"channel": "default/a", "events": ["1"]})}))
-        assert await one.brief() == ("publish_error", "p", NO)
-    body = json.dumps({"channel": "default/a", "events": ["1"]}).encode()
-    given = await make(served, body)
-    status, headers, said = await post(served, body, *[(n, v) for n, v in given.items() if n != "host"])
-    assert (status, headers["x-amzn-errortype"], said["errors"][0]["errorType"]) == (401, NO, NO)
-
-
-async def test_what_is_right_is_taken_at_each_point(served: Served) -> None:
-    """Or the tests above would prove nothing."""
-    now, good = int(time.time()), _sigv4()
-    token = {"authorization": HOUSE.token(iat=now, exp=now + 600, groups=["boss"])}
-    for given in (await good(served, {}), token):
-        async with opened(served, given) as one:
-            one.say(text({"type": "connection_init"}))
-            assert await one.brief() == ("connection_ack", None, "")
-            assert await one.brief() == ("ka", None, "")
-            signature = given is not token
-            given = await good(served, {"channel": "signed/a"}) if signature else token
-            one.say(text(SUB | {"channel": "signed/a" if signature else "default/a", "authorization": given}))
-            assert await one.brief() == ("subscribe_success", "s", "")
-
-
 # --- HTTP ---
 
 
@@ -532,23 +300,3 @@ async def test_c13_a_session_of_somebody_else_takes_nothing_from_others(served: 
         one.say(text(SUB | {"channel": f"/session/{sid}", "authorization": {"x-api-key": theirs}}))
         assert await one.brief() == ("subscribe_error", "s", NO)
     assert session.live.head == head
-
-
-async def test_c12_a_token_that_ends_ends_what_it_opened_and_nothing_else() -> None:
-    clock = HandClock(NOW)
-    async with serving(clock=clock, houses=[HOUSE]) as served:
-        token = {"authorization": HOUSE.token(groups=["boss"])}
-        async with opened(served) as one, opened(served, token) as other:
-            one.say(text(SUB | {"authorization": {"x-api-key": await served.key()}}))
-            assert await one.brief() == ("subscribe_success", "s", "")
-            one.say(text(SUB | {"id": "t", "authorization": token}))
-            assert await one.brief() == ("subscribe_success", "t", "")
-            other.say(text({"type": "unsubscribe", "id": "x"}))
-            assert await other.brief() == ("unsubscribe_error", "x", "UnknownOperationError")
-            await clock.wind(700)
-            assert await other.hear() == 1001
-            assert await one.brief() == ("error", "t", NO)
-            one.say(text(SUB | {"id": "u", "authorization": token}))
-            assert await one.brief() == ("subscribe_error", "u", NO)
-            one.say(text({"type": "unsubscribe", "id": "s"}))
-            assert await one.brief() == ("unsubscribe_success", "s", "")
