@@ -209,7 +209,8 @@ class Inbox:
         self._limit = limit
         self._pause = pause
         self._resume = resume
-        self._waiting: deque[Message] = deque()
+        self._waiting: deque[Message] | None = None
+        """Made when something waits: an empty one takes as much as an idle connection has for everything else of it."""
         self._size = 0
         self._paused = False
         self._ended = False
@@ -223,6 +224,8 @@ class Inbox:
             if not self._listener(message):
                 self._listener = None
             return
+        if self._waiting is None:
+            self._waiting = deque()
         self._waiting.append(message)
         self._size += len(message.data) + _OVERHEAD
         self._wake()
@@ -236,7 +239,7 @@ class Inbox:
 
     def listen(self, on_message: Callable[[Message], bool]) -> None:
         while self._waiting:
-            if not on_message(self._take()):
+            if not on_message(self._take(self._waiting)):
                 return
         self._listener = on_message
 
@@ -249,10 +252,12 @@ class Inbox:
                 await self._reader
             finally:
                 self._reader = None
-        return self._take()
+        return self._take(self._waiting)
 
-    def _take(self) -> Message:
-        message = self._waiting.popleft()
+    def _take(self, waiting: deque[Message]) -> Message:
+        message = waiting.popleft()
+        if not waiting:
+            self._waiting = None
         self._size -= len(message.data) + _OVERHEAD
         if self._paused and self._size <= self._limit // 2:
             self._paused = False
