@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 BENCH = Path(__file__).parents[2] / "bench" / "fanout.py"
-SMALLEST = ("--rounds", "1", "--sizes", "1,5", "--seconds", "0.1", "--tokens", "5", "--json")
+SMALLEST = ("--rounds", "1", "--sizes", "1,5", "--seconds", "0.3", "--tokens", "5", "--json")
 LINES = ("deliveries/s", "CPU us", "p50 ms", "p99 ms")
 
 
 def figures(who: str) -> dict[str, Any]:
-    argv = [sys.executable, BENCH, *SMALLEST, "--only", who]
+    argv = [sys.executable, str(BENCH), *SMALLEST, "--only", who]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
     (found,) = json.loads(done.stdout)[who]

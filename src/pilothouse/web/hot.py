@@ -36,6 +36,7 @@ from pilothouse.web.socket import (
     Message,
     UpgradeRequest,
     Valve,
+    is_utf8,
     reason_bytes,
 )
 
@@ -58,7 +59,7 @@ def take_over(socket: HotSocket, accept: Accept, key: str, transport: asyncio.Tr
     _feed(protocol, _handshake(key))
     transport.set_protocol(protocol)
     transport.resume_reading()
-    socket.request = dataclasses.replace(socket.request, headers=())  # a kilobyte, of thousands who stay for hours
+    socket.shed()
 
 
 class HotSocket(WSListener):
@@ -107,6 +108,12 @@ class HotSocket(WSListener):
         if not self.closed:
             self._wire.write(run.frames(prefix))
         return True
+
+    def shed(self) -> None:
+        """What nobody asks for any more: kilobytes, of thousands who stay for hours."""
+        self.request = dataclasses.replace(self.request, headers=())
+        self._ws.request.headers.clear()
+        self._ws.response.headers.clear()
 
     def attach(self, valve: Valve) -> None:
         valve.write = self._wire.write
@@ -246,7 +253,7 @@ class HotSocket(WSListener):
             if not frame.fin:
                 self._open, self._open_text = bytearray(data), text
                 return
-        if text and not _is_utf8(data):
+        if text and not is_utf8(data):
             self._fail(1007, "not UTF-8")
             return
         self._inbox.put(Message(data, text))
@@ -389,11 +396,3 @@ def _handshake(key: str) -> bytes:
         f"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
     ).encode()
-
-
-def _is_utf8(data: bytes) -> bool:
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -304,6 +304,14 @@ def reason_bytes(reason: str) -> bytes:
     return reason.encode()[:REASON_MAX].decode(errors="ignore").encode()
 
 
+def is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def _check_headers(headers: Headers) -> None:
     for name, value in headers:
         if not name.isascii() or any(sign in name + value for sign in "\r\n\0"):
