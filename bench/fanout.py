@@ -1,6 +1,6 @@
 """Fan-out: what it costs to give an event to many subscribers, against servers that do nothing else.
 
-    python bench/fanout.py [--rounds 2] [--seconds 1.5] [--sizes 1,100,1000,5000] [--only NAME] [--quick] [--json]
+    python bench/fanout.py [--rounds 2] [--seconds 1.2] [--sizes 1,100,1000,5000] [--only NAME] [--quick] [--json]
 
 pilothouse     the real server, in AppSync's protocol, published by HTTP with a key; a channel without a history
 with history   the same, every event committed to the store before anybody gets it
@@ -196,7 +196,7 @@ def ready(only: str | None) -> list[Contender]:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="What fan-out costs.")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=1.5, help="of each load")
+    parser.add_argument("--seconds", type=float, default=1.2, help="of each load")
     parser.add_argument("--sizes", type=lambda text: [int(n) for n in text.split(",")], default=[1, 100, 1000, 5000])
     parser.add_argument("--tokens", type=int, default=TOKENS, help="of an agent, on their way to a browser")
     parser.add_argument("--only", help="one contender by name")

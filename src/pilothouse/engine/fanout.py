@@ -231,10 +231,14 @@ class Feed:
     def _write(self, group: Group, run: Run) -> list[Subscriber]:
         """Those that take nothing now. The busiest lines of the server, without a call that can be spared."""
         stuck: list[Subscriber] = []
+        segments, ahead = run.segments, run.ahead
         for who in group.members:
             prefix = who.prefix
             if who.open:
-                who.write(prefix.join(run.segments if len(prefix) == run.ahead else run.cut(len(prefix))))
+                if len(prefix) != ahead:
+                    segments, ahead = run.cut(len(prefix)), len(prefix)
+                write = who.write  # called as `who.write(…)` it would be looked up as a method, which takes longer
+                write(prefix.join(segments))
             elif not who.sink.send_run(prefix, run):
                 stuck.append(who)
         return stuck

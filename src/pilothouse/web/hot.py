@@ -7,10 +7,7 @@ picows' `WSProtocol` is not meant to be made by others: its constructor is posit
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
-import sys
-import termios
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, cast
 
@@ -29,6 +26,7 @@ from picows.picows import WSProtocol  # type: ignore[attr-defined]
 from uvicorn.server import ServerState
 
 from pilothouse.core.run import BINARY, TEXT, Run, header
+from pilothouse.web.kernel import unacknowledged
 from pilothouse.web.socket import (
     Accept,
     Frames,
@@ -36,6 +34,7 @@ from pilothouse.web.socket import (
     Limits,
     Message,
     Valve,
+    is_utf8,
     reason_bytes,
 )
 
@@ -143,7 +142,7 @@ class HotSocket(WSListener):
         return self._wire.get_write_buffer_size()
 
     def underway(self) -> int:
-        return self._wire.get_write_buffer_size() + _unacknowledged(self._wire)
+        return self._wire.get_write_buffer_size() + unacknowledged(self._wire)
 
     async def writable(self) -> bool:
         while self._below is not None and not self.closed:
@@ -274,7 +273,7 @@ class HotSocket(WSListener):
             if not frame.fin:
                 self._open, self._open_text = bytearray(data), text
                 return
-        if text and not _is_utf8(data):
+        if text and not is_utf8(data):
             self._fail(1007, "not UTF-8")
             return
         self._inbox.put(Message(data, text))
@@ -419,23 +418,3 @@ def _handshake(key: str) -> bytes:
         f"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
     ).encode()
-
-
-def _unacknowledged(wire: asyncio.Transport) -> int:
-    """What the kernel has of ours: it is thrown away with a process that is killed while something of the client's is
-    unread."""
-    sock = wire.get_extra_info("socket")
-    if sock is None or sock.fileno() < 0:
-        return 0  # it has gone
-    try:
-        return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"), sys.byteorder)
-    except OSError:
-        return 0  # no such thing here
-
-
-def _is_utf8(data: bytes) -> bool:
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -218,8 +219,8 @@ class Inbox:
         self._limit = limit
         self._pause = pause
         self._resume = resume
-        self._waiting: list[Message] = []
-        """Not a deque: an empty one takes 600 bytes, and this one is empty as a rule."""
+        self._waiting: deque[Message] | None = None
+        """Made when something waits: an empty one takes as much as an idle connection has for everything else of it."""
         self._size = 0
         self._paused = False
         self._ended = False
@@ -233,6 +234,8 @@ class Inbox:
             if not self._listener(message):
                 self._listener = None
             return
+        if self._waiting is None:
+            self._waiting = deque()
         self._waiting.append(message)
         self._size += len(message.data) + _OVERHEAD
         self._wake()
@@ -246,7 +249,7 @@ class Inbox:
 
     def listen(self, on_message: Callable[[Message], bool]) -> None:
         while self._waiting:
-            if not on_message(self._take()):
+            if not on_message(self._take(self._waiting)):
                 return
         self._listener = on_message
 
@@ -259,10 +262,12 @@ class Inbox:
                 await self._reader
             finally:
                 self._reader = None
-        return self._take()
+        return self._take(self._waiting)
 
-    def _take(self) -> Message:
-        message = self._waiting.pop(0)
+    def _take(self, waiting: deque[Message]) -> Message:
+        message = waiting.popleft()
+        if not waiting:
+            self._waiting = None
         self._size -= len(message.data) + _OVERHEAD
         if self._paused and self._size <= self._limit // 2:
             self._paused = False
@@ -307,6 +312,14 @@ class UpgradeLog(Protocol):
 def reason_bytes(reason: str) -> bytes:
     """As much of a close reason as a frame takes, cut between characters."""
     return reason.encode()[:REASON_MAX].decode(errors="ignore").encode()
+
+
+def is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _check_headers(headers: Headers) -> None:

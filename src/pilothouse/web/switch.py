@@ -56,7 +56,10 @@ class Doors:
 
 
 class Switch(asyncio.Protocol):
-    """Between uvicorn's HTTP protocol and the one that serves the connection."""
+    """Between uvicorn's HTTP protocol and the one that serves the connection. uvloop goes on holding it, so it is to be
+    small and to hold nothing from then on."""
+
+    __slots__ = ("_asking", "_doors", "_keeper", "_limits", "_other", "_state", "_transport", "_uvicorn")
 
     def __init__(self, doors: Doors, keeper: Keepalive, uvicorn: tuple[Config, ServerState, dict[str, Any]]) -> None:
         self._doors = doors
@@ -128,6 +131,7 @@ class Switch(asyncio.Protocol):
         socket = HotSocket(answer, self._limits, self._keeper, self._state)
         self._state.connections.discard(self)
         take_over(socket, answer, key, self._transport, self._limits)
+        self._asking = None
 
     def _refuse(self, answer: Refuse) -> None:
         lines = [f"HTTP/1.1 {answer.status} {_phrase(answer.status)}".encode()]
