@@ -69,7 +69,7 @@ def body_for(method: str) -> dict[str, Any]:
     return {"headers": (("content-type", "application/json"),), "body": b"{}"} if method != "GET" else {}
 
 
-@pytest.mark.parametrize("entry", PROTECTED, ids=name)
+@pytest.mark.parametrize("entry", [one for one in PROTECTED if one.own is None], ids=name)
 async def test_a_signed_request_is_taken_wherever_a_key_is(served: Served, pair: tuple[str, str], entry: Any) -> None:
     request = sign(served, pair, entry.method, address(entry), **body_for(entry.method))
     assert (await send(served, request))[0] not in {401, 403}
