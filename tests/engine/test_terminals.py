@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pilothouse.core import frames
 from pilothouse.core.audience import Role, Viewer, ViewerId
 from pilothouse.core.errors import BadRequest, NotFound, TooMany
 from pilothouse.core.frames import SEND_MAX
@@ -280,6 +281,34 @@ async def test_no_more_is_read_than_can_be_kept_of_what_is_on_its_way(house: Hou
         while len(screen.output) < 2_000_000:  # what was read is sent in turns
             await asyncio.sleep(0.001)
     assert screen.output == shell.all
+
+
+async def test_nor_than_can_be_kept_of_what_a_viewer_does_not_have_yet(house: House) -> None:
+    """A browser that hears of the end may throw away what its machine has taken; who says what it has loses none."""
+    terminal, shell, _ = await house.open()
+    viewing, screen = house.watch(terminal)
+
+    async def seen(offset: int) -> None:
+        await viewing.receive(frames.control(b'{"type":"seen","offset":%d}' % offset))
+        await settled()
+
+    await seen(0)
+    shell.says(b"x" * 5_000_000)
+    await settled()
+    had = 0
+    while had < 5_000_000:
+        async with asyncio.timeout(10):
+            while len(screen.output) < shell.head:  # what was read is sent in turns
+                await asyncio.sleep(0.001)
+        assert had < shell.head <= had + shell.capacity
+        assert shell.oldest <= had
+        had = min(shell.head, had + 200_000)
+        await seen(had)
+    assert screen.output == shell.all
+    for wrong in (b"-1", b'"1"', b"1.5", b"%d" % (1 << 54)):
+        await viewing.receive(frames.control(b'{"type":"seen","offset":%s}' % wrong))
+        assert json.loads(screen.sent[-1][1:])["type"] == "refused", wrong
+        await seen(had)
 
 
 async def test_each_size_is_told_at_its_place_in_the_output(house: House) -> None:

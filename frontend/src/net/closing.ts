@@ -19,3 +19,6 @@ export function backoff(attempt: number, random: number): number {
   const span = Math.min(BACKOFF_MAX_MS, BACKOFF_FIRST_MS * 2 ** Math.min(attempt, 10));
   return Math.round(span / 4 + random * span * 0.75);
 }
+
+/** A shell that was typed in waits a minute for its typist after a restart: come back sooner than a page in general. */
+export const SHELL_WAIT_MAX_MS = 3_000;

@@ -54,8 +54,15 @@ class FakeSocket {
   get typed(): string {
     return this.sent.filter((one) => one.channel === 0).map((one) => one.text).join("");
   }
-  get asked(): string[] {
+  private get controls(): string[] {
     return this.sent.filter((one) => one.channel === 16).map((one) => one.text);
+  }
+  get asked(): string[] {
+    return this.controls.filter((one) => !one.includes('"seen"'));
+  }
+  get seen(): number[] {
+    const said = this.controls.filter((one) => one.includes('"seen"')).map((one): unknown => JSON.parse(one));
+    return said.map((one) => (one as { offset: number }).offset);
   }
 }
 
@@ -250,4 +257,26 @@ it("holds the place while nobody looks", async () => {
   expect([shell.state, FakeSocket.all.length]).toEqual(["held", 1]);
   shell.start();
   expect(last().query.get("after")).toBe("3");
+});
+
+it("says what it has, so that a kill of the server costs it nothing, and not for every frame", () => {
+  const shell = make();
+  shell.start();
+  last().attach({ offset: 1000, typed: 0 });
+  expect(last().seen).toEqual([1000]);
+  const frame = "x".repeat(64 * 1024);
+  for (let n = 0; n < 8; n += 1) last().feed(1, frame);
+  expect(last().seen).toEqual([1000]);
+  vi.advanceTimersByTime(25);
+  expect(last().seen).toEqual([1000, 1000 + 8 * frame.length]);
+  vi.advanceTimersByTime(25);
+  last().feed(1, frame);
+  vi.advanceTimersByTime(25);
+  expect(last().seen.length).toBe(2);
+  last().feed(1, frame);
+  expect(last().seen.at(-1)).toBe(1000 + 10 * frame.length);
+  last().drop(1006);
+  vi.advanceTimersByTime(10_000);
+  last().attach({ offset: 1000 + 10 * frame.length, typed: 0 });
+  expect(last().seen).toEqual([1000 + 10 * frame.length]);
 });

@@ -6,9 +6,10 @@ import { isAnswer, Place } from "../protocol/place.ts";
 import { ask, decodeShell, heartbeat, resize, stdin, within } from "../protocol/shell.ts";
 import { Presence } from "../protocol/presence.ts";
 import type { Asked, Attached, Exit, Role, Said, Size } from "../protocol/shell.ts";
-import { Typed } from "../protocol/typed.ts";
+import { newTypist, Typed } from "../protocol/typed.ts";
 import { Beat } from "./beat.ts";
-import { afterClose, backoff } from "./closing.ts";
+import { afterClose, backoff, SHELL_WAIT_MAX_MS } from "./closing.ts";
+import { Seen } from "./seen.ts";
 
 /** `held`: let go on purpose, and come back to. */
 export type ShellState = "held" | "connecting" | "open" | "waiting" | "ended" | "refused";
@@ -34,10 +35,6 @@ export interface ShellHost {
 export type Finding = { is: "there" } | { is: "gone" } | { is: "refused"; why: string };
 
 const HANDSHAKE_MS = 10_000;
-/** A shell that was typed in waits a minute for its typist after a restart: come back sooner than a page in general. */
-const WAIT_MAX_MS = 3_000;
-
-const newTypist = (): string => crypto.getRandomValues(new BigUint64Array(1)).join("");
 
 export class ShellSocket {
   state: ShellState = "held";
@@ -58,6 +55,7 @@ export class ShellSocket {
   private pacing: ReturnType<typeof setTimeout> | undefined;
   /** The size that the server was last told. */
   private told: Size | undefined;
+  private readonly seen = new Seen(() => this.place.after ?? 0, (offset) => this.ask({ type: "seen", offset }));
   private readonly utf8 = new TextEncoder();
   private readonly beat = new Beat(
     (word) => this.send(heartbeat(this.utf8.encode(word))),
@@ -168,6 +166,7 @@ export class ShellSocket {
     switch (frame.is) {
       case "output":
         for (const piece of this.place.take(frame.data)) this.host.onOutput(piece, () => this.drew());
+        this.seen.more();
         return this.pace();
       case "attached":
         return this.attached(frame.at);
@@ -197,6 +196,7 @@ export class ShellSocket {
     if (at.offset === undefined || this.placed) return;
     this.placed = true;
     this.attempt = 0;
+    this.seen.begin();
     this.typed.begin(at.typed ?? 0);
     this.set("open");
     this.beat.beat();
@@ -252,7 +252,7 @@ export class ShellSocket {
 
   private pace(): void {
     const type = this.place.pace();
-    if (type) this.send(ask({ type }));
+    if (type) this.ask({ type });
   }
 
   private send(frame: Uint8Array<ArrayBuffer>): void {
@@ -276,13 +276,14 @@ export class ShellSocket {
       }
     }
     this.attempt += 1;
-    this.timer = setTimeout(() => this.open(), Math.min(WAIT_MAX_MS, backoff(this.attempt - 1, Math.random())));
+    this.timer = setTimeout(() => this.open(), Math.min(SHELL_WAIT_MAX_MS, backoff(this.attempt - 1, Math.random())));
   }
 
   private drop(state: ShellState): void {
     this.generation += 1;
     clearTimeout(this.timer);
     clearTimeout(this.pacing);
+    this.seen.stop();
     this.beat.stop();
     const { socket } = this;
     this.socket = undefined;

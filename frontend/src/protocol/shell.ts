@@ -39,6 +39,7 @@ export type Said = { [T in keyof typeof control]: ReturnType<(typeof control)[T]
 export type Asked =
   | { type: "pause" }
   | { type: "resume" }
+  | { type: "seen"; offset: number }
   | { type: "role"; role: Role }
   | { type: "take" }
   | { type: "give"; to: string };

@@ -11,6 +11,8 @@ export const AHEAD = 128 * 1024;
 export const BURST = 60;
 export const RATE = 120;
 
+export const newTypist = (): string => crypto.getRandomValues(new BigUint64Array(1)).join("");
+
 export class Typed {
   private kept: Uint8Array = new Uint8Array(0);
   /** All that the shell has; `kept` begins there. */

@@ -7,6 +7,7 @@ broke, so nothing is typed twice and nothing is shown twice.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import secrets
 from collections.abc import Callable
@@ -28,6 +29,9 @@ PAUSE_MAX_S = 3.0
 HEARTBEAT_S = 20.0
 KEPT_MAX = 1024 * 1024
 """Bytes typed and not yet known to have arrived; above it, what is typed waits."""
+SEEN_STEP = 128 * 1024
+"""Bytes of output, after which the server is told that they are here, and no sooner than SEEN_S after the last time."""
+SEEN_S = 0.02
 _GOING = {frames.AWAY, frames.POLICY, frames.BROKEN, 1006, 1012}
 """After these a client comes back."""
 
@@ -63,6 +67,9 @@ class Attached:
     """All that the shell has; `_kept` begins there."""
     _room: asyncio.Event = field(default_factory=asyncio.Event)
     _socket: aiohttp.ClientWebSocketResponse | None = None
+    _told: int = 0
+    """Up to where the server knows that we have the output."""
+    _telling: asyncio.Task[None] | None = None
     _left: asyncio.Event = field(default_factory=asyncio.Event)
     _placed: bool = False
     _ready: asyncio.Event = field(default_factory=asyncio.Event)
@@ -77,9 +84,10 @@ class Attached:
             await asyncio.wait((left, following), return_when=asyncio.FIRST_COMPLETED)
             return following.result() if following.done() else Ended(message="left; the shell goes on")
         finally:
-            for task in (typing, left, sizing, following):
+            tasks = [typing, left, sizing, following, *([self._telling] if self._telling else [])]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(typing, left, sizing, following, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     # --- the connection
 
@@ -146,7 +154,7 @@ class Attached:
                 continue
             channel, payload = data[0], data[1:]
             if channel == frames.STDOUT:
-                self._show(payload)
+                self._show(payload, socket)
             elif channel == frames.STDERR:
                 self.notice(payload.decode(errors="replace"))
             elif channel == frames.STATUS:
@@ -161,13 +169,26 @@ class Attached:
             return Ended(message="the shell was closed")
         raise Refused("The server ended the connection; sign in again, or ask who may.", status=403)
 
-    def _show(self, payload: bytes) -> None:
+    def _show(self, payload: bytes, socket: aiohttp.ClientWebSocketResponse) -> None:
         fresh = self.after == 0
         self.after = (self.after or 0) + len(payload)
         if self.piped is not None and fresh and payload.startswith(READY):
             self._ready.set()
             payload = payload[len(READY) :]
         self.raw.write(payload)
+        if self._telling is None and self.after - self._told >= SEEN_STEP:
+            self._telling = asyncio.create_task(self._tell(socket))
+
+    async def _tell(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        """What is here: of that the server need keep no more for us."""
+        with contextlib.suppress(*CUT, aiohttp.ClientError):
+            self._told = self.after or 0
+            said = json.dumps({"type": "seen", "offset": self._told}).encode()
+            await socket.send_bytes(frames.control(said))
+            await asyncio.sleep(SEEN_S)
+        self._telling = None
+        if self._placed and (self.after or 0) - self._told >= SEEN_STEP and not socket.closed:
+            self._telling = asyncio.create_task(self._tell(socket))
 
     async def _status(self, status: dict[str, Any], socket: aiohttp.ClientWebSocketResponse) -> Ended | None:
         about = status.get("metadata") or {}
@@ -181,6 +202,9 @@ class Attached:
                 self._placed = True
                 self._taken(int(about.get("typed", 0)))
                 self._socket = socket
+                if self._telling is not None:
+                    self._telling.cancel()
+                self._telling = asyncio.create_task(self._tell(socket))
                 await self._send(bytes(self._kept))
         return None
 

@@ -3,6 +3,8 @@
 Viewer -> server
     {"type": "pause"}                   send no output until told otherwise; it is kept, and if it must go it is counted
     {"type": "resume"}
+    {"type": "seen", "offset": n}       I have the output up to there. Whoever types and says so from its first word on
+                                        loses none of it, however much was on its way when the server was killed
     {"type": "role", "role": "type" | "watch"}
     {"type": "take"}                    I alone type now
     {"type": "give", "to": viewerId}    that one types instead of me
@@ -20,10 +22,10 @@ again; so nothing is typed twice or lost, whoever was restarted meanwhile.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from pilothouse.core import frames
 from pilothouse.core.audience import Role, Viewer, ViewerId, shown
@@ -42,6 +44,10 @@ class Resume(Struct, frozen=True, tag="resume", forbid_unknown_fields=True):
     pass
 
 
+class Seen(Struct, frozen=True, tag="seen", forbid_unknown_fields=True):
+    offset: Annotated[int, Meta(ge=0, le=1 << 53)]
+
+
 class Become(Struct, frozen=True, tag="role", forbid_unknown_fields=True):
     role: Role
 
@@ -54,7 +60,7 @@ class Give(Struct, frozen=True, tag="give", forbid_unknown_fields=True):
     to: str
 
 
-Asked = Pause | Resume | Become | Take | Give
+Asked = Pause | Resume | Seen | Become | Take | Give
 _asked: msgspec.json.Decoder[Asked] = msgspec.json.Decoder(Asked)
 
 

@@ -221,6 +221,10 @@ class Terminal:
         """A viewer can take more."""
         self.turns.add(self)
 
+    def arrived(self) -> None:
+        """A viewer has more than it was known to have."""
+        self._grant(at_least=GRANT_STEP)
+
     async def news(self) -> None:
         """Until the shell has said something."""
         if self._news is None:

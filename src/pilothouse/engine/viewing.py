@@ -61,6 +61,7 @@ class Watched(Protocol):
 
     def frame(self, offset: int, limit: int) -> bytes: ...
     def wake(self) -> None: ...
+    def arrived(self) -> None: ...
     async def news(self) -> None: ...
     def typed(self) -> None: ...
     def may_type(self, viewing: Viewing) -> bool: ...
@@ -86,6 +87,8 @@ class Viewing:
         self._typist = typist
         self._typed = terminal.shell.typed(typist)
         self._told = self._typed
+        self._seen: int | None = None
+        """Of the output, what it says that it has; None: it says nothing of it."""
         self._wants = 0
         """What it has not been sent begins here, while the cursor is None."""
         self._incoming = frames.Incoming(control=not viewer.plain)
@@ -201,8 +204,10 @@ class Viewing:
 
     @property
     def reached(self) -> int:
-        """Everything before it is in the viewer's machine, whatever happens to this one."""
-        return max(0, (self.cursor or 0) - self._sink.underway())
+        """Everything before it the viewer has, whatever happens to this machine. Of one that does not say what it has:
+        its machine, where a program that hears of the end may not look for the rest."""
+        sent = max(0, (self.cursor or 0) - self._sink.underway())
+        return sent if self._seen is None else min(sent, self._seen)
 
     def tell_typed(self, at_least: int) -> None:
         """How much of its input the shell has, if so much has come since it was last told."""
@@ -266,6 +271,9 @@ class Viewing:
         elif isinstance(asked, control.Resume):
             self._paused = False
             self.terminal.wake()
+        elif isinstance(asked, control.Seen):
+            self._seen = max(self._seen or 0, asked.offset)
+            self.terminal.arrived()
         else:
             try:
                 self.terminal.ask(self, asked)
