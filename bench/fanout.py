@@ -41,7 +41,7 @@ from typing import Any
 from fan.contenders import EVERY, Contender, Kept, Nats, Pilothouse, Ws, on, processors
 from terminal.contenders import Missing
 
-CLIENT = Path(__file__).parent / "fan" / "client.py"
+HERE = Path(__file__).parent
 WARM_S = 0.4
 """Of a load before it counts."""
 WINDOW = 4
@@ -81,7 +81,8 @@ NOT_COMPARED = ("open deliveries/s",)
 def asked(order: dict[str, Any]) -> Iterator[Any]:
     """What the client says, line by line."""
     with on(processors()[1]):
-        client = subprocess.Popen([sys.executable, str(CLIENT)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        argv = [sys.executable, "-m", "fan.client"]
+        client = subprocess.Popen(argv, cwd=HERE, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         assert client.stdin is not None
         assert client.stdout is not None
