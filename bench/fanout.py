@@ -205,7 +205,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="every round's figures, and nothing else")
     given = parser.parse_args()
     if given.quick:
-        given.rounds, given.seconds, given.sizes = 1, 1.0, [1, 100, 1000]
+        given.rounds, given.seconds, given.sizes, given.tokens = 1, 0.8, [1, 100, 1000], 50
     return given
 
 
