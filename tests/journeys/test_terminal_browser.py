@@ -98,6 +98,19 @@ async def size(page: Page) -> tuple[int, int]:
     return int(await host.get_attribute("data-cols") or 0), int(await host.get_attribute("data-rows") or 0)
 
 
+RULER = 10
+"""Pixels of the bar beside a screen."""
+
+
+async def filled(page: Page, shown: tuple[int, int]) -> bool:
+    """There is room neither for another column beside the bar nor for another row, and nothing is cut."""
+    host, screen = [await page.locator(one).bounding_box() for one in (".xtermhost", ".xterm-screen")]
+    assert host
+    assert screen
+    beside, below = host["width"] - RULER - screen["width"], host["height"] - screen["height"]
+    return 0 <= beside < screen["width"] / shown[0] + 1 and 0 <= below < screen["height"] / shown[1] + 1
+
+
 class Emulator(pyte.Screen):
     """vim sets how keys are reported with a sequence that this one would take for a colour, and fail at."""
 
@@ -153,13 +166,16 @@ async def test_an_editor_is_right_after_a_resize_a_reload_and_in_a_second_browse
             await asyncio.sleep(0.3)
 
     before = await right(page, 1)
+    assert await filled(page, before)
     await page.set_viewport_size({"width": 940, "height": 1000})
     after = await right(page, 1)
     assert after[0] < before[0]
     assert after[1] > before[1]
+    assert await filled(page, after)
     await page.reload()
     await connected(page)
     assert await right(page, 1) == after
+    assert await filled(page, after)
     await type_in(page, "100Gzt")
     assert await right(page, 100) == after
 

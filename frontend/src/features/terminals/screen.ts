@@ -140,12 +140,16 @@ export class Screen {
     this.refit();
   }
 
-  /** Columns and rows that fit the box in letters of the size that is wanted, once it is known. */
+  /** Columns and rows that fit the box in letters of the size that is wanted, once it is known. Measured in such letters:
+   * a cell is whole pixels wide, so that what fits in smaller ones says nothing exact. */
   get fits(): Size | undefined {
-    const found = this.observer ? this.fit.proposeDimensions() : undefined;
+    if (!this.observer) return undefined;
+    const fontSize = this.term.options.fontSize ?? this.fontSize;
+    if (fontSize !== this.fontSize) this.term.options.fontSize = this.fontSize;
+    const found = this.fit.proposeDimensions();
+    if (fontSize !== this.fontSize) this.term.options.fontSize = fontSize;
     if (!found || !Number.isFinite(found.cols) || !Number.isFinite(found.rows)) return undefined;
-    const scale = (this.term.options.fontSize ?? this.fontSize) / this.fontSize;
-    return { width: Math.floor(found.cols * scale), height: Math.floor(found.rows * scale) };
+    return { width: found.cols, height: found.rows };
   }
 
   /** The shell has another size. */

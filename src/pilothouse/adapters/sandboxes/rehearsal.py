@@ -30,49 +30,66 @@ _PID = 1 << 22
 """Above every process's."""
 
 
+class NotPlayed(Exception):
+    """It went another way than a session goes."""
+
+
 def shell(order: Order) -> list[int]:
-    """Nothing is left of it. What the server was told, by kind of record."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    control, server = _listening(), socket.socket(socket.AF_UNIX)
-    out, into = os.pipe2(os.O_CLOEXEC)
-    first = os.pidfd_open(os.getpid())
-    played, starter = _Played(order, (), control, theirs, _listening()), _Starter(theirs)
-    played.begin(
-        Running(os.getpid(), ours, fdpass.Lines(ours), out, [], {}, "/", order.interpreter, first, starter=_PID)
-    )
-    with server:
-        server.connect(played.shells_at)
-        server.send(wire.say(wire.HELLO, {"proto": wire.PROTO, "lend": True}))
-        server.send(wire.say(wire.START, _ASKED))
-        for _ in range(3):  # somebody is there, who it is, and what is asked
-            played.play()
-        starter.play()
-        played.play()
-        for record in (
-            wire.record(wire.GRANT, 1, wire.TYPED_IN, _UPTO),
-            wire.record(wire.RESIZE, 1, 0, 0, wire.pair(90, 30)),
-            wire.record(wire.RETURN, 1, wire.KEEP),
-            wire.record(wire.GRANT, 1, wire.TYPED_IN, _UPTO),
-            wire.record(wire.INPUT, 1, 0, 0, wire.number(1) + b"x"),
-        ):
-            server.send(record)
-            played.play()
-        starter.end()
-        played.play()
-        server.send(wire.record(wire.FORGET, 1))
-        played.play()
+    """Nothing is left of it, however it ends. What the server was told, by kind of record. Raises OSError, NotPlayed,
+    Broken."""
+    with contextlib.ExitStack() as stack:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        for sock in (ours, theirs):
+            stack.callback(sock.close)
+            sock.setblocking(False)  # what does not come is not waited for
+        control, terminals, server = _listening(stack), _listening(stack), stack.enter_context(_stream())
+        out, into = os.pipe2(os.O_CLOEXEC)
+        stack.callback(os.close, out)
+        stack.callback(os.close, into)
+        first = os.pidfd_open(os.getpid())
+        stack.callback(os.close, first)
+        played, starter = _Played(order, (), control, theirs, terminals), _Starter(theirs)
+        stack.callback(played.close)
+        stack.callback(starter.close)
+        played.begin(
+            Running(os.getpid(), ours, fdpass.Lines(ours), out, [], {}, "/", order.interpreter, first, starter=_PID)
+        )
+        _play(played, starter, server)
         told = _told(server)
+        server.close()
+        played.play()
+        return told
+
+
+def _play(played: _Played, starter: _Starter, server: socket.socket) -> None:
+    server.connect(played.shells_at)
+    server.send(wire.say(wire.HELLO, {"proto": wire.PROTO, "lend": True}))
+    server.send(wire.say(wire.START, _ASKED))
+    for _ in range(3):  # somebody is there, who it is, and what is asked
+        played.play()
+    starter.play()
     played.play()
-    played.close()
-    for fd in (out, into, first):
-        os.close(fd)
-    for sock in (ours, theirs, control):
-        sock.close()
-    return told
+    for record in (
+        wire.record(wire.GRANT, 1, wire.TYPED_IN, _UPTO),
+        wire.record(wire.RESIZE, 1, 0, 0, wire.pair(90, 30)),
+        wire.record(wire.RETURN, 1, wire.KEEP),
+        wire.record(wire.GRANT, 1, wire.TYPED_IN, _UPTO),
+        wire.record(wire.INPUT, 1, 0, 0, wire.number(1) + b"x"),
+    ):
+        server.send(record)
+        played.play()
+    starter.end()
+    played.play()
+    server.send(wire.record(wire.FORGET, 1))
+    played.play()
 
 
-def _listening() -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX)
+def _stream() -> socket.socket:
+    return socket.socket(socket.AF_UNIX)
+
+
+def _listening(stack: contextlib.ExitStack) -> socket.socket:
+    sock = stack.enter_context(_stream())
     sock.bind("")  # a name of the kernel's choice, in no directory
     sock.listen()
     return sock
@@ -99,16 +116,24 @@ class _Played(holder.Holder):
         self._pause()
         self.round(0.0)
 
+    def _kill(self) -> None:
+        """The first process is this one."""
+        raise NotPlayed("the session would have been ended")
+
     def close(self) -> None:
-        self._shells.close()
+        with contextlib.suppress(AttributeError):  # it did not begin
+            self._shells.close()
         if self._meter is not None:
             self._meter.close()
         self._selector.close()
-        os.close(self._pidfd)
+        with contextlib.suppress(AttributeError):
+            os.close(self._pidfd)
 
 
 class _Starter(inside.Inside):
     """Starts everything but a process."""
+
+    _key = 0
 
     def _fork(self, key: int) -> int:
         self._key = key
@@ -120,4 +145,9 @@ class _Starter(inside.Inside):
             self._handle(message)
 
     def end(self) -> None:
+        if not self._key:
+            raise NotPlayed("nothing was to be started")
         fdpass.send(self._control, {"exit": self._key, "status": inside.status_text(0)})
+
+    def close(self) -> None:
+        self._lines.drop_fds()

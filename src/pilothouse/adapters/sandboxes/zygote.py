@@ -22,10 +22,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from pilothouse.adapters.sandboxes import gaps, holder, kernel, launch, meter, namespaced, profile, rehearsal
+from pilothouse.adapters.sandboxes import fdpass, gaps, holder, kernel, launch, meter, namespaced, profile, rehearsal
 from pilothouse.adapters.sandboxes.cgroups import Leaf
 from pilothouse.adapters.sandboxes.counter import Counter, turn
-from pilothouse.adapters.sandboxes.order import Order
+from pilothouse.adapters.sandboxes.order import LaunchFailed, Order
 from pilothouse.core.limits import Caps
 
 _PACKET_MAX = 128 * 1024
@@ -48,8 +48,12 @@ class Zygote:
 
     def start(self) -> None:
         """A new one, now. What has been used before is shared best."""
-        for _ in range(_ROUNDS):
-            _rehearse()
+        try:
+            for _ in range(_ROUNDS):
+                _rehearse()
+        except (OSError, LaunchFailed, fdpass.Broken, rehearsal.NotPlayed) as error:  # a host may refuse any of it
+            sys.stderr.write(f"zygote: not rehearsed, so that sessions take more memory: {error}\n")
+            sys.stderr.flush()  # a fork would say it again
         gc.collect()
         gc.freeze()  # a collection writes to every object it looks at
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -106,9 +110,10 @@ def _rehearse() -> None:
     )
     order = _whole(marshal.loads(marshal.dumps(_plain(order))))  # noqa: S302  our own
     _renumber(order, ())
-    me = os.pidfd_open(os.getpid())
     one, two = socket.socketpair()
-    with selectors.DefaultSelector() as selector, one, two:
+    with one, two, selectors.DefaultSelector() as selector, contextlib.ExitStack() as stack:
+        me = os.pidfd_open(os.getpid())
+        stack.callback(os.close, me)
         measuring = meter.Meter(order.bounds, order.sandbox, me, "/", lambda _: None)
         measuring.register(selector)
         Counter(selector, one, (), {}, lambda _, __: None)
@@ -116,7 +121,6 @@ def _rehearse() -> None:
         measuring.tick(0.0, None, busy=False)
         measuring.close()
     rehearsal.shell(order)
-    os.close(me)
 
 
 def _of(order: Order) -> list[int]:
