@@ -67,6 +67,8 @@ class Attached:
     """All that the shell has; `_kept` begins there."""
     _room: asyncio.Event = field(default_factory=asyncio.Event)
     _socket: aiohttp.ClientWebSocketResponse | None = None
+    _fitted: tuple[int, int] | None = None
+    """The size that the server was told last."""
     _told: int = 0
     """Up to where the server knows that we have the output."""
     _telling: asyncio.Task[None] | None = None
@@ -123,6 +125,7 @@ class Attached:
             query["after"] = str(self.after)
         if not self.watch and (size := self.raw.size):
             query |= {"width": str(size[0]), "height": str(size[1])}
+            self._fitted = size
         socket = await self._connect(query)
         beating = asyncio.create_task(self._beat(socket))
         try:
@@ -206,6 +209,7 @@ class Attached:
                     self._telling.cancel()
                 self._telling = asyncio.create_task(self._tell(socket))
                 await self._send(bytes(self._kept))
+                await self._fit()
         return None
 
     def _control(self, said: dict[str, Any]) -> None:
@@ -227,6 +231,7 @@ class Attached:
             while len(self._kept) > KEPT_MAX:
                 self._room.clear()
                 await self._room.wait()
+            await self._fit()
             self._kept += typed
             await self._send(typed)
             if asked == "leave":
@@ -268,9 +273,15 @@ class Attached:
         while not self.watch:
             await self.raw.resized.wait()
             self.raw.resized.clear()
-            if size := self.raw.size:
-                body = json.dumps({"width": size[0], "height": size[1]}).encode()
-                await self._quietly(bytes([frames.RESIZE]) + body)
+            await self._fit()
+
+    async def _fit(self) -> None:
+        """The shell has the size of the terminal before it has what was typed in it, and after every return."""
+        size = self.raw.size
+        if size and size != self._fitted and self._socket is not None and not self.watch:
+            self._fitted = size
+            body = json.dumps({"width": size[0], "height": size[1]}).encode()
+            await self._quietly(bytes([frames.RESIZE]) + body)
 
     async def _beat(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         """An answer tells how much of what was typed has arrived, and that somebody is there."""
