@@ -9,7 +9,10 @@ from typing import TypeVar
 from starlette.responses import Response
 
 from pilothouse.core import access, limits
-from pilothouse.core import events as ev
+from pilothouse.core.api import access as shown
+from pilothouse.core.api.base import Health, Readiness
+from pilothouse.core.api.jobs import Answers, Decision
+from pilothouse.core.api.sessions import Limit, Limits, NewSession, SessionChange
 from pilothouse.core.errors import BadRequest, Forbidden, NotFound
 from pilothouse.core.ids import ApprovalId, QuestionId
 from pilothouse.engine import records
@@ -27,46 +30,44 @@ _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
 
 async def healthz(call: Call) -> Response:
-    return wire.Reply({"status": "ok"})
+    return wire.Reply(Health(status="ok"))
 
 
 async def readyz(call: Call) -> Response:
     reasons = call.platform.ready()
-    return wire.Reply({"status": "not_ready", "reasons": reasons}, 503) if reasons else wire.Reply({"status": "ready"})
+    if reasons:
+        return wire.Reply(Readiness(status="not_ready", reasons=reasons), 503)
+    return wire.Reply(Readiness(status="ready"))
 
 
 async def me(call: Call) -> Response:
     platform = call.platform
     who = call.principal
     model = await platform.kit.models.state()
-    shown = {"person": COOKIE, "link": LINK_COOKIE}.get(who.kind)
-    cookie = cookie_of(call.request.headers, shown) if shown else None
+    named = {"person": COOKIE, "link": LINK_COOKIE}.get(who.kind)
+    cookie = cookie_of(call.request.headers, named) if named else None
     settings = platform.kit.limits
     probe = platform.sessions.probe
     inside = who.session is None  # what the host is like is not for whoever has a link
-    return wire.Reply(
-        {
-            "principal": views.principal(who),
-            "csrf": platform.identity.csrf(cookie) if cookie else None,
-            "server": {
-                "version": platform.version,
-                "isolation": probe.isolation,
-                "isolationSummary": probe.summary if inside else "",
-                "isolationFindings": probe.findings if inside else (),
-                "provider": model.provider,
-                "demo": model.demo,
-                "model": model.model,
-                "ready": model.ready and not platform.ready(),
-                "agents": [{"id": a, "label": AGENTS.get(a, a)} for a in platform.kit.agents],
-                "defaultAgent": settings.agent,
-                "permissionModes": ["acceptEdits", "manual", "acceptAll", "plan", "dontAsk"],
-                "defaultPermissionMode": settings.permission_mode,
-                "promptMax": settings.prompt_max,
-                "approvalTimeoutS": settings.approval_timeout_s,
-                "limits": settings.caps.values() if inside else {},
-            },
-        }
+    server = shown.Server(
+        version=platform.version,
+        isolation=probe.isolation,
+        isolation_summary=probe.summary if inside else "",
+        isolation_findings=list(probe.findings) if inside else [],
+        provider=model.provider,
+        demo=model.demo,
+        model=model.model,
+        ready=model.ready and not platform.ready(),
+        agents=[shown.Agent(id=a, label=AGENTS.get(a, a)) for a in platform.kit.agents],
+        default_agent=settings.agent,
+        permission_modes=["acceptEdits", "manual", "acceptAll", "plan", "dontAsk"],
+        default_permission_mode=settings.permission_mode,
+        prompt_max=settings.prompt_max,
+        approval_timeout_s=settings.approval_timeout_s,
+        limits=dict(settings.caps.values()) if inside else {},
     )
+    csrf = platform.identity.csrf(cookie) if cookie else None
+    return wire.Reply(shown.Me(principal=views.principal(who), csrf=csrf, server=server))
 
 
 # --- sessions ---
@@ -78,16 +79,6 @@ async def list_sessions(call: Call) -> Response:
     who = call.principal
     found = await sessions.shelf.page(who, wire.cursor(call.request), asked)
     return wire.page([await views.session(sessions, r, who) for r in found], [r.id for r in found], asked)
-
-
-class NewSession(wire.Body):
-    agent: str | None = None
-    title: str | None = None
-    source: ev.Source | None = None
-    permission_mode: str | None = None
-    model: str | None = None
-    limits: dict[str, float] | None = None
-    egress: network.Wish | None = None
 
 
 async def make_session(call: Call) -> Response:
@@ -119,14 +110,7 @@ async def get_session(call: Call) -> Response:
 async def session_limits(call: Call) -> Response:
     record = (await call.session()).live.record
     found = await call.platform.kit.sandboxes.limits(record.id, record.limits)
-    return wire.Reply({"limits": [dataclasses.asdict(state) for state in found]})
-
-
-class SessionChange(wire.Body):
-    title: str | None = None
-    permission_mode: str | None = None
-    model: str | None = None
-    private: bool | None = None
+    return wire.Reply(Limits(limits=[Limit(**dataclasses.asdict(state)) for state in found]))
 
 
 async def change_session(call: Call) -> Response:
@@ -195,14 +179,6 @@ async def get_approval(call: Call) -> Response:
     return wire.Reply(views.approval(record))
 
 
-class Decision(wire.Body):
-    approved: bool
-    input_hash: str | None = None
-    option_id: str | None = None
-    message: str | None = None
-    updated_input: ev.Json = None
-
-
 async def decide(call: Call) -> Response:
     session, record = await call.approval()
     given = await wire.body(call.request, Decision)
@@ -253,10 +229,6 @@ async def _mine(call: Call, kind: str, form: type[R], session_id: str | None, pe
     return out
 
 
-class Answers(wire.Body):
-    answers: dict[str, str]
-
-
 async def answer(call: Call) -> Response:
     session, record = await call.question()
     given = await wire.body(call.request, Answers)
@@ -274,7 +246,7 @@ async def answer(call: Call) -> Response:
 
 
 async def list_rules(call: Call) -> Response:
-    return wire.Reply({"items": [views.rule(r) for r in call.platform.rules.all(call.principal)], "next": None})
+    return wire.everything([views.rule(r) for r in call.platform.rules.all(call.principal)])
 
 
 async def remove_rule(call: Call) -> Response:

@@ -8,6 +8,7 @@ import msgspec
 from starlette.responses import Response
 
 from pilothouse.core import chain
+from pilothouse.core.api.access import AuditHead, SealedPage
 from pilothouse.core.errors import BadRequest
 from pilothouse.web import wire
 from pilothouse.web.call import Call
@@ -34,13 +35,12 @@ async def list_audit(call: Call) -> Response:
 
 async def audit_head(call: Call) -> Response:
     head = await call.platform.kit.audit.head(which(call))
-    return wire.Reply(head)
+    return wire.Reply(AuditHead(seq=head.seq, hash=head.hash, oldest=head.oldest))
 
 
 def _page(rows: list[bytes], more: int | None) -> Response:
     """The records as they were sealed."""
-    content = b'{"items":[' + b",".join(rows) + b'],"next":' + msgspec.json.encode(more) + b"}"
-    return Response(content, media_type="application/json", headers={"cache-control": "no-store"})
+    return wire.Reply(SealedPage(items=[msgspec.Raw(row) for row in rows], next=more))
 
 
 def _wanted(call: Call) -> Callable[[chain.Record], bool] | None:

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from pilothouse.core import channels, publish
 from pilothouse.core.access import Principal
+from pilothouse.core.api import channels as api
 from pilothouse.core.appsync import Refusal
 from pilothouse.core.bucket import State
 from pilothouse.core.channels import Channel
@@ -114,7 +115,7 @@ async def publishing(
     namespace = await callers.may(caller, "publish", wanted.channel, address, "POST /event")
     key = _key(asked) or wanted.key
     done = await callers.publish(caller, namespace, wanted.channel, wanted.events, key)
-    return _encode({"failed": done.failed, "successful": done.taken}), state
+    return _encode(api.Published(failed=list(done.failed), successful=list(done.taken))), state
 
 
 def _key(asked: Asked) -> str | None:
@@ -158,8 +159,8 @@ async def _history(request: Request, platform: Platform, callers: Callers) -> Re
         raise BadRequest("channel: it keeps no history")
     epoch, given = platform.channels.epoch, request.query_params.get("epoch")
     gap = after + 1 < page.oldest or after > page.head or (given is not None and given != epoch)
-    told = {"epoch": epoch, "oldest": page.oldest, "head": page.head, "gap": gap}
-    return wire.Reply(told | {"events": [msgspec.Raw(row.body) for row in page.rows]})
+    rows = [msgspec.Raw(row.body) for row in page.rows]
+    return wire.Reply(api.KeptHistory(epoch=epoch, oldest=page.oldest, head=page.head, gap=gap, events=rows))
 
 
 async def _presence(request: Request, platform: Platform, callers: Callers) -> Response:
@@ -192,8 +193,9 @@ def _refuse(why: Refusal, error: PilothouseError | None = None) -> Response:
     if isinstance(error, RateLimited):
         headers |= error.headers
     status = error.status if isinstance(error, MisdirectedHost) else why.status
-    problem = {"errorType": why.type, "message": why.message}
-    return wire.Reply({"errors": [problem], "message": why.message}, status, headers)  # Amplify reads the outer one
+    # Amplify reads the outer message.
+    refused = api.Refused(errors=[api.Error(error_type=why.type, message=why.message)], message=why.message)
+    return wire.Reply(refused, status, headers)
 
 
 def crossing(answer: Response, once: Once) -> Response:

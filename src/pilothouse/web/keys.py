@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from starlette.responses import Response
 
 from pilothouse.core import access
+from pilothouse.core.api.access import NewKey, Ticket
 from pilothouse.core.bucket import Rates
 from pilothouse.core.errors import BadRequest, Forbidden
 from pilothouse.engine import records
@@ -18,26 +17,14 @@ async def make_ticket(call: Call) -> Response:
     organisation, account = members.whom(call)
     ticket, until = await call.platform.identity.ticket(account, organisation, call.who)
     url = f"{call.url}/#ticket={ticket}"
-    return wire.Reply({"ticket": ticket, "url": url, "expiresAt": records.stamp(until)}, 201)
+    return wire.Reply(Ticket(ticket=ticket, url=url, expires_at=records.stamp(until)), 201)
 
 
 async def list_keys(call: Call) -> Response:
     organisation = members.which(call)
     found = [views.key(k) for k in await call.platform.identity.keys.all(organisation)]
-    found += [views.pair(p) for p in await call.platform.pairs.all(organisation)]
-    return wire.Reply({"items": sorted(found, key=lambda key: key["createdAt"], reverse=True), "next": None})
-
-
-class NewKey(wire.Body):
-    name: str = "key"
-    scopes: list[str] | None = None
-    account: str | None = None
-    kind: Literal["key", "sigv4"] = "key"
-    expires_in_s: float | None = None
-    session_token: bool = False
-    rate_per_s: float | None = None
-    rate_burst: int | None = None
-    quota_per_day: int | None = None
+    found += [views.key(p) for p in await call.platform.pairs.all(organisation)]
+    return wire.everything(sorted(found, key=lambda key: key.created_at, reverse=True))
 
 
 async def make_key(call: Call) -> Response:
@@ -55,7 +42,7 @@ async def make_key(call: Call) -> Response:
         account=account,
         organisation=organisation,
     )
-    return wire.Reply({**views.key(record), "key": text}, 201)
+    return wire.Reply(views.made_key(record, key=text), 201)
 
 
 async def _make_pair(call: Call, given: NewKey, organisation: str, account: str) -> Response:
@@ -69,10 +56,13 @@ async def _make_pair(call: Call, given: NewKey, organisation: str, account: str)
         expires_in_s=given.expires_in_s,
         token=given.session_token,
     )
-    shown = {"accessKeyId": record.id, "secretAccessKey": secret.secret_access_key}
-    if secret.session_token is not None:
-        shown["sessionToken"] = secret.session_token
-    return wire.Reply({**views.pair(record), **shown}, 201)
+    made = views.made_key(
+        record,
+        access_key_id=record.id,
+        secret_access_key=secret.secret_access_key,
+        session_token=secret.session_token,
+    )
+    return wire.Reply(made, 201)
 
 
 def _rates(call: Call, given: NewKey) -> Rates | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
+from pilothouse.core.api.sessions import MemberChange, NewOrganisation
 from pilothouse.core.errors import Forbidden
 from pilothouse.web import views, wire
 from pilothouse.web.call import Call
@@ -33,12 +34,7 @@ def whom(call: Call, account: str | None = None) -> tuple[str, str]:
 async def list_organisations(call: Call) -> Response:
     every = call.platform.identity.members.organisations()
     mine = [o for o in every if call.principal.of_server or o.id == call.principal.organisation]
-    return wire.Reply({"items": [views.organisation(o) for o in mine], "next": None})
-
-
-class NewOrganisation(wire.Body):
-    id: str
-    name: str | None = None
+    return wire.everything([views.organisation(o) for o in mine])
 
 
 async def make_organisation(call: Call) -> Response:
@@ -51,13 +47,7 @@ async def make_organisation(call: Call) -> Response:
 
 async def list_members(call: Call) -> Response:
     found = call.platform.identity.members.all(which(call))
-    return wire.Reply({"items": [views.member(m) for m in found], "next": None})
-
-
-class MemberChange(wire.Body):
-    role: str | None = None
-    name: str | None = None
-    disabled: bool | None = None
+    return wire.everything([views.member(m) for m in found])
 
 
 async def put_member(call: Call) -> Response:

@@ -8,6 +8,7 @@ import msgspec
 from starlette.responses import Response
 
 from pilothouse.core import second, tools
+from pilothouse.core.api.sessions import Wish
 from pilothouse.core.errors import PilothouseError
 from pilothouse.engine import allowance
 from pilothouse.engine.network import Network, View
@@ -15,13 +16,6 @@ from pilothouse.engine.records import Egress
 from pilothouse.web import wire
 from pilothouse.web.call import Call, streamed
 from pilothouse.web.streams import opening
-
-
-class Wish(wire.Body):
-    """Both left out: as configured."""
-
-    policy: str | None = None
-    domains: list[str] | None = None
 
 
 def wished(call: Call, wish: Wish | None) -> Egress | None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import msgspec
 from starlette.responses import Response
 
 from pilothouse.core import events as ev
+from pilothouse.core.api.sessions import NewOwnSecret, NewSecret, Secret
 from pilothouse.core.errors import BadRequest
 from pilothouse.engine import records
 from pilothouse.engine import secrets as kept
@@ -16,27 +14,9 @@ from pilothouse.web import wire
 from pilothouse.web.call import Call
 
 
-class Source(wire.Body):
-    git: str | None = None
-    dir: str | None = None
-
-
-class NewSecret(wire.Body):
-    value: str
-    use: str = msgspec.field(default="shells", name="for")
-    file: bool = False
-
-    def __repr__(self) -> str:
-        return "NewSecret()"
-
-
-class NewOwnSecret(NewSecret):
-    project: Source | None = None
-
-
 async def list_own(call: Call) -> Response:
     found = await call.platform.secrets.of_every_project(call.principal)
-    return wire.Reply({"items": [_shown(record) for record in found], "next": None})
+    return wire.everything([_shown(record) for record in found])
 
 
 async def put_own(call: Call) -> Response:
@@ -53,7 +33,7 @@ async def remove_own(call: Call) -> Response:
 
 async def list_of_session(call: Call) -> Response:
     found = await call.platform.secrets.reaching((await call.session()).live.record)
-    return wire.Reply({"items": [_shown(record) for record in found], "next": None})
+    return wire.everything([_shown(record) for record in found])
 
 
 async def put_in_session(call: Call) -> Response:
@@ -85,19 +65,16 @@ async def _remove(call: Call, place: Place) -> Response:
     return Response(status_code=204)
 
 
-def _shown(record: SecretRecord) -> dict[str, Any]:
-    shown: dict[str, Any] = {
-        "name": record.name,
-        "where": record.where,
-        "for": record.use,
-        "file": record.file,
-        "masked": record.masked,
-        "setAt": records.stamp(record.set_at),
-        "setBy": record.set_by,
-    }
-    if record.project:
-        kind, _, name = record.project.partition(":")
-        shown["project"] = {kind: name}
-    if record.last_used_at is not None:
-        shown["lastUsedAt"] = records.stamp(record.last_used_at)
-    return shown
+def _shown(record: SecretRecord) -> Secret:
+    kind, _, name = record.project.partition(":")
+    return Secret(
+        name=record.name,
+        where=record.where,
+        use=record.use,
+        file=record.file,
+        masked=record.masked,
+        set_at=records.stamp(record.set_at),
+        set_by=record.set_by,
+        project={kind: name} if record.project else None,
+        last_used_at=None if record.last_used_at is None else records.stamp(record.last_used_at),
+    )

@@ -5,12 +5,9 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from pilothouse.core import access
+from pilothouse.core.api.sessions import NewGrant, NewLink
 from pilothouse.web import views, wire
 from pilothouse.web.call import Call
-
-
-class NewGrant(wire.Body):
-    right: str
 
 
 async def put_grant(call: Call) -> Response:
@@ -32,13 +29,7 @@ async def remove_grant(call: Call) -> Response:
 async def list_links(call: Call) -> Response:
     session = await call.session()
     found = await call.platform.identity.links.of(session.live.record.id)
-    return wire.Reply({"items": [views.link(one) for one in found], "next": None})
-
-
-class NewLink(wire.Body):
-    right: str = "watch"
-    name: str | None = None
-    expires_in_s: float | None = None
+    return wire.everything([views.link(one) for one in found])
 
 
 async def make_link(call: Call) -> Response:
@@ -52,7 +43,7 @@ async def make_link(call: Call) -> Response:
         seconds=given.expires_in_s,
         address=call.who.address,
     )
-    return wire.Reply({**views.link(made), "url": f"{call.url}/#link={text}"}, 201)
+    return wire.Reply(views.made_link(made, f"{call.url}/#link={text}"), 201)
 
 
 async def revoke_link(call: Call) -> Response:

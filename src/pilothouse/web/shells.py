@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from starlette.responses import Response
 
+from pilothouse.core.api.jobs import NewShell, Shell, ShellViewer
 from pilothouse.core.audience import shown as name
 from pilothouse.core.errors import BadRequest, Unavailable
-from pilothouse.core.shell import USUAL, ShellId, shell_id, size
+from pilothouse.core.shell import ShellId, shell_id, size
 from pilothouse.engine import records
 from pilothouse.engine.opener import Opener
 from pilothouse.engine.terminal import Terminal
@@ -20,15 +19,6 @@ COMMAND_MAX = 32 * 1024
 CWD_MAX = 4096
 
 
-class NewShell(wire.Body):
-    shell_id: str | None = None
-    command: list[str] | None = None
-    cwd: str = ""
-    width: int = USUAL.cols
-    height: int = USUAL.rows
-    startup: str = ""
-
-
 def _opener(call: Call) -> Opener:
     if call.platform.opener is None:
         raise Unavailable("This server has no shells.")
@@ -38,7 +28,7 @@ def _opener(call: Call) -> Opener:
 async def list_shells(call: Call) -> Response:
     session = await call.session()
     found = sorted(await _opener(call).list(session), key=lambda t: t.shell.started)
-    return wire.Reply({"items": [_shown(terminal, call) for terminal in found], "next": None})
+    return wire.everything([_shown(terminal, call) for terminal in found])
 
 
 async def make_shell(call: Call) -> Response:
@@ -65,20 +55,18 @@ async def end_shell(call: Call) -> Response:
     return Response(status_code=204)
 
 
-def _shown(terminal: Terminal, call: Call) -> dict[str, Any]:
+def _shown(terminal: Terminal, call: Call) -> Shell:
     shell, guest = terminal.shell, call.principal.session is not None
-    shown: dict[str, Any] = {
-        "shellId": shell.id,
-        "startedAt": records.stamp(shell.started),
-        "width": shell.size.cols,
-        "height": shell.size.rows,
-        "oldest": shell.oldest,
-        "head": shell.head,
-        "running": shell.ended is None,
-        "viewers": [{"id": v.id, "name": name(v.name, guest=guest), "role": v.role} for v in terminal.viewers],
-    }
-    if shell.ended is not None:
-        shown["exitCode"] = shell.ended.status
-        if shell.ended.signal:
-            shown["signal"] = shell.ended.signal
-    return shown
+    ended = shell.ended
+    return Shell(
+        shell_id=shell.id,
+        started_at=records.stamp(shell.started),
+        width=shell.size.cols,
+        height=shell.size.rows,
+        oldest=shell.oldest,
+        head=shell.head,
+        running=ended is None,
+        viewers=[ShellViewer(id=v.id, name=name(v.name, guest=guest), role=v.role) for v in terminal.viewers],
+        exit_code=None if ended is None else ended.status,
+        signal=(ended.signal or None) if ended is not None else None,
+    )

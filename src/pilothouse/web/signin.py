@@ -13,6 +13,8 @@ from http.cookies import CookieError, SimpleCookie
 from starlette.responses import Response
 
 from pilothouse.core import useragent
+from pilothouse.core.api import Everything
+from pilothouse.core.api.access import Followed, Out, Provider, Shown, SignIn
 from pilothouse.core.errors import BadRequest, Forbidden, NotFound, PilothouseError, RateLimited, Unauthenticated
 from pilothouse.engine import records
 from pilothouse.engine.audit import Entry, Who
@@ -27,13 +29,6 @@ from pilothouse.web.peer import peer
 BEGUN = "pilothouse-begun"
 ANSWER = ("code", "state", "iss", "error")
 """What a provider's answer is read for."""
-
-
-class Shown(wire.Body):
-    """A ticket, or a share link's secret."""
-
-    ticket: str | None = None
-    link: str | None = None
 
 
 async def by_secret(call: Call) -> Response:
@@ -66,13 +61,9 @@ async def _follow(call: Call, link: str) -> Response:
         raise
     who = Who(visitor, call.who.address)
     await identity.audit.counted(who, Entry("signin", visitor.credential, details={"by": "link"}))
-    answer = wire.Reply({"session": visitor.session})
+    answer = wire.Reply(Followed(session=str(visitor.session)))
     _signed_in(call, answer, link, identity.left(visitor) or 0, LINK_COOKIE)
     return answer
-
-
-class Out(wire.Body):
-    everywhere: bool = False
 
 
 async def out(call: Call) -> Response:
@@ -98,7 +89,7 @@ async def out(call: Call) -> Response:
 async def providers(call: Call) -> Response:
     known = call.platform.providers
     listed = known.all() if known is not None else []
-    return wire.Reply({"items": [{"id": one.name, "label": one.label or one.name} for one in listed]})
+    return wire.Reply(Everything(items=[Provider(id=one.name, label=one.label or one.name) for one in listed]))
 
 
 async def begin(call: Call) -> Response:
@@ -161,22 +152,22 @@ async def every(call: Call) -> Response:
     current = call.principal.credential.partition(":")[2]
     found = await call.signins.all(call.principal)
     items = [
-        {
-            "id": digest,
-            "account": one.account,
-            "name": one.name or one.account,
-            "via": one.via or None,
-            "createdAt": records.stamp(one.created_at),
-            "lastSeenAt": records.stamp(one.last_seen_at),
-            "expiresAt": records.stamp(one.expires_at),
-            "address": one.address,
-            "agent": one.agent,
-            "own": one.account == call.principal.account,
-            "current": digest == current,
-        }
+        SignIn(
+            id=digest,
+            account=one.account,
+            name=one.name or one.account,
+            via=one.via or None,
+            created_at=records.stamp(one.created_at),
+            last_seen_at=records.stamp(one.last_seen_at),
+            expires_at=records.stamp(one.expires_at),
+            address=one.address,
+            agent=one.agent,
+            own=one.account == call.principal.account,
+            current=digest == current,
+        )
         for digest, one in found
     ]
-    return wire.Reply({"items": items, "next": None})
+    return wire.everything(items)
 
 
 async def end(call: Call) -> Response:

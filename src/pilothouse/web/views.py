@@ -1,13 +1,13 @@
-"""Things as the API shows them."""
+"""Things as the API shows them: what the engine keeps, as the types of `core.api`."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
-import msgspec
-
-from pilothouse.core import access
+from pilothouse.core import access, api
 from pilothouse.core.access import SCOPES, Principal
+from pilothouse.core.api import access as shown
+from pilothouse.core.api import jobs, sessions
 from pilothouse.engine import records
 from pilothouse.engine.keypairs import PairRecord
 from pilothouse.engine.keys import KeyRecord
@@ -16,123 +16,97 @@ from pilothouse.engine.members import Member, Organisation
 from pilothouse.engine.records import ApprovalRecord, JobRecord, QuestionRecord, RuleRecord, SessionRecord
 from pilothouse.engine.sessions import Sessions
 
-_HIDDEN = {
-    "owner",
-    "organisation",
-    "runnerId",
-    "requestId",
-    "turnId",
-    "agentSessionId",
-    "interruptedBy",
-    "late",
-    "mode",
-    "logBytes",
-    "origin",
-    "egress",
-    "grants",
-    "private",
-    "askers",
-}
+S = TypeVar("S", bound=api.Answer)
 
 
-def _plain(record: Any) -> dict[str, Any]:
-    built: dict[str, Any] = msgspec.to_builtins(record)
-    return {k: v for k, v in built.items() if k not in _HIDDEN}
+def _of(kind: type[S], record: Any, **more: Any) -> S:
+    """The fields of `kind` as `record` has them; `more` are those that it has not, or that are shown otherwise."""
+    same = {name: getattr(record, name) for name in kind.__struct_fields__ if name not in more}
+    return kind(**same, **more)
 
 
-def principal(who: Principal) -> dict[str, Any]:
-    shown: dict[str, Any] = {"kind": who.kind, "id": who.id, "name": who.name, "scopes": sorted(who.scopes)}
+def principal(who: Principal) -> shown.Principal:
+    scopes = sorted(who.scopes)
     if who.session is not None:
-        return shown | {"session": who.session}
-    return shown | {"account": who.account, "organisation": who.organisation, "role": who.role}
+        return shown.Principal(kind=who.kind, id=who.id, name=who.name, scopes=scopes, session=who.session)
+    return _of(shown.Principal, who, scopes=scopes)
 
 
-def organisation(record: Organisation) -> dict[str, Any]:
-    return {"id": record.id, "name": record.name, "createdAt": records.stamp(record.created_at)}
+def organisation(record: Organisation) -> sessions.Organisation:
+    return _of(sessions.Organisation, record, created_at=records.stamp(record.created_at))
 
 
-def member(record: Member) -> dict[str, Any]:
-    return {
-        "account": record.account,
-        "name": record.name,
-        "organisation": record.organisation,
-        "role": record.role,
-        "createdAt": records.stamp(record.created_at),
-        "disabled": record.disabled,
-    }
+def member(record: Member) -> sessions.Member:
+    return _of(sessions.Member, record, created_at=records.stamp(record.created_at))
 
 
-def link(record: Link) -> dict[str, Any]:
-    return {
-        "id": record.id,
-        "name": record.name,
-        "right": record.right,
-        "madeBy": record.made_by,
-        "createdAt": records.stamp(record.created_at),
-        "expiresAt": records.stamp(record.expires_at),
-    }
+def link(record: Link) -> sessions.Link:
+    return _of(sessions.Link, record, **_term(record))
 
 
-async def session(sessions: Sessions, record: SessionRecord, who: Principal) -> dict[str, Any]:
+def made_link(record: Link, url: str) -> sessions.MadeLink:
+    return _of(sessions.MadeLink, record, url=url, **_term(record))
+
+
+def _term(record: Link) -> dict[str, str]:
+    return {"created_at": records.stamp(record.created_at), "expires_at": records.stamp(record.expires_at)}
+
+
+async def session(all: Sessions, record: SessionRecord, who: Principal) -> sessions.Session:
     """As `who` sees it: a share link's bearer does not learn whose it is, and only those who share learn with whom."""
     may = access.rights(who, record)
-    here = sessions.here(record.id)
-    head = here.live.head if here else await sessions.kit.log.head(record.id)
+    here = all.here(record.id)
+    return _of(
+        sessions.Session,
+        record,
+        owner=None if who.session else record.owner,
+        private=None if who.session else record.private,
+        grants=record.grants if "admin" in may else None,
+        rights=[s for s in SCOPES if s in may],
+        running=bool(here and here.jobs.busy),
+        pending_approvals=len(here.approvals.pending) if here else 0,
+        pending_questions=len(here.questions.pending) if here else 0,
+        head=here.live.head if here else await all.kit.log.head(record.id),
+    )
+
+
+def job(record: JobRecord) -> jobs.Job:
+    return _of(jobs.Job, record, pictures=[_of(jobs.Kept, one) for one in record.pictures])
+
+
+def approval(record: ApprovalRecord) -> jobs.Approval:
+    return _of(jobs.Approval, record)
+
+
+def question(record: QuestionRecord) -> jobs.Question:
+    return _of(jobs.Question, record)
+
+
+def rule(record: RuleRecord) -> jobs.Rule:
+    return _of(jobs.Rule, record)
+
+
+def key(record: KeyRecord | PairRecord) -> shown.Key:
+    return shown.Key(**_credential(record))
+
+
+def made_key(record: KeyRecord | PairRecord, **secret: Any) -> shown.MadeKey:
+    return shown.MadeKey(**_credential(record), **secret)
+
+
+def _credential(record: KeyRecord | PairRecord) -> dict[str, Any]:
+    ends = record.expires_at if isinstance(record, PairRecord) else None
+    rates = record.rates
     return {
-        "title": "",
-        "state": "new",
-        "totalCost": 0.0,
-        **_plain(record),
-        **({} if who.session else {"owner": record.owner, "private": record.private}),
-        **({"grants": record.grants} if "admin" in may else {}),
-        "rights": [s for s in SCOPES if s in may],
-        "running": bool(here and here.jobs.busy),
-        "pendingApprovals": len(here.approvals.pending) if here else 0,
-        "pendingQuestions": len(here.questions.pending) if here else 0,
-        "head": head,
-    }
-
-
-def job(record: JobRecord) -> dict[str, Any]:
-    return {"state": record.state, "totalCost": record.total_cost, **_plain(record)}
-
-
-def approval(record: ApprovalRecord) -> dict[str, Any]:
-    return {"state": record.state, **_plain(record)}
-
-
-def question(record: QuestionRecord) -> dict[str, Any]:
-    return {"state": record.state, **_plain(record)}
-
-
-def rule(record: RuleRecord) -> dict[str, Any]:
-    return _plain(record)
-
-
-def key(record: KeyRecord) -> dict[str, Any]:
-    return _credential("key", record)
-
-
-def pair(record: PairRecord) -> dict[str, Any]:
-    out = _credential("sigv4", record)
-    if record.expires_at is not None:
-        out["expiresAt"] = records.stamp(record.expires_at)
-    return out
-
-
-def _credential(kind: str, record: KeyRecord | PairRecord) -> dict[str, Any]:
-    out: dict[str, Any] = {
         "id": record.id,
-        "kind": kind,
+        "kind": "sigv4" if isinstance(record, PairRecord) else "key",
         "name": record.name,
-        "scopes": record.scopes,
+        "scopes": list(record.scopes),
         "account": record.account,
-        "createdAt": records.stamp(record.created_at),
+        "created_at": records.stamp(record.created_at),
+        "last_used_at": None if record.last_used_at is None else records.stamp(record.last_used_at),
+        "expires_at": None if ends is None else records.stamp(ends),
+        "rate_per_s": rates.per_s if rates else None,
+        "rate_burst": rates.burst if rates else None,
+        "quota_per_day": rates.per_day if rates else None,
     }
-    if record.rates is not None:
-        out["ratePerS"] = record.rates.per_s
-        out["rateBurst"] = record.rates.burst
-        out["quotaPerDay"] = record.rates.per_day
-    if record.last_used_at is not None:
-        out["lastUsedAt"] = records.stamp(record.last_used_at)
-    return out

@@ -9,19 +9,17 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from pilothouse.core.api import Body, Page
 from pilothouse.core.chat import explain
 from pilothouse.core.errors import BadRequest, PilothouseError, RateLimited, TooLarge
 
+__all__ = ["Body", "Reply", "body", "cursor", "everything", "limit", "number", "page", "problem", "read"]
 BODY_MAX = 4 * 1024 * 1024
 """Bytes of a request's body: a prompt of 1 MiB in the longest JSON escapes that people send, and its options."""
 LIMIT_MAX = 200
 LIMIT_DEFAULT = 50
 T = TypeVar("T")
 _MALFORMED = (msgspec.MsgspecError, ValueError, RecursionError)
-
-
-class Body(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, rename="camel"):
-    """A request's body; unknown fields are refused by name."""
 
 
 class Reply(Response):
@@ -104,6 +102,11 @@ def cursor(request: Request) -> str:
     return text
 
 
-def page(items: list[Any], ids: list[str], asked: int) -> Reply:
+def page(items: list[T], ids: list[str], asked: int) -> Reply:
     """A page of a list; `ids` are the cursors of its items."""
-    return Reply({"items": items, "next": ids[-1] if len(ids) == asked else None})
+    return Reply(Page(items=items, next=ids[-1] if len(ids) == asked else None))
+
+
+def everything(items: list[T]) -> Reply:
+    """A whole list."""
+    return Reply(Page(items=items, next=None))

@@ -10,8 +10,8 @@ from contextlib import AbstractContextManager
 import msgspec
 from starlette.responses import Response
 
+from pilothouse.core.api import jobs as api
 from pilothouse.core.attach import pictures
-from pilothouse.core.chat import Attached
 from pilothouse.core.errors import BadRequest, Conflict, Unavailable
 from pilothouse.core.ids import JobId, SessionId
 from pilothouse.engine import records
@@ -42,22 +42,9 @@ _head = msgspec.json.Decoder(_Head)
 # --- jobs ---
 
 
-class NewJob(wire.Body):
-    prompt: str
-    permission_mode: str | None = None
-    allowed_tools: list[str] | None = None
-    max_cost_usd: float | None = None
-    max_tokens: int | None = None
-    model: str | None = None
-    timeout_s: int | None = None
-    client_message_id: str | None = None
-    steer: bool = False
-    attachments: list[Attached] = []
-
-
 async def make_job(call: Call) -> Response:
     session = await call.session()
-    given = await wire.body(call.request, NewJob)
+    given = await wire.body(call.request, api.NewJob)
     resend = given.client_message_id or call.request.headers.get("idempotency-key")
     if resend is not None and not 0 < len(resend) <= 200:
         raise BadRequest("clientMessageId: 1 to 200 characters")
@@ -222,8 +209,8 @@ async def list_files(call: Call) -> Response:
     files = call.platform.kit.sandboxes.files(SessionId(session.live.record.id))
     entries = await files.list(path)
     entries.sort(key=lambda e: (e.kind != "directory", e.name))
-    shown = [{"name": e.name, "kind": e.kind, "size": e.size, "mtime": records.stamp(_moment(e))} for e in entries]
-    return wire.Reply({"path": path, "entries": shown})
+    shown = [api.FileEntry(name=e.name, kind=e.kind, size=e.size, mtime=records.stamp(_moment(e))) for e in entries]
+    return wire.Reply(api.Listing(path=path, entries=shown))
 
 
 def _moment(entry: FileEntry) -> float:
