@@ -47,7 +47,8 @@ async def ask(served: Served, entry: Entry, **headers: str) -> httpx.Response:
 def test_the_public_routes_are_these_and_each_says_why() -> None:
     public = {name(e): e.reason for e in TABLE if e.policy == "public"}
     signing_in = {"", "/providers", "/oidc/{provider}", "/oidc/{provider}/callback"}
-    assert set(public) == {"GET /healthz", "GET /readyz", "POST /api/signin"} | PREFLIGHTS | {
+    documents = {"GET /openapi.json", "GET /docs"}
+    assert set(public) == {"GET /healthz", "GET /readyz", "POST /api/signin"} | documents | PREFLIGHTS | {
         f"GET /api/signin{rest}" for rest in signing_in - {""}
     }
     assert all(public.values())
@@ -225,3 +226,13 @@ async def test_a_revoked_key_is_refused_at_once(served: Served) -> None:
         mine = (await client.get("/api/keys")).json()["items"][0]["id"]
         assert (await client.delete(f"/api/keys/{mine}")).status_code == 204
         assert (await client.get("/api/me")).status_code == 401
+
+
+async def test_a_method_that_an_address_has_not_is_told_those_that_it_has(served: Served) -> None:
+    async with httpx.AsyncClient(base_url=served.url, timeout=10) as client:
+        for path in {e.path for e in HTTP}:
+            has = {e.method for e in HTTP if e.path == path}
+            answer = await client.request("QUERY", path.replace("{id}", ANY_ID).replace(":path}", "}"))
+            assert answer.status_code == 405, path
+            assert answer.json()["code"] == "method_not_allowed"
+            assert set(answer.headers["allow"].split(", ")) - {"HEAD"} == has, path

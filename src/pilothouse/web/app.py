@@ -7,7 +7,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
-from starlette.routing import WebSocketRoute
+from starlette.routing import Match, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pilothouse.core.errors import NotFound, PilothouseError
@@ -68,9 +68,16 @@ def application(
 async def _unknown(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException) and error.status_code == 405:
         answer = wire.problem(MethodNotAllowed())
-        answer.headers.update(error.headers or {})
+        answer.headers["allow"] = ", ".join(_methods(request))
         return answer
     return wire.problem(NotFound("There is nothing at this address."))
+
+
+def _methods(request: Request) -> list[str]:
+    """Those of every route that has this address; Starlette's own answer knows the first one alone."""
+    router: Starlette = request.app
+    there = [r for r in router.routes if isinstance(r, Route) and r.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in there for method in route.methods or ()})
 
 
 async def _broken(request: Request, error: Exception) -> Response:

@@ -31,6 +31,8 @@ from pilothouse.web import (
     keys,
     members,
     network,
+    openapi,
+    reference,
     secrets,
     sharing,
     shells,
@@ -84,6 +86,19 @@ def _preflights(*paths: str) -> list[Entry]:
     return [Entry("OPTIONS", path, "public", None, None, reason, own=events.preflight) for path in paths]
 
 
+async def _document(call: Call) -> Response:
+    """Where we are below a path, it says so."""
+    below = {"servers": [{"url": call.base}]} if call.base else {}
+    return wire.Reply(openapi.document(TABLE) | below, headers={"cache-control": "no-cache"})
+
+
+async def _reference(call: Call) -> Response:
+    page = reference.page(openapi.document(TABLE))
+    return Response(page, media_type="text/html; charset=utf-8", headers={"cache-control": "no-cache"})
+
+
+DOCUMENTATION = "it says what our sources say, and nothing of this server"
+
 TABLE: tuple[Entry, ...] = (
     # First: a busy publisher calls it thousands of times a second, and routes are tried one after another.
     Entry("POST", "/event", "credential", "run", None, own=events.post),
@@ -108,6 +123,8 @@ TABLE: tuple[Entry, ...] = (
     _own("POST", "/api/signout", "read", signin.out, links=True),
     _own("GET", "/api/signins", "read", signin.every),
     _own("DELETE", "/api/signins/{id}", "read", signin.end),
+    Entry("GET", "/openapi.json", "public", None, _document, DOCUMENTATION),
+    Entry("GET", "/docs", "public", None, _reference, DOCUMENTATION),
     _own("GET", "/api/me", "read", api.me, links=True),
     _own("POST", "/api/tickets", "admin", keys.make_ticket),
     _own("GET", "/api/keys", "admin", keys.list_keys),

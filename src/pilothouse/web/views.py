@@ -71,15 +71,15 @@ async def session(all: Sessions, record: SessionRecord, who: Principal) -> sessi
 
 
 def job(record: JobRecord) -> jobs.Job:
-    return _of(jobs.Job, record, pictures=[_of(jobs.Kept, one) for one in record.pictures])
+    return _of(jobs.Job, record, pictures=[_of(jobs.Picture, one) for one in record.pictures])
 
 
 def approval(record: ApprovalRecord) -> jobs.Approval:
     return _of(jobs.Approval, record)
 
 
-def question(record: QuestionRecord) -> jobs.Question:
-    return _of(jobs.Question, record)
+def question(record: QuestionRecord) -> jobs.AgentQuestion:
+    return _of(jobs.AgentQuestion, record)
 
 
 def rule(record: RuleRecord) -> jobs.Rule:

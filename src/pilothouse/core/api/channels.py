@@ -35,7 +35,7 @@ class Published(Answer, frozen=True, kw_only=True):
     successful: list[Taken]
 
 
-class Kept(Answer, frozen=True, kw_only=True):
+class KeptEvent(Answer, frozen=True, kw_only=True):
     """An event of a channel's history."""
 
     event: Annotated[str, Meta(description="A text that holds a JSON value.")]
@@ -50,7 +50,7 @@ class History(Answer, frozen=True, kw_only=True):
     oldest: int
     head: int
     gap: bool
-    events: list[Kept]
+    events: list[KeptEvent]
 
 
 class KeptHistory(Answer, frozen=True, kw_only=True):

@@ -58,7 +58,7 @@ class NewJob(Body, kw_only=True):
     attachments: Annotated[list[Attached], Meta(description="Pictures: png, jpeg, gif, webp; 5 MiB together.")] = []
 
 
-class Kept(Answer, frozen=True, kw_only=True):
+class Picture(Answer, frozen=True, kw_only=True):
     """A picture of a prompt: its bytes are at /api/sessions/{id}/texts/{digest}."""
 
     media_type: str
@@ -90,7 +90,7 @@ class Job(Answer, frozen=True, kw_only=True):
     allowed_tools: list[str] | None = None
     max_cost_usd: float | None = None
     max_tokens: int | None = None
-    pictures: list[Kept] = []
+    pictures: list[Picture] = []
 
 
 class Log(Answer, frozen=True, kw_only=True):
@@ -149,7 +149,7 @@ class Decision(Body, kw_only=True):
     ] = None
 
 
-class Question(Answer, frozen=True, kw_only=True):
+class AgentQuestion(Answer, frozen=True, kw_only=True):
     """Something the agent asks, and its answer."""
 
     question_id: Id

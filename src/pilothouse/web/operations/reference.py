@@ -1,0 +1,17 @@
+"""The document itself, and its page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pilothouse.web.operations.base import Operation, Said
+
+GROUP = "This document"
+
+OPERATIONS: tuple[Operation, ...] = (
+    Operation(
+        "GET", "/openapi.json", GROUP, "This document",
+        {200: Said("OpenAPI 3.1.", dict[str, Any], {"openapi": "3.1.1"})},
+    ),
+    Operation("GET", "/docs", GROUP, "This document, to read", {200: Said("A page.", media="text/html")}),
+)  # fmt: skip
