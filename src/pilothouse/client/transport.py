@@ -1,0 +1,261 @@
+"""Requests: to whom, how long, which of them again.
+
+A request is sent again when its connection was lost, and only where twice is the same as once: it reads (GET), it sets
+(PUT), or it carries the caller's own word (`Idempotency-Key`, `clientMessageId`, `key`). A server that has never
+answered is not waited for; one that has is probably being restarted, and is, for `RETRY_S`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import aiohttp
+import msgspec
+
+from pilothouse.client.errors import ClientError, Malformed, NoServer, refused
+from pilothouse.client.pause import Pause
+
+T = TypeVar("T")
+
+CONNECT_S = 10
+"""A server that takes longer to shake hands is as good as away."""
+ANSWER_S = 60
+"""An answer; making a session may clone a repository, so this is generous. A stream says something more often."""
+RETRY_S = 30
+"""How long a repeatable request waits for a server that is being restarted."""
+ANSWER_MAX = 64 * 1024 * 1024
+"""Bytes of one JSON answer, and of one event of a stream: an approval carries its whole input."""
+PAGE = 200
+
+CUT = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError)
+"""The server is not there, or has just gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    url: str
+    """Without a slash at its end; it may have a path."""
+    key: str
+    fingerprint: str = ""
+    """Of its certificate, SHA-256 in hex, where it need not be one that everybody trusts."""
+
+    @property
+    def tls(self) -> aiohttp.Fingerprint | bool:
+        """How its certificate is checked: by the fingerprint, else as everybody does."""
+        return aiohttp.Fingerprint(bytes.fromhex(self.fingerprint)) if self.fingerprint else True
+
+    def __repr__(self) -> str:
+        return f"Endpoint({self.url!r})"
+
+
+Find = Callable[[], Awaitable[Endpoint]]
+"""Where the server is now: one on this machine may come back on another port."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One server-sent event."""
+
+    name: str
+    data: bytes
+
+
+class Transport:
+    def __init__(self, find: Find) -> None:
+        self._find = find
+        self._met = False
+        """The server has answered once."""
+        self.endpoint = Endpoint("", "")
+
+    async def open(self) -> None:
+        self.endpoint = await self._find()
+        # No proxy, netrc or cookie of the environment: the key goes to the named server and nowhere else.
+        self.http = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=ANSWER_S),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+    async def close(self) -> None:
+        await self.http.close()
+
+    async def find_again(self) -> None:
+        self.endpoint = await self._find()
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"x-api-key": self.endpoint.key} if self.endpoint.key else {}
+
+    async def ask(
+        self,
+        kind: type[T],
+        method: str,
+        path: str,
+        *,
+        body: object = None,
+        params: Mapping[str, str] | None = None,
+        key: str = "",
+        repeat: bool = False,
+    ) -> T:
+        """The answer as `kind`; see `send`. Raises Malformed."""
+        return read(kind, await self.send(method, path, body=body, params=params, key=key, repeat=repeat))
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: object = None,
+        params: Mapping[str, str] | None = None,
+        key: str = "",
+        repeat: bool = False,
+    ) -> bytes:
+        """The answer's body. `body` becomes JSON; `key` an `Idempotency-Key`. `repeat`: twice is the same as once.
+        Raises NoServer, Refused."""
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + (RETRY_S if repeat or key or method in {"GET", "PUT"} else 0)
+        pause = Pause(2.0, 0.1)
+        while True:
+            wait = pause.next_s()
+            try:
+                async with self.request(method, path, body=body, params=params, key=key) as answer:
+                    self._met = True
+                    await check(answer, self.endpoint)
+                    return await _whole(answer)
+            except CUT as error:
+                if not self._met or loop.time() + wait > give_up:
+                    raise unreachable(self.endpoint, error) from None
+            await asyncio.sleep(wait)
+            with suppress(NoServer):  # being restarted: the old address is tried until the time is up
+                await self.find_again()
+
+    async def each(self, kind: type[T], path: str, params: Mapping[str, str] | None = None) -> AsyncGenerator[T, None]:
+        """Every item of a paged list. Raises what `ask` does."""
+        cursor: str | None = None
+        while True:
+            query = {**(params or {}), "limit": str(PAGE), **({"cursor": cursor} if cursor else {})}
+            page = await self.ask(_Page, "GET", path, params=query)
+            for item in page.items:
+                yield read(kind, item)
+            if not page.next or page.next == cursor:
+                return
+            cursor = page.next
+
+    @asynccontextmanager
+    async def download(self, path: str, params: Mapping[str, str] | None = None) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The body in chunks, as they come. Raises NoServer when it breaks off."""
+        try:
+            async with self.request("GET", path, params=params) as answer:
+                await check(answer, self.endpoint)
+                yield answer.content.iter_chunked(64 * 1024)
+        except CUT as error:
+            raise NoServer(f"The server at {self.endpoint.url} broke off the download: {why(error)}") from None
+
+    async def stream(self, path: str, params: Mapping[str, str] | None = None) -> AsyncGenerator[Sent, None]:
+        """Server-sent events of one connection, until it ends. Raises NoServer, Refused, Malformed."""
+        try:
+            async with self.request("GET", path, params=params, accept="text/event-stream") as answer:
+                self._met = True
+                await check(answer, self.endpoint)
+                rest = b""
+                async for piece in answer.content.iter_any():
+                    *whole, rest = (rest + piece).split(b"\n\n")
+                    if len(rest) > ANSWER_MAX:
+                        raise Malformed(f"The server's answer is longer than {ANSWER_MAX} bytes.")
+                    for said in map(_sent, whole):
+                        if said is not None:
+                            yield said
+        except CUT as error:
+            raise unreachable(self.endpoint, error) from None
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: object = None,
+        params: Mapping[str, str] | None = None,
+        key: str = "",
+        accept: str = "",
+    ) -> Any:
+        """One request, as aiohttp has it. A redirect would carry the key to wherever it points: none is followed."""
+        headers = dict(self.headers)
+        headers |= {"idempotency-key": key} if key else {}
+        headers |= {"accept": accept} if accept else {}
+        headers |= {"content-type": "application/json"} if body is not None else {}
+        return self.http.request(
+            method,
+            self.endpoint.url + path,
+            headers=headers,
+            data=None if body is None else msgspec.json.encode(body),
+            params=params,
+            allow_redirects=False,
+            ssl=self.endpoint.tls,
+        )
+
+
+class _Page(msgspec.Struct, frozen=True):
+    items: list[msgspec.Raw]
+    next: str | None = None
+
+
+def read(kind: type[T], body: bytes | msgspec.Raw) -> T:
+    """Raises Malformed."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise Malformed(f"The server's answer is not what this version understands: {error}") from None
+
+
+def given(**fields: object) -> dict[str, str]:
+    """Those that are not None, for a query."""
+    return {name: str(value) for name, value in fields.items() if value is not None}
+
+
+def unreachable(endpoint: Endpoint, error: BaseException) -> NoServer:
+    return NoServer(f"No Pilothouse server answers at {endpoint.url}: {why(error)}")
+
+
+async def check(answer: aiohttp.ClientResponse, endpoint: Endpoint) -> None:
+    """Raises Refused for what is no success."""
+    if not 200 <= answer.status < 300:
+        headers = {name.lower(): value for name, value in answer.headers.items()}
+        raise refused(endpoint.url, answer.status, await answer.content.read(64 * 1024), headers)
+
+
+def why(error: BaseException) -> str:
+    if isinstance(error, ClientError):
+        return error.message
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ConnectionError):
+        return os.strerror(error.os_error.errno or 0)  # its own words are about sockets and TLS settings
+    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.strerror:
+        return error.os_error.strerror
+    return str(error) or type(error).__name__
+
+
+async def _whole(answer: aiohttp.ClientResponse) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for part in answer.content.iter_chunked(64 * 1024):
+        size += len(part)
+        if size > ANSWER_MAX:
+            raise Malformed(f"The server's answer is longer than {ANSWER_MAX} bytes.")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _sent(block: bytes) -> Sent | None:
+    """None for a comment, and for what has no data."""
+    name, data = "message", []
+    for line in block.split(b"\n"):
+        if line.startswith(b"event:"):
+            name = line[6:].strip().decode(errors="replace")
+        elif line.startswith(b"data:"):
+            data.append(line[5:].removeprefix(b" "))
+    return Sent(name, b"\n".join(data)) if data else None
