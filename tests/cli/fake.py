@@ -81,7 +81,8 @@ class FakeServer:
             "reason": "runs a command",
             **fields,
         }
-        self.approvals[APPROVAL] = {**approval, "sessionId": SESSION, "jobId": JOB, "state": "pending"}
+        more = {"sessionId": SESSION, "jobId": JOB, "state": "pending", "createdAt": "2026-11-21T09:00:00.000Z"}
+        self.approvals[APPROVAL] = {**approval, **more}
         return self.event("approval_required", **approval)
 
     def pack(self, files: dict[str, bytes]) -> None:
@@ -106,6 +107,7 @@ class FakeServer:
             "totalCost": 0.5,
             "head": len(self.log),
             "permissionMode": "acceptEdits",
+            "rights": ["read", "run", "approve", "admin"],
         }
 
     def job(self, first: int = 1) -> dict[str, Any]:
@@ -316,9 +318,13 @@ class FakeServer:
         return web.json_response(body, status=201)
 
     def _key(self) -> dict[str, Any]:
-        return {"id": "k1", "name": "ci", "scopes": ["read", "run"], "createdAt": "2026-11-21T09:00:00.000Z"}
+        more = {"kind": "key", "account": "local", "createdAt": "2026-11-21T09:00:00.000Z"}
+        return {"id": "k1", "name": "ci", "scopes": ["read", "run"], **more}
 
-    member = {"account": "ann", "name": "Ann", "role": "viewer", "organisation": "red", "createdAt": "2026"}
+    member = {
+        "account": "ann", "name": "Ann", "role": "viewer", "organisation": "red", "createdAt": "2026",
+        "disabled": False,
+    }  # fmt: skip
 
     async def _members(self, request: web.Request) -> web.Response:
         return web.json_response({"items": [self.member], "next": None})
@@ -328,10 +334,10 @@ class FakeServer:
         return web.json_response({**self.member, **body, "account": request.match_info["account"]})
 
     async def _organisations(self, request: web.Request) -> web.Response:
-        return web.json_response({"items": [{"id": "red", "name": "Red"}], "next": None})
+        return web.json_response({"items": [{"id": "red", "name": "Red", "createdAt": "2026"}], "next": None})
 
     async def _make_organisation(self, request: web.Request) -> web.Response:
-        return web.json_response({"name": "Blue", **await request.json()}, status=201)
+        return web.json_response({"name": "Blue", "createdAt": "2026", **await request.json()}, status=201)
 
     async def _keys(self, request: web.Request) -> web.Response:
         return web.json_response({"items": [self._key()], "next": None})

@@ -16,6 +16,12 @@ ITEM = wire.Approval(
     tool="Bash",
     input={"command": "x" * 200_000 + "rm -rf /"},
     input_hash="h",
+    session_id="s",
+    job_id=None,
+    tool_id="t",
+    reason="",
+    created_at="",
+    state="pending",
     options=[
         ev.Option(id="once", label="Once", outcome="approved"),
         ev.Option(id="never", label="Never", outcome="denied", rule="Bash(rm:*)"),

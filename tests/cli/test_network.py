@@ -7,6 +7,7 @@ import json
 import signal
 from typing import Any
 
+import msgspec
 import pytest
 
 from pilothouse.cli import card, wire
@@ -113,7 +114,10 @@ async def test_following_shows_each_change_once_over_a_restart(pilothouse: Pilot
 
 
 def test_a_connection_is_asked_for_in_words() -> None:
-    item = wire.Approval(approval_id="a", tool="network", input={"host": "example.org", "port": 443}, input_hash="h")
+    item = wire.Approval(
+        approval_id="a", session_id="s", job_id=None, tool_id="t", tool="network", options=[], reason="", created_at="",
+        input={"host": "example.org", "port": 443}, input_hash="h", state="pending",
+    )  # fmt: skip
     assert "Connect to example.org, port 443\n" in card.approval(item, Style(False))
-    other = wire.Approval(approval_id="a", tool="Network", input={"host": "example.org", "port": 443}, input_hash="h")
+    other = msgspec.structs.replace(item, tool="Network")
     assert "Network asks for approval\n" in card.approval(other, Style(False))

@@ -33,7 +33,7 @@ async def test_a_value_comes_from_standard_input(
 ) -> None:
     ended = await pilothouse("secret", "set", "A", *words, given=given.encode())
     assert (ended.status, ended.out) == (0, "set A (account)\n"), ended.err
-    assert server.asked("PUT", path) == [{"value": VALUE, "for": "shells", "file": False, **body}]
+    assert server.asked("PUT", path) == [{"value": VALUE, **body}]
     assert VALUE not in ended.out + ended.err
 
 

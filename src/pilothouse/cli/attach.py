@@ -18,9 +18,9 @@ import aiohttp
 
 from pilothouse.cli.client import CONNECT_S, CUT, Client, refused, unreachable
 from pilothouse.cli.errors import NoServer, Refused
-from pilothouse.cli.pause import Pause
 from pilothouse.cli.piped import READY, Piped
 from pilothouse.cli.raw import HELP, Escapes, Raw
+from pilothouse.client.pause import Pause
 from pilothouse.core import frames
 
 GIVE_UP_S = 300.0

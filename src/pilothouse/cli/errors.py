@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import click
 
+from pilothouse import client
+
 FAILED = 1
 USAGE = 2
 NO_SERVER = 3
@@ -31,5 +33,7 @@ class Refused(Failure):
         self.by = by
 
 
-class NoServer(Failure):
+class NoServer(Failure, client.NoServer):
+    """Also for the client, which waits for a server that was there."""
+
     exit_code = NO_SERVER

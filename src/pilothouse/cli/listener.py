@@ -15,8 +15,8 @@ import msgspec
 
 from pilothouse.cli.client import CONNECT_S, CUT, Client, refused, unreachable
 from pilothouse.cli.errors import NoServer, Refused
-from pilothouse.cli.pause import Pause
 from pilothouse.cli.viewer import EVENT_MAX, GIVE_UP_S, PAUSE_MAX_S
+from pilothouse.client.pause import Pause
 from pilothouse.core.appsync import KA_S, PROTOCOL
 
 ID = "sub"

@@ -11,7 +11,7 @@ import aiohttp
 
 from pilothouse.cli.client import CONNECT_S, CUT, Client, refused, unreachable
 from pilothouse.cli.errors import Failure, NoServer, Refused
-from pilothouse.cli.pause import Pause
+from pilothouse.client.pause import Pause
 from pilothouse.core import chat
 
 GIVE_UP_S = 300

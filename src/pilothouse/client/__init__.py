@@ -13,6 +13,7 @@ tree of `pilothouse.client.errors`. Nothing in it is global, and it reads nothin
 
 from __future__ import annotations
 
+from pilothouse.client import errors
 from pilothouse.client.client import Client
 from pilothouse.client.errors import (
     AlreadyResolved,
@@ -36,5 +37,5 @@ from pilothouse.core import events
 __all__ = [
     "AlreadyResolved", "BadRequest", "Client", "ClientError", "Conflict", "Endpoint", "Event", "Forbidden", "Gap",
     "Malformed", "NoServer", "NotFound", "Refused", "TooLarge", "TooMany", "Unauthenticated", "Unavailable", "Unknown",
-    "events",
+    "errors", "events",
 ]  # fmt: skip

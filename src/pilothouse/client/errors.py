@@ -25,11 +25,7 @@ from pilothouse.core.api import Problem
 
 
 class ClientError(Exception):
-    """Whatever the client raises."""
-
-    @property
-    def message(self) -> str:
-        return str(self.args[0]) if self.args else ""
+    """Whatever the client raises; as text it is a sentence for a person."""
 
 
 class NoServer(ClientError):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 
 from pilothouse.client import follow
 from pilothouse.client.follow import Event, Follower
 from pilothouse.client.group import Group
+from pilothouse.client.transport import read
 from pilothouse.core import events as ev
 from pilothouse.core.api.jobs import Log
 from pilothouse.core.api.sessions import Limit, Limits, Network, NewSession, Session, SessionChange, Wish
@@ -88,3 +90,10 @@ class Sessions(Group):
     async def set_egress(self, id: str, wish: Wish | None = None) -> Network:
         """What it reaches from now on; without a wish: as configured. Raises BadRequest, Forbidden."""
         return await self._transport.ask(Network, "PUT", f"/api/sessions/{id}/egress", body=wish or Wish())
+
+    async def watch_network(self, id: str) -> AsyncGenerator[Network, None]:
+        """At first all, then with every change the contacts that changed. It ends when the server goes: ask again.
+        Raises NoServer, Refused."""
+        async with aclosing(self._transport.stream(f"/api/sessions/{id}/network/stream")) as sent:
+            async for one in sent:
+                yield read(Network, one.data)

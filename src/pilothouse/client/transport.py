@@ -229,7 +229,7 @@ async def check(answer: aiohttp.ClientResponse, endpoint: Endpoint) -> None:
 
 def why(error: BaseException) -> str:
     if isinstance(error, ClientError):
-        return error.message
+        return str(error)
     if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ConnectionError):

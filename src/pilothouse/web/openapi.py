@@ -293,7 +293,7 @@ def _said(said: Said, schemas: _Schemas, *, rates: bool) -> Built:
     if said.kind is not None:
         content["application/json"] = {"schema": schemas.of(said.kind), "example": _plain(said.example)}
     if said.stream:
-        content[STREAM] = {"schema": {"type": "string"}, "example": said.stream}
+        content[STREAM] = {"x-itemSchema": _sent(said.kind), "example": said.stream}
     if said.media:
         content[said.media] = {"schema": {"type": "string"} if said.media.startswith("text/") else {}}
     out: Built = {"description": said.description}
@@ -302,6 +302,14 @@ def _said(said: Said, schemas: _Schemas, *, rates: bool) -> Built:
     headers = {name: _header(meaning, "string") for name, meaning in said.headers.items()}
     headers |= {name: _header(meaning, "integer") for name, meaning in RATES.items()} if rates else {}
     return out | {"headers": headers} if headers else out
+
+
+def _sent(kind: Any) -> Built:
+    """A server-sent event. The name is OpenAPI 3.2's, which 3.1 takes as an extension."""
+    told = {"$ref": REF.format(name="Network" if kind is None else "LogEvent")}
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": told}
+    fields = {"id": text(description="The event's number."), "event": text(enum=["message", "gap"]), "data": data}
+    return {"type": "object", "properties": fields, "required": ["data"]}
 
 
 def _refusal(status: int, operation: Operation) -> Built:

@@ -83,7 +83,10 @@ def _parameters(given: list[Built]) -> str:
 
 def _answer(status: str, one: Built) -> str:
     content = one.get("content", {})
-    kinds = ", ".join(f"{_type(said['schema'])} <code>{html.escape(media)}</code>" for media, said in content.items())
+    kinds = ", ".join(
+        f"{_type(said.get('schema', {'type': 'events'}))} <code>{html.escape(media)}</code>"
+        for media, said in content.items()
+    )
     examples = "".join(_example(said["example"]) for said in content.values() if "example" in said)
     line = f"<b>{status}</b> {_words(one['description'])} {kinds}"
     return f"<details><summary>{line}</summary>{examples}</details>" if examples else f"<p class=answer>{line}</p>"

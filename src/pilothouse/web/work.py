@@ -27,6 +27,8 @@ from pilothouse.web.zipped import zipped
 
 EVENTS_MAX = 1000
 PATH_MAX = 4096
+RESEND_MAX = 200
+"""Characters of a caller's own word for a prompt."""
 MOMENT_MAX = 253_402_300_799.0
 """The end of the year 9999."""
 
@@ -45,9 +47,11 @@ _head = msgspec.json.Decoder(_Head)
 async def make_job(call: Call) -> Response:
     session = await call.session()
     given = await wire.body(call.request, api.NewJob)
-    resend = given.client_message_id or call.request.headers.get("idempotency-key")
-    if resend is not None and not 0 < len(resend) <= 200:
-        raise BadRequest("clientMessageId: 1 to 200 characters")
+    named = {"clientMessageId": given.client_message_id, "Idempotency-Key": call.request.headers.get("idempotency-key")}
+    for field, text in named.items():
+        if text is not None and not 0 < len(text) <= RESEND_MAX:
+            raise BadRequest(f"{field}: 1 to {RESEND_MAX} characters")
+    resend = given.client_message_id or named["Idempotency-Key"]
     attached = pictures(given.attachments)
     sessions = call.platform.sessions
     job = sessions.job(

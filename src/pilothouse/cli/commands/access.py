@@ -80,7 +80,7 @@ def create(
     connected(context, work)
 
 
-def _pair(made: wire.Key, bare: bool) -> list[str]:
+def _pair(made: wire.MadeKey, bare: bool) -> list[str]:
     """As AWS's clients read them from the environment. Empty lines: something is missing."""
     if not made.secret_access_key:
         return [""]

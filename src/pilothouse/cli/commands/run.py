@@ -126,7 +126,7 @@ def chat(
     """A conversation in SESSION, or in a new one: a line is a prompt, an empty line or Ctrl-D ends it."""
     if session and (agent or source):
         raise click.UsageError(f"{'--agent' if agent else '--source'} is for a new session.")
-    making = {"agent": agent, "source": options.source(source), "permissionMode": permission_mode}
+    making: dict[str, Any] = {"agent": agent, "source": options.source(source), "permissionMode": permission_mode}
 
     async def work(client: Client, terminal: Terminal) -> int:
         with options.named():

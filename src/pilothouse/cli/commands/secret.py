@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
 import click
 
@@ -43,18 +41,16 @@ def set_secret(
 
     Shells that are opened from now on have it, and agents that are started.
     """
-    where = _path(name, session, project)
+    _check(session, project)
     try:
         rules.check_name(name)
         value = rules.check_value(_value(name, path))
     except PilothouseError as error:
         raise click.UsageError(error.message) from None
-    body: dict[str, Any] = {"value": value, "for": use, "file": file}
-    if project:
-        body["project"] = _source(project)
+    source = _source(project) if project else {}
 
     async def work(client: Client, terminal: Terminal) -> int:
-        made = await client.set_secret(where, body)
+        made = await client.set_secret(name, value, use=use, file=file, session=session, source=source)
         terminal.write(f"set {plain(made.name)} ({made.where})\n")
         if not made.masked:
             terminal.notice(f"{made.name} is so short that it is not masked where it is written")
@@ -70,7 +66,7 @@ def list_secrets(context: click.Context, session: str | None) -> None:
     """Show their names; with --session those that reach it."""
 
     async def work(client: Client, terminal: Terminal) -> int:
-        terminal.write(table.secrets(await client.secrets(f"/api/sessions/{session}" if session else "/api")))
+        terminal.write(table.secrets(await client.secrets(session)))
         return 0
 
     connected(context, work)
@@ -83,20 +79,19 @@ def list_secrets(context: click.Context, session: str | None) -> None:
 @click.pass_context
 def remove(context: click.Context, name: str, session: str | None, project: str | None) -> None:
     """Remove NAME. Shells and agents that run keep it."""
-    where = _path(name, session, project)
+    _check(session, project)
 
     async def work(client: Client, terminal: Terminal) -> int:
-        await client.remove_secret(where, _source(project) if project else {})
+        await client.remove_secret(name, session=session, source=_source(project) if project else {})
         terminal.write(f"removed {plain(name)}\n")
         return 0
 
     connected(context, work)
 
 
-def _path(name: str, session: str | None, project: str | None) -> str:
+def _check(session: str | None, project: str | None) -> None:
     if session and project:
         raise click.UsageError("--session and --project exclude each other.")
-    return f"/api{f'/sessions/{session}' if session else ''}/secrets/{quote(name, safe='')}"
 
 
 def _source(text: str) -> dict[str, str]:

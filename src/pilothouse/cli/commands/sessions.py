@@ -37,7 +37,8 @@ def ps(context: click.Context, raw: bool) -> None:
             rows.append((session, [job for job in jobs if job.state != "done"]))
         if raw:
             for session, jobs in rows:
-                terminal.write_raw(msgspec.json.encode({**msgspec.to_builtins(session), "jobs": jobs}))
+                shown = _fields(session, SESSION) | {"jobs": [_fields(job, JOB) for job in jobs]}
+                terminal.write_raw(msgspec.json.encode(shown))
         else:
             terminal.write(table(rows))
             if rows:
@@ -45,6 +46,21 @@ def ps(context: click.Context, raw: bool) -> None:
         return 0
 
     connected(context, work)
+
+
+SESSION = (
+    "id", "title", "agent", "isolation", "state", "running", "pendingApprovals", "pendingQuestions", "totalCost",
+    "head", "createdAt", "lastActiveAt",
+)  # fmt: skip
+JOB = (
+    "id", "sessionId", "state", "prompt", "by", "createdAt", "outcome", "totalCost", "firstSeq", "lastSeq",
+)  # fmt: skip
+
+
+def _fields(thing: wire.Session | wire.Job, names: tuple[str, ...]) -> dict[str, Any]:
+    """Scripts read these, each always there."""
+    told = msgspec.to_builtins(thing)
+    return {name: told.get(name) for name in names}
 
 
 async def _say_loose(client: Client, terminal: Terminal, session: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import click
 
@@ -118,7 +119,7 @@ async def _attach(
     if watch and not shell:
         raise Failure("This session has no shell to watch.")
     if not watch:
-        wish = {"shellId": shell, "command": command or None, "startup": startup}
+        wish: dict[str, Any] = {"shellId": shell, "command": command or None, "startup": startup}
         made = await client.open_shell(session, **wish, width=size[0], height=size[1])
         shell = made.shell_id
     assert shell is not None

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from pilothouse.cli.pause import Pause
+from pilothouse.client.pause import Pause
 
 
 def test_pauses_grow_to_an_end_and_begin_anew() -> None:
