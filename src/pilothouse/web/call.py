@@ -30,7 +30,7 @@ from pilothouse.engine.sessions import Session, Sessions
 from pilothouse.engine.signins import SignIns
 from pilothouse.web.guard import Once
 from pilothouse.web.peer import peer
-from pilothouse.web.streams import Streamed, Streams
+from pilothouse.web.streams import Streamed, Streams, beating
 
 _HERE = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -160,7 +160,7 @@ def streamed(
     where it was taken before something was opened. Raises TooMany otherwise."""
     platform, who = call.platform, call.principal
     return Streamed(
-        content,
+        beating(content) if endless else content,
         platform.streams,
         who.credential,
         lambda: platform.left(who, session),

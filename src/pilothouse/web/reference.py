@@ -84,7 +84,7 @@ def _parameters(given: list[Built]) -> str:
 def _answer(status: str, one: Built) -> str:
     content = one.get("content", {})
     kinds = ", ".join(
-        f"{_type(said.get('schema', {'type': 'events'}))} <code>{html.escape(media)}</code>"
+        f"{_type(said['schema']) if 'schema' in said else 'events'} <code>{html.escape(media)}</code>"
         for media, said in content.items()
     )
     examples = "".join(_example(said["example"]) for said in content.values() if "example" in said)

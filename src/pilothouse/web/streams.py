@@ -24,9 +24,35 @@ RETRY_MS = (1000, 5000)
 server do not return in one instant."""
 
 
+BEAT_S = 20.0
+"""So that a reader knows a connection that is dead from one on which nothing happens."""
+
+
 def opening() -> bytes:
     """How a stream of events begins."""
     return b": pilothouse\nretry: %d\n\n" % random.randint(*RETRY_MS)  # noqa: S311 - nobody gains by guessing it
+
+
+async def beating(content: AsyncGenerator[bytes, None], seconds: float = BEAT_S) -> AsyncGenerator[bytes, None]:
+    """With a comment whenever nothing else was said for so long."""
+    coming: asyncio.Future[bytes] | None = None
+    try:
+        while True:
+            coming = coming or asyncio.ensure_future(anext(content))
+            await asyncio.wait((coming,), timeout=seconds)
+            if not coming.done():
+                yield b":\n\n"
+                continue
+            said, coming = coming, None
+            try:
+                yield said.result()
+            except StopAsyncIteration:
+                return
+    finally:
+        if coming is not None:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
+        await content.aclose()
 
 
 class Streams:
