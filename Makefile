@@ -25,7 +25,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export NO_PROXY := $(if $(NO_PROXY),$(NO_PROXY)$(comma))127.0.0.1,localhost,::1
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-page test-python check bench faults fuzz storm wheel lock clean \
+.PHONY: help setup run test test-page test-python check bench faults fuzz fuzz-api storm wheel lock clean \
 	check-style check-types check-imports check-page check-hosts
 
 help: ## shows this list
@@ -50,6 +50,9 @@ faults: setup $(STAMPS)/system ## kills, hangs and breaks the real programs, and
 
 fuzz: setup ## says whatever can be said to the event API, and looks at what it does (MINUTES=30 ARGS="--seed 7")
 	@$(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(ARGS)
+
+fuzz-api: setup $(STAMPS)/system ## asks the HTTP API whatever its document allows, and what it forbids (MINUTES=10 ARGS="--seed 7")
+	@$(BIN)/python -m tests.schema --minutes $(MINUTES) $(ARGS)
 
 storm: setup $(STAMPS)/system ## subscribers of the event API, cut and killed, compared to the last byte (ARGS="--restart")
 	@$(BIN)/python -m tests.storm $(ARGS)
