@@ -69,6 +69,8 @@ IN_A_SESSION: dict[str, str] = {
 BODIES: dict[str, Any] = {
     "GET /healthz": None,
     "GET /readyz": None,
+    "GET /openapi.json": None,
+    "GET /docs": None,
     "POST /api/signin": {"ticket": "x" * 43},
     "GET /api/signin/providers": None,
     "GET /api/signin/oidc/{provider}": None,

@@ -11,6 +11,8 @@ import json
 import re
 from typing import Any
 
+from pilothouse.core.api.base import UUID
+
 Built = dict[str, Any]
 METHODS = ("get", "post", "put", "patch", "delete", "options")
 
@@ -89,7 +91,8 @@ def _answer(status: str, one: Built) -> str:
     )
     examples = "".join(_example(said["example"]) for said in content.values() if "example" in said)
     line = f"<b>{status}</b> {_words(one['description'])} {kinds}"
-    return f"<details><summary>{line}</summary>{examples}</details>" if examples else f"<p class=answer>{line}</p>"
+    shown = f"<details><summary>Example of {status}</summary>{examples}</details>" if examples else ""
+    return f"<p>{line}</p>{shown}"
 
 
 def _socket(path: str, one: Built) -> str:
@@ -102,11 +105,12 @@ def _socket(path: str, one: Built) -> str:
 def _schema(name: str, one: Built) -> str:
     required = set(one.get("required", ()))
     rows = "".join(
-        f"<tr><th scope=row><code>{html.escape(field)}</code></th><td>{'' if field in required else 'optional'}</td>"
+        f"<tr><th scope=row><code>{html.escape(field)}</code></th>"
+        f"<td>{'always' if field in required else 'optional'}</td>"
         f"<td>{_type(schema)}</td><td>{_words(schema.get('description', ''))}</td></tr>"
         for field, schema in one.get("properties", {}).items()
     )
-    head = "<tr><th scope=col>Field</th><th scope=col></th><th scope=col>Type</th><th scope=col>Meaning</th></tr>"
+    head = "<tr><th scope=col>Field</th><th scope=col>Given</th><th scope=col>Type</th><th scope=col>Meaning</th></tr>"
     fields = _table(head, rows) if rows else f"<p>{_type(one)}</p>"
     said = _words(one.get("description", ""))
     return f'<article id="schema-{name}"><h3><code>{html.escape(name)}</code></h3><p>{said}</p>{fields}</article>'
@@ -134,6 +138,8 @@ def _type(schema: Built) -> str:
 
 def _bounds(schema: Built) -> str:
     words = []
+    if schema.get("pattern") == UUID:
+        return " <span class=quiet>(a UUID)</span>"
     for name, meaning in BOUNDS.items():
         if name in schema:
             words.append(f"{meaning} <code>{html.escape(json.dumps(schema[name], ensure_ascii=False))}</code>")
@@ -194,13 +200,16 @@ pre {{ background: var(--soft); border-radius: 8px; padding: .6rem .75rem; overf
 .table {{ overflow-x: auto; }} table {{ border-collapse: collapse; width: 100%; font-size: 14px; }}
 th, td {{ text-align: left; vertical-align: top; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line);
   font-weight: 400; }}
+th code {{ white-space: nowrap; }}
 th[scope=col] {{ color: var(--quiet); font-size: 12px; }}
-summary {{ cursor: pointer; padding: .25rem 0; }} .answer {{ padding-left: 1.1rem; }}
+summary {{ cursor: pointer; padding: .25rem 0; }} main summary {{ color: var(--quiet); font-size: 13px; }}
 :focus-visible {{ outline: 2px solid var(--link); outline-offset: 2px; }}
 .skip {{ position: absolute; left: -999px; }}
 .skip:focus {{ left: 1rem; top: 1rem; background: var(--page); padding: .5rem; }}
 @media (max-width: 760px) {{ body {{ display: block; }} nav {{ position: static; height: auto; border-right: 0;
-  border-bottom: 1px solid var(--line); }} main {{ padding: 1rem; }} }}
+  border-bottom: 1px solid var(--line); }} main {{ padding: 1rem; }}
+  table, tbody, tr, th, td {{ display: block; border: 0; padding: 0; }} th[scope=col] {{ display: none; }}
+  tr {{ border-bottom: 1px solid var(--line); padding: .4rem 0; }} th code {{ font-weight: 600; }} }}
 @media print {{ nav {{ display: none; }} body {{ display: block; }} }}
 </style>
 </head>
