@@ -24,9 +24,10 @@ from pilothouse.adapters.hooks.python import NoCallable
 from pilothouse.adapters.sandboxes import client
 from pilothouse.adapters.sandboxes.client import Start
 from pilothouse.adapters.sandboxes.kept import KEEPER
+from pilothouse.adapters.sandboxes.launcher import Launcher
 from pilothouse.adapters.sandboxes.layout import Layout, LayoutError
 from pilothouse.adapters.sandboxes.owner import Owner, chosen, share
-from pilothouse.adapters.sandboxes.privilege import become, own_parts, starter
+from pilothouse.adapters.sandboxes.privilege import become, own_parts
 from pilothouse.config import LOOPBACK_BINDS, Config, ConfigError
 from pilothouse.core import forwarded
 from pilothouse.core.authorizer import Terms
@@ -91,19 +92,21 @@ def tls(settings: Config) -> Certificate | None:
         raise ConfigError(str(error)) from None
 
 
-def leave_root(settings: Config) -> Start:
-    """Becomes the server's own user, if root. How the keeper is started from then on.
+def leave_root(settings: Config, launcher: Launcher | None) -> Start:
+    """Becomes the server's own user, if root. How the keeper is started from then on, by `launcher`, if it was forked
+    already.
 
     The sandbox `host` isolates nothing: there a server without root would only promise too much."""
-    if settings.keeper == "attach":
-        return client.wait_for_unit
-    server = _owner(settings)
+    server = None if settings.keeper == "attach" else _owner(settings)
     if server is None:
+        if launcher is not None:
+            launcher.close()
         return keeper_start(settings)
     layout = Layout(settings.home, settings.runtime)
     try:
         share(settings.home, settings.runtime, server)
-        start = starter(layout, [*KEEPER, "--user", server.word], settings.inherited)
+        launcher = launcher or Launcher.fork()
+        start = launcher.order(layout, [*KEEPER, "--user", server.word], settings.inherited)
         become(server, (settings.home, settings.runtime, *own_parts()))
     except (LayoutError, OSError) as error:
         raise CannotStartError(f"Cannot give up root: {error}") from None

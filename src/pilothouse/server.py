@@ -26,6 +26,7 @@ from pilothouse.adapters.proxies.local import LocalProxy
 from pilothouse.adapters.sandboxes.bubblewrap import Bubblewrap
 from pilothouse.adapters.sandboxes.client import Start
 from pilothouse.adapters.sandboxes.host import Host
+from pilothouse.adapters.sandboxes.launcher import Launcher
 from pilothouse.adapters.shells.held import HeldShells
 from pilothouse.adapters.stores.memory import MemoryStore
 from pilothouse.adapters.stores.sqlite import SqliteStore
@@ -92,8 +93,8 @@ DRAIN_S = 5
 """Requests in flight at SIGTERM get this long."""
 
 
-def main(argv: list[str]) -> int:
-    """`pilothouse serve`. Exit status: 0 stopped, 1 could not start, 2 wrong settings."""
+def main(argv: list[str], launcher: Launcher | None = None) -> int:
+    """`pilothouse serve`. `launcher`: what stays root. Exit status: 0 stopped, 1 could not start, 2 wrong settings."""
     parser = argparse.ArgumentParser(prog="pilothouse serve", description="Start the server and print a sign-in link.")
     parser.add_argument("--host", help="address to listen on (127.0.0.1)")
     parser.add_argument("--port", type=int, help=f"port to listen on ({config.PORT}); 0 takes a free one")
@@ -107,7 +108,7 @@ def main(argv: list[str]) -> int:
         open_files()
         lock = only_one(settings)
         listening = listen(settings)
-        start = leave_root(settings)
+        start = leave_root(settings, launcher)
         return uvloop.run(_serve(settings, listening, certificate, start, lock))
     except (ConfigError, CannotStartError) as error:
         sys.stderr.write(f"pilothouse: {error}\n")
