@@ -34,6 +34,7 @@ from pilothouse.web.socket import (
     Limits,
     Message,
     Valve,
+    close_answer,
     is_utf8,
     reason_bytes,
 )
@@ -186,7 +187,7 @@ class HotSocket(WSListener):
             self._fail(1002, "reserved bits")
         elif kind == WSMsgType.CLOSE:
             if not self.closed:
-                code = int.from_bytes(frame.get_payload_as_bytes()[:2]) or 1000
+                code = close_answer(frame.get_payload_as_bytes())
                 self._ws.send_close(cast(WSCloseCode, code))
                 self._shut()
             self._wire.close()

@@ -314,6 +314,17 @@ def reason_bytes(reason: str) -> bytes:
     return reason.encode()[:REASON_MAX].decode(errors="ignore").encode()
 
 
+def close_answer(payload: bytes) -> int:
+    """The code with which a client's close frame is answered: its own, or what is wrong with the frame (RFC 6455, 5.5.1,
+    7.4; 1004 to 1006 and 1015 are never sent)."""
+    code = int.from_bytes(payload[:2])
+    if not payload:
+        return 1000
+    if len(payload) == 1 or not (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999):
+        return 1002
+    return code if is_utf8(payload[2:]) else 1007
+
+
 def is_utf8(data: bytes) -> bool:
     try:
         data.decode()
