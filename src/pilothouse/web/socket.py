@@ -315,8 +315,8 @@ def reason_bytes(reason: str) -> bytes:
 
 
 def close_answer(payload: bytes) -> int:
-    """The code with which a client's close frame is answered: its own, or what is wrong with the frame (RFC 6455, 5.5.1,
-    7.4; 1004 to 1006 and 1015 are never sent)."""
+    """The code with which a client's close frame is answered: its own, or what is wrong with the frame (RFC 6455, 5.5.1
+    and 7.4; 1004 to 1006 and 1015 are never sent)."""
     code = int.from_bytes(payload[:2])
     if not payload:
         return 1000
