@@ -13,6 +13,7 @@ from starlette.responses import Response
 from pilothouse.core import access, hosts
 from pilothouse.core.access import Principal, Scope
 from pilothouse.core.errors import Unauthenticated
+from pilothouse.engine.artifacts import Artifacts
 from pilothouse.engine.audit import Who
 from pilothouse.engine.authorizer import Ways
 from pilothouse.engine.channels import Channels
@@ -55,6 +56,8 @@ class Platform:
     """With whom people sign in, besides the printed link."""
     pairs: KeyPairs = field(kw_only=True)
     secrets: Secrets = field(kw_only=True)
+    artifacts: Artifacts | None = None
+    """What jobs made. None: nothing is collected."""
     opener: Opener | None = None
     """To the shells of sessions."""
     channels: Channels | None = None
