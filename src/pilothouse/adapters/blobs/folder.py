@@ -164,16 +164,20 @@ class Folder:
     # --- removing ---
 
     async def drop(self, prefix: str) -> None:
-        await self._in_thread(self._drop, self._place(prefix.rstrip("/")))
-        await self.sweep()
+        if await self._in_thread(self._drop, self._place(prefix.rstrip("/"))):
+            await self.sweep()
 
-    def _drop(self, path: Path) -> None:
+    def _drop(self, path: Path) -> bool:
+        """Whether there was something."""
+        if not os.path.lexists(path):
+            return False
         if path.is_dir() and not path.is_symlink():
             aside = self._staging / secrets.token_hex(16)  # at once for whoever looks
             path.rename(aside)
             shutil.rmtree(aside)
         else:
             path.unlink(missing_ok=True)
+        return True
 
     async def release(self, key: str, sha256: str) -> None:
         """One file, which is elsewhere now."""
