@@ -234,6 +234,11 @@ class Artifacts:
             raise NotFound
         return records.load(doc, ArtifactRecord)
 
+    async def page(self, session: SessionId, after: str, limit: int) -> list[ArtifactRecord]:
+        """Those with ids beyond `after`."""
+        rows = await self._kit.store.scan("artifact", owner=session, after=after, limit=limit)
+        return [records.load(doc, ArtifactRecord) for _, doc in rows]
+
     async def of_session(self, session: SessionId) -> list[ArtifactRecord]:
         """In the order of their making."""
         found: list[ArtifactRecord] = []

@@ -39,6 +39,8 @@ TRIES = 2
 """For a file that changes while it is read; then the last reading counts, and says so."""
 PARALLEL = 4
 """Files of one job that are read at one time."""
+NAMED = 3
+"""Files that a notice names of each kind."""
 IGNORED_PAGE = 500
 """Names that are held against the rules without a pause: a hundred thousand of them hold nobody up."""
 _TYPES = mimetypes.MimeTypes()
@@ -228,15 +230,18 @@ def notice(found: Sequence[Found], over: bool) -> str:
     left = [one for one in found if not one.kept]
     if not left and not over:
         return ""
-    counts: dict[str, int] = {}
+    by_reason: dict[str, list[str]] = {}
     for one in left:
-        counts[one.reason or "failed"] = counts.get(one.reason or "failed", 0) + 1
-    said = [f"{count} × {why} ({REASONS.get(why, why)})" for why, count in sorted(counts.items())]
+        by_reason.setdefault(one.reason or "failed", []).append(_plain(one.path))
+    said = [f"{REASONS.get(why, why)} ({why}): {_few(names)}" for why, names in sorted(by_reason.items())]
     if over:
         said.append("the workspace has more files than are looked at")
-    named = ", ".join(_plain(one.path) for one in left[:5])
-    more = f", and {len(left) - 5} more" if len(left) > 5 else ""
-    return f"Not kept: {'; '.join(said)}." + (f" {named}{more}" if named else "")
+    return f"Files of the job that were not kept: {'; '.join(said)}."
+
+
+def _few(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
 
 
 def _plain(path: str) -> str:

@@ -10,17 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import hmac
 import os
+from collections.abc import Iterator
 
-from pilothouse.core.errors import NotFound, Unavailable
+from pilothouse.core.errors import NotFound, TooMany, Unavailable
 from pilothouse.core.ids import ArtifactId
 from pilothouse.engine.ports import Clock, EventStore, Put, SealBroken, Sealer
 
 LIFE_S = 300
 LIFE_MAX_S = 900
 """A link is a secret in an address, which others may come to see: none lives longer."""
+OPEN_MAX = 200
+"""Downloads by such links at one time: nobody's own limit counts them."""
 _PURPOSE = b"pilothouse artifact link\n"
 _ABOUT = "artifact links"
 
@@ -31,7 +35,19 @@ class SignedLinks:
         self._clock = clock
         self._sealer = sealer
         self._key: bytes | None = None
+        self._open = 0
         self._making = asyncio.Lock()
+
+    @contextlib.contextmanager
+    def room(self) -> Iterator[None]:
+        """For one more download by such a link. Raises TooMany."""
+        if self._open >= OPEN_MAX:
+            raise TooMany("Too many files are being downloaded by links; try again.")
+        self._open += 1
+        try:
+            yield
+        finally:
+            self._open -= 1
 
     async def make(self, artifact: ArtifactId, life_s: int = LIFE_S) -> tuple[str, int]:
         """The link's path and query, and when it ends. Raises Unavailable."""

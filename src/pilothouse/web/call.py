@@ -158,6 +158,7 @@ def streamed(
     endless: bool = False,
     let_go: Callable[[], None] | None = None,
     room: AbstractContextManager[None] | None = None,
+    status_code: int = 200,
 ) -> Streamed:
     """An answer about a session that takes long; it ends when its reader may not look any more. `room`: `Call.room`,
     where it was taken before something was opened. Raises TooMany otherwise."""
@@ -173,4 +174,5 @@ def streamed(
         endless=endless,
         let_go=let_go,
         room=room or call.room(),
+        status_code=status_code,
     )
