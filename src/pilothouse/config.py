@@ -16,10 +16,10 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from pilothouse.adapters.sandboxes.layout import LayoutError, private
-from pilothouse.core import bucket, forwarded, hosts, issuers, namespaces, reach, second, sizes
+from pilothouse.core import bucket, forwarded, hosts, issuers, namespaces, reach, second, sizes, storing
 from pilothouse.core.access import ORGANISATION
 from pilothouse.core.authorizer import CONNECTIONS_MAX, TTL_MAX
 from pilothouse.core.claims import Issuer
@@ -28,7 +28,9 @@ from pilothouse.core.limits import GIB, KINDS, Caps
 from pilothouse.core.modes import MODES
 from pilothouse.core.namespaces import Namespace
 from pilothouse.core.policy import Pattern
+from pilothouse.core.setting import setting as _setting
 from pilothouse.core.shell import SCROLLBACK, SCROLLBACK_MAX, SCROLLBACK_MIN
+from pilothouse.core.storing import ArtifactSettings, Size
 
 PORT = 8420
 YEAR_S = 366 * 86_400
@@ -59,25 +61,8 @@ class ConfigError(Exception):
     """A setting is wrong; the message names it."""
 
 
-def _setting(
-    default: Any,
-    doc: str,
-    *,
-    key: str = "",
-    env: str = "",
-    choices: tuple[str, ...] = (),
-    low: float | None = None,
-    high: float | None = None,
-    secret: bool = False,
-) -> Any:
-    meta = {"doc": doc, "key": key, "env": env, "choices": choices, "low": low, "high": high, "secret": secret}
-    return field(default=default, metadata=meta)
-
-
 _TABLES: Mapping[str, Callable[[object], Any]] = {"issuers": issuers.read, "namespaces": namespaces.read}
 """What a file has as `[[name]]`."""
-Size: TypeAlias = int
-"""Bytes; people write `512M`, `2G`."""
 
 
 def _limit(name: str, doc: str, *, unset: bool = False) -> Any:
@@ -88,7 +73,7 @@ def _limit(name: str, doc: str, *, unset: bool = False) -> Any:
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(ArtifactSettings):
     """What the programs are told. Paths are absolute; `runtime` is short enough for unix sockets."""
 
     home: Path = _setting(Path(), "Where everything is kept.", env="PILOTHOUSE_HOME")
@@ -505,6 +490,10 @@ class Config:
         return self.home / "server.json"
 
     @property
+    def artifacts_folder(self) -> Path:
+        return self.home / "artifacts"
+
+    @property
     def database(self) -> Path:
         return self.home / "log.sqlite"
 
@@ -567,7 +556,8 @@ class Config:
 
 def settings() -> list[dataclasses.Field[Any]]:
     """Every setting a user can give, for `pilothouse config` and the docs."""
-    return [f for f in dataclasses.fields(Config) if not f.metadata.get("derived")]
+    given = [f for f in dataclasses.fields(Config) if not f.metadata.get("derived")]
+    return sorted(given, key=lambda f: f.name not in Config.__annotations__)  # those of a part come last
 
 
 def load(
@@ -730,6 +720,8 @@ def _check(config: Config) -> None:
             raise ConfigError(f"{name}: {shown} has characters that cannot be printed")
     _check_names(config)
     _check_events(config)
+    if said := storing.wrong(config):
+        raise ConfigError(said)
     if (config.tls_cert is None) != (config.tls_key is None):
         raise ConfigError("server.tls_cert and server.tls_key go together")
     if len(os.fsencode(config.runtime)) + _RUNTIME_TAIL > SOCKET_PATH_MAX:

@@ -41,6 +41,7 @@ from pilothouse.bootstrap import (
     listen,
     may_bind,
     only_one,
+    open_artifacts,
     open_files,
     say_where,
     start_logging,
@@ -176,7 +177,9 @@ async def _platform(
     kit = Kit(store, log, sandboxes, models, clock, limits, note=_noter(note), serial=await _serial(store))
     rules = Rules(store, clock, kit.audit)
     secrets = Secrets(store, clock, kit.audit, sealer)
-    sessions = Sessions(kit, rules, probe, secrets)
+    artifacts = await open_artifacts(settings, kit, sealer)
+    stack.push_async_callback(artifacts.close)
+    sessions = Sessions(kit, rules, probe, secrets, artifacts)
     identity = Identity(store, clock, kit.audit)
     identity.members.on_leave.append(secrets.leave)
     await identity.load()
@@ -217,6 +220,7 @@ async def _platform(
         providers=Providers(settings.issuers, oidc, keys, identity, clock),
         gate=gate,
         secrets=secrets,
+        artifacts=artifacts,
         opener=opener,
         channels=channels,
         dialogs=dialogs,
@@ -224,6 +228,7 @@ async def _platform(
     )
     hub = Hub()
     watch(platform, hub)
+    artifacts.start()
     await sessions.start()
     stack.push_async_callback(sessions.close)
     await opener.start()

@@ -50,6 +50,13 @@ IN_A_SESSION: dict[str, str] = {
     "GET /api/sessions/{id}/files": ALL,
     "GET /api/sessions/{id}/files/content": ALL,
     "GET /api/sessions/{id}/files/zip": ALL,
+    "GET /api/sessions/{id}/artifacts": ALL,
+    "GET /api/jobs/{id}/artifacts": ALL,
+    "GET /api/jobs/{id}/artifacts/zip": ALL,
+    "GET /api/jobs/{id}/artifacts/tar.gz": ALL,
+    "GET /api/artifacts/{id}": ALL,
+    "GET /api/artifacts/{id}/content": ALL,
+    "POST /api/artifacts/{id}/links": ALL,
     "GET /api/jobs/{id}": ALL + LINKS,
     "GET /api/jobs/{id}/events": ALL + LINKS,
     "POST /api/jobs/{id}/interrupt": RUN,
@@ -76,6 +83,7 @@ BODIES: dict[str, Any] = {
     "POST /api/signout": None,
     "GET /api/signins": None,
     "DELETE /api/signins/{id}": None,
+    "GET /api/artifacts/{id}/signed": None,
     "GET /api/me": None,
     "POST /api/tickets": None,
     "GET /api/keys": None,
@@ -101,6 +109,7 @@ BODIES: dict[str, Any] = {
     "PATCH /api/sessions/{id}": {"title": "new"},
     "PUT /api/sessions/{id}/grants/{account:path}": {"right": "run"},
     "POST /api/sessions/{id}/links": {"right": "watch"},
+    "POST /api/artifacts/{id}/links": {},
     "PUT /api/sessions/{id}/egress": {},
     "PUT /api/sessions/{id}/secrets/{name}": {"value": "a value of the session"},
     "POST /api/sessions/{id}/jobs": {"prompt": "more"},
@@ -124,6 +133,7 @@ PUBLIC = {
     "POST /api/signin": 401,  # of a ticket that nobody has
     "GET /api/signin/oidc/{provider}": 303,
     "GET /api/signin/oidc/{provider}/callback": 401,  # of an answer to nothing
+    "GET /api/artifacts/{id}/signed": 404,  # of a link that nobody signed
     "OPTIONS /event": 204,
     "OPTIONS /event/history": 204,
     "OPTIONS /event/presence": 204,

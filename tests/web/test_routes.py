@@ -20,6 +20,7 @@ HTTP = [e for e in TABLE if e.method != "WS"]
 PROTECTED = [e for e in HTTP if e.policy != "public"]
 
 
+SIGNED = "GET /api/artifacts/{id}/signed"
 PREFLIGHTS = {"OPTIONS /event", "OPTIONS /event/history", "OPTIONS /event/presence"}
 
 
@@ -47,7 +48,7 @@ async def ask(served: Served, entry: Entry, **headers: str) -> httpx.Response:
 def test_the_public_routes_are_these_and_each_says_why() -> None:
     public = {name(e): e.reason for e in TABLE if e.policy == "public"}
     signing_in = {"", "/providers", "/oidc/{provider}", "/oidc/{provider}/callback"}
-    assert set(public) == {"GET /healthz", "GET /readyz", "POST /api/signin"} | PREFLIGHTS | {
+    assert set(public) == {"GET /healthz", "GET /readyz", "POST /api/signin", SIGNED} | PREFLIGHTS | {
         f"GET /api/signin{rest}" for rest in signing_in - {""}
     }
     assert all(public.values())

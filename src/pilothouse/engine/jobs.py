@@ -18,6 +18,7 @@ from pilothouse.core.errors import Conflict, PilothouseError, TooMany
 from pilothouse.core.ids import JobId
 from pilothouse.engine import records
 from pilothouse.engine.approvals import Approvals
+from pilothouse.engine.artifacts import Collected
 from pilothouse.engine.drive import Drive
 from pilothouse.engine.live import Live, whole
 from pilothouse.engine.ports import Mark, Op, Put, UsageRecord
@@ -41,6 +42,8 @@ class Jobs:
         """Jobs that are not done."""
         self.agent_usage: dict[JobId, link.AgentUsage] = {}
         self.ended: dict[JobId, asyncio.Event] = {}
+        self.collected: dict[JobId, Collected | None] = {}
+        """What the jobs made whose end has come but is not in the log yet; None while it is being collected."""
         self.wake = asyncio.Event()
         self.last_askers: list[str] = []
         """Of the newest job: a turn that the agent begins by itself goes on with their words."""
@@ -144,7 +147,7 @@ class Jobs:
                 raise Conflict("No job is running.")
             if job_id is not None:
                 running = self.known.get(job_id)
-            if running is None:
+            if running is None or running.id in self.collected:
                 raise Conflict("The job is done already.")
             if running.state == "queued":
                 running.interrupted_by = by
@@ -208,6 +211,8 @@ class Jobs:
         self._add(own)
         self._live.current = own
         self._live.background(self.drive.limit(own))
+        if self._live.artifacts is not None:
+            self._live.artifacts.begin(self._live.record.id, own.id)
         started = ev.JobStarted(
             job_id=own.id, agent=self._live.record.agent, agent_version=runner.agent_version, model=model, demo=demo,
             permission_mode=own.permission_mode, by="agent",
@@ -227,10 +232,8 @@ class Jobs:
 
     async def turn_ended(self, turn: link.TurnEnded, mark: Mark) -> bool:
         """False: it is no turn of ours."""
-        job = self._live.current
-        if job is None or job.turn_id != turn.turn_id:
-            job = self.known.get(JobId(turn.turn_id))
-        if job is None or job.state != "running":
+        job = self._ended_by(turn)
+        if job is None:
             return False
         outcome, reason, result = turn.outcome, turn.reason, turn.result
         if self._live.ending and outcome != "succeeded":
@@ -246,8 +249,37 @@ class Jobs:
     # --- the end ---
 
     async def finish(self, job: JobRecord, outcome: ev.Outcome, result: str, *, reason: str | None = None) -> None:
+        await self.collect(job)
         async with self._live.lock:
             await self._finish(job, outcome, result, reason=reason)
+
+    async def collect(self, job: JobRecord) -> None:
+        """Its files, before its end. Without the lock: that may take a while, and others have something to say."""
+        artifacts = self._live.artifacts
+        if artifacts is None or job.started_at is None or job.id not in self.known or self.collected.get(job.id):
+            return
+        self.collected.setdefault(job.id, None)
+        masks = await self._live.known_masks()
+        done = await artifacts.collect(
+            self._live.record.id, job, place=self._live.place, shown=masks.text if masks else str
+        )
+        if job.id in self.known:
+            self.collected[job.id] = done
+
+    async def collect_for(self, turn: link.TurnStarted | link.TurnEnded) -> None:
+        """The job that is about to end with what the runner says."""
+        if isinstance(turn, link.TurnEnded):
+            job = self._ended_by(turn)
+        else:
+            job = self._live.current if self.left_open(turn.turn_id) else None
+        if job is not None:
+            await self.collect(job)
+
+    def _ended_by(self, turn: link.TurnEnded) -> JobRecord | None:
+        job = self._live.current
+        if job is None or job.turn_id != turn.turn_id:
+            job = self.known.get(JobId(turn.turn_id))
+        return job if job is not None and job.state == "running" else None
 
     async def _finish(
         self,
@@ -272,6 +304,8 @@ class Jobs:
         started = records.seconds(job.started_at) if job.started_at else live.kit.clock.now()
         elapsed = max(int((live.kit.clock.now() - started) * 1000), 0)
         happened, ops = self._cancel_open(job)
+        made = self.collected.get(job.id) or Collected()
+        happened, ops = [*happened, *made.events], [*ops, *made.ops]
         total = await self._total(job)
         usage = self._usage(job, total)
         if usage is not None:
@@ -326,6 +360,9 @@ class Jobs:
         if ended is not None:
             ended.set()
         self.agent_usage.pop(job.id, None)
+        self.collected.pop(job.id, None)
+        if self._live.artifacts is not None:
+            self._live.artifacts.ended(self._live.record.id, job.id)
         self._live.touched = self._live.kit.clock.now()
         self.wake.set()
 

@@ -13,7 +13,7 @@ from msgspec import Struct
 from pilothouse.core import approval, job
 from pilothouse.core import events as ev
 from pilothouse.core.access import ORGANISATION, Grant
-from pilothouse.core.ids import ApprovalId, JobId, QuestionId, SessionId
+from pilothouse.core.ids import ApprovalId, ArtifactId, JobId, QuestionId, SessionId
 from pilothouse.engine.ports import Put
 
 EVERY = 1_000_000
@@ -163,11 +163,33 @@ class RuleRecord(Record, kw_only=True):
     created_at: str
 
 
+class ArtifactRecord(Record, kw_only=True):
+    """A file that a job made or changed, as it was when the job ended."""
+
+    id: ArtifactId
+    session: SessionId
+    job: JobId
+    path: str
+    """Relative to the workspace. Its names are the agent's: any characters but NUL and `/`."""
+    size: int = 0
+    sha256: str = ""
+    media_type: str = "application/octet-stream"
+    """By the name alone."""
+    tool_id: str | None = None
+    """The tool call that made it, as far as the log tells."""
+    prefix: str
+    """`outputs/YYYYMMDD_HHMMSS-<jobId>/`: what its copies are stored under."""
+    created: str
+    state: Literal["stored", "waiting", "skipped"] = "stored"
+    """waiting: kept on this machine, and on its way to where artifacts are stored. skipped: not kept, see `reason`."""
+    reason: str | None = None
+
+
 R = TypeVar("R", bound=Record)
 _encoder = msgspec.json.Encoder()
 
 
-def put(record: SessionRecord | JobRecord | ApprovalRecord | QuestionRecord | RuleRecord) -> Put:
+def put(record: SessionRecord | JobRecord | ApprovalRecord | QuestionRecord | RuleRecord | ArtifactRecord) -> Put:
     doc = _encoder.encode(record)
     match record:
         case SessionRecord():
@@ -180,6 +202,8 @@ def put(record: SessionRecord | JobRecord | ApprovalRecord | QuestionRecord | Ru
             return Put("question", record.question_id, doc, record.session_id)
         case RuleRecord():
             return Put("rule", record.id, doc, record.session_id or "")
+        case ArtifactRecord():
+            return Put("artifact", record.id, doc, record.session)
 
 
 def shelf(organisation: str) -> str:

@@ -16,6 +16,7 @@ from pilothouse.core.errors import BadRequest, NotFound, PilothouseError, TooMan
 from pilothouse.core.ids import ApprovalId, JobId, QuestionId, SessionId, is_uuid
 from pilothouse.engine import records
 from pilothouse.engine.approvals import Approvals
+from pilothouse.engine.artifacts import Artifacts
 from pilothouse.engine.audit import SERVER, Entry, Who
 from pilothouse.engine.domains import Domains
 from pilothouse.engine.intake import Intake
@@ -48,10 +49,18 @@ class Session:
 
 
 class Sessions:
-    def __init__(self, kit: Kit, rules: Rules, probe: Probe, secrets: Secrets | None = None) -> None:
+    def __init__(
+        self,
+        kit: Kit,
+        rules: Rules,
+        probe: Probe,
+        secrets: Secrets | None = None,
+        artifacts: Artifacts | None = None,
+    ) -> None:
         self.kit = kit
         self.rules = rules
         self.secrets = secrets
+        self.artifacts = artifacts
         self.probe = probe
         self._here: dict[SessionId, Session] = {}
         self.shelf: Shelf[Session] = Shelf(kit, self._here)
@@ -365,12 +374,17 @@ class Sessions:
                 await self.kit.models.forget(live.record.id)
             await self.kit.sandboxes.delete(live.record.id)
             await self._ended(live.record.id)
-            await self.kit.log.append(live.record.id, [], Purge(live.record.id), Delete("session", live.record.id))
+            gone = await self.artifacts.gone(live.record.id) if self.artifacts is not None else []
+            await self.kit.log.append(
+                live.record.id, [], Purge(live.record.id), Delete("session", live.record.id), *gone
+            )
         except StoreFailed as error:
             raise Unavailable("The store cannot write; try again.") from error
         finally:
             # Until here it is found, and refused: one that was loaded anew meanwhile would write to a purged log.
             self._here.pop(live.record.id, None)
+        if self.artifacts is not None:
+            self.artifacts.dropped()
         self.rules.forget(live.record)
         self.kit.bells.ring(live.record.id)
 
@@ -466,7 +480,7 @@ class Sessions:
         session.jobs.last_askers = jobs[0].askers if jobs else []
 
     def _make(self, record: SessionRecord) -> Session:
-        live = Live(self.kit, record, self.secrets)
+        live = Live(self.kit, record, self.secrets, self.artifacts)
         intake = Intake(live)
         approvals = Approvals(live, self.rules)
         questions = Questions(live)

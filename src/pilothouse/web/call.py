@@ -13,6 +13,7 @@ from starlette.responses import Response
 from pilothouse.core import access, hosts
 from pilothouse.core.access import Principal, Scope
 from pilothouse.core.errors import Unauthenticated
+from pilothouse.engine.artifacts import Artifacts
 from pilothouse.engine.audit import Who
 from pilothouse.engine.authorizer import Ways
 from pilothouse.engine.channels import Channels
@@ -55,6 +56,8 @@ class Platform:
     """With whom people sign in, besides the printed link."""
     pairs: KeyPairs = field(kw_only=True)
     secrets: Secrets = field(kw_only=True)
+    artifacts: Artifacts | None = None
+    """What jobs made. None: nothing is collected."""
     opener: Opener | None = None
     """To the shells of sessions."""
     channels: Channels | None = None
@@ -155,6 +158,7 @@ def streamed(
     endless: bool = False,
     let_go: Callable[[], None] | None = None,
     room: AbstractContextManager[None] | None = None,
+    status_code: int = 200,
 ) -> Streamed:
     """An answer about a session that takes long; it ends when its reader may not look any more. `room`: `Call.room`,
     where it was taken before something was opened. Raises TooMany otherwise."""
@@ -170,4 +174,5 @@ def streamed(
         endless=endless,
         let_go=let_go,
         room=room or call.room(),
+        status_code=status_code,
     )

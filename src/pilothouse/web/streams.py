@@ -85,8 +85,9 @@ class Streamed(StreamingResponse):
         endless: bool = False,
         let_go: Callable[[], None] | None = None,
         room: AbstractContextManager[None] | None = None,
+        status_code: int = 200,
     ) -> None:
-        super().__init__(content, media_type=media_type, headers=headers)
+        super().__init__(content, status_code, media_type=media_type, headers=headers)
         self.credential = credential
         self.left = left
         self._sleep = sleep
