@@ -20,7 +20,7 @@ HTTP = [e for e in TABLE if e.method != "WS"]
 PROTECTED = [e for e in HTTP if e.policy != "public"]
 
 
-PREFLIGHTS = {"OPTIONS /event", "OPTIONS /event/history", "OPTIONS /event/presence"}
+PREFLIGHTS = {f"OPTIONS {path}" for path in ("/event", "/event/history", "/event/presence", "/invoke", "/trigger")}
 
 
 def name(entry: Entry) -> str:
