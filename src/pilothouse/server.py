@@ -55,6 +55,7 @@ from pilothouse.core.errors import PilothouseError
 from pilothouse.core.ids import SessionId
 from pilothouse.core.namespaces import USUAL
 from pilothouse.engine.bearers import Bearers
+from pilothouse.engine.calls import Calls
 from pilothouse.engine.channels import Channels
 from pilothouse.engine.clock import SystemClock
 from pilothouse.engine.contacts import NetworkIntake
@@ -224,6 +225,7 @@ async def _platform(
         opener=opener,
         channels=channels,
         dialogs=dialogs,
+        calls=Calls(sessions, gate),
         ways=ways(settings, clock, stack, kit.note),
     )
     hub = Hub()

@@ -20,6 +20,7 @@ from pilothouse.core.bucket import Rates
 from pilothouse.core.namespaces import USUAL, Namespace
 from pilothouse.engine.authorizer import Authorizer, Ways
 from pilothouse.engine.bearers import Bearers
+from pilothouse.engine.calls import Calls
 from pilothouse.engine.channels import Channels
 from pilothouse.engine.clock import SystemClock
 from pilothouse.engine.dialogs import Dialogs
@@ -143,7 +144,7 @@ async def serving(
     platform = Platform(
         kit, sessions, rules, identity, "0", lambda: url, tls is not None, list,
         providers=providers, pairs=pairs, gate=limited, opener=opener, secrets=secrets,
-        channels=channels, dialogs=dialogs, artifacts=artifacts,
+        channels=channels, dialogs=dialogs, artifacts=artifacts, calls=Calls(sessions, limited),
         ways=ways or Ways(issuers=frozenset(i.issuer for i in issuers), authorizer=authorizer),
     )  # fmt: skip
     known = trust or Trust(hosts=LOOPBACK, secure=tls is not None, behind_proxy=before.behind_proxy)

@@ -71,6 +71,8 @@ IN_A_SESSION: dict[str, str] = {
     "POST /api/sessions/{id}/shells": RUN,
     "DELETE /api/sessions/{id}/shells/{shellId}": RUN,
     "WS /api/sessions/{id}/shells/{shellId}": ALL + LINKS,
+    "POST /invoke": RUN,
+    "POST /trigger": RUN,
 }
 """Who of the session's own organisation may; nobody of the other one ever."""
 BODIES: dict[str, Any] = {
@@ -113,6 +115,10 @@ BODIES: dict[str, Any] = {
     "PUT /api/sessions/{id}/egress": {},
     "PUT /api/sessions/{id}/secrets/{name}": {"value": "a value of the session"},
     "POST /api/sessions/{id}/jobs": {"prompt": "more"},
+    "POST /invoke": {"prompt": "more", "session_id": "sessions"},
+    "POST /trigger": {"prompt": "more", "session_id": "sessions"},
+    "OPTIONS /invoke": None,
+    "OPTIONS /trigger": None,
     "POST /api/sessions/{id}/shells": {"shellId": "spare"},
     "WS /runtimes/{runtime}/ws/shells": None,
     "POST /event": {"channel": "/default/room", "events": ["1"]},
@@ -137,6 +143,8 @@ PUBLIC = {
     "OPTIONS /event": 204,
     "OPTIONS /event/history": 204,
     "OPTIONS /event/presence": 204,
+    "OPTIONS /invoke": 204,
+    "OPTIONS /trigger": 204,
 }
 """What a public one answers, where that is not 200."""
 ALWAYS_NEW = {"DELETE", "POST", "PATCH", "PUT"}
@@ -207,7 +215,10 @@ async def test_c13_everybody_at(world: World, entry: Entry) -> None:
             headers = await world.link(actor.removesuffix("-link"))
         may, refusals = expected(entry, organisation, actor)
         before = (world.session.live.head, set(world.session.approvals.pending), world.session.live.record)
-        status, code = await world.ask(entry.method, entry.path, headers, BODIES[name(entry)])
+        given = BODIES[name(entry)]
+        if given and "session_id" in given:
+            given = {**given, "session_id": world.ids["sessions"]}
+        status, code = await world.ask(entry.method, entry.path, headers, given)
         told = (organisation, actor, status, code)
         if not may:
             assert status in refusals, told

@@ -21,7 +21,7 @@ PROTECTED = [e for e in HTTP if e.policy != "public"]
 
 
 SIGNED = "GET /api/artifacts/{id}/signed"
-PREFLIGHTS = {"OPTIONS /event", "OPTIONS /event/history", "OPTIONS /event/presence"}
+PREFLIGHTS = {f"OPTIONS {path}" for path in ("/event", "/event/history", "/event/presence", "/invoke", "/trigger")}
 
 
 def name(entry: Entry) -> str:

@@ -123,7 +123,7 @@ class Drive:
             life.step(job.state, "start")
             job.state, job.started_at, job.runner_id, job.turn_id = "running", live.now(), hello.runner_id, job.id
             self._default_model = state.model
-            model = job.model or live.record.model or state.model
+            job.model = model = job.model or live.record.model or state.model
             session = live.changed(state="active", last_active_at=live.now())
             started = ev.JobStarted(
                 job_id=job.id,

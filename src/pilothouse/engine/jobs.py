@@ -7,14 +7,15 @@ gone, the time is up, nobody could start it. `finish` works once per job, since 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Sequence
+import contextlib
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 
 from pilothouse.core import events as ev
 from pilothouse.core import job as life
 from pilothouse.core import link
 from pilothouse.core.attach import Picture
-from pilothouse.core.errors import Conflict, PilothouseError, TooMany
+from pilothouse.core.errors import Conflict, NotFound, PilothouseError, TooMany
 from pilothouse.core.ids import JobId
 from pilothouse.engine import records
 from pilothouse.engine.approvals import Approvals
@@ -28,6 +29,8 @@ from pilothouse.engine.records import JobRecord, Kept
 SPENT_S = 3.0
 """The proxy answers with a job's total within this, or the agent's own figure counts."""
 TITLE_MAX = 80
+RESULT_KEPT = 100_000
+"""Characters of a job's result in its record; the log has all of it."""
 
 
 class Jobs:
@@ -47,6 +50,10 @@ class Jobs:
         self.wake = asyncio.Event()
         self.last_askers: list[str] = []
         """Of the newest job: a turn that the agent begins by itself goes on with their words."""
+        self.last_headless = False
+        """Likewise."""
+        self.awaited: Counter[JobId] = Counter()
+        """How many callers wait for a job's end."""
         self.drive = Drive(self, live, owner)
         approvals.job = lambda: live.current or self.running
         approvals.words = questions.words = self.words
@@ -59,9 +66,15 @@ class Jobs:
 
     @whole
     async def submit(
-        self, job: JobRecord, *, client_message_id: str | None, attachments: Sequence[Picture] = ()
+        self,
+        job: JobRecord,
+        *,
+        client_message_id: str | None,
+        attachments: Sequence[Picture] = (),
+        also: Sequence[Op] = (),
     ) -> JobRecord:
-        """Accepts a prompt: from here on it is in the log. The same `client_message_id` gives the same job."""
+        """Accepts a prompt: from here on it is in the log. The same `client_message_id` gives the same job. `also`:
+        what is kept with it."""
         key = f"{self._live.record.id}:{client_message_id}"
         async with self._live.act():
             if client_message_id is not None:
@@ -92,7 +105,7 @@ class Jobs:
             job.pictures = [Kept(media_type=p.meta.media_type, digest=p.digest) for p in attachments]
             sid = self._live.record.id
             ops: list[Op] = [Put("text", f"{sid}:{p.digest}", p.data, sid) for p in attachments]
-            ops += [records.put(job), records.put(session)]
+            ops += [records.put(job), records.put(session), *also]
             if client_message_id is not None:
                 ops.append(Put("resend", key, job.id.encode(), self._live.record.id))
             await self._live.commit(happened, *ops)
@@ -100,6 +113,7 @@ class Jobs:
             self._add(job)
             before = self.last_askers if len(self.known) > 1 else []
             self.last_askers = list(dict.fromkeys([*before, *job.askers]))
+            self.last_headless = job.headless
             self.queue.append(job)
             self.wake.set()
             return job
@@ -162,6 +176,32 @@ class Jobs:
         assert doc is not None
         return self.known.get(job_id) or records.load(doc, JobRecord)
 
+    @contextlib.contextmanager
+    def awaiting(self, job: JobRecord) -> Iterator[None]:
+        """For a caller who waits for the job's end."""
+        self.awaited[job.id] += 1
+        try:
+            yield
+        finally:
+            self.awaited[job.id] -= 1
+            if not self.awaited[job.id]:
+                del self.awaited[job.id]
+
+    async def end_of(self, job: JobRecord) -> JobRecord:
+        """The job, which is one that `submit` or `get` gave, once it has ended. Raises NotFound when its session was
+        deleted before."""
+        ended = self.ended.get(job.id)
+        if ended is not None:
+            await ended.wait()
+        if job.state != "done":
+            raise NotFound
+        return job
+
+    def gone(self) -> None:
+        """The session is deleted: nobody waits any longer."""
+        for ended in self.ended.values():
+            ended.set()
+
     def restore(self, jobs: Sequence[JobRecord]) -> None:
         """After a restart of the server: what waits goes on waiting, what runs is taken up again."""
         for job in jobs:
@@ -202,6 +242,7 @@ class Jobs:
             created_at=now,
             started_at=now,
             askers=list(self.last_askers),
+            headless=self.last_headless,
             permission_mode=self._live.record.permission_mode,
             first_seq=self._live.head + 1,
             runner_id=runner.runner_id,
@@ -323,7 +364,7 @@ class Jobs:
             reason=reason,
         )
         happened.append(complete)
-        done.outcome, done.result, done.reason, done.ended_at = outcome, result[:100_000], reason, live.now()
+        done.outcome, done.result, done.reason, done.ended_at = outcome, result[:RESULT_KEPT], reason, live.now()
         done.num_turns, done.duration_ms = num_turns, complete.duration_ms
         done.last_seq = live.head + len(happened)
         session = live.changed(

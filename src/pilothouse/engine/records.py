@@ -101,6 +101,19 @@ class JobRecord(Record, kw_only=True):
     """Its time was up."""
     askers: list[str] = []
     """Accounts whose words it works on: who prompted, and who added to it."""
+    name: str = ""
+    """The caller's own id for it; `id` is ours all the same."""
+    headless: bool = False
+    """A program began it: nobody is asked who cannot be reached."""
+
+
+class Called(Record, kw_only=True):
+    """The document `call`: what a caller's own word stands for, by `named` or `keyed`."""
+
+    job: JobId
+    account: str
+    about: str = ""
+    """What was wished for, hashed."""
 
 
 class ApprovalRecord(Record, kw_only=True):
@@ -204,6 +217,11 @@ def put(record: SessionRecord | JobRecord | ApprovalRecord | QuestionRecord | Ru
             return Put("rule", record.id, doc, record.session_id or "")
         case ArtifactRecord():
             return Put("artifact", record.id, doc, record.session)
+
+
+def named(organisation: str, name: str) -> str:
+    """The `call` of a job that its caller named. One in an organisation, since `/dialog/NAME` is one channel there."""
+    return f"name:{organisation}:{name}"
 
 
 def shelf(organisation: str) -> str:

@@ -40,7 +40,9 @@ class MethodNotAllowed(PilothouseError):
 
 
 def watch(platform: Platform, hub: Hub) -> None:
-    """What is open ends when the right to it does."""
+    """What is open ends when the right to it does, and who is there can be asked."""
+    members = platform.identity.members
+    platform.kit.attendance.ways.append(lambda session, besides: hub.approver(members, session, besides))
     looking = [hub.recheck, platform.streams.recheck]
     platform.identity.on_revoke += [hub.revoked, platform.streams.revoked]
     platform.identity.members.on_change += looking

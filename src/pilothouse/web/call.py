@@ -16,6 +16,7 @@ from pilothouse.core.errors import Unauthenticated
 from pilothouse.engine.artifacts import Artifacts
 from pilothouse.engine.audit import Who
 from pilothouse.engine.authorizer import Ways
+from pilothouse.engine.calls import Calls
 from pilothouse.engine.channels import Channels
 from pilothouse.engine.dialogs import Dialogs
 from pilothouse.engine.gate import Gate
@@ -58,6 +59,8 @@ class Platform:
     secrets: Secrets = field(kw_only=True)
     artifacts: Artifacts | None = None
     """What jobs made. None: nothing is collected."""
+    calls: Calls | None = None
+    """What programs ask for."""
     opener: Opener | None = None
     """To the shells of sessions."""
     channels: Channels | None = None
@@ -67,9 +70,9 @@ class Platform:
     ways: Ways = Ways()
     """How its callers may come."""
 
-    def left(self, who: Principal, session: Session | None = None) -> float | None:
+    def left(self, who: Principal, session: Session | None = None, scope: Scope = "read") -> float | None:
         """Seconds for which what is open may stay so: None without end, 0 when the credential, the account's
-        membership, or the right to look at the session is gone."""
+        membership, or this right in the session is gone."""
         left = self.identity.left(who)
         if who.kind == "custom":  # no account of ours stands behind it
             return left
@@ -79,7 +82,7 @@ class Platform:
             return 0.0
         if session is not None:
             session = self.sessions.here(session.live.record.id) or session  # it may have rested meanwhile
-            if "read" not in access.rights(now, session.live.record):
+            if scope not in access.rights(now, session.live.record):
                 return 0.0
         return left
 
@@ -167,7 +170,7 @@ def streamed(
         content,
         platform.streams,
         who.credential,
-        lambda: platform.left(who, session),
+        lambda: platform.left(who, session, call.scope),
         platform.kit.clock.sleep,
         media_type=media_type,
         headers=headers,

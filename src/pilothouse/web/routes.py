@@ -28,7 +28,9 @@ from pilothouse.web import (
     api,
     artifacts,
     audit,
+    cors,
     events,
+    headless,
     keys,
     members,
     network,
@@ -66,6 +68,8 @@ class Entry:
     """Whether a share link may come here. A session that is not its own does not exist for it in any case."""
     counted: bool = False
     """It starts a job, which counts for the day."""
+    pages: bool = False
+    """Pages of `cors_origins` may read the answer, refusals too."""
     own: Own | None = None
     """Instead of a handler: it asks the guard itself and refuses in the words of another protocol."""
 
@@ -79,10 +83,10 @@ def _in(method: str, path: str, scope: Scope, handler: Handler, *, links: bool =
     return Entry(method, path, "cookie-same-origin", scope, handler, on="session", links=links)
 
 
-def _preflights(*paths: str) -> list[Entry]:
+def _preflights(*paths: str, own: Own = events.preflight) -> list[Entry]:
     """For pages of `cors_origins`."""
     reason = "a preflight has no credential; it says what a page may send"
-    return [Entry("OPTIONS", path, "public", None, None, reason, own=events.preflight) for path in paths]
+    return [Entry("OPTIONS", path, "public", None, None, reason, own=own) for path in paths]
 
 
 TABLE: tuple[Entry, ...] = (
@@ -106,6 +110,10 @@ TABLE: tuple[Entry, ...] = (
         signin.finish,
         "the provider sends browsers back here; what they bring is checked",
     ),
+    # For programs. What starts a job is counted by `engine.calls`, which knows whether it does.
+    Entry("POST", "/invoke", "credential", "run", headless.invoked, on="session", pages=True),
+    Entry("POST", "/trigger", "credential", "run", headless.trigger, on="session", pages=True),
+    *_preflights("/invoke", "/trigger", own=cors.preflight),
     _own("POST", "/api/signout", "read", signin.out, links=True),
     _own("GET", "/api/signins", "read", signin.every),
     _own("DELETE", "/api/signins/{id}", "read", signin.end),
@@ -217,6 +225,10 @@ def _endpoint(entry: Entry, platform: Platform, guard: Guard) -> Callable[[Reque
         return await handler(Call(request, platform, caller, entry.scope or "read"))
 
     async def endpoint(request: Request) -> Response:
+        answered = await asked_for(request)
+        return cors.crossing(answered, Once.of(request), guard) if entry.pages else answered
+
+    async def asked_for(request: Request) -> Response:
         address = peer(request)
         caller: Principal | None = None
         try:
@@ -234,6 +246,8 @@ def _endpoint(entry: Entry, platform: Platform, guard: Guard) -> Callable[[Reque
         except PilothouseError as error:
             if isinstance(error, Forbidden):
                 await admit.forbidden(platform, Who(caller, address), f"{entry.method} {entry.path}", error)
+                if entry.pages:
+                    error.details["message"] = "Forbidden"  # as API gateways say it
             return wire.problem(error)
 
     return endpoint

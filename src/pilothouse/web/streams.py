@@ -24,6 +24,40 @@ RETRY_MS = (1000, 5000)
 server do not return in one instant."""
 
 
+SILENCE_S = 15.0
+"""After as long without a word a sign of life is sent. Proxies and balancers give up a silent connection after 30 s to
+a minute or two; one sign may be late."""
+COMMENT = b":\n\n"
+"""The sign of life of a stream of events; that of a JSON document to come is a space, which may stand before it."""
+
+
+async def alive(content: AsyncGenerator[bytes, None], sign: bytes = COMMENT) -> AsyncGenerator[bytes, None]:
+    """`content`, and a sign of life whenever it was silent for a while."""
+    coming: asyncio.Task[bytes] | None = None
+    try:
+        while True:
+            coming = coming or asyncio.create_task(_next(content))
+            await asyncio.wait([coming], timeout=SILENCE_S)
+            if not coming.done():
+                yield sign
+                continue
+            try:
+                chunk = coming.result()
+            except StopAsyncIteration:
+                return
+            coming = None
+            yield chunk
+    finally:
+        if coming is not None:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
+        await content.aclose()
+
+
+async def _next(content: AsyncGenerator[bytes, None]) -> bytes:
+    return await anext(content)
+
+
 def opening() -> bytes:
     """How a stream of events begins."""
     return b": pilothouse\nretry: %d\n\n" % random.randint(*RETRY_MS)  # noqa: S311 - nobody gains by guessing it
@@ -93,6 +127,8 @@ class Streamed(StreamingResponse):
         self._sleep = sleep
         self.endless = endless
         self.cut = asyncio.Event()
+        self.over = False
+        """Its end was reached, or its reader left; not: it was cut, or the server goes."""
         self._content = content
         self._streams = streams
         self._let_go = let_go
@@ -118,6 +154,7 @@ class Streamed(StreamingResponse):
             with self._streams.keep(self):
                 await asyncio.wait((sending, cut), return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
+                self.over = not self.cut.is_set()
                 await sending
         finally:
             for task in waiting:
