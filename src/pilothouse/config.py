@@ -40,7 +40,7 @@ _RUNTIME_TAIL = 60
 
 NEVER_SCHEMES = frozenset({"file", "ext", "fd", "git-remote-ext"})
 _BASE = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+\Z")
-OWN_PATHS = frozenset({"api", "ws", "assets", "event", "healthz", "readyz"})
+OWN_PATHS = frozenset({"api", "ws", "assets", "event", "healthz", "metrics", "readyz"})
 """First words of our own addresses: no sub-path begins with one, or an address would have two meanings."""
 LOOPBACK_BINDS = frozenset({"127.0.0.1", "::1", "localhost"})
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "0": "127.0.0.1"}  # noqa: S104  asked about, not listened on

@@ -25,6 +25,7 @@ from pilothouse.engine.live import Live, whole
 from pilothouse.engine.ports import Delete, Op, Probe, Purge, Put, StoreFailed
 from pilothouse.engine.questions import Questions
 from pilothouse.engine.records import ApprovalRecord, Egress, JobRecord, QuestionRecord, SessionRecord
+from pilothouse.engine.resting import Resting
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.secrets import Secrets
 from pilothouse.engine.shelf import BEFORE, Shelf
@@ -55,6 +56,7 @@ class Sessions:
         self.probe = probe
         self._here: dict[SessionId, Session] = {}
         self.shelf: Shelf[Session] = Shelf(kit, self._here)
+        self.resting = Resting(kit.store, kit.clock)
         self._loading: dict[SessionId, asyncio.Task[Session | None]] = {}
         self._creating = asyncio.Lock()
         self._reaper: asyncio.Task[None] | None = None
@@ -176,6 +178,15 @@ class Sessions:
     def here(self, session_id: SessionId) -> Session | None:
         """The session if it is in memory: one that is not has nothing running and nothing open."""
         return self._here.get(session_id)
+
+    def agent_of(self, session_id: SessionId) -> str:
+        """Of one in memory."""
+        found = self._here.get(session_id)
+        return found.live.record.agent if found is not None else "unknown"
+
+    def every(self) -> list[Session]:
+        """Those in memory."""
+        return list(self._here.values())
 
     async def found(self, session_id: SessionId) -> Session | None:
         """For the server itself, whoever's it is."""

@@ -11,6 +11,7 @@ from pilothouse.core.errors import PilothouseError
 from pilothouse.core.ids import SessionId
 from pilothouse.engine.jobs import totals
 from pilothouse.engine.kit import Kit
+from pilothouse.engine.metrics import Metrics
 from pilothouse.engine.ports import Mark, Put, StoreFailed, UsageRecord
 from pilothouse.engine.sessions import Sessions
 
@@ -19,9 +20,10 @@ AGAIN_S = 1.0
 
 
 class UsageIntake:
-    def __init__(self, kit: Kit, sessions: Sessions) -> None:
+    def __init__(self, kit: Kit, sessions: Sessions, metrics: Metrics | None = None) -> None:
         self._kit = kit
         self._sessions = sessions
+        self._metrics = metrics or Metrics()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -47,11 +49,13 @@ class UsageIntake:
             await self._kit.clock.sleep(AGAIN_S)
 
     async def _take(self, record: UsageRecord) -> None:
-        await self._kit.store.commit(
+        taken = await self._kit.store.commit(
             Mark(f"proxy:{record.proxy_id}", record.n),
             Put("usage", f"{record.proxy_id}:{record.n:012d}", msgspec.json.encode(record), record.session),
             Put("proxy", record.proxy_id, b"{}"),
         )
+        if not taken.repeated:
+            self._metrics.called(record)
         session = self._sessions.here(SessionId(record.session))
         if session is None or record.job is None or record.job not in session.jobs.known:
             return

@@ -21,6 +21,7 @@ from pilothouse.engine.gate import Gate
 from pilothouse.engine.identity import Identity
 from pilothouse.engine.keypairs import KeyPairs
 from pilothouse.engine.kit import Kit
+from pilothouse.engine.metrics import Metrics
 from pilothouse.engine.opener import Opener
 from pilothouse.engine.providers import Providers
 from pilothouse.engine.records import ApprovalRecord, JobRecord, QuestionRecord
@@ -63,6 +64,7 @@ class Platform:
     """Its channels that the server itself publishes to."""
     ways: Ways = Ways()
     """How its callers may come."""
+    metrics: Metrics = field(default_factory=Metrics)
 
     def left(self, who: Principal, session: Session | None = None) -> float | None:
         """Seconds for which what is open may stay so: None without end, 0 when the credential, the account's

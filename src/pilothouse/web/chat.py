@@ -78,6 +78,8 @@ def refuse(error: PilothouseError) -> Refuse:
 
 
 class Connection:
+    door = "chat"
+
     def __init__(self, platform: Platform, hub: Hub, socket: Socket, who: Who) -> None:
         assert who.principal is not None
         self._platform = platform
@@ -139,6 +141,7 @@ class Connection:
     async def _take(self, message: Message) -> None:
         said = chat.parse_client(message.data, binary=not message.text)
         if isinstance(said, chat.Rejected):
+            self._platform.metrics.refused.add((said.code,))
             self._send(said)
             return
         try:
@@ -148,6 +151,7 @@ class Connection:
                 chat.Rejected(code="unavailable", message="The store does not answer; try again.", ref=_ref(said))
             )
         except PilothouseError as error:
+            self._platform.metrics.refused.add((error.code,))
             if isinstance(error, Forbidden):
                 await admit.forbidden(self._platform, self._who, f"WS /ws {type(said).__name__.lower()}", error)
             self._send(

@@ -30,6 +30,7 @@ from pilothouse.web import (
     events,
     keys,
     members,
+    metrics,
     network,
     secrets,
     sharing,
@@ -91,6 +92,7 @@ TABLE: tuple[Entry, ...] = (
     Entry("GET", "/event/history", "credential", "read", None, own=events.history),
     Entry("GET", "/event/presence", "credential", "read", None, own=events.presence),
     Entry("GET", "/healthz", "public", None, api.healthz, "a probe has no key; it says only that the process answers"),
+    Entry("GET", "/metrics", "credential", "metrics", metrics.metrics),
     Entry("GET", "/readyz", "public", None, api.readyz, "a probe has no key; it says only ready or why not"),
     Entry("POST", "/api/signin", "public", None, signin.by_secret, "signing in is how one gets a credential"),
     Entry("GET", "/api/signin/providers", "public", None, signin.providers, "the page offers them to who signs in"),
@@ -170,10 +172,14 @@ TABLE: tuple[Entry, ...] = (
 
 def routes(platform: Platform, guard: Guard, table: tuple[Entry, ...] = TABLE) -> list[Route]:
     return [
-        Route(entry.path, _endpoint(entry, platform, guard), methods=[entry.method])
+        Route(entry.path, _counted(entry, platform, guard), methods=[entry.method])
         for entry in table
         if entry.method != "WS"
     ]
+
+
+def _counted(entry: Entry, platform: Platform, guard: Guard) -> Callable[[Request], Awaitable[Response]]:
+    return metrics.counting(platform.metrics, entry.method, entry.path, _endpoint(entry, platform, guard))
 
 
 async def _after_body(asked: Asked, caller: Principal, platform: Platform) -> Principal:
@@ -214,8 +220,10 @@ def _endpoint(entry: Entry, platform: Platform, guard: Guard) -> Callable[[Reque
                     caller = await _after_body(asked, caller, platform)
             return await admit.counted(platform.gate, caller, entry.counted, lambda: answer(request, caller))
         except StoreFailed:
+            platform.metrics.refused.add((Unavailable.code,))
             return wire.problem(Unavailable("The store does not answer; try again."))
         except PilothouseError as error:
+            platform.metrics.refused.add((error.code,))
             if isinstance(error, Forbidden):
                 await admit.forbidden(platform, Who(caller, address), f"{entry.method} {entry.path}", error)
             return wire.problem(error)
