@@ -84,6 +84,8 @@ BODIES: dict[str, Any] = {
     "DELETE /api/keys/{id}": None,
     "GET /api/audit": None,
     "GET /api/audit/head": None,
+    "GET /api/usage": None,
+    "GET /api/usage.csv": None,
     "GET /api/organisations": None,
     "POST /api/organisations": {"id": "green"},
     "GET /api/members": None,

@@ -22,6 +22,7 @@ from pilothouse.engine.intake import Intake
 from pilothouse.engine.jobs import Jobs
 from pilothouse.engine.kit import Kit
 from pilothouse.engine.live import Live, whole
+from pilothouse.engine.origin import NOWHERE, Origin
 from pilothouse.engine.ports import Delete, Op, Probe, Purge, Put, StoreFailed
 from pilothouse.engine.questions import Questions
 from pilothouse.engine.records import ApprovalRecord, Egress, JobRecord, QuestionRecord, SessionRecord
@@ -235,6 +236,7 @@ class Sessions:
         max_tokens: int | None = None,
         model: str | None = None,
         timeout_s: int | None = None,
+        origin: Origin = NOWHERE,
     ) -> JobRecord:
         """A checked job, not yet accepted. Raises BadRequest, TooMany."""
         self.check(
@@ -250,6 +252,8 @@ class Sessions:
             prompt=prompt,
             by=by,
             askers=[account] if account else [],
+            key=origin.key,
+            trace=origin.trace,
             created_at=session.live.now(),
             permission_mode=policy.mode(
                 session.live.record.permission_mode if permission_mode is None else permission_mode

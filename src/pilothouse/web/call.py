@@ -23,6 +23,7 @@ from pilothouse.engine.keypairs import KeyPairs
 from pilothouse.engine.kit import Kit
 from pilothouse.engine.metrics import Metrics
 from pilothouse.engine.opener import Opener
+from pilothouse.engine.origin import Origin
 from pilothouse.engine.providers import Providers
 from pilothouse.engine.records import ApprovalRecord, JobRecord, QuestionRecord
 from pilothouse.engine.rules import Rules
@@ -100,6 +101,11 @@ class Call:
     def who(self) -> Who:
         """As the audit says it."""
         return Who(self.caller, peer(self.request))
+
+    @property
+    def origin(self) -> Origin:
+        """Of a job that is asked for now."""
+        return Origin.of(self.principal)
 
     @property
     def principal(self) -> Principal:

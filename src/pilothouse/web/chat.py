@@ -19,6 +19,7 @@ from pilothouse.core.errors import BadRequest, Conflict, Forbidden, NotFound, Pi
 from pilothouse.core.ids import ApprovalId, QuestionId, SessionId
 from pilothouse.engine.audit import Who
 from pilothouse.engine.log import Gap
+from pilothouse.engine.origin import Origin
 from pilothouse.engine.ports import StoreFailed
 from pilothouse.engine.sessions import Session
 from pilothouse.web import admit, wire
@@ -256,6 +257,7 @@ class Connection:
             max_cost_usd=said.max_cost_usd,
             max_tokens=said.max_tokens,
             model=said.model,
+            origin=Origin.of(who),
         )
         await session.jobs.submit(job, client_message_id=said.client_message_id, attachments=attached)
 

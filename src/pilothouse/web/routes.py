@@ -36,6 +36,7 @@ from pilothouse.web import (
     sharing,
     shells,
     signin,
+    usage,
     wire,
     work,
 )
@@ -117,6 +118,8 @@ TABLE: tuple[Entry, ...] = (
     _own("DELETE", "/api/keys/{id}", "admin", keys.revoke_key),
     _own("GET", "/api/audit", "admin", audit.list_audit),
     _own("GET", "/api/audit/head", "admin", audit.audit_head),
+    _own("GET", "/api/usage", "read", usage.get_usage),
+    _own("GET", "/api/usage.csv", "read", usage.get_csv),
     _own("GET", "/api/organisations", "admin", members.list_organisations),
     _own("POST", "/api/organisations", "admin", members.make_organisation),
     _own("GET", "/api/members", "admin", members.list_members),

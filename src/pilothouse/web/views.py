@@ -93,8 +93,13 @@ async def session(sessions: Sessions, record: SessionRecord, who: Principal) -> 
     }
 
 
+OF_JOBS = frozenset({"key", "trace"})
+"""What a job has for usage and traces alone."""
+
+
 def job(record: JobRecord) -> dict[str, Any]:
-    return {"state": record.state, "totalCost": record.total_cost, **_plain(record)}
+    shown = {"state": record.state, "totalCost": record.total_cost, **_plain(record)}
+    return {name: value for name, value in shown.items() if name not in OF_JOBS}
 
 
 def approval(record: ApprovalRecord) -> dict[str, Any]:
