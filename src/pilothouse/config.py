@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from pilothouse.adapters.sandboxes.layout import LayoutError, private
-from pilothouse.core import bucket, forwarded, hosts, issuers, namespaces, reach, second, sizes
+from pilothouse.core import bucket, forwarded, hosts, issuers, namespaces, reach, second, sizes, telemetry
 from pilothouse.core.access import ORGANISATION
 from pilothouse.core.authorizer import CONNECTIONS_MAX, TTL_MAX
 from pilothouse.core.claims import Issuer
@@ -29,6 +29,7 @@ from pilothouse.core.modes import MODES
 from pilothouse.core.namespaces import Namespace
 from pilothouse.core.policy import Pattern
 from pilothouse.core.shell import SCROLLBACK, SCROLLBACK_MAX, SCROLLBACK_MIN
+from pilothouse.core.telemetry import Telemetry
 
 PORT = 8420
 YEAR_S = 366 * 86_400
@@ -488,6 +489,8 @@ class Config:
     """What keeper and proxy, who outlive the server, have of its environment: no credential is among it."""
     aws_environment: Mapping[str, str] = field(default_factory=dict, metadata={"derived": True, "secret": True})
     """AWS_* of the environment, for the proxy's credential chain."""
+    telemetry: Telemetry | None = field(default=None, metadata={"derived": True, "secret": True})
+    """OTEL_* of the environment (docs/metrics.md)."""
 
     @property
     def local_key_file(self) -> Path:
@@ -586,6 +589,10 @@ def load(
     values.setdefault("runtime", _default_runtime(home, env))
     values["runtime"] = Path(values["runtime"]).absolute()
     values["aws_environment"] = {k: v for k, v in env.items() if k.startswith("AWS_")}
+    try:
+        values["telemetry"] = telemetry.read(env)
+    except telemetry.BadTelemetry as error:
+        raise ConfigError(str(error)) from None
     values["inherited"] = {k: v for k, v in env.items() if _INHERITED.match(k) and k != "PILOTHOUSE_API_KEY"}
     config = Config(**values)
     _check(config)

@@ -76,6 +76,7 @@ from pilothouse.engine.sessions import Sessions
 from pilothouse.engine.tap import Tap
 from pilothouse.engine.terminals import TerminalLimits, Terminals
 from pilothouse.engine.timed import TimedStore
+from pilothouse.engine.traces import Traces
 from pilothouse.engine.upkeep import Upkeep
 from pilothouse.engine.upstream import EgressSettings, ModelSettings
 from pilothouse.engine.usage import UsageIntake
@@ -214,6 +215,7 @@ async def _platform(
     await channels.start()
     dialogs = Dialogs(sessions, channels)
     stack.push_async_callback(dialogs.close)
+    traces = await _traces(settings, kit, stack)
     platform = Platform(
         kit,
         sessions,
@@ -232,6 +234,7 @@ async def _platform(
         dialogs=dialogs,
         ways=ways(settings, clock, stack, kit.note),
         metrics=metrics,
+        traces=traces,
     )
     _measure(platform, stack)
     hub = Hub()
@@ -241,7 +244,7 @@ async def _platform(
     await opener.start()
     stack.push_async_callback(opener.close)
     upkeep = Upkeep(kit, channels.upkeep), AuditUpkeep(kit, settings.audit_days)
-    intakes = UsageIntake(kit, sessions, metrics), NetworkIntake(kit, sessions), LimitIntake(kit, sessions)
+    intakes = UsageIntake(kit, sessions, metrics, traces), NetworkIntake(kit, sessions), LimitIntake(kit, sessions)
     for chore in (*intakes, *upkeep):
         chore.start()
         stack.push_async_callback(chore.close)
@@ -252,6 +255,24 @@ async def _platform(
     if probe.usable and probe.isolation == "reduced":
         note.warning("isolation_reduced", text=probe.summary)
     return platform, hub, guard
+
+
+async def _traces(settings: Config, kit: Kit, stack: contextlib.AsyncExitStack) -> Traces | None:
+    """None: no collector is named. Raises ConfigError when one is, and the extra is not installed."""
+    if settings.telemetry is None:
+        return None
+    try:
+        from pilothouse.adapters.traces.otlp import Otlp
+    except ImportError:
+        raise ConfigError(
+            "OTEL_EXPORTER_OTLP_ENDPOINT: traces need the extra; run `pip install 'pilothouse[otel]'`"
+        ) from None
+    spans = Otlp(settings.telemetry, __version__)
+    stack.push_async_callback(spans.close)
+    traces = Traces(kit, spans)
+    stack.push_async_callback(traces.close)
+    kit.log.on_rows.append(traces.rows)
+    return traces
 
 
 def _measure(platform: Platform, stack: contextlib.AsyncExitStack) -> None:

@@ -16,16 +16,20 @@ from pilothouse.engine.metrics import Metrics
 from pilothouse.engine.ports import Mark, Put, StoreFailed, UsageRecord
 from pilothouse.engine.sessions import Session, Sessions
 from pilothouse.engine.tallies import Tallies
+from pilothouse.engine.traces import Traces
 
 AGAIN_S = 1.0
 """Pause before asking a proxy again that went away."""
 
 
 class UsageIntake:
-    def __init__(self, kit: Kit, sessions: Sessions, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self, kit: Kit, sessions: Sessions, metrics: Metrics | None = None, traces: Traces | None = None
+    ) -> None:
         self._kit = kit
         self._sessions = sessions
         self._metrics = metrics or Metrics()
+        self._traces = traces
         self._tallies = Tallies(kit.store)
         self._task: asyncio.Task[None] | None = None
 
@@ -69,6 +73,8 @@ class UsageIntake:
         if not taken.repeated:
             self._tallies.took(counted)
             self._metrics.called(record)
+            if self._traces is not None:
+                await self._traces.called(record, job)
         if session is not None and record.job in session.jobs.known:
             await self._tell(session, record)
 

@@ -30,10 +30,13 @@ from pilothouse.engine.rules import Rules
 from pilothouse.engine.secrets import Secrets
 from pilothouse.engine.sessions import Session, Sessions
 from pilothouse.engine.signins import SignIns
+from pilothouse.engine.traces import Traces
 from pilothouse.web.guard import Once
 from pilothouse.web.peer import peer
 from pilothouse.web.streams import Streamed, Streams
 
+TRACE = "pilothouse.trace"
+"""Where an ASGI scope has the request's place in its trace, where it has one."""
 _HERE = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -66,6 +69,7 @@ class Platform:
     ways: Ways = Ways()
     """How its callers may come."""
     metrics: Metrics = field(default_factory=Metrics)
+    traces: Traces | None = None
 
     def left(self, who: Principal, session: Session | None = None) -> float | None:
         """Seconds for which what is open may stay so: None without end, 0 when the credential, the account's
@@ -105,7 +109,7 @@ class Call:
     @property
     def origin(self) -> Origin:
         """Of a job that is asked for now."""
-        return Origin.of(self.principal)
+        return Origin.of(self.principal, str(self.request.scope.get(TRACE, "")))
 
     @property
     def principal(self) -> Principal:

@@ -45,6 +45,7 @@ from pilothouse.web.asked import Asked
 from pilothouse.web.call import Call, Handler, Platform
 from pilothouse.web.guard import Guard, Once, Policy
 from pilothouse.web.peer import peer
+from pilothouse.web.traced import traced
 
 Own = Callable[[Request, Platform, Guard], Awaitable[Response]]
 
@@ -182,7 +183,10 @@ def routes(platform: Platform, guard: Guard, table: tuple[Entry, ...] = TABLE) -
 
 
 def _counted(entry: Entry, platform: Platform, guard: Guard) -> Callable[[Request], Awaitable[Response]]:
-    return metrics.counting(platform.metrics, entry.method, entry.path, _endpoint(entry, platform, guard))
+    endpoint = _endpoint(entry, platform, guard)
+    if platform.traces is not None and entry.handler is not None and entry.policy == "cookie-same-origin":
+        endpoint = traced(platform.traces, entry.method, entry.path, endpoint)
+    return metrics.counting(platform.metrics, entry.method, entry.path, endpoint)
 
 
 async def _after_body(asked: Asked, caller: Principal, platform: Platform) -> Principal:
