@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -18,7 +19,7 @@ PROMPT = "demo: say Alpha\ndemo: bash touch traced-file\ndemo: say Omega"
 
 async def test_one_trace_of_a_job_over_a_restart_and_usage_to_the_token() -> None:
     with Collector() as collector:
-        env = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
+        env: dict[str, Any] = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
         async with installation(**env) as (program, _):
             _, first, before = await begin(program, "demo: say Before")
             await before.until("complete")

@@ -8,6 +8,7 @@ OTEL_EXPORTER_OTLP_[TRACES_]TIMEOUT  ms, 10000       OTEL_EXPORTER_OTLP_[TRACES_
 OTEL_EXPORTER_OTLP_[TRACES_]CERTIFICATE  file of the authorities that are believed
 OTEL_SERVICE_NAME  pilothouse        OTEL_RESOURCE_ATTRIBUTES  name=value,…
 OTEL_TRACES_SAMPLER  parentbased_always_on, OTEL_TRACES_SAMPLER_ARG  a share from 0 to 1
+OTEL_BSP_SCHEDULE_DELAY  ms, 5000: how long spans wait for others
 OTEL_SDK_DISABLED, OTEL_TRACES_EXPORTER=none   nothing is traced after all
 """
 
