@@ -25,7 +25,7 @@ export function Usage() {
   const found = useQuery({ queryKey: ["usage", days, by], queryFn: ({ signal }) => api.usage({ ...days, by }, signal), enabled: whole });
   return (
     <div className="newsession">
-      <Stack gap="md" w="100%" maw={920} mb="auto">
+      <Stack gap="md" w="100%" maw={920} mt={0} mb="auto">
         <Group justify="space-between">
           <Title order={1} fz={22}>
             Usage
@@ -69,7 +69,7 @@ function Found({ table, by, days }: { table: UsageTable; by: Field; days: Days }
       <Text fz="sm" role="status" data-testid="usage-total">
         <strong>{money(total.costUsd)}</strong> · {count(tokensOf(total))} tokens · {plural(total.calls, "model call")}
         {total.refused > 0 ? ` · ${total.refused} refused` : ""}
-        <Text span c="dimmed">
+        <Text span inherit c="dimmed">
           {" "}
           ({table.whose === "own" ? "what your own prompts have used" : "the whole organisation"}; days of UTC)
         </Text>
@@ -86,7 +86,7 @@ function Found({ table, by, days }: { table: UsageTable; by: Field; days: Days }
           Nothing was used in this time.
         </Text>
       ) : (
-        <Table fz="sm" verticalSpacing={6} className="usage" data-testid="usage">
+        <Table fz="sm" verticalSpacing={6} className="usagetable" data-testid="usage">
           <Table.Thead>
             <Table.Tr>
               <Table.Th>{LABELS[by]}</Table.Th>
