@@ -40,6 +40,7 @@ Talking to a server:
   keys      create, list and revoke API keys
   members   list, add, change and remove the members of an organisation
   organisations  list and make organisations
+  usage     tokens and cost by day, person, key, session or model
   audit     who did what, from where; check an exported file
 
 Started by the server: keeper, proxy, runner.

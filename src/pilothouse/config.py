@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pilothouse.adapters.sandboxes.layout import LayoutError, private
-from pilothouse.core import bucket, forwarded, hosts, issuers, namespaces, reach, second, sizes, storing
+from pilothouse.core import bucket, forwarded, hosts, issuers, namespaces, reach, second, sizes, storing, telemetry
 from pilothouse.core.access import ORGANISATION
 from pilothouse.core.authorizer import CONNECTIONS_MAX, TTL_MAX
 from pilothouse.core.claims import Issuer
@@ -31,6 +31,7 @@ from pilothouse.core.policy import Pattern
 from pilothouse.core.setting import setting as _setting
 from pilothouse.core.shell import SCROLLBACK, SCROLLBACK_MAX, SCROLLBACK_MIN
 from pilothouse.core.storing import ArtifactSettings, Size
+from pilothouse.core.telemetry import Telemetry
 
 PORT = 8420
 YEAR_S = 366 * 86_400
@@ -42,7 +43,7 @@ _RUNTIME_TAIL = 60
 
 NEVER_SCHEMES = frozenset({"file", "ext", "fd", "git-remote-ext"})
 _BASE = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+\Z")
-OWN_PATHS = frozenset({"api", "ws", "assets", "event", "healthz", "readyz"})
+OWN_PATHS = frozenset({"api", "ws", "assets", "event", "healthz", "metrics", "readyz"})
 """First words of our own addresses: no sub-path begins with one, or an address would have two meanings."""
 LOOPBACK_BINDS = frozenset({"127.0.0.1", "::1", "localhost"})
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "0": "127.0.0.1"}  # noqa: S104  asked about, not listened on
@@ -473,6 +474,8 @@ class Config(ArtifactSettings):
     """What keeper and proxy, who outlive the server, have of its environment: no credential is among it."""
     aws_environment: Mapping[str, str] = field(default_factory=dict, metadata={"derived": True, "secret": True})
     """AWS_* of the environment, for the proxy's credential chain."""
+    telemetry: Telemetry | None = field(default=None, metadata={"derived": True, "secret": True})
+    """OTEL_* of the environment (docs/metrics.md)."""
 
     @property
     def local_key_file(self) -> Path:
@@ -576,6 +579,10 @@ def load(
     values.setdefault("runtime", _default_runtime(home, env))
     values["runtime"] = Path(values["runtime"]).absolute()
     values["aws_environment"] = {k: v for k, v in env.items() if k.startswith("AWS_")}
+    try:
+        values["telemetry"] = telemetry.read(env)
+    except telemetry.BadTelemetry as error:
+        raise ConfigError(str(error)) from None
     values["inherited"] = {k: v for k, v in env.items() if _INHERITED.match(k) and k != "PILOTHOUSE_API_KEY"}
     config = Config(**values)
     _check(config)

@@ -30,6 +30,7 @@ from pilothouse.adapters.sandboxes.launcher import Launcher
 from pilothouse.adapters.shells.held import HeldShells
 from pilothouse.adapters.stores.memory import MemoryStore
 from pilothouse.adapters.stores.sqlite import SqliteStore
+from pilothouse.adapters.vitals import vitals
 from pilothouse.bootstrap import (
     BACKLOG,
     CannotStartError,
@@ -54,6 +55,7 @@ from pilothouse.core.bucket import Rates
 from pilothouse.core.errors import PilothouseError
 from pilothouse.core.ids import SessionId
 from pilothouse.core.namespaces import USUAL
+from pilothouse.engine import gauges
 from pilothouse.engine.bearers import Bearers
 from pilothouse.engine.calls import Calls
 from pilothouse.engine.channels import Channels
@@ -67,13 +69,17 @@ from pilothouse.engine.keypairs import KeyPairs
 from pilothouse.engine.kit import Kit, Limits, Note
 from pilothouse.engine.limits import LimitIntake
 from pilothouse.engine.log import Log
+from pilothouse.engine.metrics import Lag, Metrics
 from pilothouse.engine.opener import Opener
 from pilothouse.engine.ports import Budget, EventStore, ModelState, Put, StoreFailed
 from pilothouse.engine.providers import Providers
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.secrets import Secrets
 from pilothouse.engine.sessions import Sessions
+from pilothouse.engine.tap import Tap
 from pilothouse.engine.terminals import TerminalLimits, Terminals
+from pilothouse.engine.timed import TimedStore
+from pilothouse.engine.traces import Traces
 from pilothouse.engine.upkeep import Upkeep
 from pilothouse.engine.upstream import EgressSettings, ModelSettings
 from pilothouse.engine.usage import UsageIntake
@@ -129,7 +135,8 @@ async def _serve(
     store = await _store(settings)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
-        platform, hub, guard = await _platform(settings, store, stack, note, start)
+        metrics = Metrics()
+        platform, hub, guard = await _platform(settings, TimedStore(store, metrics), stack, note, start, metrics)
         if settings.host not in LOOPBACK_BINDS and not await platform.identity.keys.all():
             raise CannotStartError(
                 "Nobody could use this server: make a key first with `pilothouse keys create` on 127.0.0.1."
@@ -148,7 +155,12 @@ async def _serve(
 
 
 async def _platform(
-    settings: Config, store: EventStore, stack: contextlib.AsyncExitStack, note: Any, start: Start
+    settings: Config,
+    store: EventStore,
+    stack: contextlib.AsyncExitStack,
+    note: Any,
+    start: Start,
+    metrics: Metrics,
 ) -> tuple[Platform, Hub, Guard]:
     clock = SystemClock()
     sealer = KeyFile(settings.sealing_key_file)  # refused before anything is started
@@ -208,6 +220,7 @@ async def _platform(
     await channels.start()
     dialogs = Dialogs(sessions, channels)
     stack.push_async_callback(dialogs.close)
+    traces = await _traces(settings, kit, stack)
     platform = Platform(
         kit,
         sessions,
@@ -227,7 +240,10 @@ async def _platform(
         dialogs=dialogs,
         calls=Calls(sessions, gate),
         ways=ways(settings, clock, stack, kit.note),
+        metrics=metrics,
+        traces=traces,
     )
+    _measure(platform, stack)
     hub = Hub()
     watch(platform, hub)
     artifacts.start()
@@ -236,7 +252,8 @@ async def _platform(
     await opener.start()
     stack.push_async_callback(opener.close)
     upkeep = Upkeep(kit, channels.upkeep), AuditUpkeep(kit, settings.audit_days)
-    for chore in (UsageIntake(kit, sessions), NetworkIntake(kit, sessions), LimitIntake(kit, sessions), *upkeep):
+    intakes = UsageIntake(kit, sessions, metrics, traces), NetworkIntake(kit, sessions), LimitIntake(kit, sessions)
+    for chore in (*intakes, *upkeep):
         chore.start()
         stack.push_async_callback(chore.close)
     if not probe.usable:
@@ -246,6 +263,35 @@ async def _platform(
     if probe.usable and probe.isolation == "reduced":
         note.warning("isolation_reduced", text=probe.summary)
     return platform, hub, guard
+
+
+async def _traces(settings: Config, kit: Kit, stack: contextlib.AsyncExitStack) -> Traces | None:
+    """None: no collector is named. Raises ConfigError when one is, and the extra is not installed."""
+    if settings.telemetry is None:
+        return None
+    try:
+        from pilothouse.adapters.traces.otlp import Otlp
+    except ImportError:
+        raise ConfigError(
+            "OTEL_EXPORTER_OTLP_ENDPOINT: traces need the extra; run `pip install 'pilothouse[otel]'`"
+        ) from None
+    spans = Otlp(settings.telemetry, __version__)
+    stack.push_async_callback(spans.close)
+    traces = Traces(kit, spans)
+    stack.push_async_callback(traces.close)
+    kit.log.on_rows.append(traces.rows)
+    return traces
+
+
+def _measure(platform: Platform, stack: contextlib.AsyncExitStack) -> None:
+    """What the server counts of itself."""
+    metrics, sessions = platform.metrics, platform.sessions
+    metrics.sources.append(lambda: gauges.of_process(vitals()))
+    tap = Tap(metrics, platform.kit.clock, sessions.agent_of)
+    platform.kit.log.on_rows.append(tap.rows)
+    lag = Lag(metrics.lag)
+    lag.start()
+    stack.callback(lag.close)
 
 
 def _not_ready(sessions: Sessions) -> list[str]:

@@ -78,6 +78,7 @@ IN_A_SESSION: dict[str, str] = {
 BODIES: dict[str, Any] = {
     "GET /healthz": None,
     "GET /readyz": None,
+    "GET /metrics": None,
     "POST /api/signin": {"ticket": "x" * 43},
     "GET /api/signin/providers": None,
     "GET /api/signin/oidc/{provider}": None,
@@ -93,6 +94,8 @@ BODIES: dict[str, Any] = {
     "DELETE /api/keys/{id}": None,
     "GET /api/audit": None,
     "GET /api/audit/head": None,
+    "GET /api/usage": None,
+    "GET /api/usage.csv": None,
     "GET /api/organisations": None,
     "POST /api/organisations": {"id": "green"},
     "GET /api/members": None,
@@ -135,6 +138,8 @@ OF_ONE = {"DELETE /api/keys/{id}", "DELETE /api/rules/{id}", "DELETE /api/signin
 """Of an organisation, and named by an id: another organisation's does not exist."""
 OF_PEOPLE = {"GET /api/signins": 403, "DELETE /api/signins/{id}": 404}
 """A person's own. A key has none: it may where it is an admin's, else it is answered so."""
+OF_SERVER = {"POST /api/organisations", "GET /metrics"}
+"""For the organisation that the server belongs to."""
 PUBLIC = {
     "POST /api/signin": 401,  # of a ticket that nobody has
     "GET /api/signin/oidc/{provider}": 303,
@@ -196,7 +201,7 @@ def expected(entry: Entry, organisation: str, actor: str) -> tuple[bool, set[int
         assert entry.scope is not None
         if name(entry) in OF_PEOPLE and ROLES[actor] != "admin":
             return False, {OF_PEOPLE[name(entry)]}
-        if name(entry) == "POST /api/organisations" or entry.scope not in SCOPES_OF_ROLE[ROLES[actor]]:  # type: ignore[index]
+        if name(entry) in OF_SERVER or entry.scope not in SCOPES_OF_ROLE[ROLES[actor]]:  # type: ignore[index]
             return False, {403}
         return (False, {404}) if name(entry) in OF_ONE and organisation == "blue" else (True, set())
     if organisation == "blue":

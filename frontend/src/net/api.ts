@@ -4,6 +4,7 @@ import type { Http } from "./http.ts";
 import type { LogPlace, LogSource } from "./logstream.ts";
 import { makePeople } from "./people.ts";
 import { makeShells } from "./shells.ts";
+import { usageOf } from "./usage.ts";
 
 export interface Me {
   principal: {
@@ -254,6 +255,7 @@ export const makeApi = (http: Http) => ({
     const query = new URLSearchParams({ action: asked.action, who: asked.who, before: String(asked.before) });
     return http.get<{ items: AuditRecord[]; next: number | null }>(`api/audit?${query.toString()}`, signal);
   },
+  ...usageOf(http),
   rules: (signal?: AbortSignal) => http.get<Page<Rule>>("api/rules", signal),
   removeRule: (rule: string) => http.send<undefined>("DELETE", `api/rules/${id(rule)}`),
   revokeKey: (key: string) => http.send<undefined>("DELETE", `api/keys/${id(key)}`),

@@ -263,6 +263,12 @@ class Client:
         params = _given({"organisation": organisation})
         return await self._ask(wire.AuditHead, "GET", "/api/audit/head", params=params)
 
+    async def usage(self, asked: dict[str, str | None]) -> wire.Usage:
+        return _read(wire.Usage, await self.usage_as(asked, "/api/usage"))
+
+    async def usage_as(self, asked: dict[str, str | None], path: str) -> bytes:
+        return await self._send("GET", path, params=_given(asked))
+
     # --- the request -------------------------------------------------------------------------------------------
 
     async def _all(self, kind: type[T], path: str, **params: str) -> list[T]:

@@ -73,6 +73,29 @@ def contacts(view: wire.Network, *, head: bool) -> str:
     return f"policy: {text.line(view.policy, TITLE)}{f' ({domains})' if domains else ''}\n" + columns(lines)
 
 
+def usage(found: wire.Usage) -> str:
+    heads = [text.line(field.upper(), TITLE) for field in found.by]
+    lines = [[*heads, "CALLS", "INPUT", "OUTPUT", "CACHE READ", "CACHE WRITTEN", "COST"]]
+    for item in found.items:
+        lines.append([*(_used(item, field) for field in found.by), *_sums(item)])
+    if len(found.items) != 1:
+        lines.append([*(["total"] + [""] * (len(heads) - 1) if heads else []), *_sums(found.total)])
+    return columns(lines)
+
+
+def _used(item: wire.Used, field: str) -> str:
+    found = getattr(item, field, "")
+    named = {"key": item.key_name, "session": item.session_title}.get(field, "")
+    if field == "session":
+        return f"{found} {text.line(text.exact(named), TITLE)}".rstrip()
+    return text.line(text.exact(f"{named} ({found})" if named else str(found) or "-"), 2 * TITLE)
+
+
+def _sums(item: wire.Used) -> list[str]:
+    tokens = (item.input_tokens, item.output_tokens, item.cache_read_tokens, item.cache_write_tokens)
+    return [str(n) for n in (item.calls, *tokens)] + [f"${item.cost_usd:.4f}"]
+
+
 def members(items: list[wire.Member]) -> str:
     lines = [["ACCOUNT", "NAME", "ROLE", "ORGANISATION", ""]]
     for one in items:

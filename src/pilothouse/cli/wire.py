@@ -210,6 +210,35 @@ class Audited(_Answer, frozen=True, kw_only=True):
     details: dict[str, Any] = {}
 
 
+class Used(_Answer, frozen=True, kw_only=True):
+    """A row; fields that were not asked for are empty."""
+
+    day: str = ""
+    person: str = ""
+    key: str = ""
+    key_name: str = ""
+    session: str = ""
+    session_title: str = ""
+    model: str = ""
+    calls: int
+    refused: int = 0
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    cost_usd: float
+    guessed_tokens: int = 0
+    guessed_cost_usd: float = 0.0
+    agent_tokens: int = 0
+    agent_cost_usd: float = 0.0
+
+
+class Usage(_Answer, frozen=True, kw_only=True):
+    by: list[str]
+    items: list[Used]
+    total: Used
+
+
 class Ticket(_Answer, frozen=True, kw_only=True):
     url: str
     expires_at: str = ""

@@ -27,6 +27,7 @@ from pilothouse.engine.audit import Who
 from pilothouse.engine.gate import Gate
 from pilothouse.engine.jobs import RESULT_KEPT
 from pilothouse.engine.live import whole
+from pilothouse.engine.origin import NOWHERE, Origin
 from pilothouse.engine.ports import Op, Put
 from pilothouse.engine.records import Called, JobRecord
 from pilothouse.engine.sessions import Session, Sessions
@@ -66,7 +67,7 @@ class Calls:
         self._turns: dict[str, _Turn] = {}
 
     @whole
-    async def start(self, wish: Wish, who: Who, key: str | None = None) -> Started:
+    async def start(self, wish: Wish, who: Who, key: str | None = None, origin: Origin = NOWHERE) -> Started:
         """A new job, or the one that this name or key stands for. Raises NotFound, Forbidden, BadRequest, RateLimited,
         Unavailable; Conflict where the session cannot take it, or the word stands for something else."""
         principal = who.principal
@@ -81,7 +82,7 @@ class Calls:
             if wish.job_id is not None and is_uuid(wish.job_id) and await self._store.get("job", wish.job_id):
                 raise Conflict("job_id: it is another job's.")
             async with self._gate.job(principal) as state:
-                session, job = await self._begin(wish, who, words, about)
+                session, job = await self._begin(wish, who, words, about, origin)
         if job.name:
             for told in self._sessions.on_name:
                 told(principal.organisation, job.name)
@@ -99,11 +100,13 @@ class Calls:
         session, job = await self._sessions.of_job(called.job, who, "run")
         return Started(session, job, None)
 
-    async def _begin(self, wish: Wish, who: Who, words: Sequence[str], about: str) -> tuple[Session, JobRecord]:
+    async def _begin(
+        self, wish: Wish, who: Who, words: Sequence[str], about: str, origin: Origin
+    ) -> tuple[Session, JobRecord]:
         with snake():
             session = await self._place(wish, who, words)
             try:
-                return session, await self._submit(session, wish, who, words, about)
+                return session, await self._submit(session, wish, who, words, about, origin)
             except PilothouseError:
                 if wish.session_id is None and session.live.record.state in {"new", "idle"} and not session.jobs.busy:
                     with contextlib.suppress(PilothouseError):  # nobody was told of it
@@ -133,7 +136,9 @@ class Calls:
             who=who,
         )
 
-    async def _submit(self, session: Session, wish: Wish, who: Who, words: Sequence[str], about: str) -> JobRecord:
+    async def _submit(
+        self, session: Session, wish: Wish, who: Who, words: Sequence[str], about: str, origin: Origin
+    ) -> JobRecord:
         principal = who.principal
         assert principal is not None
         try:
@@ -150,6 +155,7 @@ class Calls:
                 timeout_s=wish.timeout_s,
                 name=wish.job_id or "",
                 headless=True,
+                origin=origin,
             )
         except TooMany as error:
             raise Unavailable(error.message) from None

@@ -132,6 +132,11 @@ class Dialogs:
         for task in list(self._acting):
             task.cancel()
 
+    @property
+    def subscriptions(self) -> int:
+        watched = sum(len(feed) for watch in self._watches.values() for feed in watch.feeds.values())
+        return watched + sum(map(len, self._wild.values()))
+
     # --- subscribing ---
 
     async def place(self, who: Principal, pattern: Pattern, after: int | None, epoch: str | None) -> Spot:

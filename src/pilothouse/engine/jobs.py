@@ -17,7 +17,7 @@ from pilothouse.core import link
 from pilothouse.core.attach import Picture
 from pilothouse.core.errors import Conflict, NotFound, PilothouseError, TooMany
 from pilothouse.core.ids import JobId
-from pilothouse.engine import records
+from pilothouse.engine import records, tallies
 from pilothouse.engine.approvals import Approvals
 from pilothouse.engine.artifacts import Collected
 from pilothouse.engine.drive import Drive
@@ -364,6 +364,8 @@ class Jobs:
             reason=reason,
         )
         happened.append(complete)
+        if usage is not None and usage.measured == "agent":
+            ops.append(tallies.of_agent(live.record, job, usage, live.now()))
         done.outcome, done.result, done.reason, done.ended_at = outcome, result[:RESULT_KEPT], reason, live.now()
         done.num_turns, done.duration_ms = num_turns, complete.duration_ms
         done.last_seq = live.head + len(happened)

@@ -407,6 +407,12 @@ class UsageRecord:
     """Why the proxy did not pass it on: "budget", "no credential", ..."""
     price_guessed: bool = False
     """The model is in no price table: the cost is a careful guess."""
+    at: float | None = None
+    """When the call began, in seconds since 1970. None: a proxy that did not say so yet."""
+    ms: int | None = None
+    """How long it took, to its end."""
+    tokens_guessed: bool = False
+    """The answer broke off: what it cost is counted by the text that passed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -481,6 +487,21 @@ class Sealer(Protocol):
     def unseal(self, sealed: bytes, about: str) -> bytes:
         """Raises SealBroken."""
         ...
+
+
+# --- the process ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """What a process uses of its machine. None: this machine does not say."""
+
+    cpu_s: float
+    started_at: float
+    fds_max: int
+    resident: int | None = None
+    """Bytes."""
+    fds: int | None = None
 
 
 # --- time ------------------------------------------------------------------------------------------------------------

@@ -101,6 +101,10 @@ class JobRecord(Record, kw_only=True):
     """Its time was up."""
     askers: list[str] = []
     """Accounts whose words it works on: who prompted, and who added to it."""
+    key: str = ""
+    """Id of the key that prompted, if it was one."""
+    trace: str = ""
+    """As `origin.Origin`."""
     name: str = ""
     """The caller's own id for it; `id` is ours all the same."""
     headless: bool = False

@@ -23,9 +23,11 @@ from pilothouse.engine.intake import Intake
 from pilothouse.engine.jobs import Jobs
 from pilothouse.engine.kit import Kit
 from pilothouse.engine.live import Live, whole
+from pilothouse.engine.origin import NOWHERE, Origin
 from pilothouse.engine.ports import Delete, Op, Probe, Purge, Put, StoreFailed
 from pilothouse.engine.questions import Questions
 from pilothouse.engine.records import ApprovalRecord, Called, Egress, JobRecord, QuestionRecord, SessionRecord
+from pilothouse.engine.resting import Resting
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.secrets import Secrets
 from pilothouse.engine.shelf import BEFORE, Shelf
@@ -64,6 +66,7 @@ class Sessions:
         self.probe = probe
         self._here: dict[SessionId, Session] = {}
         self.shelf: Shelf[Session] = Shelf(kit, self._here)
+        self.resting = Resting(kit.store, kit.clock)
         self._loading: dict[SessionId, asyncio.Task[Session | None]] = {}
         self._creating = asyncio.Lock()
         self._reaper: asyncio.Task[None] | None = None
@@ -188,6 +191,15 @@ class Sessions:
         """The session if it is in memory: one that is not has nothing running and nothing open."""
         return self._here.get(session_id)
 
+    def agent_of(self, session_id: SessionId) -> str:
+        """Of one in memory."""
+        found = self._here.get(session_id)
+        return found.live.record.agent if found is not None else "unknown"
+
+    def every(self) -> list[Session]:
+        """Those in memory."""
+        return list(self._here.values())
+
     async def found(self, session_id: SessionId) -> Session | None:
         """For the server itself, whoever's it is."""
         return self._here.get(session_id) or await self._load(session_id)
@@ -241,6 +253,7 @@ class Sessions:
         timeout_s: int | None = None,
         name: str = "",
         headless: bool = False,
+        origin: Origin = NOWHERE,
     ) -> JobRecord:
         """A checked job, not yet accepted. Raises BadRequest, TooMany."""
         self.check(
@@ -255,6 +268,8 @@ class Sessions:
             prompt=prompt,
             by=by,
             askers=[account] if account else [],
+            key=origin.key,
+            trace=origin.trace,
             created_at=session.live.now(),
             permission_mode=policy.mode(
                 session.live.record.permission_mode if permission_mode is None else permission_mode

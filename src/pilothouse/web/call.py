@@ -23,17 +23,22 @@ from pilothouse.engine.gate import Gate
 from pilothouse.engine.identity import Identity
 from pilothouse.engine.keypairs import KeyPairs
 from pilothouse.engine.kit import Kit
+from pilothouse.engine.metrics import Metrics
 from pilothouse.engine.opener import Opener
+from pilothouse.engine.origin import Origin
 from pilothouse.engine.providers import Providers
 from pilothouse.engine.records import ApprovalRecord, JobRecord, QuestionRecord
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.secrets import Secrets
 from pilothouse.engine.sessions import Session, Sessions
 from pilothouse.engine.signins import SignIns
+from pilothouse.engine.traces import Traces
 from pilothouse.web.guard import Once
 from pilothouse.web.peer import peer
 from pilothouse.web.streams import Streamed, Streams
 
+TRACE = "pilothouse.trace"
+"""Where an ASGI scope has the request's place in its trace, where it has one."""
 _HERE = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -69,6 +74,8 @@ class Platform:
     """Its channels that the server itself publishes to."""
     ways: Ways = Ways()
     """How its callers may come."""
+    metrics: Metrics = field(default_factory=Metrics)
+    traces: Traces | None = None
 
     def left(self, who: Principal, session: Session | None = None, scope: Scope = "read") -> float | None:
         """Seconds for which what is open may stay so: None without end, 0 when the credential, the account's
@@ -104,6 +111,11 @@ class Call:
     def who(self) -> Who:
         """As the audit says it."""
         return Who(self.caller, peer(self.request))
+
+    @property
+    def origin(self) -> Origin:
+        """Of a job that is asked for now."""
+        return Origin.of(self.principal, str(self.request.scope.get(TRACE, "")))
 
     @property
     def principal(self) -> Principal:

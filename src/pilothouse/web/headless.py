@@ -14,10 +14,11 @@ from starlette.responses import Response
 
 from pilothouse.core import dialog, invoke
 from pilothouse.core.errors import BadRequest
+from pilothouse.engine.artifacts import Artifacts
 from pilothouse.engine.calls import Calls, Started
 from pilothouse.engine.log import Gap
 from pilothouse.engine.ports import Row
-from pilothouse.engine.records import JobRecord
+from pilothouse.engine.records import ArtifactRecord, JobRecord
 from pilothouse.web import admit, wire, work
 from pilothouse.web.call import Call, streamed
 from pilothouse.web.streams import alive
@@ -78,7 +79,7 @@ async def _wish(call: Call) -> invoke.Wish:
 async def _start(call: Call, wish: invoke.Wish | None = None) -> Started:
     calls = call.platform.calls
     assert calls is not None
-    return await calls.start(wish or await _wish(call), call.who, _key(call))
+    return await calls.start(wish or await _wish(call), call.who, _key(call), call.origin)
 
 
 def _key(call: Call) -> str | None:
@@ -111,8 +112,23 @@ async def _document(call: Call, calls: Calls, started: Started) -> AsyncGenerato
 
 
 async def _files(call: Call, job: JobRecord) -> list[invoke.File]:
-    """What the job made or changed."""
-    return []
+    """What the job made or changed, and is kept. Raises StoreFailed."""
+    artifacts = call.platform.artifacts
+    if artifacts is None:
+        return []
+    return [_file(call, artifacts, one) for one in await artifacts.of_job(job.id) if one.state != "skipped"]
+
+
+def _file(call: Call, artifacts: Artifacts, one: ArtifactRecord) -> invoke.File:
+    s3_url, console_url = artifacts.place(one)
+    return invoke.File(
+        file_name=one.path,
+        s3_url=s3_url,
+        url=f"{call.url}/api/artifacts/{one.id}/content",
+        console_url=console_url,
+        size=one.size,
+        sha256=one.sha256,
+    )
 
 
 async def _events(call: Call, started: Started) -> AsyncGenerator[bytes, None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection
 from typing import Protocol
 
@@ -26,6 +26,11 @@ class Viewer(Protocol):
     socket: Socket
     principal: Principal
 
+    @property
+    def door(self) -> str:
+        """Through which it came; empty for one that is part of another."""
+        ...
+
     def recheck(self) -> None: ...
     def revoked(self) -> None:
         """Its credential has ended."""
@@ -46,6 +51,15 @@ class Hub:
 
     def count(self, session: SessionId) -> int:
         return len(self._viewers[session]) if session in self._viewers else 0
+
+    def doors(self) -> Counter[str]:
+        """How many are open, by door."""
+        return Counter(viewer.door for mine in self._open.values() for viewer in mine)
+
+    @property
+    def viewers(self) -> int:
+        """Of all sessions."""
+        return sum(map(len, self._viewers.values()))
 
     def joined(self, session: SessionId, viewer: Viewer) -> None:
         self._viewers[session].add(viewer)

@@ -33,11 +33,13 @@ from pilothouse.web import (
     headless,
     keys,
     members,
+    metrics,
     network,
     secrets,
     sharing,
     shells,
     signin,
+    usage,
     wire,
     work,
 )
@@ -46,6 +48,7 @@ from pilothouse.web.asked import Asked
 from pilothouse.web.call import Call, Handler, Platform
 from pilothouse.web.guard import Guard, Once, Policy
 from pilothouse.web.peer import peer
+from pilothouse.web.traced import traced
 
 Own = Callable[[Request, Platform, Guard], Awaitable[Response]]
 
@@ -96,6 +99,7 @@ TABLE: tuple[Entry, ...] = (
     Entry("GET", "/event/history", "credential", "read", None, own=events.history),
     Entry("GET", "/event/presence", "credential", "read", None, own=events.presence),
     Entry("GET", "/healthz", "public", None, api.healthz, "a probe has no key; it says only that the process answers"),
+    Entry("GET", "/metrics", "credential", "metrics", metrics.metrics),
     Entry("GET", "/readyz", "public", None, api.readyz, "a probe has no key; it says only ready or why not"),
     Entry("POST", "/api/signin", "public", None, signin.by_secret, "signing in is how one gets a credential"),
     Entry("GET", "/api/signin/providers", "public", None, signin.providers, "the page offers them to who signs in"),
@@ -124,6 +128,8 @@ TABLE: tuple[Entry, ...] = (
     _own("DELETE", "/api/keys/{id}", "admin", keys.revoke_key),
     _own("GET", "/api/audit", "admin", audit.list_audit),
     _own("GET", "/api/audit/head", "admin", audit.audit_head),
+    _own("GET", "/api/usage", "read", usage.get_usage),
+    _own("GET", "/api/usage.csv", "read", usage.get_csv),
     _own("GET", "/api/organisations", "admin", members.list_organisations),
     _own("POST", "/api/organisations", "admin", members.make_organisation),
     _own("GET", "/api/members", "admin", members.list_members),
@@ -194,10 +200,17 @@ TABLE: tuple[Entry, ...] = (
 
 def routes(platform: Platform, guard: Guard, table: tuple[Entry, ...] = TABLE) -> list[Route]:
     return [
-        Route(entry.path, _endpoint(entry, platform, guard), methods=[entry.method])
+        Route(entry.path, _counted(entry, platform, guard), methods=[entry.method])
         for entry in table
         if entry.method != "WS"
     ]
+
+
+def _counted(entry: Entry, platform: Platform, guard: Guard) -> Callable[[Request], Awaitable[Response]]:
+    endpoint = _endpoint(entry, platform, guard)
+    if platform.traces is not None and entry.handler is not None and entry.policy == "cookie-same-origin":
+        endpoint = traced(platform.traces, entry.method, entry.path, endpoint)
+    return metrics.counting(platform.metrics, entry.method, entry.path, endpoint)
 
 
 async def _after_body(asked: Asked, caller: Principal, platform: Platform) -> Principal:
@@ -242,8 +255,10 @@ def _endpoint(entry: Entry, platform: Platform, guard: Guard) -> Callable[[Reque
                     caller = await _after_body(asked, caller, platform)
             return await admit.counted(platform.gate, caller, entry.counted, lambda: answer(request, caller))
         except StoreFailed:
+            platform.metrics.refused.add((Unavailable.code,))
             return wire.problem(Unavailable("The store does not answer; try again."))
         except PilothouseError as error:
+            platform.metrics.refused.add((error.code,))
             if isinstance(error, Forbidden):
                 await admit.forbidden(platform, Who(caller, address), f"{entry.method} {entry.path}", error)
                 if entry.pages:

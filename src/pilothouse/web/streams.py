@@ -69,6 +69,9 @@ class Streams:
     def __init__(self) -> None:
         self._open: defaultdict[str, set[Streamed]] = defaultdict(set)
 
+    def __len__(self) -> int:
+        return sum(map(len, self._open.values()))
+
     @contextlib.contextmanager
     def keep(self, stream: Streamed) -> Iterator[None]:
         self._open[stream.credential].add(stream)

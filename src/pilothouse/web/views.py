@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from pilothouse.core import access
-from pilothouse.core.access import SCOPES, Principal
+from pilothouse.core.access import IN_SESSIONS, Principal
 from pilothouse.engine import records
 from pilothouse.engine.keypairs import PairRecord
 from pilothouse.engine.keys import KeyRecord
@@ -85,7 +85,7 @@ async def session(sessions: Sessions, record: SessionRecord, who: Principal) -> 
         **_plain(record),
         **({} if who.session else {"owner": record.owner, "private": record.private}),
         **({"grants": record.grants} if "admin" in may else {}),
-        "rights": [s for s in SCOPES if s in may],
+        "rights": [s for s in IN_SESSIONS if s in may],
         "running": bool(here and here.jobs.busy),
         "pendingApprovals": len(here.approvals.pending) if here else 0,
         "pendingQuestions": len(here.questions.pending) if here else 0,
@@ -93,8 +93,13 @@ async def session(sessions: Sessions, record: SessionRecord, who: Principal) -> 
     }
 
 
+OF_JOBS = frozenset({"key", "trace"})
+"""What a job has for usage and traces alone."""
+
+
 def job(record: JobRecord) -> dict[str, Any]:
-    return {"state": record.state, "totalCost": record.total_cost, **_plain(record)}
+    shown = {"state": record.state, "totalCost": record.total_cost, **_plain(record)}
+    return {name: value for name, value in shown.items() if name not in OF_JOBS}
 
 
 def approval(record: ApprovalRecord) -> dict[str, Any]:

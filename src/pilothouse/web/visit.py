@@ -60,6 +60,10 @@ class Visit:
         self.socket: Socket
         self._viewing: Viewing | None = None
 
+    @property
+    def door(self) -> str:
+        return "runtime" if self._place.viewer.plain else "terminal"
+
     async def serve(self, socket: Socket, room: AbstractContextManager[None], life_s: float | None = None) -> None:
         """`life_s`: a connection lives no longer."""
         self.socket = socket

@@ -74,6 +74,7 @@ async def make_job(call: Call) -> Response:
         max_tokens=given.max_tokens,
         model=given.model,
         timeout_s=given.timeout_s,
+        origin=call.origin,
     )
     if given.steer:
         done = await session.jobs.steer(given.prompt, call.principal.label, resend, call.principal.account)

@@ -57,6 +57,14 @@ export function Settings({ me }: { me: Me }) {
         {principal.scopes.includes("admin") ? <Keys account={principal.account} /> : null}
         {principal.scopes.includes("admin") ? <KeyPairs account={principal.account} /> : null}
         {principal.kind === "person" ? <SignIns /> : null}
+        <Part title="Usage">
+          <Group justify="space-between">
+            <Text fz="sm">Tokens and cost, by day, person, key, session or model.</Text>
+            <Button component="a" href={hrefOf({ page: "usage" })} variant="default" size="xs" data-testid="usage-open">
+              Open the usage
+            </Button>
+          </Group>
+        </Part>
         {principal.scopes.includes("admin") ? (
           <Part title="Audit">
             <Group justify="space-between">
