@@ -28,6 +28,7 @@ from pilothouse.core.limits import GIB, KINDS, Caps
 from pilothouse.core.modes import MODES
 from pilothouse.core.namespaces import Namespace
 from pilothouse.core.policy import Pattern
+from pilothouse.core.reach import Target
 from pilothouse.core.shell import SCROLLBACK, SCROLLBACK_MAX, SCROLLBACK_MIN
 
 PORT = 8420
@@ -430,6 +431,13 @@ class Config:
         env="PILOTHOUSE_HOOKS_ALLOW_PRIVATE",
     )
 
+    webhooks_allow_private: tuple[str, ...] = _setting(
+        (),
+        "`HOST:PORT` of webhooks and notifications whose address is not a public one; they may be plain http.",
+        key="webhooks.allow_private",
+        env="PILOTHOUSE_WEBHOOKS_ALLOW_PRIVATE",
+    )
+
     provider: str = _setting(
         "auto",
         "Where the model is; `auto` takes what credentials are found, else the demo model.",
@@ -529,6 +537,10 @@ class Config:
         policy = reach.policy(self.egress, "egress.policy")
         hold = min(self.approval_timeout_s, reach.HOLD_S) if self.egress_ask else 0.0
         return reach.Reach(policy, reach.domains(self.egress_domains, "egress.domains"), hold)
+
+    @property
+    def webhook_targets(self) -> tuple[Target, ...]:
+        return tuple(map(reach.target, self.webhooks_allow_private))
 
     @property
     def second_approvals(self) -> tuple[Pattern, ...]:
@@ -800,6 +812,11 @@ def _check_events(config: Config) -> None:
         raise ConfigError(f"events.authorizer_pattern: {error}") from None
     except reach.BadTarget as error:
         raise ConfigError(f"events.hooks_allow_private: {text!r}: {error}") from None
+    try:
+        for text in config.webhooks_allow_private:
+            reach.target(text)
+    except reach.BadTarget as error:
+        raise ConfigError(f"webhooks.allow_private: {text!r}: {error}") from None
 
 
 def _private_directory(path: Path) -> None:

@@ -22,6 +22,7 @@ from pilothouse.adapters.identity.documents import Documents
 from pilothouse.adapters.identity.keys import IssuerKeys
 from pilothouse.adapters.identity.oidc import Oidc
 from pilothouse.adapters.identity.sealing import KeyFile, KeyFileError
+from pilothouse.adapters.outgoing.post import Post
 from pilothouse.adapters.proxies.local import LocalProxy
 from pilothouse.adapters.sandboxes.bubblewrap import Bubblewrap
 from pilothouse.adapters.sandboxes.client import Start
@@ -65,6 +66,7 @@ from pilothouse.engine.kit import Kit, Limits, Note
 from pilothouse.engine.limits import LimitIntake
 from pilothouse.engine.log import Log
 from pilothouse.engine.opener import Opener
+from pilothouse.engine.outgoing import Outgoing
 from pilothouse.engine.ports import Budget, EventStore, ModelState, Put, StoreFailed
 from pilothouse.engine.providers import Providers
 from pilothouse.engine.rules import Rules
@@ -203,6 +205,9 @@ async def _platform(
     await channels.start()
     dialogs = Dialogs(sessions, channels)
     stack.push_async_callback(dialogs.close)
+    post = Post(settings.webhook_targets)
+    stack.push_async_callback(post.close)
+    outgoing = Outgoing.made(sessions, sealer, post, lambda: settings.page, settings.webhook_targets)
     platform = Platform(
         kit,
         sessions,
@@ -216,6 +221,7 @@ async def _platform(
         providers=Providers(settings.issuers, oidc, keys, identity, clock),
         gate=gate,
         secrets=secrets,
+        outgoing=outgoing,
         opener=opener,
         channels=channels,
         dialogs=dialogs,
@@ -227,6 +233,8 @@ async def _platform(
     stack.push_async_callback(sessions.close)
     await opener.start()
     stack.push_async_callback(opener.close)
+    await outgoing.start()
+    stack.push_async_callback(outgoing.close)
     upkeep = Upkeep(kit, channels.upkeep), AuditUpkeep(kit, settings.audit_days)
     for chore in (UsageIntake(kit, sessions), NetworkIntake(kit, sessions), LimitIntake(kit, sessions), *upkeep):
         chore.start()

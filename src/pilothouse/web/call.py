@@ -22,6 +22,7 @@ from pilothouse.engine.identity import Identity
 from pilothouse.engine.keypairs import KeyPairs
 from pilothouse.engine.kit import Kit
 from pilothouse.engine.opener import Opener
+from pilothouse.engine.outgoing import Outgoing
 from pilothouse.engine.providers import Providers
 from pilothouse.engine.records import ApprovalRecord, JobRecord, QuestionRecord
 from pilothouse.engine.rules import Rules
@@ -55,6 +56,8 @@ class Platform:
     """With whom people sign in, besides the printed link."""
     pairs: KeyPairs = field(kw_only=True)
     secrets: Secrets = field(kw_only=True)
+    outgoing: Outgoing = field(kw_only=True)
+    """Webhooks and notifications."""
     opener: Opener | None = None
     """To the shells of sessions."""
     channels: Channels | None = None
