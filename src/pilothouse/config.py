@@ -437,6 +437,12 @@ class Config:
         key="webhooks.allow_private",
         env="PILOTHOUSE_WEBHOOKS_ALLOW_PRIVATE",
     )
+    notifications_contact: str = _setting(
+        "",
+        "Whom push services may ask about this server: `mailto:…` or `https://…`. Empty: the page's address.",
+        key="notifications.contact",
+        env="PILOTHOUSE_NOTIFICATIONS_CONTACT",
+    )
 
     provider: str = _setting(
         "auto",
@@ -812,6 +818,8 @@ def _check_events(config: Config) -> None:
         raise ConfigError(f"events.authorizer_pattern: {error}") from None
     except reach.BadTarget as error:
         raise ConfigError(f"events.hooks_allow_private: {text!r}: {error}") from None
+    if config.notifications_contact and not re.match(r"(mailto:|https://)[!-~]+\Z", config.notifications_contact):
+        raise ConfigError("notifications.contact: expected mailto:… or https://…")
     try:
         for text in config.webhooks_allow_private:
             reach.target(text)

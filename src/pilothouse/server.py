@@ -23,6 +23,7 @@ from pilothouse.adapters.identity.keys import IssuerKeys
 from pilothouse.adapters.identity.oidc import Oidc
 from pilothouse.adapters.identity.sealing import KeyFile, KeyFileError
 from pilothouse.adapters.outgoing.post import Post
+from pilothouse.adapters.outgoing.push import WebPush
 from pilothouse.adapters.proxies.local import LocalProxy
 from pilothouse.adapters.sandboxes.bubblewrap import Bubblewrap
 from pilothouse.adapters.sandboxes.client import Start
@@ -66,7 +67,7 @@ from pilothouse.engine.kit import Kit, Limits, Note
 from pilothouse.engine.limits import LimitIntake
 from pilothouse.engine.log import Log
 from pilothouse.engine.opener import Opener
-from pilothouse.engine.outgoing import Outgoing
+from pilothouse.engine.outgoing import Outgoing, Outside
 from pilothouse.engine.ports import Budget, EventStore, ModelState, Put, StoreFailed
 from pilothouse.engine.providers import Providers
 from pilothouse.engine.rules import Rules
@@ -207,7 +208,10 @@ async def _platform(
     stack.push_async_callback(dialogs.close)
     post = Post(settings.webhook_targets)
     stack.push_async_callback(post.close)
-    outgoing = Outgoing.made(sessions, sealer, post, lambda: settings.page, settings.webhook_targets)
+    outside = Outside(
+        post, WebPush(), sealer, lambda: settings.page, settings.webhook_targets, settings.notifications_contact
+    )
+    outgoing = Outgoing.made(sessions, identity, outside)
     platform = Platform(
         kit,
         sessions,

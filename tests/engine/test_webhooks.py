@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import msgspec
@@ -20,78 +19,11 @@ from pilothouse.engine import couriers as lanes
 from pilothouse.engine import deliveries as kept
 from pilothouse.engine import records
 from pilothouse.engine.deliveries import Answer, DeliveryRecord, NotSent, Request
-from pilothouse.engine.outgoing import Outgoing
 from pilothouse.engine.ports import Commit, Op
 from pilothouse.engine.sessions import Session
 from pilothouse.engine.webhooks import WEBHOOKS_MAX, WebhookRecord
 from tests.engine.conftest import Bench
-
-URL = "https://hooks.example/in?token=hidden"
-
-
-@dataclass
-class Outside:
-    """Whoever is posted to."""
-
-    got: list[Request] = field(default_factory=list)
-    answer: Callable[[Request], Answer | Exception] = field(default=lambda request: Answer(204))
-    slow: set[str] = field(default_factory=set)
-    """Addresses that never answer."""
-    came: asyncio.Condition = field(default_factory=asyncio.Condition)
-
-    async def post(self, request: Request) -> Answer:
-        async with self.came:
-            self.got.append(request)
-            self.came.notify_all()
-        if request.url in self.slow:
-            await asyncio.Event().wait()
-        answer = self.answer(request)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    async def until(self, count: int) -> list[Request]:
-        async with self.came, asyncio.timeout(10):
-            await self.came.wait_for(lambda: len(self.got) >= count)
-        return self.got
-
-    def said(self) -> list[tuple[str, str]]:
-        """Type and id of all that came."""
-        return [(msgspec.json.decode(r.body)["type"], r.headers["webhook-id"]) for r in self.got]
-
-
-@dataclass
-class House:
-    bench: Bench
-    outside: Outside = field(default_factory=Outside)
-    outgoing: Outgoing = field(init=False)
-
-    async def start(self) -> None:
-        self.outgoing = Outgoing.made(
-            self.bench.sessions, self.bench.sealer, self.outside, lambda: "https://pilothouse.example"
-        )
-        self.outgoing.couriers._chance = lambda: 1.0
-        await self.outgoing.start()
-
-    async def webhook(self, **options: Any) -> tuple[WebhookRecord, str]:
-        wish = {"name": "ci", "url": URL, "events": webhook.EVENTS, **options}
-        return await self.outgoing.webhooks.create(ORGANISATION, **wish)
-
-    async def finished(self, outcome: ev.Outcome = "succeeded", result: str = "done") -> Session:
-        session = await self.bench.session(title="Fix it")
-        job, runner = await self.bench.run(session)
-        runner.end_turn(job.id, outcome, result)
-        await self.bench.until(session, ev.Complete)
-        return session
-
-    async def state(self, target: str, state: str, count: int = 1) -> list[DeliveryRecord]:
-        """All deliveries of a target, once so many have come to this state."""
-        for _ in range(2000):
-            found = await self.outgoing.couriers.deliveries.page(target, "", "", 100)
-            if sum(record.state == state for record in found) >= count:
-                return found
-            await asyncio.sleep(0)
-        raise AssertionError([record.state for record in found])
+from tests.engine.posted import URL, House
 
 
 @pytest.fixture
@@ -169,24 +101,13 @@ async def test_nothing_from_before_a_webhook_was_made(house: House) -> None:
     house.bench.clock._now += 10
     await house.finished()
     await house.state(record.id, "delivered")
-    await again(house)
+    await house.restart()
     await house.finished()
     await house.outside.until(2)
     assert len({id for _, id in house.outside.said()}) == 2
 
 
 # --- whatever happens to the server ---
-
-
-async def again(house: House) -> None:
-    """`kill -9` and a new server."""
-    await house.outgoing.close()
-    await house.bench.restart()
-    await house.start()
-
-
-class Killed(asyncio.CancelledError):
-    """The server is no more."""
 
 
 class Mortal(MemoryStore):
@@ -407,7 +328,7 @@ async def test_what_waits_and_what_is_kept_has_an_end(house: House, monkeypatch:
     assert {d.error for d in found if d.state == "dead"} == {"More than 2 wait for this receiver."}
     house.outside.slow.clear()
     monkeypatch.setattr(lanes, "PENDING_MAX", 100)
-    await again(house)
+    await house.restart()
     for _ in range(5):
         await house.outgoing.webhooks.ping(ORGANISATION, record.id)
         await asyncio.sleep(0)
@@ -430,7 +351,7 @@ async def test_a_secret_is_changed_without_a_gap(house: House) -> None:
     assert await good(house, record) == {second}
     third = await house.outgoing.webhooks.rotate(ORGANISATION, record.id, 0)
     assert await good(house, record) == {third}
-    await again(house)
+    await house.restart()
     assert await good(house, record) == {third}
     for bad in (-1, 10**9):
         with pytest.raises(BadRequest, match="graceS"):
@@ -453,14 +374,14 @@ async def good(house: House, record: WebhookRecord) -> set[str]:
 async def test_what_cannot_be_opened_is_said_and_sent_when_it_can(house: House) -> None:
     record, _ = await house.webhook()
     house.bench.sealer.broken = "the key file is missing"
-    await again(house)
+    await house.restart()
     await house.finished()
     assert "cannot be read" in (await settled(house, record, 1)).error
     with pytest.raises(Unavailable, match="cannot be read"):
         await house.outgoing.webhooks.rotate(ORGANISATION, record.id, 0)
     assert not house.outside.got
     house.bench.sealer.broken = ""
-    await again(house)
+    await house.restart()
     await house.bench.clock.wind(5)
     await house.state(record.id, "delivered")
 

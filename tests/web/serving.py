@@ -12,6 +12,7 @@ import uvicorn
 
 from pilothouse.adapters.identity.keys import IssuerKeys
 from pilothouse.adapters.outgoing.post import Post
+from pilothouse.adapters.outgoing.push import WebPush
 from pilothouse.adapters.shells.local import LocalShells
 from pilothouse.adapters.stores.memory import MemoryStore
 from pilothouse.core import reach
@@ -30,7 +31,7 @@ from pilothouse.engine.keypairs import KeyPairs
 from pilothouse.engine.kit import Kit, Limits
 from pilothouse.engine.log import Log
 from pilothouse.engine.opener import Opener
-from pilothouse.engine.outgoing import Outgoing
+from pilothouse.engine.outgoing import Outgoing, Outside
 from pilothouse.engine.ports import Clock, EventStore
 from pilothouse.engine.providers import Providers
 from pilothouse.engine.rules import Rules
@@ -136,7 +137,7 @@ async def serving(
     await channels.start()
     dialogs = Dialogs(sessions, channels)
     post = Post(private)
-    outgoing = Outgoing.made(sessions, PlainSealer(), post, lambda: url, private)
+    outgoing = Outgoing.made(sessions, identity, Outside(post, WebPush(), PlainSealer(), lambda: url, private))
     platform = Platform(
         kit, sessions, rules, identity, "0", lambda: url, tls is not None, list,
         providers=providers, pairs=pairs, gate=limited, opener=opener, secrets=secrets, outgoing=outgoing,

@@ -44,7 +44,7 @@ class People(Protocol):
 
 class Herald:
     def __init__(
-        self, sessions: Sessions, webhooks: Webhooks, couriers: Couriers, page: Callable[[], str], people: People | None
+        self, sessions: Sessions, webhooks: Webhooks, couriers: Couriers, page: Callable[[], str], people: People
     ) -> None:
         """`page`: where people open ours."""
         self._sessions = sessions
@@ -121,7 +121,7 @@ class Herald:
                 await self._one(record.id)
 
     def _since(self, organisation: str) -> float | None:
-        found = [self._webhooks.since(organisation), self._people.since(organisation) if self._people else None]
+        found = [self._webhooks.since(organisation), self._people.since(organisation)]
         return min((at for at in found if at is not None), default=None)
 
     # --- one log ---
@@ -161,9 +161,7 @@ class Herald:
         for data in self._data(session, event, job):
             for one in self._webhooks.wanting(session.organisation, webhook.TYPES[type(data)], at):
                 made.append(self._webhooks.delivery(one, data, at, session.id, event.seq))
-        if self._people is not None:
-            made += self._people.deliveries(session, event, job, at)
-        return made
+        return made + self._people.deliveries(session, event, job, at)
 
     def _data(self, session: SessionRecord, event: Told, job: JobRecord | None) -> list[webhook.Data]:
         title = session.title[: webhook.TITLE_MAX]
