@@ -13,7 +13,10 @@ from pilothouse.core import events as ev
 from pilothouse.core import link
 from pilothouse.core.access import SCOPES, Principal
 from pilothouse.core.shell import ShellId
-from pilothouse.engine.audit import SERVER
+from pilothouse.core.webhook import EVENTS as WEBHOOK_EVENTS
+from pilothouse.engine.audit import SERVER, Who
+from pilothouse.engine.deliveries import DeliveryRecord, kept
+from pilothouse.engine.notifier import Wish
 from pilothouse.engine.ports import Content, FileEntry, Put
 from pilothouse.engine.secrets import of_account as place_of
 from pilothouse.engine.secrets import of_session
@@ -105,7 +108,22 @@ class World:
         cookie = await served.identity.redeem((await served.identity.ticket("owner", organisation))[0])
         maker = Principal("person", "owner", "owner", "owner", frozenset(SCOPES), "x", organisation=organisation)
         spare, _ = await served.identity.links.make(maker, sid, "watch")
+        webhooks, people = served.platform.outgoing.webhooks, served.platform.outgoing.notifiers
+        for record in webhooks.all(organisation):
+            await webhooks.remove(organisation, record.id)
+        webhook, _ = await webhooks.create(organisation, name="x", url="https://hooks.invalid/", events=WEBHOOK_EVENTS)
+        sent = DeliveryRecord(
+            id="msg_spare", target=webhook.id, kind="webhook", type="ping", body="{}", created_at=0.0, state="delivered"
+        )
+        await served.platform.kit.store.commit(*kept(sent))
+        admin = Principal("person", "admin", "admin", "admin", frozenset(SCOPES), "x", organisation=organisation)
+        for one in people.of(admin):
+            await people.end(one)
+        notifier = await people.slack(Who(admin), "https://hooks.invalid/", Wish())
         self.ids = {
+            "webhooks": webhook.id,
+            "delivery": sent.id,
+            "notifications": notifier.id,
             "sessions": sid,
             "jobs": job.id,
             "approvals": second,
@@ -141,6 +159,7 @@ class World:
             .replace("{digest}", "0" * 64)
             .replace("{account:path}", "viewer")
             .replace("{link}", self.ids["link"])
+            .replace("{delivery}", self.ids.get("delivery", ""))
             .replace("{shellId}", "spare")
             .replace("{name}", "SPARE")
             .replace("{provider}", "example")

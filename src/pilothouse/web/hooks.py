@@ -20,7 +20,7 @@ STATES = ("pending", "delivered", "dead", "withheld")
 class NewWebhook(wire.Body):
     url: str
     name: str = "webhook"
-    events: list[str] = list(webhook.EVENTS)
+    events: list[str] | None = None
 
     def __repr__(self) -> str:
         return "NewWebhook()"
@@ -48,7 +48,11 @@ async def list_webhooks(call: Call) -> Response:
 async def make_webhook(call: Call) -> Response:
     given = await wire.body(call.request, NewWebhook)
     record, secret = await call.platform.outgoing.webhooks.create(
-        members.which(call), name=given.name, url=given.url, events=given.events, who=call.who
+        members.which(call),
+        name=given.name,
+        url=given.url,
+        events=webhook.EVENTS if given.events is None else given.events,
+        who=call.who,
     )
     return wire.Reply({**await _shown(call, record), "secret": secret}, 201)
 
