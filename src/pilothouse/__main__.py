@@ -41,6 +41,7 @@ Talking to a server:
   members   list, add, change and remove the members of an organisation
   organisations  list and make organisations
   audit     who did what, from where; check an exported file
+  webhook   send what happens to an address, signed; dead letters
 
 Started by the server: keeper, proxy, runner.
 
