@@ -42,6 +42,7 @@ Talking to a server:
   organisations  list and make organisations
   usage     tokens and cost by day, person, key, session or model
   audit     who did what, from where; check an exported file
+  webhook   send what happens to an address, signed; dead letters
 
 Started by the server: keeper, proxy, runner.
 

@@ -29,6 +29,7 @@ from pilothouse.core.modes import MODES
 from pilothouse.core.namespaces import Namespace
 from pilothouse.core.policy import Pattern
 from pilothouse.core.setting import setting as _setting
+from pilothouse.core.reach import Target
 from pilothouse.core.shell import SCROLLBACK, SCROLLBACK_MAX, SCROLLBACK_MIN
 from pilothouse.core.storing import ArtifactSettings, Size
 from pilothouse.core.telemetry import Telemetry
@@ -416,6 +417,19 @@ class Config(ArtifactSettings):
         env="PILOTHOUSE_HOOKS_ALLOW_PRIVATE",
     )
 
+    webhooks_allow_private: tuple[str, ...] = _setting(
+        (),
+        "`HOST:PORT` of webhooks and notifications whose address is not a public one; they may be plain http.",
+        key="webhooks.allow_private",
+        env="PILOTHOUSE_WEBHOOKS_ALLOW_PRIVATE",
+    )
+    notifications_contact: str = _setting(
+        "",
+        "Whom push services may ask about this server: `mailto:…` or `https://…`. Empty: the page's address.",
+        key="notifications.contact",
+        env="PILOTHOUSE_NOTIFICATIONS_CONTACT",
+    )
+
     provider: str = _setting(
         "auto",
         "Where the model is; `auto` takes what credentials are found, else the demo model.",
@@ -521,6 +535,10 @@ class Config(ArtifactSettings):
         policy = reach.policy(self.egress, "egress.policy")
         hold = min(self.approval_timeout_s, reach.HOLD_S) if self.egress_ask else 0.0
         return reach.Reach(policy, reach.domains(self.egress_domains, "egress.domains"), hold)
+
+    @property
+    def webhook_targets(self) -> tuple[Target, ...]:
+        return tuple(map(reach.target, self.webhooks_allow_private))
 
     @property
     def second_approvals(self) -> tuple[Pattern, ...]:
@@ -799,6 +817,13 @@ def _check_events(config: Config) -> None:
         raise ConfigError(f"events.authorizer_pattern: {error}") from None
     except reach.BadTarget as error:
         raise ConfigError(f"events.hooks_allow_private: {text!r}: {error}") from None
+    if config.notifications_contact and not re.match(r"(mailto:|https://)[!-~]+\Z", config.notifications_contact):
+        raise ConfigError("notifications.contact: expected mailto:… or https://…")
+    try:
+        for text in config.webhooks_allow_private:
+            reach.target(text)
+    except reach.BadTarget as error:
+        raise ConfigError(f"webhooks.allow_private: {text!r}: {error}") from None
 
 
 def _private_directory(path: Path) -> None:

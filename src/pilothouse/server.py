@@ -22,6 +22,8 @@ from pilothouse.adapters.identity.documents import Documents
 from pilothouse.adapters.identity.keys import IssuerKeys
 from pilothouse.adapters.identity.oidc import Oidc
 from pilothouse.adapters.identity.sealing import KeyFile, KeyFileError
+from pilothouse.adapters.outgoing.post import Post
+from pilothouse.adapters.outgoing.push import WebPush
 from pilothouse.adapters.proxies.local import LocalProxy
 from pilothouse.adapters.sandboxes.bubblewrap import Bubblewrap
 from pilothouse.adapters.sandboxes.client import Start
@@ -71,6 +73,7 @@ from pilothouse.engine.limits import LimitIntake
 from pilothouse.engine.log import Log
 from pilothouse.engine.metrics import Lag, Metrics
 from pilothouse.engine.opener import Opener
+from pilothouse.engine.outgoing import Outgoing, Outside
 from pilothouse.engine.ports import Budget, EventStore, ModelState, Put, StoreFailed
 from pilothouse.engine.providers import Providers
 from pilothouse.engine.rules import Rules
@@ -221,6 +224,12 @@ async def _platform(
     dialogs = Dialogs(sessions, channels)
     stack.push_async_callback(dialogs.close)
     traces = await _traces(settings, kit, stack)
+    post = Post(settings.webhook_targets)
+    stack.push_async_callback(post.close)
+    outside = Outside(
+        post, WebPush(), sealer, lambda: settings.page, settings.webhook_targets, settings.notifications_contact
+    )
+    outgoing = Outgoing.made(sessions, identity, outside)
     platform = Platform(
         kit,
         sessions,
@@ -235,6 +244,7 @@ async def _platform(
         gate=gate,
         secrets=secrets,
         artifacts=artifacts,
+        outgoing=outgoing,
         opener=opener,
         channels=channels,
         dialogs=dialogs,
@@ -251,6 +261,8 @@ async def _platform(
     stack.push_async_callback(sessions.close)
     await opener.start()
     stack.push_async_callback(opener.close)
+    await outgoing.start()
+    stack.push_async_callback(outgoing.close)
     upkeep = Upkeep(kit, channels.upkeep), AuditUpkeep(kit, settings.audit_days)
     intakes = UsageIntake(kit, sessions, metrics, traces), NetworkIntake(kit, sessions), LimitIntake(kit, sessions)
     for chore in (*intakes, *upkeep):

@@ -13,8 +13,11 @@ from pathlib import Path
 import uvicorn
 
 from pilothouse.adapters.identity.keys import IssuerKeys
+from pilothouse.adapters.outgoing.post import Post
+from pilothouse.adapters.outgoing.push import WebPush
 from pilothouse.adapters.shells.local import LocalShells
 from pilothouse.adapters.stores.memory import MemoryStore
+from pilothouse.core import reach
 from pilothouse.core.access import SCOPES, Scope
 from pilothouse.core.bucket import Rates
 from pilothouse.core.namespaces import USUAL, Namespace
@@ -31,6 +34,7 @@ from pilothouse.engine.keypairs import KeyPairs
 from pilothouse.engine.kit import Kit, Limits
 from pilothouse.engine.log import Log
 from pilothouse.engine.opener import Opener
+from pilothouse.engine.outgoing import Outgoing, Outside
 from pilothouse.engine.ports import Clock, EventStore
 from pilothouse.engine.providers import Providers
 from pilothouse.engine.rules import Rules
@@ -104,6 +108,7 @@ async def serving(
     handlers: Handlers | None = None,
     port: int = 0,
     workspaces: Path | None = None,
+    private: Sequence[reach.Target] = (),
 ) -> AsyncIterator[Served]:
     """`houses` are issuers: of tokens, and where people sign in. Without a `gate` of its own nobody is too fast.
     `listening`: another socket than one on a port that is free. `workspaces`: a folder of folders, whose changes jobs
@@ -141,9 +146,11 @@ async def serving(
     channels = Channels(store, clock, namespaces, handlers)
     await channels.start()
     dialogs = Dialogs(sessions, channels)
+    post = Post(private)
+    outgoing = Outgoing.made(sessions, identity, Outside(post, WebPush(), PlainSealer(), lambda: url, private))
     platform = Platform(
         kit, sessions, rules, identity, "0", lambda: url, tls is not None, list,
-        providers=providers, pairs=pairs, gate=limited, opener=opener, secrets=secrets,
+        providers=providers, pairs=pairs, gate=limited, opener=opener, secrets=secrets, outgoing=outgoing,
         channels=channels, dialogs=dialogs, artifacts=artifacts, calls=Calls(sessions, limited),
         ways=ways or Ways(issuers=frozenset(i.issuer for i in issuers), authorizer=authorizer),
     )  # fmt: skip
@@ -160,6 +167,7 @@ async def serving(
     artifacts.start()
     await sessions.start()
     await opener.start()
+    await outgoing.start()
     task = asyncio.create_task(server._serve([listening]))
     while not server.started:
         await asyncio.sleep(0.01)
@@ -169,6 +177,8 @@ async def serving(
         hub.all_away()
         server.should_exit = True
         await task
+        await outgoing.close()
+        await post.close()
         await dialogs.close()
         await opener.close()
         await sessions.close()

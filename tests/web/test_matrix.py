@@ -110,6 +110,23 @@ BODIES: dict[str, Any] = {
     "GET /api/secrets": None,
     "PUT /api/secrets/{name}": {"value": "a value of somebody"},
     "DELETE /api/secrets/{name}": None,
+    "GET /api/webhooks": None,
+    "POST /api/webhooks": {"url": "https://hooks.invalid/"},
+    "GET /api/webhooks/{id}": None,
+    "PATCH /api/webhooks/{id}": {"name": "new"},
+    "DELETE /api/webhooks/{id}": None,
+    "POST /api/webhooks/{id}/rotate": {},
+    "POST /api/webhooks/{id}/ping": None,
+    "GET /api/webhooks/{id}/deliveries": None,
+    "POST /api/webhooks/{id}/deliveries/{delivery}/replay": None,
+    "POST /api/webhooks/{id}/replay": None,
+    "GET /api/notifications": None,
+    "POST /api/notifications": {"kind": "slack", "url": "https://hooks.invalid/"},
+    "GET /api/notifications/key": None,
+    "PATCH /api/notifications/{id}": {"name": "new"},
+    "DELETE /api/notifications/{id}": None,
+    "POST /api/notifications/{id}/test": None,
+    "GET /api/notifications/{id}/deliveries": None,
     **dict.fromkeys(IN_A_SESSION),
     "PATCH /api/sessions/{id}": {"title": "new"},
     "PUT /api/sessions/{id}/grants/{account:path}": {"right": "run"},
@@ -134,9 +151,15 @@ BODIES: dict[str, Any] = {
     "POST /api/approvals/{id}": {"approved": True},
     "POST /api/questions/{id}": {"answers": {"Which?": "this"}},
 }
-OF_ONE = {"DELETE /api/keys/{id}", "DELETE /api/rules/{id}", "DELETE /api/signins/{id}"}
+OF_ONE = {"DELETE /api/keys/{id}", "DELETE /api/rules/{id}", "DELETE /api/signins/{id}"} | {
+    n for n in BODIES if n.partition(" ")[2].startswith(("/api/webhooks/{id}", "/api/notifications/{id}"))
+}
 """Of an organisation, and named by an id: another organisation's does not exist."""
-OF_PEOPLE = {"GET /api/signins": 403, "DELETE /api/signins/{id}": 404}
+OF_PEOPLE = {
+    "GET /api/signins": 403,
+    "DELETE /api/signins/{id}": 404,
+    **{n: 403 for n in BODIES if n.partition(" ")[2].startswith("/api/notifications")},
+}
 """A person's own. A key has none: it may where it is an admin's, else it is answered so."""
 OF_SERVER = {"POST /api/organisations", "GET /metrics"}
 """For the organisation that the server belongs to."""

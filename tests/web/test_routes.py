@@ -52,7 +52,7 @@ def test_the_public_routes_are_these_and_each_says_why() -> None:
         f"GET /api/signin{rest}" for rest in signing_in - {""}
     }
     assert all(public.values())
-    assert set(static.PUBLIC) == {"/", "/assets/{name}", "/favicon.svg"}
+    assert set(static.PUBLIC) == {"/", "/assets/{name}", "/favicon.svg", "/sw.js"}
     assert all(static.PUBLIC.values())
     assert all(e.scope for e in TABLE if e.policy != "public")
 

@@ -19,8 +19,11 @@ from pilothouse.core.artifact import key as key_of
 from pilothouse.core.artifact import prefix
 from pilothouse.core.ids import ArtifactId
 from pilothouse.core.shell import ShellId
+from pilothouse.core.webhook import EVENTS as WEBHOOK_EVENTS
 from pilothouse.engine import records
-from pilothouse.engine.audit import SERVER
+from pilothouse.engine.audit import SERVER, Who
+from pilothouse.engine.deliveries import DeliveryRecord, kept
+from pilothouse.engine.notifier import Wish
 from pilothouse.engine.ports import About, Content, FileEntry, Put
 from pilothouse.engine.records import ArtifactRecord
 from pilothouse.engine.secrets import of_account as place_of
@@ -129,6 +132,22 @@ class World:
         await served.platform.kit.store.commit(records.put(kept))
         self.ids = {
             "artifacts": kept.id,
+        webhooks, people = served.platform.outgoing.webhooks, served.platform.outgoing.notifiers
+        for record in webhooks.all(organisation):
+            await webhooks.remove(organisation, record.id)
+        webhook, _ = await webhooks.create(organisation, name="x", url="https://hooks.invalid/", events=WEBHOOK_EVENTS)
+        sent = DeliveryRecord(
+            id="msg_spare", target=webhook.id, kind="webhook", type="ping", body="{}", created_at=0.0, state="delivered"
+        )
+        await served.platform.kit.store.commit(*kept(sent))
+        admin = Principal("person", "admin", "admin", "admin", frozenset(SCOPES), "x", organisation=organisation)
+        for one in people.of(admin):
+            await people.end(one)
+        notifier = await people.slack(Who(admin), "https://hooks.invalid/", Wish())
+        self.ids = {
+            "webhooks": webhook.id,
+            "delivery": sent.id,
+            "notifications": notifier.id,
             "sessions": sid,
             "jobs": job.id,
             "approvals": second,
@@ -164,6 +183,7 @@ class World:
             .replace("{digest}", "0" * 64)
             .replace("{account:path}", "viewer")
             .replace("{link}", self.ids["link"])
+            .replace("{delivery}", self.ids.get("delivery", ""))
             .replace("{shellId}", "spare")
             .replace("{name}", "SPARE")
             .replace("{provider}", "example")

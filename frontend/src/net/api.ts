@@ -2,6 +2,7 @@
 import type { EventOf, Isolation } from "../protocol/events.ts";
 import type { Http } from "./http.ts";
 import type { LogPlace, LogSource } from "./logstream.ts";
+import { makeOutgoing } from "./outgoing.ts";
 import { makePeople } from "./people.ts";
 import { makeShells } from "./shells.ts";
 import { usageOf } from "./usage.ts";
@@ -189,6 +190,7 @@ interface Page<T> {
 const id = encodeURIComponent;
 
 export const makeApi = (http: Http) => ({
+  ...makeOutgoing(http),
   ...makePeople(http),
   ...makeShells(http),
   me: (signal?: AbortSignal) => http.get<Me>("api/me", signal),

@@ -268,6 +268,35 @@ class Client:
 
     async def usage_as(self, asked: dict[str, str | None], path: str) -> bytes:
         return await self._send("GET", path, params=_given(asked))
+    # --- webhooks ----------------------------------------------------------------------------------------------
+
+    async def webhooks(self) -> list[wire.Webhook]:
+        return await self._all(wire.Webhook, "/api/webhooks")
+
+    async def make_webhook(self, wish: dict[str, Any]) -> wire.Webhook:
+        return await self._ask(wire.Webhook, "POST", "/api/webhooks", json=_given(wish))
+
+    async def change_webhook(self, id: str, wish: dict[str, Any]) -> wire.Webhook:
+        return await self._ask(wire.Webhook, "PATCH", f"/api/webhooks/{id}", json=_given(wish), repeat=True)
+
+    async def remove_webhook(self, id: str) -> None:
+        await self._send("DELETE", f"/api/webhooks/{id}")
+
+    async def rotate_webhook(self, id: str, grace_s: float | None) -> wire.Webhook:
+        body = _given({"graceS": grace_s})
+        return await self._ask(wire.Webhook, "POST", f"/api/webhooks/{id}/rotate", json=body)
+
+    async def ping_webhook(self, id: str) -> wire.Delivery:
+        return await self._ask(wire.Delivery, "POST", f"/api/webhooks/{id}/ping")
+
+    async def deliveries(self, id: str, state: str) -> list[wire.Delivery]:
+        return await self._all(wire.Delivery, f"/api/webhooks/{id}/deliveries", **({"state": state} if state else {}))
+
+    async def replay(self, id: str, delivery: str) -> None:
+        await self._send("POST", f"/api/webhooks/{id}/deliveries/{quote(delivery, safe='')}/replay")
+
+    async def replay_dead(self, id: str) -> int:
+        return (await self._ask(wire.Replayed, "POST", f"/api/webhooks/{id}/replay")).replayed
 
     # --- the request -------------------------------------------------------------------------------------------
 

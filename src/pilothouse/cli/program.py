@@ -19,6 +19,7 @@ from pilothouse.cli.commands.secret import secret
 from pilothouse.cli.commands.sessions import logs, ps, stop
 from pilothouse.cli.commands.sh import sh
 from pilothouse.cli.commands.usage import usage
+from pilothouse.cli.commands.webhook import webhook
 from pilothouse.cli.errors import FAILED
 from pilothouse.cli.settings import Settings
 from pilothouse.cli.text import plain
@@ -43,6 +44,7 @@ COMMANDS = (
     organisations,
     audit,
     usage,
+    webhook,
 )
 
 

@@ -104,6 +104,29 @@ def members(items: list[wire.Member]) -> str:
     return columns(lines)
 
 
+def webhooks(items: list[wire.Webhook]) -> str:
+    lines = [["ID", "NAME", "TO", "EVENTS", "WAITING", "DEAD", "LAST"]]
+    for one in items:
+        last = _went(one.last) if one.last else ""
+        state = last if one.enabled else f"disabled ({one.disabled_because})"
+        fields = (one.id, one.name, one.url, ",".join(one.events), str(one.pending), str(one.dead))
+        lines.append([*[text.line(field, TITLE) for field in fields], text.line(state, 120)])
+    return columns(lines)
+
+
+def deliveries(items: list[wire.Delivery]) -> str:
+    lines = [["ID", "EVENT", "CREATED", "ATTEMPTS", "STATE"]]
+    for one in items:
+        fields = (one.id, one.type, one.created_at, str(one.attempts), _went(one))
+        lines.append([text.line(field, 120) for field in fields])
+    return columns(lines)
+
+
+def _went(one: wire.Delivery) -> str:
+    again = f" again {one.next_attempt_at}" if one.state == "pending" and one.attempts and one.next_attempt_at else ""
+    return f"{one.state}{again}" + (f" ({one.error})" if one.error else "")
+
+
 def organisations(items: list[wire.Organisation]) -> str:
     lines = [["ORGANISATION", "NAME", "CREATED"]]
     return columns(lines + [[text.line(f, TITLE) for f in (one.id, one.name, one.created_at)] for one in items])

@@ -169,6 +169,35 @@ class Key(_Answer, frozen=True, kw_only=True):
         return f"Key(id={self.id!r})"
 
 
+class Delivery(_Answer, frozen=True, kw_only=True):
+    id: str
+    type: str = ""
+    state: str = ""
+    attempts: int = 0
+    status: int | None = None
+    error: str = ""
+    created_at: str = ""
+    last_attempt_at: str | None = None
+    next_attempt_at: str | None = None
+
+
+class Webhook(_Answer, frozen=True, kw_only=True):
+    id: str
+    name: str = ""
+    url: str = ""
+    events: list[str] = []
+    enabled: bool = True
+    disabled_because: str = ""
+    pending: int = 0
+    dead: int = 0
+    last: Delivery | None = None
+    secret: str | None = None
+
+
+class Replayed(_Answer, frozen=True, kw_only=True):
+    replayed: int = 0
+
+
 class Member(_Answer, frozen=True, kw_only=True):
     account: str
     role: str

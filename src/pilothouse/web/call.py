@@ -26,6 +26,7 @@ from pilothouse.engine.kit import Kit
 from pilothouse.engine.metrics import Metrics
 from pilothouse.engine.opener import Opener
 from pilothouse.engine.origin import Origin
+from pilothouse.engine.outgoing import Outgoing
 from pilothouse.engine.providers import Providers
 from pilothouse.engine.records import ApprovalRecord, JobRecord, QuestionRecord
 from pilothouse.engine.rules import Rules
@@ -66,6 +67,8 @@ class Platform:
     """What jobs made. None: nothing is collected."""
     calls: Calls | None = None
     """What programs ask for."""
+    outgoing: Outgoing = field(kw_only=True)
+    """Webhooks and notifications."""
     opener: Opener | None = None
     """To the shells of sessions."""
     channels: Channels | None = None
