@@ -32,5 +32,7 @@ export default ts.config(
   { files: ["src/net/**/*.ts"], rules: { "no-restricted-imports": ["error", { patterns: ["react*", "../model/*", "../features/*", "../ui/*"] }] } },
   { files: ["src/model/**/*.{ts,tsx}"], rules: { "no-restricted-imports": ["error", { patterns: ["../features/*", "../ui/*"] }] } },
   { files: ["dev/**/*.ts"], rules: { "@typescript-eslint/no-base-to-string": "off" } },
-  { files: ["eslint.config.js"], ...ts.configs.disableTypeChecked },
+  { files: ["eslint.config.js", "public/*.js"], ...ts.configs.disableTypeChecked },
+  // What the browser runs beside the page, as it stands.
+  { files: ["public/*.js"], languageOptions: { globals: { ...globals.serviceworker } }, rules: { "no-restricted-globals": "off" } },
 );

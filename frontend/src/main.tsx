@@ -8,6 +8,7 @@ import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { App } from "./App.tsx";
 import { watchTyping } from "./features/approvals/keys.ts";
+import { followNotifications } from "./features/outgoing/push.ts";
 import { isShown, takeShown } from "./features/signin/ticket.ts";
 import { theme } from "./ui/theme.ts";
 import { queries } from "./wiring.ts";
@@ -20,6 +21,9 @@ window.addEventListener("hashchange", () => {
 });
 
 watchTyping();
+followNotifications((hash) => {
+  window.location.hash = hash;
+});
 
 const root = document.getElementById("root");
 if (root)

@@ -40,7 +40,9 @@ Talking to a server:
   keys      create, list and revoke API keys
   members   list, add, change and remove the members of an organisation
   organisations  list and make organisations
+  usage     tokens and cost by day, person, key, session or model
   audit     who did what, from where; check an exported file
+  webhook   send what happens to an address, signed; dead letters
 
 Started by the server: keeper, proxy, runner.
 
@@ -58,12 +60,21 @@ def main(argv: list[str] | None = None) -> int:
     if word in {"--version", "-V"}:
         _say(f"pilothouse {__version__}\n")
         return 0
+    if word == "serve":
+        return _serve(args[1:])
     if word in PROGRAMS:
         return int(import_module(f"pilothouse.{PROGRAMS[word]}").main(args[1:]))
     if word in TOOLS:
         tool = getattr(import_module("pilothouse.tools"), TOOLS[word])
         return int(tool(args[1:]))
     return _command_line(args)
+
+
+def _serve(args: list[str]) -> int:
+    from pilothouse.adapters.sandboxes import launcher
+
+    forked = launcher.forked()  # before the server is in memory
+    return int(import_module(f"pilothouse.{PROGRAMS['serve']}").main(args, forked))
 
 
 def _command_line(args: list[str]) -> int:

@@ -16,10 +16,10 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from pilothouse.adapters.sandboxes.layout import LayoutError, private
-from pilothouse.core import bucket, forwarded, hosts, issuers, namespaces, reach, second, sizes
+from pilothouse.core import bucket, forwarded, hosts, issuers, namespaces, reach, second, sizes, storing, telemetry
 from pilothouse.core.access import ORGANISATION
 from pilothouse.core.authorizer import CONNECTIONS_MAX, TTL_MAX
 from pilothouse.core.claims import Issuer
@@ -28,7 +28,11 @@ from pilothouse.core.limits import GIB, KINDS, Caps
 from pilothouse.core.modes import MODES
 from pilothouse.core.namespaces import Namespace
 from pilothouse.core.policy import Pattern
+from pilothouse.core.reach import Target
+from pilothouse.core.setting import setting as _setting
 from pilothouse.core.shell import SCROLLBACK, SCROLLBACK_MAX, SCROLLBACK_MIN
+from pilothouse.core.storing import ArtifactSettings, Size
+from pilothouse.core.telemetry import Telemetry
 
 PORT = 8420
 YEAR_S = 366 * 86_400
@@ -40,7 +44,7 @@ _RUNTIME_TAIL = 60
 
 NEVER_SCHEMES = frozenset({"file", "ext", "fd", "git-remote-ext"})
 _BASE = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+\Z")
-OWN_PATHS = frozenset({"api", "ws", "assets", "event", "healthz", "readyz"})
+OWN_PATHS = frozenset({"api", "ws", "assets", "event", "healthz", "metrics", "readyz"})
 """First words of our own addresses: no sub-path begins with one, or an address would have two meanings."""
 LOOPBACK_BINDS = frozenset({"127.0.0.1", "::1", "localhost"})
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "0": "127.0.0.1"}  # noqa: S104  asked about, not listened on
@@ -59,25 +63,8 @@ class ConfigError(Exception):
     """A setting is wrong; the message names it."""
 
 
-def _setting(
-    default: Any,
-    doc: str,
-    *,
-    key: str = "",
-    env: str = "",
-    choices: tuple[str, ...] = (),
-    low: float | None = None,
-    high: float | None = None,
-    secret: bool = False,
-) -> Any:
-    meta = {"doc": doc, "key": key, "env": env, "choices": choices, "low": low, "high": high, "secret": secret}
-    return field(default=default, metadata=meta)
-
-
 _TABLES: Mapping[str, Callable[[object], Any]] = {"issuers": issuers.read, "namespaces": namespaces.read}
 """What a file has as `[[name]]`."""
-Size: TypeAlias = int
-"""Bytes; people write `512M`, `2G`."""
 
 
 def _limit(name: str, doc: str, *, unset: bool = False) -> Any:
@@ -88,7 +75,7 @@ def _limit(name: str, doc: str, *, unset: bool = False) -> Any:
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(ArtifactSettings):
     """What the programs are told. Paths are absolute; `runtime` is short enough for unix sockets."""
 
     home: Path = _setting(Path(), "Where everything is kept.", env="PILOTHOUSE_HOME")
@@ -430,6 +417,19 @@ class Config:
         env="PILOTHOUSE_HOOKS_ALLOW_PRIVATE",
     )
 
+    webhooks_allow_private: tuple[str, ...] = _setting(
+        (),
+        "`HOST:PORT` of webhooks and notifications whose address is not a public one; they may be plain http.",
+        key="webhooks.allow_private",
+        env="PILOTHOUSE_WEBHOOKS_ALLOW_PRIVATE",
+    )
+    notifications_contact: str = _setting(
+        "",
+        "Whom push services may ask about this server: `mailto:…` or `https://…`. Empty: the page's address.",
+        key="notifications.contact",
+        env="PILOTHOUSE_NOTIFICATIONS_CONTACT",
+    )
+
     provider: str = _setting(
         "auto",
         "Where the model is; `auto` takes what credentials are found, else the demo model.",
@@ -488,6 +488,8 @@ class Config:
     """What keeper and proxy, who outlive the server, have of its environment: no credential is among it."""
     aws_environment: Mapping[str, str] = field(default_factory=dict, metadata={"derived": True, "secret": True})
     """AWS_* of the environment, for the proxy's credential chain."""
+    telemetry: Telemetry | None = field(default=None, metadata={"derived": True, "secret": True})
+    """OTEL_* of the environment (docs/metrics.md)."""
 
     @property
     def local_key_file(self) -> Path:
@@ -503,6 +505,10 @@ class Config:
     def server_file(self) -> Path:
         """`{"url", "pid"}` of the running server."""
         return self.home / "server.json"
+
+    @property
+    def artifacts_folder(self) -> Path:
+        return self.home / "artifacts"
 
     @property
     def database(self) -> Path:
@@ -529,6 +535,10 @@ class Config:
         policy = reach.policy(self.egress, "egress.policy")
         hold = min(self.approval_timeout_s, reach.HOLD_S) if self.egress_ask else 0.0
         return reach.Reach(policy, reach.domains(self.egress_domains, "egress.domains"), hold)
+
+    @property
+    def webhook_targets(self) -> tuple[Target, ...]:
+        return tuple(map(reach.target, self.webhooks_allow_private))
 
     @property
     def second_approvals(self) -> tuple[Pattern, ...]:
@@ -567,7 +577,8 @@ class Config:
 
 def settings() -> list[dataclasses.Field[Any]]:
     """Every setting a user can give, for `pilothouse config` and the docs."""
-    return [f for f in dataclasses.fields(Config) if not f.metadata.get("derived")]
+    given = [f for f in dataclasses.fields(Config) if not f.metadata.get("derived")]
+    return sorted(given, key=lambda f: f.name not in Config.__annotations__)  # those of a part come last
 
 
 def load(
@@ -586,6 +597,10 @@ def load(
     values.setdefault("runtime", _default_runtime(home, env))
     values["runtime"] = Path(values["runtime"]).absolute()
     values["aws_environment"] = {k: v for k, v in env.items() if k.startswith("AWS_")}
+    try:
+        values["telemetry"] = telemetry.read(env)
+    except telemetry.BadTelemetry as error:
+        raise ConfigError(str(error)) from None
     values["inherited"] = {k: v for k, v in env.items() if _INHERITED.match(k) and k != "PILOTHOUSE_API_KEY"}
     config = Config(**values)
     _check(config)
@@ -730,6 +745,8 @@ def _check(config: Config) -> None:
             raise ConfigError(f"{name}: {shown} has characters that cannot be printed")
     _check_names(config)
     _check_events(config)
+    if said := storing.wrong(config):
+        raise ConfigError(said)
     if (config.tls_cert is None) != (config.tls_key is None):
         raise ConfigError("server.tls_cert and server.tls_key go together")
     if len(os.fsencode(config.runtime)) + _RUNTIME_TAIL > SOCKET_PATH_MAX:
@@ -800,6 +817,13 @@ def _check_events(config: Config) -> None:
         raise ConfigError(f"events.authorizer_pattern: {error}") from None
     except reach.BadTarget as error:
         raise ConfigError(f"events.hooks_allow_private: {text!r}: {error}") from None
+    if config.notifications_contact and not re.match(r"(mailto:|https://)[!-~]+\Z", config.notifications_contact):
+        raise ConfigError("notifications.contact: expected mailto:… or https://…")
+    try:
+        for text in config.webhooks_allow_private:
+            reach.target(text)
+    except reach.BadTarget as error:
+        raise ConfigError(f"webhooks.allow_private: {text!r}: {error}") from None
 
 
 def _private_directory(path: Path) -> None:

@@ -22,13 +22,17 @@ from pilothouse.adapters.identity.documents import Documents
 from pilothouse.adapters.identity.keys import IssuerKeys
 from pilothouse.adapters.identity.oidc import Oidc
 from pilothouse.adapters.identity.sealing import KeyFile, KeyFileError
+from pilothouse.adapters.outgoing.post import Post
+from pilothouse.adapters.outgoing.push import WebPush
 from pilothouse.adapters.proxies.local import LocalProxy
 from pilothouse.adapters.sandboxes.bubblewrap import Bubblewrap
 from pilothouse.adapters.sandboxes.client import Start
 from pilothouse.adapters.sandboxes.host import Host
+from pilothouse.adapters.sandboxes.launcher import Launcher
 from pilothouse.adapters.shells.held import HeldShells
 from pilothouse.adapters.stores.memory import MemoryStore
 from pilothouse.adapters.stores.sqlite import SqliteStore
+from pilothouse.adapters.vitals import vitals
 from pilothouse.bootstrap import (
     BACKLOG,
     CannotStartError,
@@ -40,6 +44,7 @@ from pilothouse.bootstrap import (
     listen,
     may_bind,
     only_one,
+    open_artifacts,
     open_files,
     say_where,
     start_logging,
@@ -52,7 +57,9 @@ from pilothouse.core.bucket import Rates
 from pilothouse.core.errors import PilothouseError
 from pilothouse.core.ids import SessionId
 from pilothouse.core.namespaces import USUAL
+from pilothouse.engine import gauges
 from pilothouse.engine.bearers import Bearers
+from pilothouse.engine.calls import Calls
 from pilothouse.engine.channels import Channels
 from pilothouse.engine.clock import SystemClock
 from pilothouse.engine.contacts import NetworkIntake
@@ -64,13 +71,18 @@ from pilothouse.engine.keypairs import KeyPairs
 from pilothouse.engine.kit import Kit, Limits, Note
 from pilothouse.engine.limits import LimitIntake
 from pilothouse.engine.log import Log
+from pilothouse.engine.metrics import Lag, Metrics
 from pilothouse.engine.opener import Opener
+from pilothouse.engine.outgoing import Outgoing, Outside
 from pilothouse.engine.ports import Budget, EventStore, ModelState, Put, StoreFailed
 from pilothouse.engine.providers import Providers
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.secrets import Secrets
 from pilothouse.engine.sessions import Sessions
+from pilothouse.engine.tap import Tap
 from pilothouse.engine.terminals import TerminalLimits, Terminals
+from pilothouse.engine.timed import TimedStore
+from pilothouse.engine.traces import Traces
 from pilothouse.engine.upkeep import Upkeep
 from pilothouse.engine.upstream import EgressSettings, ModelSettings
 from pilothouse.engine.usage import UsageIntake
@@ -92,8 +104,8 @@ DRAIN_S = 5
 """Requests in flight at SIGTERM get this long."""
 
 
-def main(argv: list[str]) -> int:
-    """`pilothouse serve`. Exit status: 0 stopped, 1 could not start, 2 wrong settings."""
+def main(argv: list[str], launcher: Launcher | None = None) -> int:
+    """`pilothouse serve`. `launcher`: what stays root. Exit status: 0 stopped, 1 could not start, 2 wrong settings."""
     parser = argparse.ArgumentParser(prog="pilothouse serve", description="Start the server and print a sign-in link.")
     parser.add_argument("--host", help="address to listen on (127.0.0.1)")
     parser.add_argument("--port", type=int, help=f"port to listen on ({config.PORT}); 0 takes a free one")
@@ -107,7 +119,7 @@ def main(argv: list[str]) -> int:
         open_files()
         lock = only_one(settings)
         listening = listen(settings)
-        start = leave_root(settings)
+        start = leave_root(settings, launcher)
         return uvloop.run(_serve(settings, listening, certificate, start, lock))
     except (ConfigError, CannotStartError) as error:
         sys.stderr.write(f"pilothouse: {error}\n")
@@ -126,7 +138,8 @@ async def _serve(
     store = await _store(settings)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
-        platform, hub, guard = await _platform(settings, store, stack, note, start)
+        metrics = Metrics()
+        platform, hub, guard = await _platform(settings, TimedStore(store, metrics), stack, note, start, metrics)
         if settings.host not in LOOPBACK_BINDS and not await platform.identity.keys.all():
             raise CannotStartError(
                 "Nobody could use this server: make a key first with `pilothouse keys create` on 127.0.0.1."
@@ -145,7 +158,12 @@ async def _serve(
 
 
 async def _platform(
-    settings: Config, store: EventStore, stack: contextlib.AsyncExitStack, note: Any, start: Start
+    settings: Config,
+    store: EventStore,
+    stack: contextlib.AsyncExitStack,
+    note: Any,
+    start: Start,
+    metrics: Metrics,
 ) -> tuple[Platform, Hub, Guard]:
     clock = SystemClock()
     sealer = KeyFile(settings.sealing_key_file)  # refused before anything is started
@@ -175,7 +193,9 @@ async def _platform(
     kit = Kit(store, log, sandboxes, models, clock, limits, note=_noter(note), serial=await _serial(store))
     rules = Rules(store, clock, kit.audit)
     secrets = Secrets(store, clock, kit.audit, sealer)
-    sessions = Sessions(kit, rules, probe, secrets)
+    artifacts = await open_artifacts(settings, kit, sealer)
+    stack.push_async_callback(artifacts.close)
+    sessions = Sessions(kit, rules, probe, secrets, artifacts)
     identity = Identity(store, clock, kit.audit)
     identity.members.on_leave.append(secrets.leave)
     await identity.load()
@@ -203,6 +223,13 @@ async def _platform(
     await channels.start()
     dialogs = Dialogs(sessions, channels)
     stack.push_async_callback(dialogs.close)
+    traces = await _traces(settings, kit, stack)
+    post = Post(settings.webhook_targets)
+    stack.push_async_callback(post.close)
+    outside = Outside(
+        post, WebPush(), sealer, lambda: settings.page, settings.webhook_targets, settings.notifications_contact
+    )
+    outgoing = Outgoing.made(sessions, identity, outside)
     platform = Platform(
         kit,
         sessions,
@@ -216,19 +243,29 @@ async def _platform(
         providers=Providers(settings.issuers, oidc, keys, identity, clock),
         gate=gate,
         secrets=secrets,
+        artifacts=artifacts,
+        outgoing=outgoing,
         opener=opener,
         channels=channels,
         dialogs=dialogs,
+        calls=Calls(sessions, gate),
         ways=ways(settings, clock, stack, kit.note),
+        metrics=metrics,
+        traces=traces,
     )
+    _measure(platform, stack)
     hub = Hub()
     watch(platform, hub)
+    artifacts.start()
     await sessions.start()
     stack.push_async_callback(sessions.close)
     await opener.start()
     stack.push_async_callback(opener.close)
+    await outgoing.start()
+    stack.push_async_callback(outgoing.close)
     upkeep = Upkeep(kit, channels.upkeep), AuditUpkeep(kit, settings.audit_days)
-    for chore in (UsageIntake(kit, sessions), NetworkIntake(kit, sessions), LimitIntake(kit, sessions), *upkeep):
+    intakes = UsageIntake(kit, sessions, metrics, traces), NetworkIntake(kit, sessions), LimitIntake(kit, sessions)
+    for chore in (*intakes, *upkeep):
         chore.start()
         stack.push_async_callback(chore.close)
     if not probe.usable:
@@ -238,6 +275,35 @@ async def _platform(
     if probe.usable and probe.isolation == "reduced":
         note.warning("isolation_reduced", text=probe.summary)
     return platform, hub, guard
+
+
+async def _traces(settings: Config, kit: Kit, stack: contextlib.AsyncExitStack) -> Traces | None:
+    """None: no collector is named. Raises ConfigError when one is, and the extra is not installed."""
+    if settings.telemetry is None:
+        return None
+    try:
+        from pilothouse.adapters.traces.otlp import Otlp
+    except ImportError:
+        raise ConfigError(
+            "OTEL_EXPORTER_OTLP_ENDPOINT: traces need the extra; run `pip install 'pilothouse[otel]'`"
+        ) from None
+    spans = Otlp(settings.telemetry, __version__)
+    stack.push_async_callback(spans.close)
+    traces = Traces(kit, spans)
+    stack.push_async_callback(traces.close)
+    kit.log.on_rows.append(traces.rows)
+    return traces
+
+
+def _measure(platform: Platform, stack: contextlib.AsyncExitStack) -> None:
+    """What the server counts of itself."""
+    metrics, sessions = platform.metrics, platform.sessions
+    metrics.sources.append(lambda: gauges.of_process(vitals()))
+    tap = Tap(metrics, platform.kit.clock, sessions.agent_of)
+    platform.kit.log.on_rows.append(tap.rows)
+    lag = Lag(metrics.lag)
+    lag.start()
+    stack.callback(lag.close)
 
 
 def _not_ready(sessions: Sessions) -> list[str]:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from pilothouse.core import access
-from pilothouse.core.access import ROLES, SCOPES, SCOPES_OF_ROLE, Grant, Principal, Role, need, rights
+from pilothouse.core.access import IN_SESSIONS, ROLES, SCOPES, SCOPES_OF_ROLE, Grant, Principal, Role, need, rights
 from pilothouse.core.errors import BadRequest, Forbidden, NotFound
 from pilothouse.core.ids import SessionId
 
 S = SessionId("01a1fca5-a696-7da8-a592-78b242187567")
-ALL = set(SCOPES)
+ALL = set(IN_SESSIONS)
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def test_the_scopes_of_the_roles_are_these() -> None:
         "viewer": {"read"},
         "operator": {"read", "run"},
         "approver": {"read", "run", "approve"},
-        "admin": {"read", "run", "approve", "admin"},
+        "admin": {"read", "run", "approve", "admin", "metrics"},
     }
     assert tuple(SCOPES_OF_ROLE) == ROLES
 

@@ -29,7 +29,7 @@ OTHER_OPTIONS = {
 }
 GLOBAL = {"--help", "--version"}
 FILE = r"(?:^|[ \"])((?:src|scripts|tests|docs|protocol|examples|\.ci)/[\w./-]+)"
-ADDRESS = r"(?<![\w.}])(?:\$URL)?(/(?:api\b|runtimes\b|event\b|ws\b|healthz|readyz)[\w/{}$?=&-]*)"
+ADDRESS = r"(?<![\w.}])(?:\$URL)?(/(?:api\b|invoke\b|trigger\b|runtimes\b|event\b|ws\b|healthz|readyz)[\w/{}$?=&-]*)"
 
 
 def pages() -> list[object]:

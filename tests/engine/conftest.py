@@ -2,18 +2,23 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
 from pilothouse.adapters.stores.memory import MemoryStore
 from pilothouse.core import events as ev
+from pilothouse.core.storing import ArtifactSettings
+from pilothouse.engine.artifacts import Artifacts
 from pilothouse.engine.kit import Kit, Limits
 from pilothouse.engine.log import Log
+from pilothouse.engine.ports import Blobs
 from pilothouse.engine.records import JobRecord
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.secrets import Secrets
 from pilothouse.engine.sessions import Session, Sessions
 from tests.engine.fakes import FakeModels, FakeSandboxes, HandClock, PlainSealer, ScriptedRunner
+from tests.engine.folders import keeping
 
 
 @dataclass
@@ -27,6 +32,11 @@ class Bench:
     clock: HandClock = field(default_factory=HandClock)
     serial: int = 0
     sealer: PlainSealer = field(default_factory=PlainSealer)
+    home: Path | None = None
+    """Where artifacts are kept; None: they are not collected."""
+    remote: Blobs | None = None
+    settings: ArtifactSettings = field(default_factory=ArtifactSettings)
+    artifacts: Artifacts | None = None
     secrets: Secrets = field(init=False)
     sessions: Sessions = field(init=False)
 
@@ -36,12 +46,20 @@ class Bench:
         kit = Kit(self.store, log, self.sandboxes, self.models, self.clock, self.limits, serial=self.serial)
         rules = Rules(self.store, self.clock)
         self.secrets = Secrets(self.store, self.clock, kit.audit, self.sealer)
-        self.sessions = Sessions(kit, rules, await self.sandboxes.probe(), self.secrets)
+        if self.home is not None:
+            self.artifacts = await keeping(self.home, kit, self.sealer, self.remote, self.settings)
+            self.artifacts.start()
+        self.sessions = Sessions(kit, rules, await self.sandboxes.probe(), self.secrets, self.artifacts)
         await self.sessions.start()
 
     async def restart(self) -> None:
-        await self.sessions.close()
+        await self.close()
         await self.start()
+
+    async def close(self) -> None:
+        await self.sessions.close()
+        if self.artifacts is not None:
+            await self.artifacts.close()
 
     async def session(self, **options: str) -> Session:
         return await self.sessions.create(owner="local", agent="echo", **options)  # type: ignore[arg-type]
@@ -81,4 +99,4 @@ async def bench() -> AsyncIterator[Bench]:
     made = Bench()
     await made.start()
     yield made
-    await made.sessions.close()
+    await made.close()

@@ -128,7 +128,7 @@ class House:
             for packet in (*packets, last):
                 writer.write(self._packet(packet))
             await writer.drain()
-        await self._hear(reader)
+        await self._hear(reader, {int.from_bytes(p.payload[:2], "big") for p in packets if p.opcode == 8})
 
     def _upgrade(self, opening: Opening) -> bytes:
         headers: list[tuple[str, str]] = [("host", f"127.0.0.1:{self._served.port}")]
@@ -150,7 +150,7 @@ class House:
         whole = Packet(real, packet.opcode, packet.fin, packet.rsv, packet.masked, packet.claims)
         return whole.encode()
 
-    async def _hear(self, reader: asyncio.StreamReader) -> None:
+    async def _hear(self, reader: asyncio.StreamReader, given: set[int]) -> None:
         """Up to the answer to the last frame, or an end that says why."""
         while True:
             first, size = await reader.readexactly(2)
@@ -160,8 +160,7 @@ class House:
             opcode = first & 15
             assert first & 0xF0 == 0x80, "in one piece, and nothing reserved"
             if opcode == 8:
-                code = int.from_bytes(payload[:2], "big") if payload else 1005
-                assert code in rules.CODES | ({1005} if not payload else set()), (code, payload)
+                assert not payload or rules.closing(int.from_bytes(payload[:2], "big"), given), payload
                 return
             if opcode != 1:
                 continue

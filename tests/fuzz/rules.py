@@ -22,6 +22,15 @@ TYPES = frozenset({
 })  # fmt: skip
 CODES = frozenset({1000, 1001, 1002, 1007, 1009})
 """With which a connection may be closed: what the protocol of frames was broken by, or the credential was wrong."""
+
+
+def closing(code: int, given: set[int]) -> bool:
+    """Whether a close may say so. `given`: what the client's own closes said, of which one may be given back, if it is
+    one that may be said at all."""
+    sayable = 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
+    return code in CODES or (code in given and sayable)
+
+
 STATUSES = frozenset({200, 400, 401, 403, 404, 405, 408, 409, 411, 413, 421, 429, 431})
 MESSAGE_MAX = 400
 

@@ -41,13 +41,16 @@ def owners(program: Program) -> dict[str, set[str]]:
 
 
 def check_holds_nothing(program: Program) -> None:
-    """The child that can start the keeper: it would keep the port and the lock of a server that was killed."""
+    """The child that can start the keeper: it would keep the port and the lock of a server that was killed, and twice
+    in memory what the server writes on, if it had the server in its own."""
     assert program.process is not None
     server = program.process.pid
     children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
     (child,) = [pid for pid in children if status(int(pid))["Uid"].split()[0] == "0"]
     held = [os.readlink(fd) for fd in Path(f"/proc/{child}/fd").iterdir() if int(fd.name) > 2]
-    assert len(held) == 1 and held[0].startswith("socket:"), held
+    assert len(held) == 2 and all(name.startswith("pipe:") for name in held), held
+    assert "/uvloop/" in Path(f"/proc/{server}/maps").read_text()
+    assert "/uvloop/" not in Path(f"/proc/{child}/maps").read_text()
 
 
 async def test_only_the_keeper_is_root() -> None:

@@ -22,7 +22,7 @@ from pilothouse.core.errors import Unauthenticated
 from pilothouse.web.certificate import Pair
 from pilothouse.web.listener import TlsServer
 from pilothouse.web.plain import PlainDoor, plain_options
-from pilothouse.web.socket import Accept, Door, Frames, Limits, Message, Refuse, Socket, UpgradeRequest
+from pilothouse.web.socket import Accept, Door, Frames, Limits, Refuse, Socket, UpgradeRequest
 from pilothouse.web.switch import hot_options
 
 
@@ -79,9 +79,9 @@ class Echo:
     async def listen(self, socket: Socket) -> None:
         """After `halt` the next message is received, and then it listens again."""
 
-        def heard(message: Message) -> bool:
-            socket.send_text(b"heard " + message.data)
-            return message.data != b"halt"
+        def heard(data: bytes, _: bool) -> bool:
+            socket.send_text(b"heard " + data)
+            return data != b"halt"
 
         socket.listen(heard)
         while (message := await socket.receive()) is not None:

@@ -5,19 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import uvicorn
 
 from pilothouse.adapters.identity.keys import IssuerKeys
+from pilothouse.adapters.outgoing.post import Post
+from pilothouse.adapters.outgoing.push import WebPush
 from pilothouse.adapters.shells.local import LocalShells
 from pilothouse.adapters.stores.memory import MemoryStore
+from pilothouse.core import reach
 from pilothouse.core.access import SCOPES, Scope
 from pilothouse.core.bucket import Rates
 from pilothouse.core.namespaces import USUAL, Namespace
 from pilothouse.engine.authorizer import Authorizer, Ways
 from pilothouse.engine.bearers import Bearers
+from pilothouse.engine.calls import Calls
 from pilothouse.engine.channels import Channels
 from pilothouse.engine.clock import SystemClock
 from pilothouse.engine.dialogs import Dialogs
@@ -28,6 +34,7 @@ from pilothouse.engine.keypairs import KeyPairs
 from pilothouse.engine.kit import Kit, Limits
 from pilothouse.engine.log import Log
 from pilothouse.engine.opener import Opener
+from pilothouse.engine.outgoing import Outgoing, Outside
 from pilothouse.engine.ports import Clock, EventStore
 from pilothouse.engine.providers import Providers
 from pilothouse.engine.rules import Rules
@@ -48,6 +55,7 @@ from pilothouse.web.quick import Quick
 from pilothouse.web.socket import Limits as SocketLimits
 from pilothouse.web.switch import hot_options
 from tests.engine.fakes import FakeModels, FakeSandboxes, PlainSealer
+from tests.engine.folders import FolderFiles, keeping
 from tests.issuer import FakeIssuer, Houses
 
 
@@ -99,16 +107,23 @@ async def serving(
     ways: Ways | None = None,
     handlers: Handlers | None = None,
     port: int = 0,
+    workspaces: Path | None = None,
+    private: Sequence[reach.Target] = (),
 ) -> AsyncIterator[Served]:
     """`houses` are issuers: of tokens, and where people sign in. Without a `gate` of its own nobody is too fast.
-    `listening`: another socket than one on a port that is free."""
+    `listening`: another socket than one on a port that is free. `workspaces`: a folder of folders, whose changes jobs
+    collect."""
     store = store or MemoryStore()
     clock, sandboxes, models = clock or SystemClock(), FakeSandboxes(), FakeModels()
     kit = Kit(store, Log(store, clock), sandboxes, models, clock, limits or Limits())
     rules = Rules(store, clock, kit.audit)
     probe = await sandboxes.probe()
     secrets = Secrets(store, clock, kit.audit, PlainSealer())
-    sessions = Sessions(kit, rules, probe, secrets)
+    home = tempfile.TemporaryDirectory(prefix="ph-artifacts-", ignore_cleanup_errors=True)
+    artifacts = await keeping(Path(home.name), kit, PlainSealer())
+    if workspaces is not None:
+        sandboxes.files = lambda session: FolderFiles(workspaces / session)  # type: ignore[method-assign]
+    sessions = Sessions(kit, rules, probe, secrets, artifacts if workspaces is not None else None)
     identity = Identity(store, clock, kit.audit)
     identity.members.on_leave.append(secrets.leave)
     await identity.load()
@@ -131,10 +146,12 @@ async def serving(
     channels = Channels(store, clock, namespaces, handlers)
     await channels.start()
     dialogs = Dialogs(sessions, channels)
+    post = Post(private)
+    outgoing = Outgoing.made(sessions, identity, Outside(post, WebPush(), PlainSealer(), lambda: url, private))
     platform = Platform(
         kit, sessions, rules, identity, "0", lambda: url, tls is not None, list,
-        providers=providers, pairs=pairs, gate=limited, opener=opener, secrets=secrets,
-        channels=channels, dialogs=dialogs,
+        providers=providers, pairs=pairs, gate=limited, opener=opener, secrets=secrets, outgoing=outgoing,
+        channels=channels, dialogs=dialogs, artifacts=artifacts, calls=Calls(sessions, limited),
         ways=ways or Ways(issuers=frozenset(i.issuer for i in issuers), authorizer=authorizer),
     )  # fmt: skip
     known = trust or Trust(hosts=LOOPBACK, secure=tls is not None, behind_proxy=before.behind_proxy)
@@ -147,8 +164,10 @@ async def serving(
     app = application(platform, guard, None if hot else PlainDoor(AnyDoor(find, before), bounds), before, log)
     config = uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1, **options)
     server = TlsServer(config, lambda: tls.context, bounds.handshake_s) if tls else uvicorn.Server(config)
+    artifacts.start()
     await sessions.start()
     await opener.start()
+    await outgoing.start()
     task = asyncio.create_task(server._serve([listening]))
     while not server.started:
         await asyncio.sleep(0.01)
@@ -158,7 +177,11 @@ async def serving(
         hub.all_away()
         server.should_exit = True
         await task
+        await outgoing.close()
+        await post.close()
         await dialogs.close()
         await opener.close()
         await sessions.close()
+        await artifacts.close()
+        home.cleanup()
         listening.close()

@@ -199,9 +199,9 @@ async def test_c12_what_lies_in_the_inbox_when_the_credential_ends_is_not_done(
         await held.wait()
         return await change(session, **what)
 
-    def counted(inbox: Inbox, message: Message) -> None:
-        arrived.append(message)
-        put(inbox, message)
+    def counted(inbox: Inbox, data: bytes, text: bool) -> None:
+        arrived.append(Message(data, text))
+        put(inbox, data, text)
 
     monkeypatch.setattr(served.platform.sessions, "change", slow)
     monkeypatch.setattr(Inbox, "put", counted)

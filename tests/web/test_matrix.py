@@ -50,6 +50,13 @@ IN_A_SESSION: dict[str, str] = {
     "GET /api/sessions/{id}/files": ALL,
     "GET /api/sessions/{id}/files/content": ALL,
     "GET /api/sessions/{id}/files/zip": ALL,
+    "GET /api/sessions/{id}/artifacts": ALL,
+    "GET /api/jobs/{id}/artifacts": ALL,
+    "GET /api/jobs/{id}/artifacts/zip": ALL,
+    "GET /api/jobs/{id}/artifacts/tar.gz": ALL,
+    "GET /api/artifacts/{id}": ALL,
+    "GET /api/artifacts/{id}/content": ALL,
+    "POST /api/artifacts/{id}/links": ALL,
     "GET /api/jobs/{id}": ALL + LINKS,
     "GET /api/jobs/{id}/events": ALL + LINKS,
     "POST /api/jobs/{id}/interrupt": RUN,
@@ -64,6 +71,8 @@ IN_A_SESSION: dict[str, str] = {
     "POST /api/sessions/{id}/shells": RUN,
     "DELETE /api/sessions/{id}/shells/{shellId}": RUN,
     "WS /api/sessions/{id}/shells/{shellId}": ALL + LINKS,
+    "POST /invoke": RUN,
+    "POST /trigger": RUN,
 }
 """Who of the session's own organisation may; nobody of the other one ever."""
 BODIES: dict[str, Any] = {
@@ -71,6 +80,7 @@ BODIES: dict[str, Any] = {
     "GET /readyz": None,
     "GET /openapi.json": None,
     "GET /docs": None,
+    "GET /metrics": None,
     "POST /api/signin": {"ticket": "x" * 43},
     "GET /api/signin/providers": None,
     "GET /api/signin/oidc/{provider}": None,
@@ -78,6 +88,7 @@ BODIES: dict[str, Any] = {
     "POST /api/signout": None,
     "GET /api/signins": None,
     "DELETE /api/signins/{id}": None,
+    "GET /api/artifacts/{id}/signed": None,
     "GET /api/me": None,
     "POST /api/tickets": None,
     "GET /api/keys": None,
@@ -85,6 +96,8 @@ BODIES: dict[str, Any] = {
     "DELETE /api/keys/{id}": None,
     "GET /api/audit": None,
     "GET /api/audit/head": None,
+    "GET /api/usage": None,
+    "GET /api/usage.csv": None,
     "GET /api/organisations": None,
     "POST /api/organisations": {"id": "green"},
     "GET /api/members": None,
@@ -99,13 +112,35 @@ BODIES: dict[str, Any] = {
     "GET /api/secrets": None,
     "PUT /api/secrets/{name}": {"value": "a value of somebody"},
     "DELETE /api/secrets/{name}": None,
+    "GET /api/webhooks": None,
+    "POST /api/webhooks": {"url": "https://hooks.invalid/"},
+    "GET /api/webhooks/{id}": None,
+    "PATCH /api/webhooks/{id}": {"name": "new"},
+    "DELETE /api/webhooks/{id}": None,
+    "POST /api/webhooks/{id}/rotate": {},
+    "POST /api/webhooks/{id}/ping": None,
+    "GET /api/webhooks/{id}/deliveries": None,
+    "POST /api/webhooks/{id}/deliveries/{delivery}/replay": None,
+    "POST /api/webhooks/{id}/replay": None,
+    "GET /api/notifications": None,
+    "POST /api/notifications": {"kind": "slack", "url": "https://hooks.invalid/"},
+    "GET /api/notifications/key": None,
+    "PATCH /api/notifications/{id}": {"name": "new"},
+    "DELETE /api/notifications/{id}": None,
+    "POST /api/notifications/{id}/test": None,
+    "GET /api/notifications/{id}/deliveries": None,
     **dict.fromkeys(IN_A_SESSION),
     "PATCH /api/sessions/{id}": {"title": "new"},
     "PUT /api/sessions/{id}/grants/{account:path}": {"right": "run"},
     "POST /api/sessions/{id}/links": {"right": "watch"},
+    "POST /api/artifacts/{id}/links": {},
     "PUT /api/sessions/{id}/egress": {},
     "PUT /api/sessions/{id}/secrets/{name}": {"value": "a value of the session"},
     "POST /api/sessions/{id}/jobs": {"prompt": "more"},
+    "POST /invoke": {"prompt": "more", "session_id": "sessions"},
+    "POST /trigger": {"prompt": "more", "session_id": "sessions"},
+    "OPTIONS /invoke": None,
+    "OPTIONS /trigger": None,
     "POST /api/sessions/{id}/shells": {"shellId": "spare"},
     "WS /runtimes/{runtime}/ws/shells": None,
     "POST /event": {"channel": "/default/room", "events": ["1"]},
@@ -118,17 +153,28 @@ BODIES: dict[str, Any] = {
     "POST /api/approvals/{id}": {"approved": True},
     "POST /api/questions/{id}": {"answers": {"Which?": "this"}},
 }
-OF_ONE = {"DELETE /api/keys/{id}", "DELETE /api/rules/{id}", "DELETE /api/signins/{id}"}
+OF_ONE = {"DELETE /api/keys/{id}", "DELETE /api/rules/{id}", "DELETE /api/signins/{id}"} | {
+    n for n in BODIES if n.partition(" ")[2].startswith(("/api/webhooks/{id}", "/api/notifications/{id}"))
+}
 """Of an organisation, and named by an id: another organisation's does not exist."""
-OF_PEOPLE = {"GET /api/signins": 403, "DELETE /api/signins/{id}": 404}
+OF_PEOPLE = {
+    "GET /api/signins": 403,
+    "DELETE /api/signins/{id}": 404,
+    **{n: 403 for n in BODIES if n.partition(" ")[2].startswith("/api/notifications")},
+}
 """A person's own. A key has none: it may where it is an admin's, else it is answered so."""
+OF_SERVER = {"POST /api/organisations", "GET /metrics"}
+"""For the organisation that the server belongs to."""
 PUBLIC = {
     "POST /api/signin": 401,  # of a ticket that nobody has
     "GET /api/signin/oidc/{provider}": 303,
     "GET /api/signin/oidc/{provider}/callback": 401,  # of an answer to nothing
+    "GET /api/artifacts/{id}/signed": 404,  # of a link that nobody signed
     "OPTIONS /event": 204,
     "OPTIONS /event/history": 204,
     "OPTIONS /event/presence": 204,
+    "OPTIONS /invoke": 204,
+    "OPTIONS /trigger": 204,
 }
 """What a public one answers, where that is not 200."""
 ALWAYS_NEW = {"DELETE", "POST", "PATCH", "PUT"}
@@ -180,7 +226,7 @@ def expected(entry: Entry, organisation: str, actor: str) -> tuple[bool, set[int
         assert entry.scope is not None
         if name(entry) in OF_PEOPLE and ROLES[actor] != "admin":
             return False, {OF_PEOPLE[name(entry)]}
-        if name(entry) == "POST /api/organisations" or entry.scope not in SCOPES_OF_ROLE[ROLES[actor]]:  # type: ignore[index]
+        if name(entry) in OF_SERVER or entry.scope not in SCOPES_OF_ROLE[ROLES[actor]]:  # type: ignore[index]
             return False, {403}
         return (False, {404}) if name(entry) in OF_ONE and organisation == "blue" else (True, set())
     if organisation == "blue":
@@ -199,7 +245,10 @@ async def test_c13_everybody_at(world: World, entry: Entry) -> None:
             headers = await world.link(actor.removesuffix("-link"))
         may, refusals = expected(entry, organisation, actor)
         before = (world.session.live.head, set(world.session.approvals.pending), world.session.live.record)
-        status, code = await world.ask(entry.method, entry.path, headers, BODIES[name(entry)])
+        given = BODIES[name(entry)]
+        if given and "session_id" in given:
+            given = {**given, "session_id": world.ids["sessions"]}
+        status, code = await world.ask(entry.method, entry.path, headers, given)
         told = (organisation, actor, status, code)
         if not may:
             assert status in refusals, told

@@ -20,7 +20,8 @@ HTTP = [e for e in TABLE if e.method != "WS"]
 PROTECTED = [e for e in HTTP if e.policy != "public"]
 
 
-PREFLIGHTS = {"OPTIONS /event", "OPTIONS /event/history", "OPTIONS /event/presence"}
+SIGNED = "GET /api/artifacts/{id}/signed"
+PREFLIGHTS = {f"OPTIONS {path}" for path in ("/event", "/event/history", "/event/presence", "/invoke", "/trigger")}
 
 
 def name(entry: Entry) -> str:
@@ -48,11 +49,11 @@ def test_the_public_routes_are_these_and_each_says_why() -> None:
     public = {name(e): e.reason for e in TABLE if e.policy == "public"}
     signing_in = {"", "/providers", "/oidc/{provider}", "/oidc/{provider}/callback"}
     documents = {"GET /openapi.json", "GET /docs"}
-    assert set(public) == {"GET /healthz", "GET /readyz", "POST /api/signin"} | documents | PREFLIGHTS | {
+    assert set(public) == {"GET /healthz", "GET /readyz", "POST /api/signin", SIGNED} | documents | PREFLIGHTS | {
         f"GET /api/signin{rest}" for rest in signing_in - {""}
     }
     assert all(public.values())
-    assert set(static.PUBLIC) == {"/", "/assets/{name}", "/favicon.svg"}
+    assert set(static.PUBLIC) == {"/", "/assets/{name}", "/favicon.svg", "/sw.js"}
     assert all(static.PUBLIC.values())
     assert all(e.scope for e in TABLE if e.policy != "public")
 

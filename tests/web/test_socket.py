@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
@@ -231,6 +232,10 @@ async def test_a_door_that_does_not_return_is_cancelled(opened: Open) -> None:
                 await asyncio.sleep(0.01)
 
 
+def closing(code: int, raw: Raw) -> Raw:
+    return raw.frame(8, code.to_bytes(2))
+
+
 HALF = b"a" * 60_000
 BAD: dict[str, tuple[Callable[[Raw], Raw], int]] = {
     "no mask": (lambda raw: raw.frame(1, b"a", masked=False), 1002),
@@ -250,7 +255,11 @@ BAD: dict[str, tuple[Callable[[Raw], Raw], int]] = {
     "too long in fragments": (lambda raw: raw.frame(2, HALF, fin=False).frame(0, HALF, fin=False), 1009),
     "negative length": (lambda raw: raw.frame(2, b"", size=(1 << 63) + 5), -1),
     "close of one byte": (lambda raw: raw.frame(8, b"a"), 1002),
-    "close with a forbidden code": (lambda raw: raw.frame(8, (1005).to_bytes(2)), 1002),
+    **{
+        f"close with {code}": (functools.partial(closing, code), 1002)
+        for code in (0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535)
+    },
+    "close whose reason is no UTF-8": (lambda raw: raw.frame(8, (1000).to_bytes(2) + b"\xff"), 1007),
 }
 
 
@@ -264,6 +273,13 @@ async def test_bytes_that_must_not_be(doors: Client, name: str) -> None:
     async with doors.connect() as socket:
         await socket.send("still here")
         assert await socket.recv() == "still here"
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1014, 3000, 4999])
+async def test_a_client_that_closes_gets_its_own_code(doors: Client, code: int) -> None:
+    raw = closing(code, await doors.open())
+    async with asyncio.timeout(5):
+        assert await raw.closed_with() == code
 
 
 async def test_fragments_with_a_ping_between_are_one_message(doors: Client) -> None:

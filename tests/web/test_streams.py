@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import zipfile
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from io import BytesIO
 
 import httpx
@@ -16,7 +16,6 @@ import websockets
 from pilothouse.core import events as ev
 from pilothouse.core.errors import BadRequest, NotFound
 from pilothouse.engine.ports import Content, FileEntry
-from pilothouse.web.streams import beating
 from pilothouse.web.work import _moment
 from pilothouse.web.zipped import zipped
 from tests.engine.fakes import LOCAL
@@ -230,39 +229,3 @@ async def test_what_was_read_from_the_store_before_it_was_counted_is_no_other_lo
         assert first == f"id: {head + 1}"
     finally:
         session.live.head = max(session.live.head, head)
-
-
-async def test_a_stream_on_which_nothing_happens_beats() -> None:
-    happens, ended = asyncio.Event(), asyncio.Event()
-
-    async def content() -> AsyncGenerator[bytes, None]:
-        try:
-            yield b"data: 1\n\n"
-            await happens.wait()
-            yield b"data: 2\n\n"
-            await asyncio.Event().wait()
-        finally:
-            ended.set()
-
-    said = []
-    async with contextlib.aclosing(beating(content(), 0.001)) as parts:
-        async for part in parts:
-            said.append(part)
-            if len(said) == 4:
-                happens.set()
-            if part == b"data: 2\n\n":
-                break
-    assert said[0] == b"data: 1\n\n"
-    assert set(said[1:-1]) == {b":\n\n"}
-    assert ended.is_set()
-
-
-async def test_a_stream_that_beats_ends_and_fails_as_what_is_in_it() -> None:
-    async def content(fails: bool) -> AsyncGenerator[bytes, None]:
-        yield b"1"
-        if fails:
-            raise OSError("gone")
-
-    assert [part async for part in beating(content(False), 60)] == [b"1"]
-    with pytest.raises(OSError, match="gone"):
-        assert [part async for part in beating(content(True), 60)]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from uuid import uuid4
 
 import httpx
@@ -12,9 +15,17 @@ import httpx
 from pilothouse.core import events as ev
 from pilothouse.core import link
 from pilothouse.core.access import SCOPES, Principal
+from pilothouse.core.artifact import key as key_of
+from pilothouse.core.artifact import prefix
+from pilothouse.core.ids import ArtifactId
 from pilothouse.core.shell import ShellId
-from pilothouse.engine.audit import SERVER
-from pilothouse.engine.ports import Content, FileEntry, Put
+from pilothouse.core.webhook import EVENTS as WEBHOOK_EVENTS
+from pilothouse.engine import records
+from pilothouse.engine.audit import SERVER, Who
+from pilothouse.engine.deliveries import DeliveryRecord, kept
+from pilothouse.engine.notifier import Wish
+from pilothouse.engine.ports import About, Content, FileEntry, Put
+from pilothouse.engine.records import ArtifactRecord
 from pilothouse.engine.secrets import of_account as place_of
 from pilothouse.engine.secrets import of_session
 from pilothouse.engine.sessions import Session
@@ -43,6 +54,9 @@ class OneFile:
 class OneByte:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         yield b"x"
+
+    def steady(self) -> bool:
+        return True
 
     def close(self) -> None: ...
 
@@ -105,7 +119,35 @@ class World:
         cookie = await served.identity.redeem((await served.identity.ticket("owner", organisation))[0])
         maker = Principal("person", "owner", "owner", "owner", frozenset(SCOPES), "x", organisation=organisation)
         spare, _ = await served.identity.links.make(maker, sid, "watch")
+        assert served.platform.artifacts is not None
+        about = About(1, hashlib.sha256(b"x").hexdigest(), "text/plain")
+        kept = ArtifactRecord(
+            id=ArtifactId(records.new_id()), session=sid, job=job.id, path="x", size=1, sha256=about.sha256,
+            prefix=prefix(job.created_at, job.id), created=job.created_at,
+        )  # fmt: skip
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(b"x")
+            file.flush()
+            await served.platform.artifacts._local.put(key_of(kept.prefix, kept.path), Path(file.name), about)
+        await served.platform.kit.store.commit(records.put(kept))
         self.ids = {
+            "artifacts": kept.id,
+        webhooks, people = served.platform.outgoing.webhooks, served.platform.outgoing.notifiers
+        for record in webhooks.all(organisation):
+            await webhooks.remove(organisation, record.id)
+        webhook, _ = await webhooks.create(organisation, name="x", url="https://hooks.invalid/", events=WEBHOOK_EVENTS)
+        sent = DeliveryRecord(
+            id="msg_spare", target=webhook.id, kind="webhook", type="ping", body="{}", created_at=0.0, state="delivered"
+        )
+        await served.platform.kit.store.commit(*kept(sent))
+        admin = Principal("person", "admin", "admin", "admin", frozenset(SCOPES), "x", organisation=organisation)
+        for one in people.of(admin):
+            await people.end(one)
+        notifier = await people.slack(Who(admin), "https://hooks.invalid/", Wish())
+        self.ids = {
+            "webhooks": webhook.id,
+            "delivery": sent.id,
+            "notifications": notifier.id,
             "sessions": sid,
             "jobs": job.id,
             "approvals": second,
@@ -141,6 +183,7 @@ class World:
             .replace("{digest}", "0" * 64)
             .replace("{account:path}", "viewer")
             .replace("{link}", self.ids["link"])
+            .replace("{delivery}", self.ids.get("delivery", ""))
             .replace("{shellId}", "spare")
             .replace("{name}", "SPARE")
             .replace("{provider}", "example")

@@ -2,8 +2,10 @@
 import type { EventOf, Isolation } from "../protocol/events.ts";
 import type { Http } from "./http.ts";
 import type { LogPlace, LogSource } from "./logstream.ts";
+import { makeOutgoing } from "./outgoing.ts";
 import { makePeople } from "./people.ts";
 import { makeShells } from "./shells.ts";
+import { usageOf } from "./usage.ts";
 
 export interface Me {
   principal: {
@@ -188,6 +190,7 @@ interface Page<T> {
 const id = encodeURIComponent;
 
 export const makeApi = (http: Http) => ({
+  ...makeOutgoing(http),
   ...makePeople(http),
   ...makeShells(http),
   me: (signal?: AbortSignal) => http.get<Me>("api/me", signal),
@@ -254,6 +257,7 @@ export const makeApi = (http: Http) => ({
     const query = new URLSearchParams({ action: asked.action, who: asked.who, before: String(asked.before) });
     return http.get<{ items: AuditRecord[]; next: number | null }>(`api/audit?${query.toString()}`, signal);
   },
+  ...usageOf(http),
   rules: (signal?: AbortSignal) => http.get<Page<Rule>>("api/rules", signal),
   removeRule: (rule: string) => http.send<undefined>("DELETE", `api/rules/${id(rule)}`),
   revokeKey: (key: string) => http.send<undefined>("DELETE", `api/keys/${id(key)}`),

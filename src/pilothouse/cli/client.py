@@ -18,6 +18,7 @@ from pilothouse.cli.errors import Failure, NoServer, Refused
 from pilothouse.client import transport
 from pilothouse.client.transport import CONNECT_S, CUT, PAGE, Endpoint, Find
 from pilothouse.core.api.access import NewKey
+from pilothouse.core.api.outgoing import WebhookChange
 from pilothouse.core.api.sessions import Wish
 
 __all__ = ["CONNECT_S", "CUT", "KEY_HELP", "PAGE", "Client", "Endpoint", "Find", "refused", "unreachable"]
@@ -227,6 +228,41 @@ class Client:
 
     async def audit_head(self, organisation: str | None = None) -> wire.AuditHead:
         return await _told(self.api.audit.head(organisation))
+
+    # --- usage and webhooks ------------------------------------------------------------------------------------
+
+    async def usage(self, asked: dict[str, str | None]) -> wire.Usage:
+        return await _told(self.api.ask(wire.Usage, "GET", "/api/usage", params=transport.given(**asked)))
+
+    async def usage_as(self, asked: dict[str, str | None], path: str) -> bytes:
+        return await _told(self.api.transport.send("GET", path, params=transport.given(**asked)))
+
+    async def webhooks(self) -> list[wire.Webhook]:
+        return await _told(self.api.webhooks.all())
+
+    async def make_webhook(self, wish: dict[str, Any]) -> wire.MadeWebhook:
+        return await _told(self.api.webhooks.make(wish["url"], name=wish["name"], events=wish["events"]))
+
+    async def change_webhook(self, id: str, wish: dict[str, Any]) -> wire.Webhook:
+        return await _told(self.api.webhooks.change(id, WebhookChange(**wish)))
+
+    async def remove_webhook(self, id: str) -> None:
+        await _told(self.api.webhooks.remove(id))
+
+    async def rotate_webhook(self, id: str, grace_s: float | None) -> wire.MadeWebhook:
+        return await _told(self.api.webhooks.rotate(id, grace_s))
+
+    async def ping_webhook(self, id: str) -> wire.Delivery:
+        return await _told(self.api.webhooks.ping(id))
+
+    async def deliveries(self, id: str, state: str) -> list[wire.Delivery]:
+        return await _told(self.api.webhooks.deliveries(id, state))
+
+    async def replay(self, id: str, delivery: str) -> None:
+        await _told(self.api.webhooks.replay(id, delivery))
+
+    async def replay_dead(self, id: str) -> int:
+        return await _told(self.api.webhooks.replay_dead(id))
 
 
 def _snake(fields: dict[str, Any]) -> dict[str, Any]:

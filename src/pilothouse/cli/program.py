@@ -18,6 +18,8 @@ from pilothouse.cli.commands.run import chat, run
 from pilothouse.cli.commands.secret import secret
 from pilothouse.cli.commands.sessions import logs, ps, stop
 from pilothouse.cli.commands.sh import sh
+from pilothouse.cli.commands.usage import usage
+from pilothouse.cli.commands.webhook import webhook
 from pilothouse.cli.errors import FAILED
 from pilothouse.cli.settings import Settings
 from pilothouse.cli.text import plain
@@ -41,6 +43,8 @@ COMMANDS = (
     members,
     organisations,
     audit,
+    usage,
+    webhook,
 )
 
 

@@ -73,12 +73,58 @@ def contacts(view: wire.Network, *, head: bool) -> str:
     return f"policy: {text.line(view.policy, TITLE)}{f' ({domains})' if domains else ''}\n" + columns(lines)
 
 
+def usage(found: wire.Usage) -> str:
+    heads = [text.line(field.upper(), TITLE) for field in found.by]
+    lines = [[*heads, "CALLS", "INPUT", "OUTPUT", "CACHE READ", "CACHE WRITTEN", "COST"]]
+    for item in found.items:
+        lines.append([*(_used(item, field) for field in found.by), *_sums(item)])
+    if len(found.items) != 1:
+        lines.append([*(["total"] + [""] * (len(heads) - 1) if heads else []), *_sums(found.total)])
+    return columns(lines)
+
+
+def _used(item: wire.Used, field: str) -> str:
+    found = getattr(item, field, "")
+    named = {"key": item.key_name, "session": item.session_title}.get(field, "")
+    if field == "session":
+        return f"{found} {text.line(text.exact(named), TITLE)}".rstrip()
+    return text.line(text.exact(f"{named} ({found})" if named else str(found) or "-"), 2 * TITLE)
+
+
+def _sums(item: wire.Used) -> list[str]:
+    tokens = (item.input_tokens, item.output_tokens, item.cache_read_tokens, item.cache_write_tokens)
+    return [str(n) for n in (item.calls, *tokens)] + [f"${item.cost_usd:.4f}"]
+
+
 def members(items: list[wire.Member]) -> str:
     lines = [["ACCOUNT", "NAME", "ROLE", "ORGANISATION", ""]]
     for one in items:
         fields = (one.account, one.name, one.role, one.organisation, "disabled" if one.disabled else "")
         lines.append([text.line(field, TITLE) for field in fields])
     return columns(lines)
+
+
+def webhooks(items: list[wire.Webhook]) -> str:
+    lines = [["ID", "NAME", "TO", "EVENTS", "WAITING", "DEAD", "LAST"]]
+    for one in items:
+        last = _went(one.last) if one.last else ""
+        state = last if one.enabled else f"disabled ({one.disabled_because})"
+        fields = (one.id, one.name, one.url, ",".join(one.events), str(one.pending), str(one.dead))
+        lines.append([*[text.line(field, TITLE) for field in fields], text.line(state, 120)])
+    return columns(lines)
+
+
+def deliveries(items: list[wire.Delivery]) -> str:
+    lines = [["ID", "EVENT", "CREATED", "ATTEMPTS", "STATE"]]
+    for one in items:
+        fields = (one.id, one.type, one.created_at, str(one.attempts), _went(one))
+        lines.append([text.line(field, 120) for field in fields])
+    return columns(lines)
+
+
+def _went(one: wire.Delivery) -> str:
+    again = f" again {one.next_attempt_at}" if one.state == "pending" and one.attempts and one.next_attempt_at else ""
+    return f"{one.state}{again}" + (f" ({one.error})" if one.error else "")
 
 
 def organisations(items: list[wire.Organisation]) -> str:

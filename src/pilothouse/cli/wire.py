@@ -10,11 +10,13 @@ from pilothouse.core.api.access import AuditHead, Key, MadeKey, Ticket
 from pilothouse.core.api.channels import Published
 from pilothouse.core.api.jobs import AgentQuestion as Waiting
 from pilothouse.core.api.jobs import Approval, FileEntry, Job, Listing, Shell
+from pilothouse.core.api.outgoing import Delivery, MadeWebhook, Webhook
 from pilothouse.core.api.sessions import Contact, Limit, Member, Network, Organisation, Secret, Session
 
 __all__ = [
-    "Actor", "Approval", "AuditHead", "Audited", "Contact", "FileEntry", "Job", "Key", "Limit", "Listing", "MadeKey",
-    "Member", "Network", "Organisation", "Published", "Secret", "Session", "Shell", "Ticket", "Waiting",
+    "Actor", "Approval", "AuditHead", "Audited", "Contact", "Delivery", "FileEntry", "Job", "Key", "Limit", "Listing",
+    "MadeKey", "MadeWebhook", "Member", "Network", "Organisation", "Published", "Secret", "Session", "Shell",
+    "Ticket", "Usage", "Used", "Waiting", "Webhook",
 ]  # fmt: skip
 
 
@@ -32,3 +34,32 @@ class Audited(Struct, frozen=True, kw_only=True):
     address: str
     outcome: str
     details: dict[str, Any] = {}
+
+
+class Used(Struct, frozen=True, kw_only=True, rename="camel"):
+    """A row; fields that were not asked for are empty."""
+
+    day: str = ""
+    person: str = ""
+    key: str = ""
+    key_name: str = ""
+    session: str = ""
+    session_title: str = ""
+    model: str = ""
+    calls: int
+    refused: int = 0
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    cost_usd: float
+    guessed_tokens: int = 0
+    guessed_cost_usd: float = 0.0
+    agent_tokens: int = 0
+    agent_cost_usd: float = 0.0
+
+
+class Usage(Struct, frozen=True, kw_only=True):
+    by: list[str]
+    items: list[Used]
+    total: Used

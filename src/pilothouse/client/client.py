@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TypeVar
 
+from pilothouse.client.artifacts import Artifacts
 from pilothouse.client.audit import Audit
+from pilothouse.client.calls import Calls
 from pilothouse.client.channels import Channels
 from pilothouse.client.decisions import Approvals, Questions, Rules
 from pilothouse.client.files import Files
@@ -17,6 +19,8 @@ from pilothouse.client.secrets import Secrets
 from pilothouse.client.sessions import Sessions
 from pilothouse.client.shells import Shells
 from pilothouse.client.transport import Endpoint, Find, Transport
+from pilothouse.client.usage import Used
+from pilothouse.client.webhooks import Webhooks
 from pilothouse.core.api.access import Me
 
 T = TypeVar("T")
@@ -51,6 +55,10 @@ class Client:
         self.members = Members(transport)
         self.organisations = Organisations(transport)
         self.audit = Audit(transport)
+        self.calls = Calls(transport)
+        self.artifacts = Artifacts(transport)
+        self.webhooks = Webhooks(transport)
+        self.usage = Used(transport)
 
     async def __aenter__(self) -> Client:
         await self.transport.open()

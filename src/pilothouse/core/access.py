@@ -25,8 +25,11 @@ from pilothouse.core.bucket import Rates
 from pilothouse.core.errors import BadRequest, Forbidden, NotFound
 from pilothouse.core.ids import SessionId
 
-Scope = Literal["read", "run", "approve", "admin"]
-SCOPES: tuple[Scope, ...] = ("read", "run", "approve", "admin")
+Scope = Literal["read", "run", "approve", "admin", "metrics"]
+IN_SESSIONS: tuple[Scope, ...] = ("read", "run", "approve", "admin")
+"""Those that mean something in a session."""
+SCOPES: tuple[Scope, ...] = (*IN_SESSIONS, "metrics")
+"""`metrics` reads what the server counts of itself and nothing else: a key for whatever collects it."""
 DEFAULT_SCOPES: tuple[Scope, ...] = ("read", "run", "approve")
 """Of a key that is made without naming any."""
 
@@ -38,7 +41,7 @@ SCOPES_OF_ROLE: dict[Role, frozenset[Scope]] = {
     "viewer": frozenset({"read"}),
     "operator": frozenset({"read", "run"}),
     "approver": frozenset({"read", "run", "approve"}),
-    "admin": frozenset({"read", "run", "approve", "admin"}),
+    "admin": frozenset(SCOPES),
 }
 Grant = Literal["watch", "run", "approve"]
 """What a member may in one session beyond its role."""
@@ -55,7 +58,7 @@ SCOPES_OF_LINK: dict[LinkRight, frozenset[Scope | Literal["type"]]] = {
 }
 """Of a share link. `type` is no scope elsewhere, since who may `run` in a session types in its shells as well: it is
 typing in those that are there, and not making any."""
-OWN: frozenset[Scope] = frozenset(SCOPES)
+OWN: frozenset[Scope] = frozenset(IN_SESSIONS)
 NOTHING: frozenset[Scope] = frozenset()
 ORGANISATION = "default"
 """There from the first schema on; who names no other belongs to it. Its admins are the server's."""
@@ -140,7 +143,7 @@ def _given(who: Principal, session: Shared) -> frozenset[str]:
         return NOTHING
     given: frozenset[str] = NOTHING
     if who.role == "admin" or not session.private:
-        given |= SCOPES_OF_ROLE[who.role]
+        given |= SCOPES_OF_ROLE[who.role] & OWN
     if who.account == session.owner:
         given |= SCOPES_OF_ROLE["viewer"] if who.role == "viewer" else OWN
     grant = session.grants.get(who.account)

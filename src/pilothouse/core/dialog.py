@@ -47,6 +47,11 @@ def told(body: bytes, seq: int) -> tuple[str | None, bytes]:
     return job, b'"event":%b,"seq":%d}' % (event.raw, seq)
 
 
+def renamed(body: bytes, job: str, name: str) -> bytes:
+    """A row of the log in which a job is called as its caller called it. The envelope stands first in a row."""
+    return body.replace(b'"jobId":"%b"' % job.encode(), b'"jobId":"%b"' % name.encode(), 1)
+
+
 def event_of(body: bytes, seq: int) -> tuple[str | None, Event]:
     """The same as an event."""
     head = _head.decode(body)

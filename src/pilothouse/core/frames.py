@@ -171,7 +171,7 @@ class Incoming:
         self._times: list[float] = []
         """At most RATE_MAX. Not a deque: an empty one takes 600 bytes."""
 
-    def take(self, message: bytes, now: float, *, text: bool = False) -> Frame | Fault:
+    def take(self, message: bytes, now: float, text: bool = False) -> Frame | Fault:
         """`now`: seconds of any clock that does not jump. A fault that closes the connection comes back fatal."""
         times = self._times
         while times and now - times[0] >= RATE_S:

@@ -4,7 +4,7 @@
 |---|---|---|
 | `SessionId`, `JobId` (ours) | UUID, lower case, 8-4-4-4-12 | the server |
 | `JobId` (caller's own) | 1–50 of `[A-Za-z0-9-]`, no dash at either end | the caller of `/trigger` |
-| `ApprovalId`, `QuestionId` | UUID | the server |
+| `ApprovalId`, `QuestionId`, `ArtifactId` | UUID | the server |
 | `ToolId`, `MessageId`, request and turn ids | 1–200 printable ASCII | agent or runner: hostile, only echoed |
 """
 
@@ -19,6 +19,7 @@ SessionId = NewType("SessionId", str)
 JobId = NewType("JobId", str)
 ApprovalId = NewType("ApprovalId", str)
 QuestionId = NewType("QuestionId", str)
+ArtifactId = NewType("ArtifactId", str)
 ToolId = NewType("ToolId", str)
 MessageId = NewType("MessageId", str)
 

@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pilothouse.core.access import SCOPES, Principal, Scope
+from pilothouse.core.access import IN_SESSIONS, Principal, Scope
 from pilothouse.core.ids import is_segment
 from pilothouse.core.modes import MODES, Mode
 
@@ -132,10 +132,10 @@ def _name(value: object, where: str) -> str:
 
 
 def _scope(value: object, where: str) -> Scope:
-    for scope in SCOPES:
+    for scope in IN_SESSIONS:
         if value == scope:
             return scope
-    raise BadNamespace(f"{where}: expected one of {', '.join(SCOPES)}")
+    raise BadNamespace(f"{where}: expected one of {', '.join(IN_SESSIONS)}")
 
 
 def _modes(value: object, where: str) -> frozenset[Mode]:

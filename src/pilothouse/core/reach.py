@@ -174,12 +174,12 @@ def domain(text: str) -> Domain:
     if not colon or text.endswith("]"):
         name, number = text.removeprefix("*."), ""
     found = host(name)
-    if below and (_is_address(found) or "." not in found):
+    if below and (is_address(found) or "." not in found):
         raise BadTarget("*. stands before a domain of two parts at least")
     return Domain(found, below, port(number) if number else None)
 
 
-def _is_address(name: str) -> bool:
+def is_address(name: str) -> bool:
     return ":" in name or bool(_NUMBER.match(name.rpartition(".")[2]))
 
 

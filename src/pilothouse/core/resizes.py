@@ -31,6 +31,9 @@ class Sizes:
 
     def at(self, offset: int) -> tuple[Size, int | None]:
         """The size there, and where the next one begins."""
+        last = self._known[-1]
+        if offset >= last[0]:  # as a rule
+            return last[1], None
         after = bisect_right(self._known, offset, key=lambda one: one[0])
         return self._known[max(0, after - 1)][1], self._known[after][0] if after < len(self._known) else None
 

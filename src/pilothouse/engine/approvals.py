@@ -22,6 +22,7 @@ from pilothouse.core.ids import ApprovalId
 from pilothouse.core.options import options
 from pilothouse.core.said import shallow
 from pilothouse.engine import allowance, records
+from pilothouse.engine.attendance import NOBODY
 from pilothouse.engine.audit import SERVER, Entry, Who
 from pilothouse.engine.kit import worth_noting
 from pilothouse.engine.live import Live, Words, whole
@@ -73,6 +74,8 @@ class Approvals:
             decision = policy.Decision("ask", second.REASON)
         if decision.verdict == "ask" and len(self.pending) >= PENDING_MAX:
             decision = policy.Decision("deny", f"{PENDING_MAX} approvals are open already.")
+        if decision.verdict == "ask" and self._nobody(job, second_person):
+            decision = policy.Decision("deny", NOBODY)
         size = _size(ask.input, ask.diff) if decision.verdict == "ask" else 0
         if sum(self._sizes.values()) + size > PENDING_SIZE:
             decision = policy.Decision("deny", "What is asked is too long to be looked at.")
@@ -112,6 +115,10 @@ class Approvals:
         )
         events, ops = self.open(record)
         return events, ops, None
+
+    def _nobody(self, job: JobRecord | None, second_person: bool) -> bool:
+        besides = self.askers() if second_person else ()
+        return self._live.kit.attendance.missing(job, self._live.record, besides)
 
     def second(self, tool: str, tool_input: Any) -> bool:
         return second.needed(self._live.kit.limits.second_approver, tool, tool_input)

@@ -110,6 +110,8 @@ class Channels:
         self._clock = clock
         self._namespaces = {one.name: one for one in (*OWN, *namespaces)}
         self.fanout = Fanout()
+        self.published = 0
+        """Events taken, those that are sent again by their key not counted again."""
         self._feeds: dict[tuple[str, str], Feed] = {}
         self._journals: OrderedDict[tuple[str, str], Journal] = OrderedDict()
         self._kept: dict[str, set[SessionId]] = {}
@@ -119,6 +121,10 @@ class Channels:
     @property
     def epoch(self) -> str:
         return self._store.epoch
+
+    @property
+    def subscriptions(self) -> int:
+        return sum(map(len, self._feeds.values()))
 
     def namespace(self, name: str) -> Namespace | None:
         return self._namespaces.get(name)
@@ -226,6 +232,7 @@ class Channels:
             return
         if not namespace.keeps:
             self._push(feeds, channel, [publish.rest(event) for event in events])
+            self.published += len(events)
             return
         journal = await self._journal(organisation, channel, namespace)
         at = timestamp(self._clock.now())
@@ -236,6 +243,7 @@ class Channels:
             if first:
                 self._kept[organisation].discard(log_id(organisation, channel))
             raise
+        self.published += len(events)
 
     def _first(self, organisation: str, channel: Channel, at: str) -> list[Op]:
         """What to write with the first event of a channel. Raises TooMany."""

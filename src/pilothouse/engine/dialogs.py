@@ -4,11 +4,14 @@ A session that somebody follows by a channel has one watch, which follows its lo
 once for all: to the feed of the session, to that of the row's job, and to those of admins who follow everything. What
 is behind reads the log. A subscription to a job that is not there yet, or not for its subscriber to see, waits for
 `PENDING_S`; nobody learns which of the two it is.
+
+A job that its caller named has two channels: one by its name, where events call it so, and one by its id.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -45,6 +48,8 @@ class Spot:
     session: Session | None = None
     """None: of all, or of a job that is not there."""
     job: str = ""
+    name: str = ""
+    """As the channel has it: the job's id, or what its caller called it."""
     head: int = 0
     oldest: int = 1
     after: int | None = None
@@ -70,18 +75,22 @@ class Following:
 class _Past:
     """The log of a session, or of one job in it."""
 
-    def __init__(self, log: Log, session: SessionId, job: str = "") -> None:
+    def __init__(self, log: Log, session: SessionId, job: str = "", name: str = "") -> None:
         self._log = log
         self._session = session
         self._job = job
+        self._name = name
 
     async def after(self, cursor: int, upto: int) -> Stretch:
         page = await self._log.page(self._session, cursor, CATCH_UP)
         lost = Lost(cursor + 1, min(page.oldest - 1, upto)) if cursor + 1 < page.oldest else None
         rows = [row for row in page.rows if row.seq <= upto]
-        told = [(row.seq, *dialog.told(row.body, row.seq)) for row in rows]
-        found = [(seq, rest) for seq, job, rest in told if not self._job or job == self._job]
+        told = [(row.seq, *dialog.told(self._called(row), row.seq)) for row in rows]
+        found = [(seq, rest) for seq, job, rest in told if not self._job or job == self._name]
         return Stretch(found, rows[-1].seq if rows else upto, lost)
+
+    def _called(self, row: Row) -> bytes:
+        return row.body if self._name == self._job else dialog.renamed(row.body, self._job, self._name)
 
 
 @dataclass
@@ -91,7 +100,9 @@ class _Watch:
     organisation: str
     head: int
     feeds: dict[str, Feed] = field(default_factory=dict)
-    """By job; of the session itself under the empty name."""
+    """By the job's name in the channel; of the session itself under the empty name."""
+    names: dict[str, str] = field(default_factory=dict)
+    """By the ids of jobs that are followed by another name."""
     there: set[Following] = field(default_factory=set)
     task: asyncio.Task[None] | None = None
 
@@ -112,6 +123,7 @@ class Dialogs:
         self._waiting = 0
         self._acting: set[asyncio.Task[None]] = set()
         self._log.on_rows.append(self._grown)
+        sessions.on_name.append(self._named)
 
     async def close(self) -> None:
         for watch in list(self._watches.values()):
@@ -119,6 +131,11 @@ class Dialogs:
                 watch.task.cancel()
         for task in list(self._acting):
             task.cancel()
+
+    @property
+    def subscriptions(self) -> int:
+        watched = sum(len(feed) for watch in self._watches.values() for feed in watch.feeds.values())
+        return watched + sum(map(len, self._wild.values()))
 
     # --- subscribing ---
 
@@ -138,8 +155,8 @@ class Dialogs:
         except (NotFound, Forbidden):
             if self._waiting >= PENDING_MAX:
                 raise TooMany("Too many wait for jobs that are not there.") from None
-            return Spot(who, job=name, after=after)
-        return await self._at(Spot(who, session, name), job.first_seq, after, epoch)
+            return Spot(who, job=name, name=name, after=after)
+        return await self._at(Spot(who, session, job.id, name), job.first_seq, after, epoch)
 
     async def _at(self, spot: Spot, first: int, after: int | None, epoch: str | None) -> Spot:
         assert spot.session is not None
@@ -171,20 +188,26 @@ class Dialogs:
         assert spot.session is not None
         sid = spot.session.live.record.id
         watch = self._watch(sid, spot.session.live.record.organisation, spot.head)
-        feed = watch.feeds.get(spot.job)
+        feed = watch.feeds.get(spot.name)
         if feed is None:
-            feed = watch.feeds[spot.job] = Feed(self._fanout, watch.head, _Past(self._log, sid, spot.job))
+            past = _Past(self._log, sid, spot.job, spot.name)
+            feed = watch.feeds[spot.name] = Feed(self._fanout, watch.head, past)
+            if spot.name != spot.job:
+                watch.names[spot.job] = spot.name
         watch.there.add(following)
         feed.join(following.who, spot.after)
         following.stop = lambda: self._left(sid, watch, following)
 
     def _left(self, sid: SessionId, watch: _Watch, following: Following) -> None:
         watch.there.discard(following)
-        feed = watch.feeds[following.spot.job]
+        spot = following.spot
+        feed = watch.feeds[spot.name]
         feed.leave(following.who)
         if not len(feed):
             feed.close()
-            del watch.feeds[following.spot.job]
+            del watch.feeds[spot.name]
+            if watch.names.get(spot.job) == spot.name:
+                del watch.names[spot.job]
         self._rest(sid, watch)
 
     def _rest(self, sid: SessionId, watch: _Watch) -> None:
@@ -242,6 +265,9 @@ class Dialogs:
             for name in {"", job or ""}:
                 if name in watch.feeds:
                     by_feed.setdefault(name, []).append((row.seq, rest))
+            if job and (called := watch.names.get(job)):
+                _, renamed = dialog.told(dialog.renamed(row.body, job, called), row.seq)
+                by_feed.setdefault(called, []).append((row.seq, renamed))
             self._tell_all(watch.organisation, row, job, rest)
         watch.head = batch[-1].seq
         for name, rows in by_feed.items():
@@ -283,9 +309,10 @@ class Dialogs:
     # --- jobs that are not there yet ---
 
     def _wait(self, following: Following) -> None:
-        name = following.spot.job
+        name = following.spot.name
         self._pending.setdefault(name, set()).add(following)
         self._waiting += 1
+        self._act(self._come_meanwhile(following))
         timer = asyncio.get_running_loop().call_later(PENDING_S, lambda: self._act(self._arrived(following)))
 
         def stop() -> None:
@@ -298,21 +325,33 @@ class Dialogs:
 
         following.stop = stop
 
+    def _named(self, organisation: str, name: str) -> None:
+        """There is a job that its caller calls so."""
+        for following in list(self._pending.get(name, ())):
+            if following.spot.who.organisation == organisation:
+                self._act(self._arrived(following))
+
+    async def _come_meanwhile(self, following: Following) -> None:
+        """Between looking for the job and waiting for it."""
+        with contextlib.suppress(PilothouseError, StoreFailed):
+            await self._sessions.of_job(following.spot.name, following.spot.who)
+            await self._arrived(following)
+
     async def _arrived(self, following: Following) -> None:
         """The job is there, or time is up: may it be seen?"""
         spot = following.spot
-        if following not in self._pending.get(spot.job, ()):
+        if following not in self._pending.get(spot.name, ()):
             return
         try:
-            session, job = await self._sessions.of_job(spot.job, spot.who)
+            session, job = await self._sessions.of_job(spot.name, spot.who)
         except PilothouseError:
             following.end()
             following.ended()
             return
-        if following not in self._pending.get(spot.job, ()):
+        if following not in self._pending.get(spot.name, ()):
             return
         following.end()
-        spot.session = session
+        spot.session, spot.job = session, job.id
         spot.head = session.live.head
         spot.after = max(spot.after or 0, job.first_seq - 1)
         self._follow(following)

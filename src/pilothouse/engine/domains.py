@@ -70,6 +70,8 @@ class Domains:
             return "the permission mode of this job is not known"
         if mode not in policy.NETWORK_ASKED:
             return f"it is not among the domains of this session, and the permission mode {mode} asks nobody"
+        if self._live.kit.attendance.missing(job, self._live.record):
+            return "it is not among the domains of this session, and nobody who could allow it can be reached"
         if len(self._approvals.pending) >= PENDING_MAX:
             return f"{PENDING_MAX} approvals are open already"
         return ""

@@ -18,6 +18,7 @@ from pilothouse.core import link
 from pilothouse.core.errors import PilothouseError
 from pilothouse.core.ids import JobId
 from pilothouse.engine import records
+from pilothouse.engine.artifacts import Collected
 from pilothouse.engine.link import LinkLostError
 from pilothouse.engine.live import Live
 from pilothouse.engine.ports import Budget
@@ -40,6 +41,7 @@ class Docket(Protocol):
     running: JobRecord | None
     known: dict[JobId, JobRecord]
     ended: dict[JobId, asyncio.Event]
+    collected: dict[JobId, Collected | None]
     wake: asyncio.Event
 
     async def finish(self, job: JobRecord, outcome: ev.Outcome, result: str, *, reason: str | None = None) -> None: ...
@@ -121,7 +123,7 @@ class Drive:
             life.step(job.state, "start")
             job.state, job.started_at, job.runner_id, job.turn_id = "running", live.now(), hello.runner_id, job.id
             self._default_model = state.model
-            model = job.model or live.record.model or state.model
+            job.model = model = job.model or live.record.model or state.model
             session = live.changed(state="active", last_active_at=live.now())
             started = ev.JobStarted(
                 job_id=job.id,
@@ -135,6 +137,8 @@ class Drive:
             await live.commit([started], records.put(job), records.put(session), insist=True)
             live.record = session
             self._jobs.running = job
+            if live.artifacts is not None:
+                live.artifacts.begin(live.record.id, job.id)
         await self._hand_over(job)
 
     async def _reattach(self) -> None:
@@ -227,6 +231,9 @@ class Drive:
             async with asyncio.timeout(max(left, 0.0)):
                 await ended.wait()
         except TimeoutError:
+            if job.id in self._jobs.collected:  # its turn has ended; its files are not its own time
+                await ended.wait()
+                return
             job.late = True
             self._live.send(link.Interrupt(id=records.new_id()))
             self.later(job)

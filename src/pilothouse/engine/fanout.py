@@ -112,6 +112,10 @@ class Fanout:
     def __init__(self) -> None:
         self._due: deque[tuple[Feed, Group]] = deque()
         self._stepping = False
+        self.delivered = 0
+        """Events written, to all subscribers together."""
+        self.slow = 0
+        """Subscribers that were sent away."""
 
     def due(self, feed: Feed, group: Group) -> None:
         self._due.append((feed, group))
@@ -219,10 +223,12 @@ class Feed:
         start, group.cursor, group.due = group.cursor, self.head, False
         self._due -= 1
         if group.members and start < self.head:
-            for who in self._write(group, self._run_from(start)):
+            run = self._run_from(start)
+            for who in self._write(group, run):
                 del group.members[who]
                 who.group = None
                 self._fall_behind(who, start)
+            self._fanout.delivered += len(group.members) * len(run.rests)
         if not group.members:
             self._groups.remove(group)
         if not self._due:
@@ -293,6 +299,7 @@ class Feed:
                 await self._more(who)
                 await asyncio.sleep(0)
         except (TimeoutError, _Gone, StoreFailed):
+            self._fanout.slow += 1
             who.sink.close(AWAY, "too slow; come back")
         finally:
             self._behind.pop(who, None)
@@ -319,6 +326,7 @@ class Feed:
             upto = some[-1][0]
         if not some or who.sink.send_run(who.prefix, Run([rest for _, rest in some])):
             self._behind[who] = upto
+            self._fanout.delivered += len(some)
 
 
 def _at_once(rows: Sequence[tuple[int, bytes]]) -> Sequence[tuple[int, bytes]]:

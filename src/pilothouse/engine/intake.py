@@ -64,11 +64,16 @@ class Intake:
 
     async def take(self, batch: list[tuple[int, bytes]]) -> int:
         masks = await self._live.masks()  # not known: not taken, and said again
-        async with self._live.lock:
-            said = self._veiled([(n, link.parse_event(raw)) for n, raw in batch], masks)
-            if self._veil is not None and self._veil.waits:
-                self._live.background(self._wait(self._veil, batch[-1][0]))
-            return await self._take(said)
+        taken = 0
+        for part in _parts([(n, link.parse_event(raw)) for n, raw in batch]):
+            if isinstance(turn := part[0][1], link.TurnStarted | link.TurnEnded):
+                await self.jobs.collect_for(turn)  # all that was said before is in the log by now, for all to see
+            async with self._live.lock:
+                said = self._veiled(part, masks)
+                if self._veil is not None and self._veil.waits:
+                    self._live.background(self._wait(self._veil, part[-1][0]))
+                taken = max(taken, await self._take(said))
+        return taken
 
     def _veiled(self, batch: list[tuple[int, Said]], masks: Masks | None) -> list[tuple[int, Said]]:
         """What can be taken of it now, and of what waited."""
@@ -267,3 +272,13 @@ class Intake:
             self._live.kit.note(
                 "runner_protocol", session=self._live.record.id, count=self.dropped, why=broken.why[:200]
             )
+
+
+def _parts(batch: list[tuple[int, Said]]) -> list[list[tuple[int, Said]]]:
+    """Cut before each beginning and end of a turn."""
+    parts: list[list[tuple[int, Said]]] = []
+    for one in batch:
+        if not parts or isinstance(one[1], link.TurnStarted | link.TurnEnded):
+            parts.append([])
+        parts[-1].append(one)
+    return parts

@@ -7,17 +7,19 @@ gone, the time is up, nobody could start it. `finish` works once per job, since 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Sequence
+import contextlib
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 
 from pilothouse.core import events as ev
 from pilothouse.core import job as life
 from pilothouse.core import link
 from pilothouse.core.attach import Picture
-from pilothouse.core.errors import Conflict, PilothouseError, TooMany
+from pilothouse.core.errors import Conflict, NotFound, PilothouseError, TooMany
 from pilothouse.core.ids import JobId
-from pilothouse.engine import records
+from pilothouse.engine import records, tallies
 from pilothouse.engine.approvals import Approvals
+from pilothouse.engine.artifacts import Collected
 from pilothouse.engine.drive import Drive
 from pilothouse.engine.live import Live, whole
 from pilothouse.engine.ports import Mark, Op, Put, UsageRecord
@@ -27,6 +29,8 @@ from pilothouse.engine.records import JobRecord, Kept
 SPENT_S = 3.0
 """The proxy answers with a job's total within this, or the agent's own figure counts."""
 TITLE_MAX = 80
+RESULT_KEPT = 100_000
+"""Characters of a job's result in its record; the log has all of it."""
 
 
 class Jobs:
@@ -41,9 +45,15 @@ class Jobs:
         """Jobs that are not done."""
         self.agent_usage: dict[JobId, link.AgentUsage] = {}
         self.ended: dict[JobId, asyncio.Event] = {}
+        self.collected: dict[JobId, Collected | None] = {}
+        """What the jobs made whose end has come but is not in the log yet; None while it is being collected."""
         self.wake = asyncio.Event()
         self.last_askers: list[str] = []
         """Of the newest job: a turn that the agent begins by itself goes on with their words."""
+        self.last_headless = False
+        """Likewise."""
+        self.awaited: Counter[JobId] = Counter()
+        """How many callers wait for a job's end."""
         self.drive = Drive(self, live, owner)
         approvals.job = lambda: live.current or self.running
         approvals.words = questions.words = self.words
@@ -56,9 +66,15 @@ class Jobs:
 
     @whole
     async def submit(
-        self, job: JobRecord, *, client_message_id: str | None, attachments: Sequence[Picture] = ()
+        self,
+        job: JobRecord,
+        *,
+        client_message_id: str | None,
+        attachments: Sequence[Picture] = (),
+        also: Sequence[Op] = (),
     ) -> JobRecord:
-        """Accepts a prompt: from here on it is in the log. The same `client_message_id` gives the same job."""
+        """Accepts a prompt: from here on it is in the log. The same `client_message_id` gives the same job. `also`:
+        what is kept with it."""
         key = f"{self._live.record.id}:{client_message_id}"
         async with self._live.act():
             if client_message_id is not None:
@@ -89,7 +105,7 @@ class Jobs:
             job.pictures = [Kept(media_type=p.meta.media_type, digest=p.digest) for p in attachments]
             sid = self._live.record.id
             ops: list[Op] = [Put("text", f"{sid}:{p.digest}", p.data, sid) for p in attachments]
-            ops += [records.put(job), records.put(session)]
+            ops += [records.put(job), records.put(session), *also]
             if client_message_id is not None:
                 ops.append(Put("resend", key, job.id.encode(), self._live.record.id))
             await self._live.commit(happened, *ops)
@@ -97,6 +113,7 @@ class Jobs:
             self._add(job)
             before = self.last_askers if len(self.known) > 1 else []
             self.last_askers = list(dict.fromkeys([*before, *job.askers]))
+            self.last_headless = job.headless
             self.queue.append(job)
             self.wake.set()
             return job
@@ -144,7 +161,7 @@ class Jobs:
                 raise Conflict("No job is running.")
             if job_id is not None:
                 running = self.known.get(job_id)
-            if running is None:
+            if running is None or running.id in self.collected:
                 raise Conflict("The job is done already.")
             if running.state == "queued":
                 running.interrupted_by = by
@@ -158,6 +175,32 @@ class Jobs:
         doc = await self._live.kit.store.get("job", job_id)
         assert doc is not None
         return self.known.get(job_id) or records.load(doc, JobRecord)
+
+    @contextlib.contextmanager
+    def awaiting(self, job: JobRecord) -> Iterator[None]:
+        """For a caller who waits for the job's end."""
+        self.awaited[job.id] += 1
+        try:
+            yield
+        finally:
+            self.awaited[job.id] -= 1
+            if not self.awaited[job.id]:
+                del self.awaited[job.id]
+
+    async def end_of(self, job: JobRecord) -> JobRecord:
+        """The job, which is one that `submit` or `get` gave, once it has ended. Raises NotFound when its session was
+        deleted before."""
+        ended = self.ended.get(job.id)
+        if ended is not None:
+            await ended.wait()
+        if job.state != "done":
+            raise NotFound
+        return job
+
+    def gone(self) -> None:
+        """The session is deleted: nobody waits any longer."""
+        for ended in self.ended.values():
+            ended.set()
 
     def restore(self, jobs: Sequence[JobRecord]) -> None:
         """After a restart of the server: what waits goes on waiting, what runs is taken up again."""
@@ -199,6 +242,7 @@ class Jobs:
             created_at=now,
             started_at=now,
             askers=list(self.last_askers),
+            headless=self.last_headless,
             permission_mode=self._live.record.permission_mode,
             first_seq=self._live.head + 1,
             runner_id=runner.runner_id,
@@ -208,6 +252,8 @@ class Jobs:
         self._add(own)
         self._live.current = own
         self._live.background(self.drive.limit(own))
+        if self._live.artifacts is not None:
+            self._live.artifacts.begin(self._live.record.id, own.id)
         started = ev.JobStarted(
             job_id=own.id, agent=self._live.record.agent, agent_version=runner.agent_version, model=model, demo=demo,
             permission_mode=own.permission_mode, by="agent",
@@ -227,10 +273,8 @@ class Jobs:
 
     async def turn_ended(self, turn: link.TurnEnded, mark: Mark) -> bool:
         """False: it is no turn of ours."""
-        job = self._live.current
-        if job is None or job.turn_id != turn.turn_id:
-            job = self.known.get(JobId(turn.turn_id))
-        if job is None or job.state != "running":
+        job = self._ended_by(turn)
+        if job is None:
             return False
         outcome, reason, result = turn.outcome, turn.reason, turn.result
         if self._live.ending and outcome != "succeeded":
@@ -246,8 +290,37 @@ class Jobs:
     # --- the end ---
 
     async def finish(self, job: JobRecord, outcome: ev.Outcome, result: str, *, reason: str | None = None) -> None:
+        await self.collect(job)
         async with self._live.lock:
             await self._finish(job, outcome, result, reason=reason)
+
+    async def collect(self, job: JobRecord) -> None:
+        """Its files, before its end. Without the lock: that may take a while, and others have something to say."""
+        artifacts = self._live.artifacts
+        if artifacts is None or job.started_at is None or job.id not in self.known or self.collected.get(job.id):
+            return
+        self.collected.setdefault(job.id, None)
+        masks = await self._live.known_masks()
+        done = await artifacts.collect(
+            self._live.record.id, job, place=self._live.place, shown=masks.text if masks else str
+        )
+        if job.id in self.known:
+            self.collected[job.id] = done
+
+    async def collect_for(self, turn: link.TurnStarted | link.TurnEnded) -> None:
+        """The job that is about to end with what the runner says."""
+        if isinstance(turn, link.TurnEnded):
+            job = self._ended_by(turn)
+        else:
+            job = self._live.current if self.left_open(turn.turn_id) else None
+        if job is not None:
+            await self.collect(job)
+
+    def _ended_by(self, turn: link.TurnEnded) -> JobRecord | None:
+        job = self._live.current
+        if job is None or job.turn_id != turn.turn_id:
+            job = self.known.get(JobId(turn.turn_id))
+        return job if job is not None and job.state == "running" else None
 
     async def _finish(
         self,
@@ -272,6 +345,8 @@ class Jobs:
         started = records.seconds(job.started_at) if job.started_at else live.kit.clock.now()
         elapsed = max(int((live.kit.clock.now() - started) * 1000), 0)
         happened, ops = self._cancel_open(job)
+        made = self.collected.get(job.id) or Collected()
+        happened, ops = [*happened, *made.events], [*ops, *made.ops]
         total = await self._total(job)
         usage = self._usage(job, total)
         if usage is not None:
@@ -289,7 +364,9 @@ class Jobs:
             reason=reason,
         )
         happened.append(complete)
-        done.outcome, done.result, done.reason, done.ended_at = outcome, result[:100_000], reason, live.now()
+        if usage is not None and usage.measured == "agent":
+            ops.append(tallies.of_agent(live.record, job, usage, live.now()))
+        done.outcome, done.result, done.reason, done.ended_at = outcome, result[:RESULT_KEPT], reason, live.now()
         done.num_turns, done.duration_ms = num_turns, complete.duration_ms
         done.last_seq = live.head + len(happened)
         session = live.changed(
@@ -326,6 +403,9 @@ class Jobs:
         if ended is not None:
             ended.set()
         self.agent_usage.pop(job.id, None)
+        self.collected.pop(job.id, None)
+        if self._live.artifacts is not None:
+            self._live.artifacts.ended(self._live.record.id, job.id)
         self._live.touched = self._live.kit.clock.now()
         self.wake.set()
 

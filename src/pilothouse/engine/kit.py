@@ -9,6 +9,7 @@ from typing import Protocol
 from pilothouse.core.limits import Caps
 from pilothouse.core.policy import Pattern
 from pilothouse.core.reach import Reach
+from pilothouse.engine.attendance import Attendance
 from pilothouse.engine.audit import Audit
 from pilothouse.engine.bells import Bells
 from pilothouse.engine.log import Log
@@ -71,6 +72,7 @@ class Kit:
     agents: tuple[str, ...] = ("claude", "echo")
     note: Note = silent
     bells: Bells = field(default_factory=Bells)
+    attendance: Attendance = field(default_factory=Attendance)
     serial: int = 1
     """How many times a server has started on this store: what makes `fence` grow over restarts."""
 

@@ -24,6 +24,7 @@ from pilothouse.core.ids import JobId
 from pilothouse.core.places import USUAL
 from pilothouse.core.redact import Masks
 from pilothouse.engine import allowance, records
+from pilothouse.engine.artifacts import Artifacts
 from pilothouse.engine.kit import Kit
 from pilothouse.engine.link import LinkLostError, RunnerLink
 from pilothouse.engine.ports import Mark, Op, Put, Row, SandboxSpec, SandboxState, StoreFailed, Wire
@@ -64,10 +65,17 @@ def whole(act: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any
 class Live:
     """One session. Its parts (`jobs`, `approvals`, `questions`) work on it and are set by `engine.sessions`."""
 
-    def __init__(self, kit: Kit, record: SessionRecord, secrets: Secrets | None = None) -> None:
+    def __init__(
+        self,
+        kit: Kit,
+        record: SessionRecord,
+        secrets: Secrets | None = None,
+        artifacts: Artifacts | None = None,
+    ) -> None:
         self.kit = kit
         self.record = record
         self.secrets = secrets
+        self.artifacts = artifacts
         self.lock = asyncio.Lock()
         self.link: RunnerLink | None = None
         self.current: JobRecord | None = None
@@ -255,6 +263,8 @@ class Live:
             self.kit.note("background_failed", session=self.record.id, error=repr(error)[:500])
 
     async def _send(self, command: link.Command) -> None:
+        if isinstance(command, link.PermissionAnswer) and self.artifacts is not None:
+            await self.artifacts.ready(self.record.id)  # how the workspace was before a tool changes it
         if self.link is None:
             return
         try:

@@ -155,7 +155,7 @@ class Members:
         """Raises BadRequest, Conflict, TooMany, Unavailable."""
         if not _ORGANISATION.match(id):
             raise BadRequest("id: 1 to 40 of a-z, 0-9 and dashes, no dash at either end")
-        name = id if name is None else _line(name)
+        name = id if name is None else line(name)
         async with self._changing:
             if id in self._organisations:
                 raise Conflict(f"There is an organisation {id!r} already.")
@@ -183,7 +183,7 @@ class Members:
         if not _ACCOUNT.match(account):
             raise BadRequest("account: 1 to 200 printable ASCII characters without spaces, and not dots alone")
         wanted = None if role is None else access.role(role)
-        name = None if name is None else _line(name)
+        name = None if name is None else line(name)
         async with self._changing:
             self.organisation(organisation)
             before = self._members.get((organisation, account))
@@ -276,7 +276,7 @@ def _put(member: Member) -> Put:
     return Put("member", _key(member.organisation, member.account), msgspec.json.encode(member), member.organisation)
 
 
-def _line(name: str) -> str:
+def line(name: str) -> str:
     if not _NAME.match(name):
         raise BadRequest("name: one line of 1 to 100 characters")
     return name

@@ -6,8 +6,9 @@ Every port has two implementations from the start: the real one and a fake that 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from pilothouse.core import events as ev
@@ -210,9 +211,37 @@ class Content(Protocol):
 
     def __aiter__(self) -> AsyncIterator[bytes]: ...
 
+    def steady(self) -> bool:
+        """Whether the file is as it was when it was opened. To be asked before `close`."""
+        ...
+
     def close(self) -> None:
         """Also for one that was not read, or not to its end."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """A workspace as it was. What has changed after it was said counts as changed, whatever `marks` say."""
+
+    moment_ns: int
+    """By the clock that the file system goes by."""
+    marks: int | None = None
+    """A descriptor of what `Files.mark` gave, open for reading: one mark for each file that was there. None: only the
+    moment is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What is not as it was. Bounded: `over` says that there is more."""
+
+    found: Sequence[tuple[str, int, float]]
+    """Regular files: path, size, when it was written to."""
+    left: Sequence[tuple[str, str]]
+    """What could not be looked at, and why: `name` (not UTF-8), `deep`, `unreadable`."""
+    rules: Sequence[str]
+    """Every `.gitignore`, changed or not."""
+    over: bool
 
 
 class Files(Protocol):
@@ -230,6 +259,19 @@ class Files(Protocol):
     def walk(self, path: str) -> AsyncIterator[tuple[str, FileEntry]]:
         """Regular files below, path relative to the workspace. A directory that is not looked into (it cannot be read,
         or lies too deep) comes as itself. Raises NotFound, BadRequest (path), TooLarge."""
+        ...
+
+    def moment(self) -> int:
+        """Now, in nanoseconds, as the file system's clock says it, or a little before."""
+        ...
+
+    async def mark(self, moment_ns: int, passed_by: Sequence[str], take: Callable[[bytes], None]) -> None:
+        """Marks of all regular files, for a later `changed`, in pieces; an empty piece says that it begins anew.
+        `passed_by`: names of directories that are not looked into. Raises NotFound, TooLarge."""
+        ...
+
+    async def changed(self, since: Since, passed_by: Sequence[str]) -> Changes:
+        """Raises NotFound."""
         ...
 
 
@@ -285,6 +327,55 @@ class Sandboxes(Protocol):
         ...
 
 
+# --- blobs -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What is known of a file that is stored."""
+
+    size: int
+    sha256: str
+    media_type: str
+
+
+class Blobs(Protocol):
+    """Files by key. A key is `/`-separated names that `core.artifact.key` made. What `put` has answered is there after
+    a crash. Each verb raises Unavailable when the store does not answer, denies, or is full."""
+
+    async def put(self, key: str, file: Path, about: About) -> None:
+        """The whole of `file`, or nothing; over what was there. `file` stays the caller's."""
+        ...
+
+    async def read(self, key: str, start: int = 0, end: int | None = None) -> Blob:
+        """The bytes from `start` to before `end`. Raises NotFound."""
+        ...
+
+    async def has(self, key: str, about: About) -> bool:
+        """Whether this very content is there."""
+        ...
+
+    async def drop(self, prefix: str) -> None:
+        """All keys that begin so. Harmless to repeat."""
+        ...
+
+    def place(self, key: str) -> tuple[str | None, str | None]:
+        """Its address for other programs, and its page for people, where it has them."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Blob(Protocol):
+    """A stored file's bytes, in chunks, once."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Raises Unavailable when it breaks off."""
+        ...
+
+    def close(self) -> None: ...
+
+
 # --- the proxy -----------------------------------------------------------------------------------------------------
 
 
@@ -316,6 +407,12 @@ class UsageRecord:
     """Why the proxy did not pass it on: "budget", "no credential", ..."""
     price_guessed: bool = False
     """The model is in no price table: the cost is a careful guess."""
+    at: float | None = None
+    """When the call began, in seconds since 1970. None: a proxy that did not say so yet."""
+    ms: int | None = None
+    """How long it took, to its end."""
+    tokens_guessed: bool = False
+    """The answer broke off: what it cost is counted by the text that passed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,6 +487,21 @@ class Sealer(Protocol):
     def unseal(self, sealed: bytes, about: str) -> bytes:
         """Raises SealBroken."""
         ...
+
+
+# --- the process ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """What a process uses of its machine. None: this machine does not say."""
+
+    cpu_s: float
+    started_at: float
+    fds_max: int
+    resident: int | None = None
+    """Bytes."""
+    fds: int | None = None
 
 
 # --- time ------------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from pilothouse.core import link
 from pilothouse.core.errors import AlreadyResolved, BadRequest, NotFound
 from pilothouse.core.ids import QuestionId
 from pilothouse.engine import records
+from pilothouse.engine.attendance import NO_ANSWER
 from pilothouse.engine.audit import SERVER, Entry, Who
 from pilothouse.engine.live import Live, Words, whole
 from pilothouse.engine.ports import Op
@@ -40,14 +41,15 @@ class Questions:
             return [], [], self._answered[key]
         if key in self._by_request:
             return [], [], None
-        if len(self.pending) >= PENDING_MAX:
-            return (
-                [],
-                [],
-                link.QuestionAnswer(id=f"auto-{ask.request_id}", request_id=ask.request_id, message=TOLD_TOO_MANY),
-            )
-        now = self._live.kit.clock.now()
         job = self._live.current
+        why = TOLD_TOO_MANY if len(self.pending) >= PENDING_MAX else ""
+        if self._live.kit.attendance.missing(job, self._live.record):
+            why = NO_ANSWER
+        if why:
+            told = link.QuestionAnswer(id=f"auto-{ask.request_id}", request_id=ask.request_id, message=why)
+            self._keep_answer(key, told)
+            return [], [], told
+        now = self._live.kit.clock.now()
         record = QuestionRecord(
             question_id=QuestionId(records.new_id()),
             session_id=self._live.record.id,
@@ -159,12 +161,16 @@ class Questions:
 
     def _remember(self, record: QuestionRecord) -> None:
         answered = record.state == "answered"
-        self._answered[(record.runner_id, record.request_id)] = link.QuestionAnswer(
+        told = link.QuestionAnswer(
             id=record.question_id,
             request_id=record.request_id,
             answers=record.answers,
             message=None if answered else TOLD_NOBODY,
         )
+        self._keep_answer((record.runner_id, record.request_id), told)
+
+    def _keep_answer(self, key: tuple[str, str], told: link.QuestionAnswer) -> None:
+        self._answered[key] = told
         while len(self._answered) > ANSWERED_KEPT:
             del self._answered[next(iter(self._answered))]
 

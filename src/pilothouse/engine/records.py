@@ -13,7 +13,7 @@ from msgspec import Struct
 from pilothouse.core import approval, job
 from pilothouse.core import events as ev
 from pilothouse.core.access import ORGANISATION, Grant
-from pilothouse.core.ids import ApprovalId, JobId, QuestionId, SessionId
+from pilothouse.core.ids import ApprovalId, ArtifactId, JobId, QuestionId, SessionId
 from pilothouse.engine.ports import Put
 
 EVERY = 1_000_000
@@ -101,6 +101,23 @@ class JobRecord(Record, kw_only=True):
     """Its time was up."""
     askers: list[str] = []
     """Accounts whose words it works on: who prompted, and who added to it."""
+    key: str = ""
+    """Id of the key that prompted, if it was one."""
+    trace: str = ""
+    """As `origin.Origin`."""
+    name: str = ""
+    """The caller's own id for it; `id` is ours all the same."""
+    headless: bool = False
+    """A program began it: nobody is asked who cannot be reached."""
+
+
+class Called(Record, kw_only=True):
+    """The document `call`: what a caller's own word stands for, by `named` or `keyed`."""
+
+    job: JobId
+    account: str
+    about: str = ""
+    """What was wished for, hashed."""
 
 
 class ApprovalRecord(Record, kw_only=True):
@@ -163,11 +180,33 @@ class RuleRecord(Record, kw_only=True):
     created_at: str
 
 
+class ArtifactRecord(Record, kw_only=True):
+    """A file that a job made or changed, as it was when the job ended."""
+
+    id: ArtifactId
+    session: SessionId
+    job: JobId
+    path: str
+    """Relative to the workspace. Its names are the agent's: any characters but NUL and `/`."""
+    size: int = 0
+    sha256: str = ""
+    media_type: str = "application/octet-stream"
+    """By the name alone."""
+    tool_id: str | None = None
+    """The tool call that made it, as far as the log tells."""
+    prefix: str
+    """`outputs/YYYYMMDD_HHMMSS-<jobId>/`: what its copies are stored under."""
+    created: str
+    state: Literal["stored", "waiting", "skipped"] = "stored"
+    """waiting: kept on this machine, and on its way to where artifacts are stored. skipped: not kept, see `reason`."""
+    reason: str | None = None
+
+
 R = TypeVar("R", bound=Record)
 _encoder = msgspec.json.Encoder()
 
 
-def put(record: SessionRecord | JobRecord | ApprovalRecord | QuestionRecord | RuleRecord) -> Put:
+def put(record: SessionRecord | JobRecord | ApprovalRecord | QuestionRecord | RuleRecord | ArtifactRecord) -> Put:
     doc = _encoder.encode(record)
     match record:
         case SessionRecord():
@@ -180,6 +219,13 @@ def put(record: SessionRecord | JobRecord | ApprovalRecord | QuestionRecord | Ru
             return Put("question", record.question_id, doc, record.session_id)
         case RuleRecord():
             return Put("rule", record.id, doc, record.session_id or "")
+        case ArtifactRecord():
+            return Put("artifact", record.id, doc, record.session)
+
+
+def named(organisation: str, name: str) -> str:
+    """The `call` of a job that its caller named. One in an organisation, since `/dialog/NAME` is one channel there."""
+    return f"name:{organisation}:{name}"
 
 
 def shelf(organisation: str) -> str:

@@ -13,18 +13,21 @@ from pilothouse.core import access, link, policy
 from pilothouse.core import events as ev
 from pilothouse.core.access import ORGANISATION, Principal, Scope
 from pilothouse.core.errors import BadRequest, NotFound, PilothouseError, TooMany, Unavailable
-from pilothouse.core.ids import ApprovalId, JobId, QuestionId, SessionId, is_uuid
+from pilothouse.core.ids import ApprovalId, JobId, QuestionId, SessionId, is_segment, is_uuid
 from pilothouse.engine import records
 from pilothouse.engine.approvals import Approvals
+from pilothouse.engine.artifacts import Artifacts
 from pilothouse.engine.audit import SERVER, Entry, Who
 from pilothouse.engine.domains import Domains
 from pilothouse.engine.intake import Intake
 from pilothouse.engine.jobs import Jobs
 from pilothouse.engine.kit import Kit
 from pilothouse.engine.live import Live, whole
+from pilothouse.engine.origin import NOWHERE, Origin
 from pilothouse.engine.ports import Delete, Op, Probe, Purge, Put, StoreFailed
 from pilothouse.engine.questions import Questions
-from pilothouse.engine.records import ApprovalRecord, Egress, JobRecord, QuestionRecord, SessionRecord
+from pilothouse.engine.records import ApprovalRecord, Called, Egress, JobRecord, QuestionRecord, SessionRecord
+from pilothouse.engine.resting import Resting
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.secrets import Secrets
 from pilothouse.engine.shelf import BEFORE, Shelf
@@ -48,13 +51,22 @@ class Session:
 
 
 class Sessions:
-    def __init__(self, kit: Kit, rules: Rules, probe: Probe, secrets: Secrets | None = None) -> None:
+    def __init__(
+        self,
+        kit: Kit,
+        rules: Rules,
+        probe: Probe,
+        secrets: Secrets | None = None,
+        artifacts: Artifacts | None = None,
+    ) -> None:
         self.kit = kit
         self.rules = rules
         self.secrets = secrets
+        self.artifacts = artifacts
         self.probe = probe
         self._here: dict[SessionId, Session] = {}
         self.shelf: Shelf[Session] = Shelf(kit, self._here)
+        self.resting = Resting(kit.store, kit.clock)
         self._loading: dict[SessionId, asyncio.Task[Session | None]] = {}
         self._creating = asyncio.Lock()
         self._reaper: asyncio.Task[None] | None = None
@@ -63,6 +75,8 @@ class Sessions:
         """Whether a session's shells are in use; set by whoever knows."""
         self.on_end: list[Callable[[SessionId], Awaitable[None]]] = []
         """Called when a session's processes have been ended."""
+        self.on_name: list[Callable[[str, str], None]] = []
+        """Called when there is a job of a caller's own name: its organisation, and the name."""
 
     # --- making and finding ---
 
@@ -177,12 +191,25 @@ class Sessions:
         """The session if it is in memory: one that is not has nothing running and nothing open."""
         return self._here.get(session_id)
 
+    def agent_of(self, session_id: SessionId) -> str:
+        """Of one in memory."""
+        found = self._here.get(session_id)
+        return found.live.record.agent if found is not None else "unknown"
+
+    def every(self) -> list[Session]:
+        """Those in memory."""
+        return list(self._here.values())
+
     async def found(self, session_id: SessionId) -> Session | None:
         """For the server itself, whoever's it is."""
         return self._here.get(session_id) or await self._load(session_id)
 
     async def of_job(self, job_id: str, who: Principal, scope: Scope = "read") -> tuple[Session, JobRecord]:
+        """By the server's id, or by the name that its caller gave it. Raises NotFound, Forbidden."""
         doc = await self.kit.store.get("job", job_id) if is_uuid(job_id) else None
+        if doc is None and is_segment(job_id):
+            called = await self.kit.store.get("call", records.named(who.organisation, job_id))
+            doc = await self.kit.store.get("job", records.load(called, Called).job) if called is not None else None
         if doc is None:
             raise NotFound
         record = records.load(doc, JobRecord)
@@ -224,21 +251,25 @@ class Sessions:
         max_tokens: int | None = None,
         model: str | None = None,
         timeout_s: int | None = None,
+        name: str = "",
+        headless: bool = False,
+        origin: Origin = NOWHERE,
     ) -> JobRecord:
         """A checked job, not yet accepted. Raises BadRequest, TooMany."""
         self.check(
             prompt, permission_mode=permission_mode, allowed_tools=allowed_tools, max_cost_usd=max_cost_usd,
             max_tokens=max_tokens, model=model, timeout_s=timeout_s,
         )  # fmt: skip
-        alive = sum(1 for s in self._here.values() if s.jobs.busy)
-        if alive >= self.kit.limits.sessions_max and not session.jobs.busy:
-            raise TooMany(f"{alive} sessions are working already; the limit is {self.kit.limits.sessions_max}.")
+        if not session.jobs.busy:
+            self.room()
         return JobRecord(
             id=JobId(records.new_id()),
             session_id=session.live.record.id,
             prompt=prompt,
             by=by,
             askers=[account] if account else [],
+            key=origin.key,
+            trace=origin.trace,
             created_at=session.live.now(),
             permission_mode=policy.mode(
                 session.live.record.permission_mode if permission_mode is None else permission_mode
@@ -248,7 +279,15 @@ class Sessions:
             max_cost_usd=max_cost_usd,
             max_tokens=max_tokens,
             timeout_s=timeout_s or self.kit.limits.job_timeout_s,
+            name=name,
+            headless=headless,
         )
+
+    def room(self) -> None:
+        """For one more session that works. Raises TooMany."""
+        alive, most = self.working(), self.kit.limits.sessions_max
+        if alive >= most:
+            raise TooMany(f"{alive} sessions are working already; the limit is {most}.")
 
     def check(
         self,
@@ -365,12 +404,18 @@ class Sessions:
                 await self.kit.models.forget(live.record.id)
             await self.kit.sandboxes.delete(live.record.id)
             await self._ended(live.record.id)
-            await self.kit.log.append(live.record.id, [], Purge(live.record.id), Delete("session", live.record.id))
+            gone = await self.artifacts.gone(live.record.id) if self.artifacts is not None else []
+            await self.kit.log.append(
+                live.record.id, [], Purge(live.record.id), Delete("session", live.record.id), *gone
+            )
         except StoreFailed as error:
             raise Unavailable("The store cannot write; try again.") from error
         finally:
             # Until here it is found, and refused: one that was loaded anew meanwhile would write to a purged log.
             self._here.pop(live.record.id, None)
+        if self.artifacts is not None:
+            self.artifacts.dropped()
+            session.jobs.gone()
         self.rules.forget(live.record)
         self.kit.bells.ring(live.record.id)
 
@@ -464,9 +509,10 @@ class Sessions:
             session.questions.restore([records.load(doc, QuestionRecord) for _, doc in reversed(questions)])
         session.jobs.restore(open_jobs)
         session.jobs.last_askers = jobs[0].askers if jobs else []
+        session.jobs.last_headless = bool(jobs) and jobs[0].headless
 
     def _make(self, record: SessionRecord) -> Session:
-        live = Live(self.kit, record, self.secrets)
+        live = Live(self.kit, record, self.secrets, self.artifacts)
         intake = Intake(live)
         approvals = Approvals(live, self.rules)
         questions = Questions(live)

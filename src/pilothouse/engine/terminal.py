@@ -34,6 +34,28 @@ REDRAW_S = 0.05
 
 
 class Terminal:
+    __slots__ = (
+        "_audience",
+        "_frames",
+        "_going",
+        "_granted",
+        "_head",
+        "_heat",
+        "_looking",
+        "_news",
+        "_over",
+        "_typed_in",
+        "_viewings",
+        "_waiting",
+        "active_at",
+        "ahead",
+        "closing",
+        "gone",
+        "shell",
+        "sizes",
+        "turns",
+    )
+
     def __init__(
         self, shell: Shell, turns: Turns, ahead: int, over: Callable[[Terminal], None], *, new: bool = False
     ) -> None:

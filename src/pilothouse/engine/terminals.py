@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pilothouse.core import frames
@@ -128,6 +128,11 @@ class Terminals:
     def sessions(self) -> Sequence[SessionId]:
         """Those whose shells are in memory."""
         return list(self._sessions)
+
+    def every(self) -> Iterator[Terminal]:
+        """Those in memory."""
+        for terminals in self._sessions.values():
+            yield from terminals.values()
 
     async def tend(self) -> None:
         """What is due by now."""

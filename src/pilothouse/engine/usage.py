@@ -1,4 +1,5 @@
-"""What the proxy metered, into the ledger and, while the job runs, into its log. Each record is taken once."""
+"""What the proxy metered, into the ledger with its sums and, while the job runs, into its log. Each record is taken
+once."""
 
 from __future__ import annotations
 
@@ -11,17 +12,25 @@ from pilothouse.core.errors import PilothouseError
 from pilothouse.core.ids import SessionId
 from pilothouse.engine.jobs import totals
 from pilothouse.engine.kit import Kit
+from pilothouse.engine.metrics import Metrics
 from pilothouse.engine.ports import Mark, Put, StoreFailed, UsageRecord
-from pilothouse.engine.sessions import Sessions
+from pilothouse.engine.sessions import Session, Sessions
+from pilothouse.engine.tallies import Tallies
+from pilothouse.engine.traces import Traces
 
 AGAIN_S = 1.0
 """Pause before asking a proxy again that went away."""
 
 
 class UsageIntake:
-    def __init__(self, kit: Kit, sessions: Sessions) -> None:
+    def __init__(
+        self, kit: Kit, sessions: Sessions, metrics: Metrics | None = None, traces: Traces | None = None
+    ) -> None:
         self._kit = kit
         self._sessions = sessions
+        self._metrics = metrics or Metrics()
+        self._traces = traces
+        self._tallies = Tallies(kit.store)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -36,6 +45,8 @@ class UsageIntake:
     async def _run(self) -> None:
         while True:
             try:
+                self._tallies.forget()
+                await self._tallies.make(self._kit.clock.now())
                 known = await self._kit.store.scan("proxy")
                 marks = [(key, await self._kit.store.marked(f"proxy:{key}")) for key, _ in known]
                 async for record in self._kit.models.usage(marks):
@@ -47,14 +58,29 @@ class UsageIntake:
             await self._kit.clock.sleep(AGAIN_S)
 
     async def _take(self, record: UsageRecord) -> None:
-        await self._kit.store.commit(
+        session = self._sessions.here(SessionId(record.session))
+        job = session.jobs.known.get(record.job) if session is not None and record.job is not None else None
+        if job is None and record.job is not None:
+            job = await self._tallies.job(record.job)
+        whose = session.live.record if session is not None else await self._tallies.session(record.session)
+        counted = await self._tallies.taking(record, whose, job, self._kit.clock.now())
+        taken = await self._kit.store.commit(
             Mark(f"proxy:{record.proxy_id}", record.n),
             Put("usage", f"{record.proxy_id}:{record.n:012d}", msgspec.json.encode(record), record.session),
             Put("proxy", record.proxy_id, b"{}"),
+            *counted.ops,
         )
-        session = self._sessions.here(SessionId(record.session))
-        if session is None or record.job is None or record.job not in session.jobs.known:
-            return
+        if not taken.repeated:
+            self._tallies.took(counted)
+            self._metrics.called(record)
+            if self._traces is not None:
+                await self._traces.called(record, job)
+        if session is not None and record.job in session.jobs.known:
+            await self._tell(session, record)
+
+    async def _tell(self, session: Session, record: UsageRecord) -> None:
+        """The job's log, while it runs."""
+        assert record.job is not None
         total = await self._kit.models.spent(record.session, record.job)
         if total is None:
             return

@@ -74,6 +74,27 @@ class Watched(Protocol):
 class Viewing:
     """Made by `Terminals.attach`. The door hands every message to `receive` and calls `leave` at the end."""
 
+    __slots__ = (
+        "_incoming",
+        "_pace",
+        "_paused",
+        "_resting",
+        "_seen",
+        "_sink",
+        "_sized",
+        "_told",
+        "_typed",
+        "_typist",
+        "_waiting",
+        "_wants",
+        "cursor",
+        "guest",
+        "id",
+        "over",
+        "plain",
+        "terminal",
+    )
+
     def __init__(self, terminal: Watched, viewer: Viewer, sink: Sink, typist: int) -> None:
         self.terminal = terminal
         self.id: ViewerId = viewer.id
@@ -101,17 +122,17 @@ class Viewing:
 
     # --- the door's side
 
-    async def receive(self, message: bytes, *, text: bool = False) -> None:
+    async def receive(self, message: bytes, text: bool = False) -> None:
         """One message of the viewer's. What it may not send is answered, or ends the connection. Returns when the next
         one may come."""
-        if not self.take(message, text=text):
+        if not self.take(message, text):
             await self.room()
 
-    def take(self, message: bytes, *, text: bool = False) -> bool:
+    def take(self, message: bytes, text: bool = False) -> bool:
         """The same without waiting: whether the next message may come, or must wait for `room`."""
         if self.over:
             return True
-        found = self._incoming.take(message, self.terminal.turns.now, text=text)
+        found = self._incoming.take(message, self.terminal.turns.now, text)
         if isinstance(found, frames.Stdin):
             if self.terminal.may_type(self):
                 self._type(found.data)

@@ -90,7 +90,9 @@ async def counted(
 
 
 def told(answer: Response, state: State | None) -> Response:
-    answer.headers.update(limits(state))
+    """An answer that tells of a day's limit already is left as it is."""
+    for name, value in limits(state).items():
+        answer.headers.setdefault(name, value)
     return answer
 
 

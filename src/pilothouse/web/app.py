@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Awaitable, Callable
+
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
@@ -11,7 +14,7 @@ from starlette.routing import Match, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pilothouse.core.errors import NotFound, PilothouseError
-from pilothouse.web import routes, static, wire
+from pilothouse.web import metrics, routes, static, wire
 from pilothouse.web.access import AccessLog
 from pilothouse.web.call import Platform
 from pilothouse.web.front import Front
@@ -40,7 +43,10 @@ class MethodNotAllowed(PilothouseError):
 
 
 def watch(platform: Platform, hub: Hub) -> None:
-    """What is open ends when the right to it does."""
+    """What is open ends when the right to it does, and who is there can be asked."""
+    members = platform.identity.members
+    platform.kit.attendance.ways.append(lambda session, besides: hub.approver(members, session, besides))
+    metrics.sources(platform, hub)
     looking = [hub.recheck, platform.streams.recheck]
     platform.identity.on_revoke += [hub.revoked, platform.streams.revoked]
     platform.identity.members.on_change += looking
@@ -57,12 +63,26 @@ def application(
     """`sockets` serves the doors where no hot path does."""
     doors = [WebSocketRoute(path, sockets) for path in DOORS] if sockets is not None else []
     app = Starlette(
-        routes=[*routes.routes(platform, guard), *static.routes(guard), *doors],
-        exception_handlers={HTTPException: _unknown, Exception: _broken},
+        routes=[*routes.routes(platform, guard), *_page(platform, guard), *doors],
+        exception_handlers={HTTPException: _counted_unknown(platform), Exception: _broken},
     )
     app.router.redirect_slashes = False  # an address is one or is none: nothing answers before the guard
     outside = _Everywhere(app, guard, front or Front())
     return log.around(outside) if log is not None else outside
+
+
+def _page(platform: Platform, guard: Guard) -> list[Route]:
+    counted = functools.partial(metrics.counting, platform.metrics, "GET")
+    return [Route(r.path, counted(r.path, r.endpoint), methods=["GET"]) for r in static.routes(guard)]
+
+
+def _counted_unknown(platform: Platform) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def unknown(request: Request, error: Exception) -> Response:
+        answer = await _unknown(request, error)
+        platform.metrics.requests.add((metrics.UNKNOWN, metrics.UNKNOWN, str(answer.status_code)))
+        return answer
+
+    return unknown
 
 
 async def _unknown(request: Request, error: Exception) -> Response:

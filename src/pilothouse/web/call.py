@@ -13,25 +13,33 @@ from starlette.responses import Response
 from pilothouse.core import access, hosts
 from pilothouse.core.access import Principal, Scope
 from pilothouse.core.errors import Unauthenticated
+from pilothouse.engine.artifacts import Artifacts
 from pilothouse.engine.audit import Who
 from pilothouse.engine.authorizer import Ways
+from pilothouse.engine.calls import Calls
 from pilothouse.engine.channels import Channels
 from pilothouse.engine.dialogs import Dialogs
 from pilothouse.engine.gate import Gate
 from pilothouse.engine.identity import Identity
 from pilothouse.engine.keypairs import KeyPairs
 from pilothouse.engine.kit import Kit
+from pilothouse.engine.metrics import Metrics
 from pilothouse.engine.opener import Opener
+from pilothouse.engine.origin import Origin
+from pilothouse.engine.outgoing import Outgoing
 from pilothouse.engine.providers import Providers
 from pilothouse.engine.records import ApprovalRecord, JobRecord, QuestionRecord
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.secrets import Secrets
 from pilothouse.engine.sessions import Session, Sessions
 from pilothouse.engine.signins import SignIns
+from pilothouse.engine.traces import Traces
 from pilothouse.web.guard import Once
 from pilothouse.web.peer import peer
-from pilothouse.web.streams import Streamed, Streams, beating
+from pilothouse.web.streams import Streamed, Streams
 
+TRACE = "pilothouse.trace"
+"""Where an ASGI scope has the request's place in its trace, where it has one."""
 _HERE = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -55,6 +63,12 @@ class Platform:
     """With whom people sign in, besides the printed link."""
     pairs: KeyPairs = field(kw_only=True)
     secrets: Secrets = field(kw_only=True)
+    artifacts: Artifacts | None = None
+    """What jobs made. None: nothing is collected."""
+    calls: Calls | None = None
+    """What programs ask for."""
+    outgoing: Outgoing = field(kw_only=True)
+    """Webhooks and notifications."""
     opener: Opener | None = None
     """To the shells of sessions."""
     channels: Channels | None = None
@@ -63,10 +77,12 @@ class Platform:
     """Its channels that the server itself publishes to."""
     ways: Ways = Ways()
     """How its callers may come."""
+    metrics: Metrics = field(default_factory=Metrics)
+    traces: Traces | None = None
 
-    def left(self, who: Principal, session: Session | None = None) -> float | None:
+    def left(self, who: Principal, session: Session | None = None, scope: Scope = "read") -> float | None:
         """Seconds for which what is open may stay so: None without end, 0 when the credential, the account's
-        membership, or the right to look at the session is gone."""
+        membership, or this right in the session is gone."""
         left = self.identity.left(who)
         if who.kind == "custom":  # no account of ours stands behind it
             return left
@@ -76,7 +92,7 @@ class Platform:
             return 0.0
         if session is not None:
             session = self.sessions.here(session.live.record.id) or session  # it may have rested meanwhile
-            if "read" not in access.rights(now, session.live.record):
+            if scope not in access.rights(now, session.live.record):
                 return 0.0
         return left
 
@@ -98,6 +114,11 @@ class Call:
     def who(self) -> Who:
         """As the audit says it."""
         return Who(self.caller, peer(self.request))
+
+    @property
+    def origin(self) -> Origin:
+        """Of a job that is asked for now."""
+        return Origin.of(self.principal, str(self.request.scope.get(TRACE, "")))
 
     @property
     def principal(self) -> Principal:
@@ -155,19 +176,21 @@ def streamed(
     endless: bool = False,
     let_go: Callable[[], None] | None = None,
     room: AbstractContextManager[None] | None = None,
+    status_code: int = 200,
 ) -> Streamed:
     """An answer about a session that takes long; it ends when its reader may not look any more. `room`: `Call.room`,
     where it was taken before something was opened. Raises TooMany otherwise."""
     platform, who = call.platform, call.principal
     return Streamed(
-        beating(content) if endless else content,
+        content,
         platform.streams,
         who.credential,
-        lambda: platform.left(who, session),
+        lambda: platform.left(who, session, call.scope),
         platform.kit.clock.sleep,
         media_type=media_type,
         headers=headers,
         endless=endless,
         let_go=let_go,
         room=room or call.room(),
+        status_code=status_code,
     )

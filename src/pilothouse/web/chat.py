@@ -19,6 +19,7 @@ from pilothouse.core.errors import BadRequest, Conflict, Forbidden, NotFound, Pi
 from pilothouse.core.ids import ApprovalId, QuestionId, SessionId
 from pilothouse.engine.audit import Who
 from pilothouse.engine.log import Gap
+from pilothouse.engine.origin import Origin
 from pilothouse.engine.ports import StoreFailed
 from pilothouse.engine.sessions import Session
 from pilothouse.web import admit, wire
@@ -78,6 +79,8 @@ def refuse(error: PilothouseError) -> Refuse:
 
 
 class Connection:
+    door = "chat"
+
     def __init__(self, platform: Platform, hub: Hub, socket: Socket, who: Who) -> None:
         assert who.principal is not None
         self._platform = platform
@@ -139,6 +142,7 @@ class Connection:
     async def _take(self, message: Message) -> None:
         said = chat.parse_client(message.data, binary=not message.text)
         if isinstance(said, chat.Rejected):
+            self._platform.metrics.refused.add((said.code,))
             self._send(said)
             return
         try:
@@ -148,6 +152,7 @@ class Connection:
                 chat.Rejected(code="unavailable", message="The store does not answer; try again.", ref=_ref(said))
             )
         except PilothouseError as error:
+            self._platform.metrics.refused.add((error.code,))
             if isinstance(error, Forbidden):
                 await admit.forbidden(self._platform, self._who, f"WS /ws {type(said).__name__.lower()}", error)
             self._send(
@@ -252,6 +257,7 @@ class Connection:
             max_cost_usd=said.max_cost_usd,
             max_tokens=said.max_tokens,
             model=said.model,
+            origin=Origin.of(who),
         )
         await session.jobs.submit(job, client_message_id=said.client_message_id, attachments=attached)
 

@@ -66,6 +66,8 @@ class _Held:
 class _Other:
     """What the hub knows of a credential that holds subscriptions and not the connection."""
 
+    door = ""
+
     def __init__(self, conversation: Conversation, principal: Principal) -> None:
         self.socket = conversation.socket
         self.principal = principal
@@ -86,6 +88,8 @@ class _Other:
 
 class Conversation:
     """One connection. Also what the hub knows of it."""
+
+    door = "events"
 
     def __init__(
         self,

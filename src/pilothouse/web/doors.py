@@ -9,6 +9,7 @@ from pilothouse.web.chat import ChatDoor
 from pilothouse.web.front import Front
 from pilothouse.web.guard import Guard
 from pilothouse.web.hub import Hub
+from pilothouse.web.metrics import CountedDoor
 from pilothouse.web.realtime import Realtime
 from pilothouse.web.runtimes import RuntimeShells
 from pilothouse.web.socket import Accept, Door, Find, Refuse, UpgradeRequest
@@ -17,12 +18,16 @@ from pilothouse.web.terminal import PATH, TerminalDoor
 
 def doors(platform: Platform, guard: Guard, hub: Hub) -> Find:
     """Every door of a server."""
-    chat, opener = ChatDoor(platform, guard, hub), platform.opener
-    events = Realtime(platform, guard, hub) if platform.channels is not None else None
+
+    def counted(door: Door, name: str) -> Door:
+        return CountedDoor(door, name, platform.metrics)
+
+    chat, opener = counted(ChatDoor(platform, guard, hub), "chat"), platform.opener
+    events = counted(Realtime(platform, guard, hub), "events") if platform.channels is not None else None
     if opener is None:
         return finder(chat, events=events)
-    terminal, runtimes = TerminalDoor(platform, guard, hub, opener), RuntimeShells(platform, guard, hub, opener)
-    return finder(chat, terminal, runtimes, events)
+    terminal = counted(TerminalDoor(platform, guard, hub, opener), "terminal")
+    return finder(chat, terminal, counted(RuntimeShells(platform, guard, hub, opener), "runtime"), events)
 
 
 def finder(chat: Door, terminal: Door | None = None, runtimes: Door | None = None, events: Door | None = None) -> Find:

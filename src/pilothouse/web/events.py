@@ -56,8 +56,16 @@ async def _answered(request: Request, platform: Platform, guard: Guard, act: Act
     try:
         answer = await act(request, platform, Callers(platform, guard))
     except (Bad, StoreFailed, PilothouseError) as error:
+        platform.metrics.refused.add((code(error),))
         answer = refused(error)
     return crossing(answer, once)
+
+
+def code(error: Bad | StoreFailed | PilothouseError) -> str:
+    """As other refusals are counted."""
+    if isinstance(error, PilothouseError):
+        return error.code
+    return Unavailable.code if isinstance(error, StoreFailed) else BadRequest.code
 
 
 def refused(error: Bad | StoreFailed | PilothouseError) -> Response:

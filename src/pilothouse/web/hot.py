@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, Final, cast
 
 from picows import (
@@ -32,8 +32,10 @@ from pilothouse.web.socket import (
     Frames,
     Inbox,
     Limits,
+    Listener,
     Message,
     Valve,
+    close_answer,
     is_utf8,
     reason_bytes,
 )
@@ -152,7 +154,7 @@ class HotSocket(WSListener):
     def receive(self) -> Coroutine[Any, Any, Message | None]:
         return self._inbox.get()
 
-    def listen(self, on_message: Callable[[Message], bool]) -> None:
+    def listen(self, on_message: Listener) -> None:
         self._inbox.listen(on_message)
 
     def close(self, code: int = 1000, reason: str = "") -> None:
@@ -177,16 +179,18 @@ class HotSocket(WSListener):
         self.serving.add_done_callback(self._state.tasks.discard)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        self.heard = self._loop.time()
         kind = frame.msg_type
         odd = frame.rsv1 or frame.rsv2 or frame.rsv3 or self.closed or self._open is not None
         if kind == _DATA and frame.fin and not odd:  # a keystroke, as a rule: it waits for nothing else
-            self._inbox.put(Message(frame.get_payload_as_bytes(), False))
-        elif frame.rsv1 or frame.rsv2 or frame.rsv3:
+            self._inbox.put(frame.get_payload_as_bytes(), False)
+            self.heard = self._loop.time()
+            return
+        self.heard = self._loop.time()
+        if frame.rsv1 or frame.rsv2 or frame.rsv3:
             self._fail(1002, "reserved bits")
         elif kind == WSMsgType.CLOSE:
             if not self.closed:
-                code = int.from_bytes(frame.get_payload_as_bytes()[:2]) or 1000
+                code = close_answer(frame.get_payload_as_bytes())
                 self._ws.send_close(cast(WSCloseCode, code))
                 self._shut()
             self._wire.close()
@@ -276,7 +280,7 @@ class HotSocket(WSListener):
         if text and not is_utf8(data):
             self._fail(1007, "not UTF-8")
             return
-        self._inbox.put(Message(data, text))
+        self._inbox.put(data, text)
 
     def _fail(self, code: int, reason: str) -> None:
         self.close(code, reason)

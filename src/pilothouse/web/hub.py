@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable
+import contextlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection
 from typing import Protocol
 
-from pilothouse.core import chat
+from pilothouse.core import access, chat
 from pilothouse.core.access import Principal
+from pilothouse.core.errors import Unauthenticated
 from pilothouse.core.ids import SessionId
+from pilothouse.engine.members import Members
 from pilothouse.engine.ports import Row
+from pilothouse.engine.records import SessionRecord
 from pilothouse.web.socket import Frames, Socket
 
 FRAMED_MAX = 256 * 1024
@@ -21,6 +25,11 @@ class Viewer(Protocol):
 
     socket: Socket
     principal: Principal
+
+    @property
+    def door(self) -> str:
+        """Through which it came; empty for one that is part of another."""
+        ...
 
     def recheck(self) -> None: ...
     def revoked(self) -> None:
@@ -42,6 +51,15 @@ class Hub:
 
     def count(self, session: SessionId) -> int:
         return len(self._viewers[session]) if session in self._viewers else 0
+
+    def doors(self) -> Counter[str]:
+        """How many are open, by door."""
+        return Counter(viewer.door for mine in self._open.values() for viewer in mine)
+
+    @property
+    def viewers(self) -> int:
+        """Of all sessions."""
+        return sum(map(len, self._viewers.values()))
 
     def joined(self, session: SessionId, viewer: Viewer) -> None:
         self._viewers[session].add(viewer)
@@ -88,6 +106,19 @@ class Hub:
         for mine in list(self._open.values()):
             for connection in list(mine):
                 connection.recheck()
+
+    def approver(self, members: Members, session: SessionRecord, besides: Collection[str]) -> bool:
+        """Whether somebody is here who may approve in this session, and is none of these accounts: who is signed in, or
+        follows the session by another credential."""
+        following = self._viewers.get(session.id, ())
+        for mine in self._open.values():
+            for one in mine:
+                if one.principal.kind in {"person", "link"} or (one.principal.kind == "key" and one in following):
+                    with contextlib.suppress(Unauthenticated):
+                        now = members.now(one.principal)
+                        if "approve" in access.rights(now, session) and now.account not in besides:
+                            return True
+        return False
 
     def aways(self) -> list[Callable[[], None]]:
         """What sends each of them away, who may come back."""

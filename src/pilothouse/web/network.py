@@ -15,7 +15,7 @@ from pilothouse.engine.network import Network, View
 from pilothouse.engine.records import Egress
 from pilothouse.web import wire
 from pilothouse.web.call import Call, streamed
-from pilothouse.web.streams import opening
+from pilothouse.web.streams import alive, opening
 
 
 def wished(call: Call, wish: Wish | None) -> Egress | None:
@@ -41,7 +41,7 @@ async def stream_network(call: Call) -> Response:
     session = await call.session()
     views = _network(call).follow(session.live.record.id, call.principal)
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    return streamed(call, session, _sse(views), "text/event-stream", headers, endless=True)
+    return streamed(call, session, alive(_sse(views)), "text/event-stream", headers, endless=True)
 
 
 async def _sse(views: AsyncGenerator[View, None]) -> AsyncGenerator[bytes, None]:

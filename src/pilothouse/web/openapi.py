@@ -55,6 +55,7 @@ WORDS = {
     405: "Not with this method.",
     409: "Not in this state.",
     413: "The body is too large.",
+    416: "The file has no such range.",
     421: "The `Host` is no name of this server's.",
     429: "Too many, too fast; `Retry-After` says when to come back.",
     500: "The server failed at it.",
@@ -85,12 +86,16 @@ PLACES: Mapping[tuple[str, str], tuple[str, Mapping[str, Any]]] = {
     ("questions", "id"): ("The question's id.", text(pattern=UUID)),
     ("sessions", "id"): ("The session's id.", text(pattern=UUID)),
     ("jobs", "id"): ("The job's id.", text()),
+    ("artifacts", "id"): ("The artifact's id.", text(pattern=UUID)),
+    ("webhooks", "id"): ("The webhook's id.", text()),
+    ("", "delivery"): ("The delivery's id.", text()),
     ("", "id"): ("Its id.", text()),
 }
 """Parameters of a path, by the kind of thing that the path is about."""
 EXAMPLES = {
     "account": "ann", "digest": "0" * 64, "link": "9f3c01d2a4b5", "name": "NPM_TOKEN", "provider": "okta",
     "shellId": "build", "id": "019ab5c2-4e2f-7c11-9d3a-5b8f1c0e7a42", "runtime": "demo",
+    "delivery": "msg_019ab5c2-9ea6",
 }  # fmt: skip
 SECURITY = {
     "key": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "`pilothouse keys create`."},

@@ -25,6 +25,7 @@ from pilothouse.web.socket import (
     Frames,
     Inbox,
     Limits,
+    Listener,
     Message,
     Refuse,
     UpgradeRequest,
@@ -125,7 +126,7 @@ class PlainSocket:
     async def receive(self) -> Message | None:
         return await self._inbox.get()
 
-    def listen(self, on_message: Callable[[Message], bool]) -> None:
+    def listen(self, on_message: Listener) -> None:
         self._inbox.listen(on_message)
 
     def close(self, code: int = 1000, reason: str = "") -> None:
@@ -170,7 +171,7 @@ class PlainSocket:
                 return
             text = event.get("text")
             data = event["bytes"] if text is None else text.encode()
-            self._inbox.put(Message(data, text is not None))
+            self._inbox.put(data, text is not None)
 
     async def _write(self) -> None:
         """Ends with the connection, however that ends: the server raises OSError to a sender without a client."""

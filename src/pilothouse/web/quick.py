@@ -99,6 +99,7 @@ class Quick:
         except MisdirectedHost as error:
             answer = self._whole(wire.problem(error))
         except (Bad, StoreFailed, PilothouseError) as error:
+            self._platform.metrics.refused.add((events.code(error),))
             answer = self._whole(events.crossing(events.refused(error), head.once))
         except Exception:  # noqa: BLE001 - as for any other request: the client is told, and the log why
             _log.exception("a publish failed")
@@ -117,6 +118,9 @@ class Quick:
         return answer
 
     def _note(self, head: Head, who: str, status: int, size: int, since: float) -> None:
+        metrics = self._platform.metrics
+        metrics.requests.add(("POST", PATH, str(status)))
+        metrics.request_s.add(time.perf_counter() - since, ("POST", PATH))
         if self._log is not None:
             self._log.request(who, "POST", head.path, status, size, since, head.address)
 

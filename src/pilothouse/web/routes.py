@@ -26,17 +26,24 @@ from pilothouse.engine.ports import StoreFailed
 from pilothouse.web import (
     admit,
     api,
+    artifacts,
     audit,
+    cors,
     events,
+    headless,
+    hooks,
     keys,
     members,
+    metrics,
     network,
+    notifications,
     openapi,
     reference,
     secrets,
     sharing,
     shells,
     signin,
+    usage,
     wire,
     work,
 )
@@ -45,6 +52,7 @@ from pilothouse.web.asked import Asked
 from pilothouse.web.call import Call, Handler, Platform
 from pilothouse.web.guard import Guard, Once, Policy
 from pilothouse.web.peer import peer
+from pilothouse.web.traced import traced
 
 Own = Callable[[Request, Platform, Guard], Awaitable[Response]]
 
@@ -67,6 +75,8 @@ class Entry:
     """Whether a share link may come here. A session that is not its own does not exist for it in any case."""
     counted: bool = False
     """It starts a job, which counts for the day."""
+    pages: bool = False
+    """Pages of `cors_origins` may read the answer, refusals too."""
     own: Own | None = None
     """Instead of a handler: it asks the guard itself and refuses in the words of another protocol."""
 
@@ -80,10 +90,10 @@ def _in(method: str, path: str, scope: Scope, handler: Handler, *, links: bool =
     return Entry(method, path, "cookie-same-origin", scope, handler, on="session", links=links)
 
 
-def _preflights(*paths: str) -> list[Entry]:
+def _preflights(*paths: str, own: Own = events.preflight) -> list[Entry]:
     """For pages of `cors_origins`."""
     reason = "a preflight has no credential; it says what a page may send"
-    return [Entry("OPTIONS", path, "public", None, None, reason, own=events.preflight) for path in paths]
+    return [Entry("OPTIONS", path, "public", None, None, reason, own=own) for path in paths]
 
 
 async def _document(call: Call) -> Response:
@@ -106,6 +116,7 @@ TABLE: tuple[Entry, ...] = (
     Entry("GET", "/event/history", "credential", "read", None, own=events.history),
     Entry("GET", "/event/presence", "credential", "read", None, own=events.presence),
     Entry("GET", "/healthz", "public", None, api.healthz, "a probe has no key; it says only that the process answers"),
+    Entry("GET", "/metrics", "credential", "metrics", metrics.metrics),
     Entry("GET", "/readyz", "public", None, api.readyz, "a probe has no key; it says only ready or why not"),
     Entry("POST", "/api/signin", "public", None, signin.by_secret, "signing in is how one gets a credential"),
     Entry("GET", "/api/signin/providers", "public", None, signin.providers, "the page offers them to who signs in"),
@@ -120,6 +131,10 @@ TABLE: tuple[Entry, ...] = (
         signin.finish,
         "the provider sends browsers back here; what they bring is checked",
     ),
+    # For programs. What starts a job is counted by `engine.calls`, which knows whether it does.
+    Entry("POST", "/invoke", "credential", "run", headless.invoked, on="session", pages=True),
+    Entry("POST", "/trigger", "credential", "run", headless.trigger, on="session", pages=True),
+    *_preflights("/invoke", "/trigger", own=cors.preflight),
     _own("POST", "/api/signout", "read", signin.out, links=True),
     _own("GET", "/api/signins", "read", signin.every),
     _own("DELETE", "/api/signins/{id}", "read", signin.end),
@@ -132,6 +147,8 @@ TABLE: tuple[Entry, ...] = (
     _own("DELETE", "/api/keys/{id}", "admin", keys.revoke_key),
     _own("GET", "/api/audit", "admin", audit.list_audit),
     _own("GET", "/api/audit/head", "admin", audit.audit_head),
+    _own("GET", "/api/usage", "read", usage.get_usage),
+    _own("GET", "/api/usage.csv", "read", usage.get_csv),
     _own("GET", "/api/organisations", "admin", members.list_organisations),
     _own("POST", "/api/organisations", "admin", members.make_organisation),
     _own("GET", "/api/members", "admin", members.list_members),
@@ -159,6 +176,21 @@ TABLE: tuple[Entry, ...] = (
     _in("GET", "/api/sessions/{id}/files", "read", work.list_files),
     _in("GET", "/api/sessions/{id}/files/content", "read", work.get_file),
     _in("GET", "/api/sessions/{id}/files/zip", "read", work.get_zip),
+    _in("GET", "/api/sessions/{id}/artifacts", "read", artifacts.list_of_session),
+    _in("GET", "/api/jobs/{id}/artifacts", "read", artifacts.list_of_job),
+    _in("GET", "/api/jobs/{id}/artifacts/zip", "read", artifacts.get_zip),
+    _in("GET", "/api/jobs/{id}/artifacts/tar.gz", "read", artifacts.get_tar),
+    _in("GET", "/api/artifacts/{id}", "read", artifacts.get_artifact),
+    _in("GET", "/api/artifacts/{id}/content", "read", artifacts.get_content),
+    _in("POST", "/api/artifacts/{id}/links", "read", artifacts.make_link),
+    Entry(
+        "GET",
+        "/api/artifacts/{id}/signed",
+        "public",
+        None,
+        artifacts.get_signed,
+        "the address is signed for this artifact and a few minutes, and is the credential",
+    ),
     _in("GET", "/api/jobs/{id}", "read", work.get_job, links=True),
     _in("GET", "/api/jobs/{id}/events", "read", work.job_events, links=True),
     _in("POST", "/api/jobs/{id}/interrupt", "run", work.interrupt_job),
@@ -178,6 +210,24 @@ TABLE: tuple[Entry, ...] = (
     _in("GET", "/api/sessions/{id}/shells", "read", shells.list_shells, links=True),
     _in("POST", "/api/sessions/{id}/shells", "run", shells.make_shell),
     _in("DELETE", "/api/sessions/{id}/shells/{shellId}", "run", shells.end_shell),
+    # What leaves for elsewhere.
+    _own("GET", "/api/webhooks", "admin", hooks.list_webhooks),
+    _own("POST", "/api/webhooks", "admin", hooks.make_webhook),
+    _own("GET", "/api/webhooks/{id}", "admin", hooks.get_webhook),
+    _own("PATCH", "/api/webhooks/{id}", "admin", hooks.change_webhook),
+    _own("DELETE", "/api/webhooks/{id}", "admin", hooks.remove_webhook),
+    _own("POST", "/api/webhooks/{id}/rotate", "admin", hooks.rotate_secret),
+    _own("POST", "/api/webhooks/{id}/ping", "admin", hooks.ping),
+    _own("GET", "/api/webhooks/{id}/deliveries", "admin", hooks.list_deliveries),
+    _own("POST", "/api/webhooks/{id}/deliveries/{delivery}/replay", "admin", hooks.replay),
+    _own("POST", "/api/webhooks/{id}/replay", "admin", hooks.replay_dead),
+    _own("GET", "/api/notifications", "read", notifications.list_notifiers),
+    _own("POST", "/api/notifications", "read", notifications.make_notifier),
+    _own("GET", "/api/notifications/key", "read", notifications.push_key),
+    _own("PATCH", "/api/notifications/{id}", "read", notifications.change_notifier),
+    _own("DELETE", "/api/notifications/{id}", "read", notifications.remove_notifier),
+    _own("POST", "/api/notifications/{id}/test", "read", notifications.test_notifier),
+    _own("GET", "/api/notifications/{id}/deliveries", "read", notifications.list_deliveries),
     Entry("WS", "/api/sessions/{id}/shells/{shellId}", "cookie-same-origin", "read", None, on="session", links=True),
     Entry("WS", "/runtimes/{runtime}/ws/shells", "credential", "run", None),
     Entry("WS", "/event/realtime", "credential", "read", None),
@@ -187,10 +237,17 @@ TABLE: tuple[Entry, ...] = (
 
 def routes(platform: Platform, guard: Guard, table: tuple[Entry, ...] = TABLE) -> list[Route]:
     return [
-        Route(entry.path, _endpoint(entry, platform, guard), methods=[entry.method])
+        Route(entry.path, _counted(entry, platform, guard), methods=[entry.method])
         for entry in table
         if entry.method != "WS"
     ]
+
+
+def _counted(entry: Entry, platform: Platform, guard: Guard) -> Callable[[Request], Awaitable[Response]]:
+    endpoint = _endpoint(entry, platform, guard)
+    if platform.traces is not None and entry.handler is not None and entry.policy == "cookie-same-origin":
+        endpoint = traced(platform.traces, entry.method, entry.path, endpoint)
+    return metrics.counting(platform.metrics, entry.method, entry.path, endpoint)
 
 
 async def _after_body(asked: Asked, caller: Principal, platform: Platform) -> Principal:
@@ -218,6 +275,10 @@ def _endpoint(entry: Entry, platform: Platform, guard: Guard) -> Callable[[Reque
         return await handler(Call(request, platform, caller, entry.scope or "read"))
 
     async def endpoint(request: Request) -> Response:
+        answered = await asked_for(request)
+        return cors.crossing(answered, Once.of(request), guard) if entry.pages else answered
+
+    async def asked_for(request: Request) -> Response:
         address = peer(request)
         caller: Principal | None = None
         try:
@@ -231,10 +292,14 @@ def _endpoint(entry: Entry, platform: Platform, guard: Guard) -> Callable[[Reque
                     caller = await _after_body(asked, caller, platform)
             return await admit.counted(platform.gate, caller, entry.counted, lambda: answer(request, caller))
         except StoreFailed:
+            platform.metrics.refused.add((Unavailable.code,))
             return wire.problem(Unavailable("The store does not answer; try again."))
         except PilothouseError as error:
+            platform.metrics.refused.add((error.code,))
             if isinstance(error, Forbidden):
                 await admit.forbidden(platform, Who(caller, address), f"{entry.method} {entry.path}", error)
+                if entry.pages:
+                    error.details["message"] = "Forbidden"  # as API gateways say it
             return wire.problem(error)
 
     return endpoint

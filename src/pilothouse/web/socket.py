@@ -90,6 +90,10 @@ class Message(NamedTuple):
     text: bool
 
 
+Listener = Callable[[bytes, bool], bool]
+"""Takes a message's data, and whether it is text: a `Message` for every key would be one more thing to make."""
+
+
 class Valve(Protocol):
     """What `Socket.attach` sets."""
 
@@ -142,7 +146,7 @@ class Socket(Protocol):
         """The next message; None when there will be no more. One reader at a time."""
         ...
 
-    def listen(self, on_message: Callable[[Message], bool]) -> None:
+    def listen(self, on_message: Listener) -> None:
         """Hand every message to `on_message` at once, waiting ones first, without a task being woken for each. When it
         says False the next ones wait for `receive`, until `listen` is called again; else that only tells the end."""
         ...
@@ -225,19 +229,19 @@ class Inbox:
         self._paused = False
         self._ended = False
         self._reader: asyncio.Future[None] | None = None
-        self._listener: Callable[[Message], bool] | None = None
+        self._listener: Listener | None = None
 
-    def put(self, message: Message) -> None:
+    def put(self, data: bytes, text: bool) -> None:
         if self._ended:
             return
         if self._listener is not None:
-            if not self._listener(message):
+            if not self._listener(data, text):
                 self._listener = None
             return
         if self._waiting is None:
             self._waiting = deque()
-        self._waiting.append(message)
-        self._size += len(message.data) + _OVERHEAD
+        self._waiting.append(Message(data, text))
+        self._size += len(data) + _OVERHEAD
         self._wake()
         if self._size > self._limit and not self._paused:
             self._paused = True
@@ -247,9 +251,9 @@ class Inbox:
         self._ended = True
         self._wake()
 
-    def listen(self, on_message: Callable[[Message], bool]) -> None:
+    def listen(self, on_message: Listener) -> None:
         while self._waiting:
-            if not on_message(self._take(self._waiting)):
+            if not on_message(*self._take(self._waiting)):
                 return
         self._listener = on_message
 
@@ -312,6 +316,17 @@ class UpgradeLog(Protocol):
 def reason_bytes(reason: str) -> bytes:
     """As much of a close reason as a frame takes, cut between characters."""
     return reason.encode()[:REASON_MAX].decode(errors="ignore").encode()
+
+
+def close_answer(payload: bytes) -> int:
+    """The code with which a client's close frame is answered: its own, or what is wrong with the frame (RFC 6455, 5.5.1
+    and 7.4; 1004 to 1006 and 1015 are never sent)."""
+    code = int.from_bytes(payload[:2])
+    if not payload:
+        return 1000
+    if len(payload) == 1 or not (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999):
+        return 1002
+    return code if is_utf8(payload[2:]) else 1007
 
 
 def is_utf8(data: bytes) -> bool:

@@ -25,6 +25,7 @@ PUBLIC: dict[str, str] = {
     "/": "the page itself: one signs in on it",
     "/assets/{name}": "the page's scripts and styles",
     "/favicon.svg": "the page's icon",
+    "/sw.js": "the page's service worker, which shows notifications; a browser fetches it without being asked",
 }
 """What is served, and why without a credential."""
 _NAME = re.compile(r"[A-Za-z0-9._-]+\Z")

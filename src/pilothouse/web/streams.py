@@ -24,30 +24,29 @@ RETRY_MS = (1000, 5000)
 server do not return in one instant."""
 
 
-BEAT_S = 20.0
-"""So that a reader knows a connection that is dead from one on which nothing happens."""
+SILENCE_S = 15.0
+"""After as long without a word a sign of life is sent. Proxies and balancers give up a silent connection after 30 s to
+a minute or two; one sign may be late."""
+COMMENT = b":\n\n"
+"""The sign of life of a stream of events; that of a JSON document to come is a space, which may stand before it."""
 
 
-def opening() -> bytes:
-    """How a stream of events begins."""
-    return b": pilothouse\nretry: %d\n\n" % random.randint(*RETRY_MS)  # noqa: S311 - nobody gains by guessing it
-
-
-async def beating(content: AsyncGenerator[bytes, None], seconds: float = BEAT_S) -> AsyncGenerator[bytes, None]:
-    """With a comment whenever nothing else was said for so long."""
-    coming: asyncio.Future[bytes] | None = None
+async def alive(content: AsyncGenerator[bytes, None], sign: bytes = COMMENT) -> AsyncGenerator[bytes, None]:
+    """`content`, and a sign of life whenever it was silent for a while."""
+    coming: asyncio.Task[bytes] | None = None
     try:
         while True:
-            coming = coming or asyncio.ensure_future(anext(content))
-            await asyncio.wait((coming,), timeout=seconds)
+            coming = coming or asyncio.create_task(_next(content))
+            await asyncio.wait([coming], timeout=SILENCE_S)
             if not coming.done():
-                yield b":\n\n"
+                yield sign
                 continue
-            said, coming = coming, None
             try:
-                yield said.result()
+                chunk = coming.result()
             except StopAsyncIteration:
                 return
+            coming = None
+            yield chunk
     finally:
         if coming is not None:
             coming.cancel()
@@ -55,11 +54,23 @@ async def beating(content: AsyncGenerator[bytes, None], seconds: float = BEAT_S)
         await content.aclose()
 
 
+async def _next(content: AsyncGenerator[bytes, None]) -> bytes:
+    return await anext(content)
+
+
+def opening() -> bytes:
+    """How a stream of events begins."""
+    return b": pilothouse\nretry: %d\n\n" % random.randint(*RETRY_MS)  # noqa: S311 - nobody gains by guessing it
+
+
 class Streams:
     """What is being sent, by credential."""
 
     def __init__(self) -> None:
         self._open: defaultdict[str, set[Streamed]] = defaultdict(set)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._open.values()))
 
     @contextlib.contextmanager
     def keep(self, stream: Streamed) -> Iterator[None]:
@@ -111,13 +122,16 @@ class Streamed(StreamingResponse):
         endless: bool = False,
         let_go: Callable[[], None] | None = None,
         room: AbstractContextManager[None] | None = None,
+        status_code: int = 200,
     ) -> None:
-        super().__init__(content, media_type=media_type, headers=headers)
+        super().__init__(content, status_code, media_type=media_type, headers=headers)
         self.credential = credential
         self.left = left
         self._sleep = sleep
         self.endless = endless
         self.cut = asyncio.Event()
+        self.over = False
+        """Its end was reached, or its reader left; not: it was cut, or the server goes."""
         self._content = content
         self._streams = streams
         self._let_go = let_go
@@ -143,6 +157,7 @@ class Streamed(StreamingResponse):
             with self._streams.keep(self):
                 await asyncio.wait((sending, cut), return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
+                self.over = not self.cut.is_set()
                 await sending
         finally:
             for task in waiting:

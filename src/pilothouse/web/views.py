@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from pilothouse.core import access, api
-from pilothouse.core.access import SCOPES, Principal
+from pilothouse.core.access import IN_SESSIONS, Principal
 from pilothouse.core.api import access as shown
 from pilothouse.core.api import jobs, sessions
 from pilothouse.engine import records
@@ -62,7 +62,7 @@ async def session(all: Sessions, record: SessionRecord, who: Principal) -> sessi
         owner=None if who.session else record.owner,
         private=None if who.session else record.private,
         grants=record.grants if "admin" in may else None,
-        rights=[s for s in SCOPES if s in may],
+        rights=[s for s in IN_SESSIONS if s in may],
         running=bool(here and here.jobs.busy),
         pending_approvals=len(here.approvals.pending) if here else 0,
         pending_questions=len(here.questions.pending) if here else 0,

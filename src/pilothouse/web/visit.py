@@ -20,7 +20,7 @@ from pilothouse.engine.terminals import Terminals
 from pilothouse.engine.viewing import Viewing
 from pilothouse.web.call import Platform
 from pilothouse.web.hub import Hub
-from pilothouse.web.socket import Message, Socket
+from pilothouse.web.socket import Socket
 from pilothouse.web.streams import lapse
 
 PARAMETERS_MAX = 100
@@ -60,6 +60,10 @@ class Visit:
         self.socket: Socket
         self._viewing: Viewing | None = None
 
+    @property
+    def door(self) -> str:
+        return "runtime" if self._place.viewer.plain else "terminal"
+
     async def serve(self, socket: Socket, room: AbstractContextManager[None], life_s: float | None = None) -> None:
         """`life_s`: a connection lives no longer."""
         self.socket = socket
@@ -71,11 +75,11 @@ class Visit:
                 if self._attach() and (viewing := self._viewing):
                     # A keystroke goes in as it comes: waking a task for each would make every echo later. Only when
                     # the shell does not read its input the next message waits.
-                    socket.listen(self._heard)
+                    socket.listen(viewing.take)
                     while (message := await socket.receive()) is not None:
                         await viewing.room()
-                        await viewing.receive(message.data, text=message.text)
-                        socket.listen(self._heard)
+                        await viewing.receive(message.data, message.text)
+                        socket.listen(viewing.take)
             finally:
                 for task in ends:
                     task.cancel()
@@ -104,9 +108,6 @@ class Visit:
             self.socket.close(frames.POLICY, error.message)
             return False
         return True
-
-    def _heard(self, message: Message) -> bool:
-        return self._viewing is None or self._viewing.take(message.data, text=message.text)
 
     async def _lapse(self) -> None:
         await lapse(lambda: self._platform.left(self.principal), self._platform.kit.clock.sleep)

@@ -54,15 +54,20 @@ def problem(error: PilothouseError) -> Response:
 
 async def body(request: Request, kind: type[T]) -> T:
     """The body as `kind`. Raises BadRequest naming the field, TooLarge."""
-    media = (request.headers.get("content-type") or "").partition(";")[0].strip().lower()
-    if media != "application/json":
-        raise BadRequest(f"content-type: {media or 'none'!r}, expected application/json")
-    data = await read(request)
+    data = await json(request)
     try:
         data.decode()
         return msgspec.json.decode(data, type=kind)
     except _MALFORMED as error:
         raise BadRequest(explain(error).replace("message:", "body:", 1)) from None
+
+
+async def json(request: Request) -> bytes:
+    """The body's bytes, which are said to be JSON. Raises BadRequest, TooLarge."""
+    media = (request.headers.get("content-type") or "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise BadRequest(f"content-type: {media or 'none'!r}, expected application/json")
+    return await read(request)
 
 
 async def read(request: Request, most: int = BODY_MAX) -> bytes:

@@ -22,7 +22,7 @@ from pilothouse.engine.records import JobRecord
 from pilothouse.engine.sessions import Session
 from pilothouse.web import views, wire
 from pilothouse.web.call import Call, streamed
-from pilothouse.web.streams import opening
+from pilothouse.web.streams import alive, opening
 from pilothouse.web.zipped import zipped
 
 EVENTS_MAX = 1000
@@ -65,6 +65,7 @@ async def make_job(call: Call) -> Response:
         max_tokens=given.max_tokens,
         model=given.model,
         timeout_s=given.timeout_s,
+        origin=call.origin,
     )
     if given.steer:
         done = await session.jobs.steer(given.prompt, call.principal.label, resend, call.principal.account)
@@ -104,7 +105,7 @@ async def session_events(call: Call) -> Response:
     sid = session.live.record.id
     after = wire.number(call.request, "after", 0, 0, 2**53)
     log = call.platform.kit.log
-    last = call.request.headers.get("last-event-id", "") if _wants_stream(call) else ""
+    last = call.request.headers.get("last-event-id", "") if wants_stream(call) else ""
     if last.isascii() and last.isdigit() and len(last) < 17:
         after = int(last)
     head = await session.live.head_for(after)
@@ -112,8 +113,8 @@ async def session_events(call: Call) -> Response:
     foreign = (epoch is not None and epoch != log.epoch) or after > head
     if foreign:
         after = 0
-    if _wants_stream(call):
-        return _stream(call, session, _sse(log.follow_batches(sid, after), None, foreign))
+    if wants_stream(call):
+        return _stream(call, session, sse(log.follow_batches(sid, after), None, foreign))
     page = await log.page(sid, after, wire.number(call.request, "limit", 500, 1, EVENTS_MAX))
     gap = foreign or after + 1 < page.oldest
     return _events(log.epoch, page.oldest, page.head, gap, [r.body for r in page.rows])
@@ -124,11 +125,11 @@ async def job_events(call: Call) -> Response:
     sid = session.live.record.id
     after = max(wire.number(call.request, "after", 0, 0, 2**53), job.first_seq - 1)
     log = call.platform.kit.log
-    if _wants_stream(call):
+    if wants_stream(call):
         if after > await session.live.head_for(after):
             raise BadRequest("after: beyond the log's head")
         done = job.last_seq if job.state == "done" else None
-        return _stream(call, session, _sse(log.follow_batches(sid, after), job.id, False, after, done))
+        return _stream(call, session, sse(log.follow_batches(sid, after), job.id, False, after, done))
     asked = wire.number(call.request, "limit", 500, 1, EVENTS_MAX)
     bodies: list[bytes] = []
     oldest = head = 0
@@ -152,19 +153,19 @@ def _events(epoch: str, oldest: int, head: int, gap: bool, bodies: list[bytes]) 
     return Response(content, media_type="application/json", headers={"cache-control": "no-store"})
 
 
-def _wants_stream(call: Call) -> bool:
+def wants_stream(call: Call) -> bool:
     return "text/event-stream" in (call.request.headers.get("accept") or "")
 
 
 def _stream(call: Call, session: Session, content: AsyncGenerator[bytes, None]) -> Response:
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    return streamed(call, session, content, "text/event-stream", headers, endless=True)
+    return streamed(call, session, alive(content), "text/event-stream", headers, endless=True)
 
 
-async def _sse(
+async def sse(
     batches: AsyncGenerator[list[Row] | Gap, None],
-    job: JobId | None,
-    gap: bool,
+    job: str | None,
+    gap: bool = False,
     after: int = 0,
     last: int | None = None,
 ) -> AsyncGenerator[bytes, None]:

@@ -23,7 +23,7 @@ NOTED_MAX = 1000
 FIRST, LAST = 315_619_200.0, 4_354_732_800.0
 
 
-class _Sink(io.RawIOBase):
+class Sink(io.RawIOBase):
     """Takes what zipfile writes and hands it on; cannot seek, so sizes follow each file."""
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class _Sink(io.RawIOBase):
 
 async def zipped(files: Files, path: str) -> AsyncGenerator[bytes, None]:
     """The zip's bytes. What vanishes or cannot be read is left out and told in `_LEFT_OUT.txt`."""
-    sink = _Sink()
+    sink = Sink()
     left_out: list[str] = []
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED, allowZip64=True) as archive:
         try:
@@ -62,7 +62,7 @@ async def zipped(files: Files, path: str) -> AsyncGenerator[bytes, None]:
 
 
 async def _members(
-    archive: zipfile.ZipFile, sink: _Sink, files: Files, path: str, left_out: list[str]
+    archive: zipfile.ZipFile, sink: Sink, files: Files, path: str, left_out: list[str]
 ) -> AsyncGenerator[bytes, None]:
     """Raises TooLarge where the zip must end."""
     count = read = 0
@@ -83,7 +83,7 @@ async def _members(
             continue
         with (
             contextlib.closing(chunks),
-            archive.open(_info(name, entry), "w", force_zip64=True) as member,
+            archive.open(info(name, entry), "w", force_zip64=True) as member,
         ):
             try:
                 async for chunk in chunks:
@@ -103,7 +103,7 @@ def _shown(line: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
 
 
-def _info(name: str, entry: FileEntry) -> zipfile.ZipInfo:
+def info(name: str, entry: FileEntry) -> zipfile.ZipInfo:
     # A zip knows the years 1980 to 2107; an agent may give its files any time.
     moment = datetime.datetime.fromtimestamp(min(max(entry.mtime, FIRST), LAST), datetime.UTC)
     info = zipfile.ZipInfo(name, date_time=moment.timetuple()[:6])

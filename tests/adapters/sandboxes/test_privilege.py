@@ -245,12 +245,13 @@ async def test_a_session_of_a_server_without_root(layout: Layout, base: Path) ->
         import asyncio, json, sys
         from pathlib import Path
         from pilothouse.adapters.sandboxes import client, privilege
+        from pilothouse.adapters.sandboxes.launcher import Launcher
         from pilothouse.adapters.sandboxes.layout import Layout
         from pilothouse.adapters.sandboxes.owner import Owner
         layout = Layout(Path(sys.argv[1]), Path(sys.argv[2]))
         server = Owner({UID}, {GID})
         argv = [sys.executable, "-m", "pilothouse.keeper", "--no-proxy", "--user", server.word]
-        start = privilege.starter(layout, argv)
+        start = Launcher.fork().order(layout, argv)
         privilege.become(server, [layout.home, layout.runtime, *privilege.own_parts()])
         async def main():
             await client.ensure_keeper(layout.home, layout.runtime, start)

@@ -6,6 +6,7 @@ import { go, hrefOf, useRoute } from "../../model/route.ts";
 import type { Me } from "../../net/api.ts";
 import { store } from "../../wiring.ts";
 import { Audit } from "../audit/Audit.tsx";
+import { Usage } from "../usage/Usage.tsx";
 import { Chat } from "../chat/Chat.tsx";
 import { Members } from "../members/Members.tsx";
 import { Settings } from "../settings/Settings.tsx";
@@ -82,6 +83,7 @@ export function Shell({ me }: { me: Me }) {
           {route.page === "settings" ? <Settings me={me} /> : null}
           {route.page === "members" ? <Members me={me} /> : null}
           {route.page === "audit" ? <Audit /> : null}
+          {route.page === "usage" ? <Usage /> : null}
         </Suspense>
       </AppShell.Main>
       <Notices />

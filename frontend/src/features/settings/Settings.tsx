@@ -3,6 +3,8 @@ import type { ReactNode } from "react";
 import { hrefOf } from "../../model/route.ts";
 import type { Me } from "../../net/api.ts";
 import { MembersPart } from "../members/MembersPart.tsx";
+import { Notifications } from "../outgoing/Notifications.tsx";
+import { Webhooks } from "../outgoing/Webhooks.tsx";
 import { KeyPairs } from "./KeyPairs.tsx";
 import { Keys } from "./Keys.tsx";
 import { TerminalPrefs } from "../terminals/TerminalPrefs.tsx";
@@ -52,11 +54,21 @@ export function Settings({ me }: { me: Me }) {
         <Part title="Terminal">
           <TerminalPrefs />
         </Part>
+        {principal.kind === "person" ? <Notifications /> : null}
         <Rules />
         <MembersPart me={me} />
         {principal.scopes.includes("admin") ? <Keys account={principal.account} /> : null}
         {principal.scopes.includes("admin") ? <KeyPairs account={principal.account} /> : null}
+        {principal.scopes.includes("admin") ? <Webhooks /> : null}
         {principal.kind === "person" ? <SignIns /> : null}
+        <Part title="Usage">
+          <Group justify="space-between">
+            <Text fz="sm">Tokens and cost, by day, person, key, session or model.</Text>
+            <Button component="a" href={hrefOf({ page: "usage" })} variant="default" size="xs" data-testid="usage-open">
+              Open the usage
+            </Button>
+          </Group>
+        </Part>
         {principal.scopes.includes("admin") ? (
           <Part title="Audit">
             <Group justify="space-between">

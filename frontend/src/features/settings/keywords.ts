@@ -4,7 +4,7 @@ import type { PairSecret } from "../../net/people.ts";
 import { plain } from "../../protocol/reveal.ts";
 import { ago } from "../../ui/words.ts";
 
-export const SCOPES = ["read", "run", "approve", "admin"];
+export const SCOPES = ["read", "run", "approve", "admin", "metrics"];
 
 /** As AWS's clients read them. None of the values has a character that a shell would see something in. */
 export const environment = (made: PairSecret): string =>

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 import uuid
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
@@ -95,7 +96,13 @@ class Ledger:
         tokens: Tokens,
         price: Price,
         refused: str = "",
+        *,
+        since: float | None = None,
+        guessed: bool = False,
     ) -> None:
+        """`since`: when the call began, which ends now. `guessed`: its tokens."""
+        now = time.time()
+        since = now if since is None else min(since, now)  # a clock that is set back makes no call negative
         record = UsageRecord(
             proxy_id=self.proxy_id,
             n=len(self._mine) + 1,
@@ -110,6 +117,9 @@ class Ledger:
             cost_usd=cost(price, tokens),
             refused=refused,
             price_guessed=price.guessed,
+            at=since,
+            ms=round((now - since) * 1000),
+            tokens_guessed=guessed,
         )
         self._unwritten += _encode(record) + b"\n"
         with suppress(OSError):
@@ -188,5 +198,6 @@ def _added(a: UsageRecord, b: UsageRecord) -> UsageRecord:
         cache_write_tokens=a.cache_write_tokens + b.cache_write_tokens,
         cost_usd=a.cost_usd + b.cost_usd,
         price_guessed=a.price_guessed or b.price_guessed,
+        tokens_guessed=a.tokens_guessed or b.tokens_guessed,
         refused=b.refused or a.refused,
     )

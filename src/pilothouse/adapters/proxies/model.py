@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -164,6 +165,7 @@ class _Call:
         self._model = model
         self._meter = Meter(streamed)
         self._status = HUNG_UP
+        self._since = time.time()
 
     async def run(self, request: web.BaseRequest, body: bytes) -> web.StreamResponse:
         refused = ""
@@ -180,7 +182,11 @@ class _Call:
         finally:
             self._meter.end()
             price = self._upstream.price(self._model)
-            self._ledger.write(self._session, self._job, self._model, self._status, self._meter.tokens, price, refused)
+            tokens = self._meter.tokens
+            self._ledger.write(
+                self._session, self._job, self._model, self._status, tokens, price, refused, since=self._since,
+                guessed=not self._meter.finished and tokens.total > 0,
+            )  # fmt: skip
 
     async def _failed(self, answer: Answer) -> web.Response:
         if answer.status in _REFUSED_S:

@@ -9,8 +9,13 @@ One packet of a SOCK_SEQPACKET pair is one JSON object of at most PACKET_MAX byt
 
     {"list": path, "most": n}    {"entries": [[name, kind, size, mtime], ...], "more": bool}    until `more` is false
     {"open": path}               {"open": true} with the descriptor of a regular file
-    either                       {"errno": n} what the kernel said, or
+    {"mark": moment, "by": [name], "most": n}      {"marks": base64, "more": bool}           until `more` is false
+    {"changed": moment, "by": [name], "most": n}   {"found": [[path, size, mtime], ...], "left": [[path, why], ...],
+        with the marks' descriptor, or without      "rules": [path, ...], "more": bool, "over": bool}
+    any                          {"errno": n} what the kernel said, or
                                  {"refused": "workspace" | "kind" | "many" | "request"}
+
+`mark` and `changed` walk the whole workspace (see `treewalk`, which also says what a mark is).
 
 kind: file, directory, link, other. A name that is not UTF-8 is shown with replacement characters. It ends when the
 server hangs up, after IDLE_S without a request, or when one takes longer than REQUEST_S: by alarm, which waits for
@@ -20,6 +25,7 @@ nothing.
 from __future__ import annotations
 
 import array
+import binascii
 import contextlib
 import errno
 import gc
@@ -31,7 +37,7 @@ import socket
 import stat
 from typing import Any
 
-from pilothouse.adapters.sandboxes import kernel
+from pilothouse.adapters.sandboxes import kernel, treewalk
 
 PACKET_MAX = 64 * 1024
 """A path of 4096 bytes, or a page of names, each byte written as an escape."""
@@ -44,6 +50,7 @@ IDLE_S = 15
 REQUEST_S = 30
 """A directory of ten thousand names takes a tenth of a second; a device that does not answer takes for ever."""
 _DESCRIPTORS = 32
+_GIVEN_MAX = 1
 _TRIES = 20
 """The kernel answers EAGAIN when a name on the way was renamed meanwhile."""
 
@@ -64,26 +71,43 @@ class _Desk:
     def serve(self) -> None:
         while True:
             signal.alarm(IDLE_S)
-            packet = self._sock.recv(PACKET_MAX)
+            packet, given = self._heard()
             if not packet:
                 return
             signal.alarm(REQUEST_S)
             try:
-                self._answer(packet)
+                self._answer(packet, given)
             except _Refused as word:
                 self._say({"refused": str(word)})
             except OSError as error:
                 self._say({"errno": error.errno})
+            finally:
+                for fd in given:
+                    os.close(fd)
+
+    def _heard(self) -> tuple[bytes, array.array[int]]:
+        given = array.array("i")
+        packet, ancillary, _, _ = self._sock.recvmsg(
+            PACKET_MAX, socket.CMSG_SPACE(_GIVEN_MAX * given.itemsize), socket.MSG_CMSG_CLOEXEC
+        )
+        for level, kind, body in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                given.frombytes(body[: len(body) - len(body) % given.itemsize])
+        return packet, given
 
     def _say(self, message: dict[str, Any]) -> None:
         self._sock.send(json.dumps(message).encode())
 
-    def _answer(self, packet: bytes) -> None:
+    def _answer(self, packet: bytes, given: array.array[int]) -> None:
         match _parsed(packet):
             case {"list": str(path), "most": int(most)}:
                 self._list(_raw(path), most)
             case {"open": str(path)}:
                 self._open(_raw(path))
+            case {"mark": int(moment), "by": list(by), "most": int(most)}:
+                self._mark(treewalk.Walk(self._top, by, most), moment)
+            case {"changed": int(moment), "by": list(by), "most": int(most)}:
+                self._changed(treewalk.Walk(self._top, by, most), moment, given[0] if given else None)
             case _:
                 raise _Refused("request")
 
@@ -97,6 +121,21 @@ class _Desk:
                 if error.errno != errno.EAGAIN or not left:
                     raise
         raise AssertionError
+
+    def _top(self, path: bytes) -> int:
+        return self._beneath(path, os.O_DIRECTORY)
+
+    def _mark(self, walk: treewalk.Walk, moment: int) -> None:
+        for marks in walk.marks(moment):
+            self._say({"marks": binascii.b2a_base64(marks, newline=False).decode(), "more": True})
+        if walk.over:
+            raise _Refused("many")
+        self._say({"marks": "", "more": False})
+
+    def _changed(self, walk: treewalk.Walk, moment: int, marks: int | None) -> None:
+        for page in walk.changed(moment, marks):
+            self._say({**page, "more": True})
+        self._say({"more": False, "over": walk.over})
 
     def _open(self, path: bytes) -> None:
         fd = self._beneath(path)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from pilothouse.adapters.sandboxes.readers import Readers, Refused
 from pilothouse.core.errors import BadRequest, NotFound, TooLarge
 from pilothouse.core.ids import SessionId
-from pilothouse.engine.ports import Content, FileEntry
+from pilothouse.engine.ports import Changes, Content, FileEntry, Since
 
 PATH_MAX = 4096
 """The kernel's own limit."""
@@ -28,6 +29,10 @@ DEPTH_MAX = 64
 SIZE_MAX = 64 * 1024**3
 """A file that is read: large data sets pass; sparse files of exabytes, which cost the agent nothing, do not."""
 CHUNK = 256 * 1024
+_COARSE = 5
+"""CLOCK_REALTIME_COARSE of Linux, which `time` has no name for."""
+_STEP_NS = 20_000_000
+"""Two steps of the slowest kernel (100 a second): what was written just before counts as written after."""
 
 
 def checked(path: str) -> str:
@@ -131,6 +136,25 @@ class WorkspaceFiles:
                         raise TooLarge(f"the workspace has more than {WALK_MAX} files")
                     yield below, entry
 
+    def moment(self) -> int:
+        """The clock that file systems stamp with; it moves in steps, behind the one that `time` reads."""
+        return time.clock_gettime_ns(_COARSE) - _STEP_NS
+
+    async def mark(self, moment_ns: int, passed_by: Sequence[str], take: Callable[[bytes], None]) -> None:
+        request = {"mark": moment_ns, "by": list(passed_by), "most": MET_MAX}
+        try:
+            await self._readers.marks(self._session, request, take)
+        except Refused as why:
+            raise _refusal(why, MET_MAX) from None
+
+    async def changed(self, since: Since, passed_by: Sequence[str]) -> Changes:
+        request = {"changed": since.moment_ns, "by": list(passed_by), "most": MET_MAX}
+        given = () if since.marks is None else (since.marks,)
+        try:
+            return Changes(*await self._readers.changes(self._session, request, given))
+        except Refused as why:
+            raise _refusal(why, MET_MAX) from None
+
 
 class _Chunks:
     """What an open file holds. Read by position: whoever passed the descriptor shares its offset."""
@@ -139,6 +163,7 @@ class _Chunks:
         self._file = os.fdopen(fd, "rb", buffering=0)
         self._at = 0
         self._size = size
+        self._was = self._state()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while self._at < self._size:
@@ -153,6 +178,13 @@ class _Chunks:
             return os.pread(self._file.fileno(), min(CHUNK, self._size - self._at), self._at)
         except OSError as error:
             raise BadRequest(f"the file cannot be read on: {error.strerror}") from None
+
+    def _state(self) -> tuple[int, int, int]:
+        status = os.fstat(self._file.fileno())
+        return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+    def steady(self) -> bool:
+        return self._state() == self._was
 
     def close(self) -> None:
         self._file.close()

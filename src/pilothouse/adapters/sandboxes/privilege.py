@@ -1,6 +1,7 @@
 """How a server that was started as root gives it up.
 
-It leaves a child behind that can do one thing as root, start the keeper, and becomes a user of its own (see owner).
+A child that it has left behind can do one thing as root, start the keeper (see launcher); it becomes a user of its own
+(see owner).
 What that user needs below directories that are closed to it (a virtual environment below /root) is bound into a mount
 namespace of the process's own, at the same paths; everything else below them is gone from its sight.
 """
@@ -8,65 +9,17 @@ namespace of the process's own, at the same paths; everything else below them is
 from __future__ import annotations
 
 import os
-import signal
-import socket
 import stat
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
-from pilothouse.adapters.sandboxes import client, kernel
-from pilothouse.adapters.sandboxes.layout import Layout, LayoutError
+from pilothouse.adapters.sandboxes import kernel
+from pilothouse.adapters.sandboxes.layout import LayoutError
 from pilothouse.adapters.sandboxes.owner import Owner
-from pilothouse.core.errors import Unavailable
 
-_ANSWER_MAX = 4096
-_FDS_MAX = 4096
-"""A server that has only begun has a handful."""
 _ROUNDS = 8
 """Closed directories within closed directories; more is a loop."""
-
-
-# --- starting the keeper without root ---
-
-
-def starter(layout: Layout, argv: list[str], env: Mapping[str, str] | None = None) -> Callable[[Layout], None]:
-    """Leaves a child that starts the keeper, as root, whenever it is asked; it ends with this process."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    if os.fork() == 0:
-        try:
-            ours.close()
-            _serve(theirs, layout, argv, env)
-        finally:
-            os._exit(0)
-    theirs.close()
-
-    def start(_: Layout) -> None:
-        ours.send(b"start")
-        said = ours.recv(_ANSWER_MAX).decode(errors="replace")
-        if said != "ok":
-            raise Unavailable(said or "the keeper cannot be started any more; restart the server")
-
-    return start
-
-
-def _serve(asked: socket.socket, layout: Layout, argv: list[str], env: Mapping[str, str] | None) -> None:
-    os.setsid()
-    os.chdir("/")
-    for first, last in ((3, asked.fileno()), (asked.fileno() + 1, _FDS_MAX)):
-        os.closerange(first, last)  # the server's port and lock, which must be free as soon as it is gone
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    while asked.recv(16) == b"start":
-        said = "ok"
-        try:
-            client.start(layout, argv, env)
-        except Unavailable as error:
-            said = error.message
-        asked.send(said.encode()[:_ANSWER_MAX])
-
-
-# --- giving it up ---
 
 
 def become(found: Owner, needed: Iterable[Path]) -> None:

@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
-from pilothouse.adapters.sandboxes import client, desk, fdpass
+from pilothouse.adapters.sandboxes import client, desk, fdpass, treewalk
 from pilothouse.core.errors import NotFound, Unavailable
 from pilothouse.core.ids import SessionId
 
@@ -41,6 +41,9 @@ Row = tuple[
     float,
 ]
 Word = Literal["", "workspace", "kind", "many", "request"]
+_Path = Annotated[str, msgspec.Meta(min_length=1, max_length=treewalk.PATH_MAX)]
+Found = tuple[_Path, Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)], float]
+Left = tuple[_Path, Literal["name", "deep", "unreadable"]]
 
 
 class _Said(msgspec.Struct, forbid_unknown_fields=True):
@@ -49,6 +52,11 @@ class _Said(msgspec.Struct, forbid_unknown_fields=True):
     entries: list[Row] | None = None
     more: bool = False
     open: bool = False
+    marks: bytes | None = None
+    found: list[Found] = []
+    left: list[Left] = []
+    rules: list[_Path] = []
+    over: bool = False
     errno: Annotated[int, msgspec.Meta(ge=0, le=4095)] = 0
     refused: Word = ""
 
@@ -161,9 +169,10 @@ class _Line:
         self.busy()
         self._timer = asyncio.get_running_loop().call_later(KEPT_S, over)
 
-    def ask(self, message: dict[str, Any]) -> None:
+    def ask(self, message: dict[str, Any], *given: int) -> None:
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", given))] if given else []
         try:
-            self._sock.send(json.dumps(message).encode())
+            self._sock.sendmsg([json.dumps(message).encode()], rights)
         except OSError as error:
             raise _Ended(f"asking: {error}") from None
 
@@ -232,6 +241,52 @@ async def _file(line: _Line, path: str) -> int:
     return fds[0]
 
 
+async def _marks(line: _Line, request: dict[str, Any], take: Callable[[bytes], None]) -> None:
+    line.ask(request)
+    size, more = 0, True
+    while more:
+        said, fds = await line.hear()
+        close(fds)
+        if fds or said.marks is None or len(said.marks) % treewalk.MARK or (said.more and not said.marks):
+            raise _Nonsense("that is no page of marks")
+        size += len(said.marks)
+        if size > request["most"] * treewalk.MARK:
+            raise _Nonsense("more marks than there may be files")
+        if said.marks:
+            take(said.marks)
+        more = said.more
+
+
+async def _changes(line: _Line, request: dict[str, Any], given: tuple[int, ...]) -> _Said:
+    """All pages as one."""
+    line.ask(request, *given)
+    whole = _Said()
+    more = True
+    while more:
+        said, fds = await line.hear()
+        close(fds)
+        if fds or (said.more and not (said.found or said.left or said.rules)):
+            raise _Nonsense("that is no page of changes")
+        whole.found += said.found
+        whole.left += said.left
+        whole.rules += said.rules
+        whole.over = said.over
+        if (
+            len(whole.found) > treewalk.FOUND_MAX
+            or len(whole.left) > treewalk.LEFT_MAX
+            or len(whole.rules) > treewalk.RULES_MAX
+        ):
+            raise _Nonsense("more changes than are told")
+        more = said.more
+    if not all(map(_below, [path for path, _, _ in whole.found] + whole.rules)):
+        raise _Nonsense("a path that no file can have")
+    return whole
+
+
+def _below(path: str) -> bool:
+    return "\0" not in path and not {"", ".", ".."} & set(path.split("/"))
+
+
 def _plain(fd: int) -> bool:
     """A regular file, open for reading and nothing else."""
     if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -267,6 +322,23 @@ class Readers:
     async def open(self, session: SessionId, path: str) -> int:
         """A regular file's descriptor, the caller's to close. Raises Refused, NotFound, Unavailable."""
         return await self._exchange(session, lambda line: _file(line, path))
+
+    async def marks(self, session: SessionId, request: dict[str, Any], take: Callable[[bytes], None]) -> None:
+        """What `mark` answers, page by page; a desk that is replaced begins anew, with `take(b"")`. Raises Refused,
+        NotFound, Unavailable."""
+
+        async def act(line: _Line) -> None:
+            take(b"")
+            await _marks(line, request, take)
+
+        await self._exchange(session, act)
+
+    async def changes(
+        self, session: SessionId, request: dict[str, Any], given: tuple[int, ...]
+    ) -> tuple[list[Found], list[Left], list[str], bool]:
+        """What `changed` answers: found, left, rules, over. Raises Refused, NotFound, Unavailable."""
+        said = await self._exchange(session, lambda line: _changes(line, request, given))
+        return said.found, said.left, said.rules, said.over
 
     def drop(self, session: SessionId) -> None:
         """Lets the session's desk go."""

@@ -71,6 +71,35 @@ def _sizes(said: Any, head: int) -> list[tuple[int, Size]]:
 class HeldShell:
     """One shell. The port's verbs; what the holder says comes in by `take`."""
 
+    __slots__ = (
+        "_borrowed",
+        "_changed",
+        "_flood_until",
+        "_floor",
+        "_granted",
+        "_last",
+        "_line",
+        "_loop",
+        "_memory",
+        "_reading",
+        "_resizes",
+        "_seams",
+        "_sent",
+        "_taken",
+        "_telling",
+        "_told",
+        "_unread",
+        "_untold",
+        "_window",
+        "ended",
+        "id",
+        "resized",
+        "size",
+        "slot",
+        "started",
+        "typed_in",
+    )
+
     def __init__(self, line: Way, record: wire.Record, fd: int, last: LastRead) -> None:
         """Raises wire.Broken, BadRequest, KeyError, TypeError, ValueError, OverflowError, Unfit."""
         body = wire.said(record.payload)

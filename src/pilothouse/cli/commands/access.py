@@ -13,7 +13,7 @@ from pilothouse.cli.table import keys as key_table
 from pilothouse.cli.terminal import Terminal
 from pilothouse.cli.text import plain
 
-SCOPES = ("read", "run", "approve", "admin")
+SCOPES = ("read", "run", "approve", "admin", "metrics")
 
 
 FOR = click.option("--account", help="For this member instead of oneself.")
@@ -41,7 +41,7 @@ def keys() -> None:
 @keys.command()
 @click.option("--name", help="What it is for.")
 @click.option(
-    "--scope", "scopes", multiple=True, metavar="SCOPE[,SCOPE]", help="read, run, approve, admin; repeatable."
+    "--scope", "scopes", multiple=True, metavar="SCOPE[,SCOPE]", help="read, run, approve, admin, metrics; repeatable."
 )
 @FOR
 @IN

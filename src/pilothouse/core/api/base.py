@@ -31,7 +31,7 @@ Time: TypeAlias = Annotated[
     str, Meta(description="RFC 3339, UTC, milliseconds.", extra_json_schema={"format": "date-time"})
 ]
 Sha256: TypeAlias = Annotated[str, Meta(extra_json_schema={"pattern": "^[0-9a-f]{64}$"})]
-Scope: TypeAlias = Annotated[str, Meta(extra_json_schema={"enum": ["read", "run", "approve", "admin"]})]
+Scope: TypeAlias = Annotated[str, Meta(extra_json_schema={"enum": ["read", "run", "approve", "admin", "metrics"]})]
 Role: TypeAlias = Annotated[str, Meta(extra_json_schema={"enum": ["viewer", "operator", "approver", "admin"]})]
 Name: TypeAlias = Annotated[str, Meta(extra_json_schema={"minLength": 1, "maxLength": 100, "pattern": LINE})]
 """One line of a person's choosing."""

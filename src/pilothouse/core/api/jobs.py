@@ -91,6 +91,8 @@ class Job(Answer, frozen=True, kw_only=True):
     max_cost_usd: float | None = None
     max_tokens: int | None = None
     pictures: list[Picture] = []
+    name: Annotated[str, Meta(description="Its caller's own id for it.")] = ""
+    headless: Annotated[bool, Meta(description="A program began it.")] = False
 
 
 class Log(Answer, frozen=True, kw_only=True):

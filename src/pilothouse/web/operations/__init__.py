@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from pilothouse.web.operations import access, channels, reference, sessions, work
+from pilothouse.web.operations import access, channels, outgoing, programs, reference, sessions, work
 from pilothouse.web.operations.base import Operation
 
 OPERATIONS: tuple[Operation, ...] = (
     *sessions.OPERATIONS,
     *work.OPERATIONS,
+    *programs.OPERATIONS,
     *channels.OPERATIONS,
+    *outgoing.OPERATIONS,
     *access.OPERATIONS,
     *reference.OPERATIONS,
 )

@@ -1,0 +1,36 @@
+/** How a delivery went, in words that claim no more than is known. */
+import type { Delivery, Notifier } from "../../net/outgoing.ts";
+import { plain } from "../../protocol/reveal.ts";
+import { ago } from "../../ui/words.ts";
+
+export const WEBHOOK_EVENTS = [
+  { value: "job.completed", label: "a job has ended" },
+  { value: "approval.required", label: "an approval waits" },
+  { value: "budget.exceeded", label: "a budget is spent" },
+];
+export const NOTICE_EVENTS = [
+  { value: "approval", label: "an approval waits" },
+  { value: "question", label: "the agent asks" },
+  { value: "job", label: "a job has ended" },
+];
+
+export function went(one: Delivery | undefined, now = Date.now()): string {
+  if (one === undefined) return "nothing sent yet";
+  const why = one.error === undefined ? "" : `: ${plain(one.error)}`;
+  switch (one.state) {
+    case "delivered":
+      return `delivered ${ago(one.lastAttemptAt ?? one.createdAt, now)}`;
+    case "dead":
+      return `not delivered${why}`;
+    case "withheld":
+      return `not sent${why}`;
+    case "pending":
+      return one.attempts === 0 ? "on its way" : `failed ${one.attempts} ${one.attempts === 1 ? "time" : "times"}${why} Next try ${one.nextAttemptAt ? ago(one.nextAttemptAt, now) : "later"}.`;
+  }
+}
+
+export const troubled = (one: Delivery | undefined): boolean =>
+  one !== undefined && (one.state === "dead" || (one.state === "pending" && one.attempts > 0));
+
+export const where = (one: Notifier): string =>
+  `${one.kind === "push" ? (one.current ? "this browser" : "a browser") : plain(one.to)}; ${one.sessions === "own" ? "your own sessions" : "all sessions you may see"}`;

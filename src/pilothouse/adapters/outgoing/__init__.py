@@ -1,0 +1,1 @@
+"""What goes out to addresses that people named: webhooks and notifications."""
