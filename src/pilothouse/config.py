@@ -28,8 +28,8 @@ from pilothouse.core.limits import GIB, KINDS, Caps
 from pilothouse.core.modes import MODES
 from pilothouse.core.namespaces import Namespace
 from pilothouse.core.policy import Pattern
-from pilothouse.core.setting import setting as _setting
 from pilothouse.core.reach import Target
+from pilothouse.core.setting import setting as _setting
 from pilothouse.core.shell import SCROLLBACK, SCROLLBACK_MAX, SCROLLBACK_MIN
 from pilothouse.core.storing import ArtifactSettings, Size
 from pilothouse.core.telemetry import Telemetry

@@ -268,6 +268,7 @@ class Client:
 
     async def usage_as(self, asked: dict[str, str | None], path: str) -> bytes:
         return await self._send("GET", path, params=_given(asked))
+
     # --- webhooks ----------------------------------------------------------------------------------------------
 
     async def webhooks(self) -> list[wire.Webhook]:
