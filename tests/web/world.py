@@ -121,17 +121,15 @@ class World:
         spare, _ = await served.identity.links.make(maker, sid, "watch")
         assert served.platform.artifacts is not None
         about = About(1, hashlib.sha256(b"x").hexdigest(), "text/plain")
-        kept = ArtifactRecord(
+        made = ArtifactRecord(
             id=ArtifactId(records.new_id()), session=sid, job=job.id, path="x", size=1, sha256=about.sha256,
             prefix=prefix(job.created_at, job.id), created=job.created_at,
         )  # fmt: skip
         with tempfile.NamedTemporaryFile() as file:
             file.write(b"x")
             file.flush()
-            await served.platform.artifacts._local.put(key_of(kept.prefix, kept.path), Path(file.name), about)
-        await served.platform.kit.store.commit(records.put(kept))
-        self.ids = {
-            "artifacts": kept.id,
+            await served.platform.artifacts._local.put(key_of(made.prefix, made.path), Path(file.name), about)
+        await served.platform.kit.store.commit(records.put(made))
         webhooks, people = served.platform.outgoing.webhooks, served.platform.outgoing.notifiers
         for record in webhooks.all(organisation):
             await webhooks.remove(organisation, record.id)
@@ -145,6 +143,7 @@ class World:
             await people.end(one)
         notifier = await people.slack(Who(admin), "https://hooks.invalid/", Wish())
         self.ids = {
+            "artifacts": made.id,
             "webhooks": webhook.id,
             "delivery": sent.id,
             "notifications": notifier.id,
