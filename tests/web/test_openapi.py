@@ -130,7 +130,11 @@ async def test_answers_have_what_is_said_and_no_more(world: World, path: str) ->
     media = answer.headers["content-type"].partition(";")[0]
     check(said["content"][media]["schema"], answer.json(), closed(DOCUMENT["components"]))
     if answer.status_code == 200 and path.count("{") < 2:
-        assert answer.json() != {"items": [], "next": None}, "nothing to look at"
+        assert answer.json() != {"items": [], "next": None} or path in EMPTY, "nothing to look at"
+
+
+EMPTY = {"/api/notifications/{id}/deliveries"}
+"""Their rows are those of a webhook's."""
 
 
 @pytest.mark.asyncio(loop_scope="module")

@@ -6,21 +6,21 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager
 
 from pilothouse.client.group import Group
-from pilothouse.core.api.kept import Artifact, ArtifactLink, NewArtifactLink
+from pilothouse.core.api.kept import ArtifactLink, JobArtifact, NewArtifactLink
 
 
 class Artifacts(Group):
-    async def of_job(self, job: str) -> list[Artifact]:
+    async def of_job(self, job: str) -> list[JobArtifact]:
         """All of one job; those that were not kept say why (`reason`)."""
-        return [one async for one in self._transport.each(Artifact, f"/api/jobs/{job}/artifacts")]
+        return [one async for one in self._transport.each(JobArtifact, f"/api/jobs/{job}/artifacts")]
 
-    def of_session(self, session: str) -> AsyncGenerator[Artifact, None]:
+    def of_session(self, session: str) -> AsyncGenerator[JobArtifact, None]:
         """Of all its jobs, page by page."""
-        return self._transport.each(Artifact, f"/api/sessions/{session}/artifacts")
+        return self._transport.each(JobArtifact, f"/api/sessions/{session}/artifacts")
 
-    async def get(self, id: str) -> Artifact:
+    async def get(self, id: str) -> JobArtifact:
         """Raises NotFound."""
-        return await self._transport.ask(Artifact, "GET", f"/api/artifacts/{id}")
+        return await self._transport.ask(JobArtifact, "GET", f"/api/artifacts/{id}")
 
     def open(self, id: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Its bytes in chunks. Raises NotFound, and NoServer when it breaks off."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from pilothouse.core.api.kept import Artifact, ArtifactLink, NewArtifactLink
+from pilothouse.core.api.kept import ArtifactLink, JobArtifact, NewArtifactLink
 from pilothouse.core.errors import BadRequest, NotFound, PilothouseError, Unavailable
 from pilothouse.engine.artifacts import Artifacts
 from pilothouse.engine.audit import Entry
@@ -30,10 +30,10 @@ class OutOfRange(PilothouseError):
     status = 416
 
 
-def shown(artifacts: Artifacts, record: ArtifactRecord) -> Artifact:
+def shown(artifacts: Artifacts, record: ArtifactRecord) -> JobArtifact:
     """As the API shows it."""
     s3_url, console_url = artifacts.place(record)
-    return Artifact(
+    return JobArtifact(
         id=record.id,
         session_id=record.session,
         job_id=record.job,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from starlette.responses import Response
 
 from pilothouse.core import access, tally
-from pilothouse.core.api.kept import Usage
+from pilothouse.core.api.kept import UsageReport
 from pilothouse.core.errors import BadRequest, NotFound
 from pilothouse.core.tally import Field, Row, Sums
 from pilothouse.engine.tallies import Tallies
@@ -37,7 +37,7 @@ async def get_usage(call: Call) -> Response:
     if "text/csv" in (call.request.headers.get("accept") or ""):
         return await get_csv(call)
     found = await _found(call)
-    said = Usage(
+    said = UsageReport(
         first=found.first,
         to=found.last,
         by=list(found.by),

@@ -11,7 +11,7 @@ from pilothouse.core.api.base import Answer, Body, Id, Sha256, Size, Time
 from pilothouse.core.tally import Row
 
 
-class Artifact(Answer, frozen=True, kw_only=True):
+class JobArtifact(Answer, frozen=True, kw_only=True):
     """A file that a job made or changed, as it was when the job ended."""
 
     id: Id
@@ -51,7 +51,7 @@ class ArtifactLink(Answer, frozen=True, kw_only=True):
         return "ArtifactLink()"
 
 
-class Usage(Answer, frozen=True, kw_only=True):
+class UsageReport(Answer, frozen=True, kw_only=True):
     """What was used, by the fields that were asked for. Days are UTC."""
 
     first: str = field(name="from")
@@ -72,4 +72,4 @@ class Invoked(invoke.Answer, frozen=True):
     """How the job ended."""
 
 
-__all__ = ["Artifact", "ArtifactLink", "Invocation", "Invoked", "NewArtifactLink", "Sha256", "Usage"]
+__all__ = ["ArtifactLink", "Invocation", "Invoked", "JobArtifact", "NewArtifactLink", "Sha256", "UsageReport"]

@@ -32,7 +32,7 @@ REFUSES = {
     404: "There is no such session.", 409: "The name or the key is another request's, or twenty jobs wait already.",
     413: "Or the prompt is.", 503: "Or too many sessions work.",
 }  # fmt: skip
-ARTIFACT = kept.Artifact(
+ARTIFACT = kept.JobArtifact(
     id=ex.APPROVAL_ID, session_id=ex.SESSION_ID, job_id=ex.JOB_ID, path="src/app.py", size=812, sha256=ex.HASH,
     media_type="text/x-python", prefix=f"outputs/20261121_090307-{ex.JOB_ID}/", created_at=ex.LATER, state="stored",
     url=f"/api/artifacts/{ex.APPROVAL_ID}/content", s3_url=None, console_url=None,
@@ -91,15 +91,15 @@ OPERATIONS: tuple[Operation, ...] = (
     _preflight("/trigger"),
     Operation(
         "GET", "/api/sessions/{id}/artifacts", ARTIFACTS, "What a session's jobs made or changed",
-        {200: Said("A page, newest first.", Page[kept.Artifact], Page(items=[ARTIFACT], next=None))}, query=PAGED,
+        {200: Said("A page, newest first.", Page[kept.JobArtifact], Page(items=[ARTIFACT], next=None))}, query=PAGED,
     ),
     Operation(
         "GET", "/api/jobs/{id}/artifacts", ARTIFACTS, "What a job made or changed",
-        {200: Said("All of it.", Page[kept.Artifact], Page(items=[ARTIFACT], next=None))},
+        {200: Said("All of it.", Page[kept.JobArtifact], Page(items=[ARTIFACT], next=None))},
     ),
     _packed("zip", "application/zip"),
     _packed("tar.gz", "application/gzip"),
-    Operation("GET", "/api/artifacts/{id}", ARTIFACTS, "An artifact", {200: Said("It.", kept.Artifact, ARTIFACT)}),
+    Operation("GET", "/api/artifacts/{id}", ARTIFACTS, "An artifact", {200: Said("It.", kept.JobArtifact, ARTIFACT)}),
     Operation(
         "GET", "/api/artifacts/{id}/content", ARTIFACTS, "Its bytes", BYTES, query=(RANGE,), refuses=NO_RANGE,
     ),
@@ -122,7 +122,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         "GET", "/api/usage", USAGE, "What was used, and what it cost",
-        {200: Said("By the fields that are asked for.", kept.Usage, kept.Usage(
+        {200: Said("By the fields that are asked for.", kept.UsageReport, kept.UsageReport(
             first="2026-11-01", to="2026-11-21", by=["day"], organisation="default", whose="own", items=[ROW],
             total=Row(calls=12, input_tokens=48_211, output_tokens=2903, cost_usd=0.07), next=None,
         ))},
