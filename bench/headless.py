@@ -29,9 +29,8 @@ from call.client import Client
 from call.contenders import Direct, Pilothouse, demo_model
 from terminal.contenders import Missing
 
-SESSIONS = 20
-EACH = 4
-"""Of one client into a session: five of them fill its queue of 20, and no call is refused."""
+CLIENTS_A_SESSION, EACH = 5, 4
+"""Calls of one client into a session: five of them fill its queue of 20, and no call is refused."""
 REST_S = 0.5
 """After a job, before the next: what it leaves to do is done."""
 SPARE_S = 4.0
@@ -59,12 +58,13 @@ def idle(who: Pilothouse, seconds: float = 60.0) -> None:
 
 async def accepted(who: Pilothouse, given: argparse.Namespace, figures: Figures) -> None:
     client = Client(who.port, who.key)
-    made = [str(who.ask("POST", "/api/sessions", {"agent": "echo"})["id"]) for _ in range(SESSIONS)]
+    sessions = -(-given.clients // CLIENTS_A_SESSION)
+    made = [str(who.ask("POST", "/api/sessions", {"agent": "echo"})["id"]) for _ in range(sessions)]
     there = [{"prompt": "say x", "session_id": session} for session in made]
-    await client.triggered(SESSIONS, 1, lambda n: there[n])  # their runners start
+    await client.triggered(sessions, 1, lambda n: there[n])  # their runners start
     await asyncio.to_thread(idle, who)
     for _ in range(given.loads):
-        rate, times = await client.triggered(given.clients, EACH, lambda n: there[n % SESSIONS])
+        rate, times = await client.triggered(given.clients, EACH, lambda n: there[n % sessions])
         figures["there accepted/s"].append(rate)
         figures["there ms"] += [t * 1000 for t in times]
         await asyncio.to_thread(idle, who)
