@@ -201,6 +201,10 @@ class Pilothouse:
     def furnish(self, home: Path) -> None:
         """What is in its directory before it starts."""
 
+    def environment(self) -> dict[str, str]:
+        """What it is started with besides."""
+        return {}
+
     def start(self) -> None:
         self._sessions, self._shells = [], []
         self._home = Path(tempfile.mkdtemp(prefix="ph-"))
@@ -215,6 +219,7 @@ class Pilothouse:
             "PILOTHOUSE_HOME": str(self._home / "ph"),
             "PILOTHOUSE_SPARES": "0",
             "PILOTHOUSE_RATE_PER_S": "0",
+            **self.environment(),
         }
         log = self._home / "log"
         with log.open("wb") as out:

@@ -102,14 +102,17 @@ class Drive:
     async def _run(self, job: JobRecord) -> None:
         live = self._live
         self._prepared.clear()
+        asking = asyncio.create_task(live.kit.models.state(), name="model")  # meanwhile: it is a way of its own
         try:
             hello = await live.ready(self._owner)
             await self.admit(job)
-            state = await live.kit.models.state()
+            state = await asking
         except PilothouseError as error:
             await self._jobs.finish(job, "failed", error.message, reason=error.code)
             return
         finally:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
             self._prepared.set()
         async with live.lock:
             if job.id not in self._jobs.known:  # interrupted while it was being prepared

@@ -199,10 +199,10 @@ class Live:
                 while True:
                     if self.ending:
                         raise Unavailable(self.ending)
+                    sandboxes, sid = self.kit.sandboxes, self.record.id
                     if not running:
                         await self._open()
-                        await self.kit.sandboxes.runner(self.record.id)
-                    self.place = (await self.kit.sandboxes.state(self.record.id)).place
+                    self.place = (await (sandboxes.state(sid) if running else sandboxes.runner(sid))).place
                     await self._still(ends)
                     if self.link is None or self.link.over.is_set():
                         self.link = RunnerLink(owner, self._connect, self._fence)

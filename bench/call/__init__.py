@@ -1,0 +1,1 @@
+"""What `headless.py` is made of."""
