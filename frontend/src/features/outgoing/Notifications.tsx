@@ -77,6 +77,8 @@ function Row({ one, here, onDone }: { one: Notifier; here: boolean; onDone: () =
     onSettled: onDone,
   });
   const name = plain(one.name);
+  // What was wished stands until the server has answered.
+  const { events = one.events, sessions = one.sessions } = changing.isPending ? changing.variables : one;
   const busy = changing.isPending || removing.isPending;
   return (
     <li data-testid="notifier-row" data-state={one.last?.state ?? ""} style={{ flexWrap: "wrap" }}>
@@ -90,7 +92,7 @@ function Row({ one, here, onDone }: { one: Notifier; here: boolean; onDone: () =
         <Text fz="xs" c={one.enabled && troubled(one.last) ? "red" : "dimmed"} role="status" data-testid="notifier-went">
           {one.enabled ? `Last: ${went(one.last)}` : `Off: ${plain(one.disabledBecause ?? "")}`}
         </Text>
-        <Checkbox.Group value={one.events} onChange={(events) => changing.mutate({ events })} aria-label={`What ${name} tells`}>
+        <Checkbox.Group value={events} onChange={(events) => changing.mutate({ events })} aria-label={`What ${name} tells`}>
           <Group gap="sm" mt={4}>
             {NOTICE_EVENTS.map(({ value, label }) => (
               <Checkbox key={value} size="xs" value={value} label={label} disabled={busy || (one.events.length === 1 && one.events[0] === value)} />
@@ -101,7 +103,7 @@ function Row({ one, here, onDone }: { one: Notifier; here: boolean; onDone: () =
           size="xs"
           mt={4}
           aria-label={`Sessions that ${name} tells of`}
-          value={one.sessions}
+          value={sessions}
           disabled={busy}
           onChange={(value) => changing.mutate({ sessions: value === "all" ? "all" : "own" })}
           data={[
