@@ -118,7 +118,7 @@ function Row({ one, here, onDone }: { one: Notifier; here: boolean; onDone: () =
             Test
           </Button>
         ) : (
-          <Button size="compact-xs" variant="default" loading={changing.isPending} onClick={() => changing.mutate({ enabled: true })} aria-label={`Turn ${name} on`}>
+          <Button size="compact-xs" variant="default" loading={changing.isPending} onClick={() => changing.mutate({ enabled: true })} aria-label={`Turn on ${name}`}>
             Turn on
           </Button>
         )}

@@ -117,7 +117,7 @@ function DeliveryRow({ each, able, busy, onReplay }: { each: Delivery; able: boo
         </Text>
       </div>
       {able && (each.state === "dead" || each.state === "delivered") ? (
-        <Button size="compact-xs" variant="subtle" disabled={busy} onClick={onReplay} aria-label={`Send ${plain(each.type)} of ${each.createdAt} again`} data-testid="replay">
+        <Button size="compact-xs" variant="subtle" disabled={busy} onClick={onReplay} aria-label={`Send again: ${plain(each.type)} of ${each.createdAt}`} data-testid="replay">
           Send again
         </Button>
       ) : null}
