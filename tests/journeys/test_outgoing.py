@@ -27,8 +27,8 @@ async def made(program: Program, receiver: Receiver) -> tuple[str, str]:
 
 async def test_a_server_that_is_killed_while_it_tells_tells_again() -> None:
     async with receiving() as receiver:
-        env = {"PILOTHOUSE_WEBHOOKS_ALLOW_PRIVATE": f"127.0.0.1:{receiver.port}"}
-        async with installation(demo=False, **env) as (program, _):
+        here = f"127.0.0.1:{receiver.port}"
+        async with installation(demo=False, PILOTHOUSE_WEBHOOKS_ALLOW_PRIVATE=here) as (program, _):
             webhook, secret = await made(program, receiver)
             receiver.gate = asyncio.Event()
             session, job, viewer = await begin(program, "Say hello", agent="echo")
@@ -101,8 +101,8 @@ async def push_to(context: BrowserContext, page: Page, text: str) -> None:
 @NODE
 async def test_the_page_subscribes_is_told_and_says_how_it_went() -> None:
     async with receiving() as receiver, browser() as chromium:
-        env = {"PILOTHOUSE_WEBHOOKS_ALLOW_PRIVATE": f"127.0.0.1:{receiver.port}"}
-        async with installation(demo=False, **env) as (program, _):
+        here = f"127.0.0.1:{receiver.port}"
+        async with installation(demo=False, PILOTHOUSE_WEBHOOKS_ALLOW_PRIVATE=here) as (program, _):
             context = await chromium.new_context(viewport={"width": 1100, "height": 900})
             await context.grant_permissions(["notifications"], origin=program.url)
             page, troubles = await sign_in(context, program)
@@ -114,7 +114,7 @@ async def test_the_page_subscribes_is_told_and_says_how_it_went() -> None:
             await row.get_by_label("a job has ended").check()
             await expect(row.get_by_label("a job has ended")).to_be_checked()
             await row.get_by_test_id("notifier-test").click()
-            await expect(row.get_by_test_id("notifier-went")).to_have_text(re.compile("^Last: delivered"), timeout=WAIT)
+            await expect(row.get_by_test_id("notifier-went")).to_have_text(re.compile("^Last: handed"), timeout=WAIT)
             (got,) = await receiver.until(1)
             key, auth = await page.evaluate("() => [window.browserKey, window.subscribed.toJSON().keys.auth]")
             assert json.loads(decrypted(key, auth, got.body))["title"] == "A test: notifications reach you here"

@@ -8,7 +8,7 @@ import { Fault } from "../../ui/Fault.tsx";
 import { api } from "../../wiring.ts";
 import { Part } from "../settings/Settings.tsx";
 import { WHY, pushState, subscribe, unsubscribe } from "./push.ts";
-import { NOTICE_EVENTS, troubled, went, where } from "./words.ts";
+import { NOTICE_EVENTS, PUSHED, troubled, went, where } from "./words.ts";
 
 const KEY = ["notifiers"];
 /** An attempt that has just begun is looked at again soon. */
@@ -90,7 +90,7 @@ function Row({ one, here, onDone }: { one: Notifier; here: boolean; onDone: () =
           {where(one)}
         </Text>
         <Text fz="xs" c={one.enabled && troubled(one.last) ? "red" : "dimmed"} role="status" data-testid="notifier-went">
-          {one.enabled ? `Last: ${went(one.last)}` : `Off: ${plain(one.disabledBecause ?? "")}`}
+          {one.enabled ? `Last: ${went(one.last, undefined, one.kind === "push" ? PUSHED : undefined)}` : `Off: ${plain(one.disabledBecause ?? "")}`}
         </Text>
         <Checkbox.Group value={events} onChange={(events) => changing.mutate({ events })} aria-label={`What ${name} tells`}>
           <Group gap="sm" mt={4}>

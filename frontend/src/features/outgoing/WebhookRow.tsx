@@ -35,7 +35,7 @@ export function WebhookRow({ one, onDone, onSecret }: Props) {
         </Text>
         <Group gap={4}>
           {one.events.map((event) => (
-            <Badge key={event} size="xs" variant="light" color="gray">
+            <Badge key={event} size="xs" variant="light" color="gray" tt="none">
               {event}
             </Badge>
           ))}
