@@ -24,6 +24,8 @@ class Receiver:
     port: int = 0
     got: list[Got] = field(default_factory=list)
     answer: Callable[[Got], web.Response] = field(default=lambda got: web.Response(status=204))
+    gate: asyncio.Event | None = None
+    """Until then nobody is answered."""
     _came: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     @property
@@ -39,6 +41,8 @@ class Receiver:
         async with self._came:
             self.got.append(got)
             self._came.notify_all()
+        if self.gate is not None:
+            await self.gate.wait()
         return self.answer(got)
 
     async def until(self, count: int) -> list[Got]:

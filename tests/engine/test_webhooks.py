@@ -192,8 +192,23 @@ async def killed(house: House) -> None:
             await house.bench.sessions.close()
 
 
+async def test_what_nobody_told_of_the_next_server_tells(house: House) -> None:
+    """The log has it, and the server is killed before it looks; nothing more happens in that session."""
+    record, _ = await house.webhook()
+    await house.outgoing.herald.close()
+    await house.finished()
+    assert await house.outgoing.couriers.deliveries.page(record.id, "", "", 10) == []
+    await house.restart()
+    await house.state(record.id, "delivered")
+    await house.restart()
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert len(house.outside.got) == 1, "and the one after that does not"
+
+
 async def test_a_session_that_is_deleted_at_once_is_told_of_all_the_same(house: House) -> None:
     record, _ = await house.webhook()
+    await house.outgoing.herald.close()  # it has not come to it yet
     session = await house.finished()
     await house.bench.sessions.delete(session)
     await house.state(record.id, "delivered")

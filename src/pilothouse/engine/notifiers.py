@@ -82,9 +82,9 @@ class Notifiers:
             raise NotFound
         return found.record
 
-    async def subscribe(self, who: Who, url: str, keys: Keys, wish: Wish) -> NotifierRecord:
-        """A browser that somebody is signed in with. The same browser again changes what it is told. Raises
-        BadRequest, Conflict, TooMany, Unavailable."""
+    async def subscribe(self, who: Who, url: str, keys: Keys, wish: Wish, usual: str = "Browser") -> NotifierRecord:
+        """A browser that somebody is signed in with, called `usual` where nobody names it. The same browser again
+        changes what it is told. Raises BadRequest, Conflict, TooMany, Unavailable."""
         principal = who.principal
         assert principal is not None
         kind, _, sign_in = principal.credential.partition(":")
@@ -99,11 +99,11 @@ class Notifiers:
         for record in same:  # whoever used this browser before is not told here any more
             await self.end(record, who)
         before = next((r for r in same if r.account == principal.account), None)
-        return await self._make(who, "push", Sealed(url=url, keys=keys), wish, sign_in=sign_in, before=before)
+        return await self._make(who, "push", Sealed(url=url, keys=keys), wish, usual, sign_in=sign_in, before=before)
 
     async def slack(self, who: Who, url: str, wish: Wish) -> NotifierRecord:
         """Raises BadRequest, TooMany, Unavailable."""
-        return await self._make(who, "slack", Sealed(url=webhook.check_url(url, self._private)), wish)
+        return await self._make(who, "slack", Sealed(url=webhook.check_url(url, self._private)), wish, "Slack")
 
     async def change(self, who: Who, id: str, wish: Wish, enabled: bool | None) -> NotifierRecord:
         """Raises BadRequest, NotFound, Unavailable."""
@@ -145,6 +145,7 @@ class Notifiers:
         kind: Literal["push", "slack"],
         open: Sealed,
         wish: Wish,
+        name: str,
         *,
         sign_in: str = "",
         before: NotifierRecord | None = None,
@@ -152,7 +153,7 @@ class Notifiers:
         principal = who.principal
         assert principal is not None
         usual: dict[str, object] = {
-            "name": "browser" if kind == "push" else "Slack",
+            "name": name,
             "events": list(notice.NEEDS),
             "sessions": "own",
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
+from pilothouse.core import useragent
 from pilothouse.core.api.outgoing import NewNotifier, Notifier, NotifierChange, PushKey
 from pilothouse.core.errors import BadRequest, Forbidden
 from pilothouse.engine import records
@@ -31,8 +32,9 @@ async def make_notifier(call: Call) -> Response:
     if given.kind == "push":
         if given.keys is None:
             raise BadRequest("keys: a browser's subscription has p256dh and auth")
+        usual = useragent.summary(call.request.headers.get("user-agent")) or "Browser"
         record = await notifiers.subscribe(
-            call.who, given.url, Keys(p256dh=given.keys.p256dh, auth=given.keys.auth), wish
+            call.who, given.url, Keys(p256dh=given.keys.p256dh, auth=given.keys.auth), wish, usual
         )
     else:
         if given.keys is not None:

@@ -8,7 +8,7 @@ import { Fault } from "../../ui/Fault.tsx";
 import { api } from "../../wiring.ts";
 import { Part } from "../settings/Settings.tsx";
 import { WHY, pushState, subscribe, unsubscribe } from "./push.ts";
-import { NOTICE_EVENTS, troubled, went, where } from "./words.ts";
+import { NOTICE_EVENTS, PUSHED, troubled, went, where } from "./words.ts";
 
 const KEY = ["notifiers"];
 /** An attempt that has just begun is looked at again soon. */
@@ -77,6 +77,8 @@ function Row({ one, here, onDone }: { one: Notifier; here: boolean; onDone: () =
     onSettled: onDone,
   });
   const name = plain(one.name);
+  // What was wished stands until the server has answered.
+  const { events = one.events, sessions = one.sessions } = changing.isPending ? changing.variables : one;
   const busy = changing.isPending || removing.isPending;
   return (
     <li data-testid="notifier-row" data-state={one.last?.state ?? ""} style={{ flexWrap: "wrap" }}>
@@ -88,9 +90,9 @@ function Row({ one, here, onDone }: { one: Notifier; here: boolean; onDone: () =
           {where(one)}
         </Text>
         <Text fz="xs" c={one.enabled && troubled(one.last) ? "red" : "dimmed"} role="status" data-testid="notifier-went">
-          {one.enabled ? `Last: ${went(one.last)}` : `Off: ${plain(one.disabledBecause ?? "")}`}
+          {one.enabled ? `Last: ${went(one.last, undefined, one.kind === "push" ? PUSHED : undefined)}` : `Off: ${plain(one.disabledBecause ?? "")}`}
         </Text>
-        <Checkbox.Group value={one.events} onChange={(events) => changing.mutate({ events })} aria-label={`What ${name} tells`}>
+        <Checkbox.Group value={events} onChange={(events) => changing.mutate({ events })} aria-label={`What ${name} tells`}>
           <Group gap="sm" mt={4}>
             {NOTICE_EVENTS.map(({ value, label }) => (
               <Checkbox key={value} size="xs" value={value} label={label} disabled={busy || (one.events.length === 1 && one.events[0] === value)} />
@@ -101,7 +103,7 @@ function Row({ one, here, onDone }: { one: Notifier; here: boolean; onDone: () =
           size="xs"
           mt={4}
           aria-label={`Sessions that ${name} tells of`}
-          value={one.sessions}
+          value={sessions}
           disabled={busy}
           onChange={(value) => changing.mutate({ sessions: value === "all" ? "all" : "own" })}
           data={[
@@ -116,7 +118,7 @@ function Row({ one, here, onDone }: { one: Notifier; here: boolean; onDone: () =
             Test
           </Button>
         ) : (
-          <Button size="compact-xs" variant="default" loading={changing.isPending} onClick={() => changing.mutate({ enabled: true })} aria-label={`Turn ${name} on`}>
+          <Button size="compact-xs" variant="default" loading={changing.isPending} onClick={() => changing.mutate({ enabled: true })} aria-label={`Turn on ${name}`}>
             Turn on
           </Button>
         )}

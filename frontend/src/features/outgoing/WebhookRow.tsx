@@ -35,7 +35,7 @@ export function WebhookRow({ one, onDone, onSecret }: Props) {
         </Text>
         <Group gap={4}>
           {one.events.map((event) => (
-            <Badge key={event} size="xs" variant="light" color="gray">
+            <Badge key={event} size="xs" variant="light" color="gray" tt="none">
               {event}
             </Badge>
           ))}
@@ -117,7 +117,7 @@ function DeliveryRow({ each, able, busy, onReplay }: { each: Delivery; able: boo
         </Text>
       </div>
       {able && (each.state === "dead" || each.state === "delivered") ? (
-        <Button size="compact-xs" variant="subtle" disabled={busy} onClick={onReplay} aria-label={`Send ${plain(each.type)} of ${each.createdAt} again`} data-testid="replay">
+        <Button size="compact-xs" variant="subtle" disabled={busy} onClick={onReplay} aria-label={`Send again: ${plain(each.type)} of ${each.createdAt}`} data-testid="replay">
           Send again
         </Button>
       ) : null}

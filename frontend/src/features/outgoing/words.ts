@@ -14,12 +14,13 @@ export const NOTICE_EVENTS = [
   { value: "job", label: "a job has ended" },
 ];
 
-export function went(one: Delivery | undefined, now = Date.now()): string {
+/** `done`: what is known when the receiver said yes; a push service only takes what its browser fetches later. */
+export function went(one: Delivery | undefined, now = Date.now(), done = "delivered"): string {
   if (one === undefined) return "nothing sent yet";
   const why = one.error === undefined ? "" : `: ${plain(one.error)}`;
   switch (one.state) {
     case "delivered":
-      return `delivered ${ago(one.lastAttemptAt ?? one.createdAt, now)}`;
+      return `${done} ${ago(one.lastAttemptAt ?? one.createdAt, now)}`;
     case "dead":
       return `not delivered${why}`;
     case "withheld":
@@ -28,6 +29,8 @@ export function went(one: Delivery | undefined, now = Date.now()): string {
       return one.attempts === 0 ? "on its way" : `failed ${one.attempts} ${one.attempts === 1 ? "time" : "times"}${why} Next try ${one.nextAttemptAt ? ago(one.nextAttemptAt, now) : "later"}.`;
   }
 }
+
+export const PUSHED = "handed to the browser’s push service";
 
 export const troubled = (one: Delivery | undefined): boolean =>
   one !== undefined && (one.state === "dead" || (one.state === "pending" && one.attempts > 0));
