@@ -149,6 +149,9 @@ class Client:
     async def files(self, session: str, path: str) -> wire.Listing:
         return await self._ask(wire.Listing, "GET", f"/api/sessions/{session}/files", params={"path": path})
 
+    async def artifacts(self, job: str) -> list[wire.Artifact]:
+        return await self._all(wire.Artifact, f"/api/jobs/{job}/artifacts")
+
     @asynccontextmanager
     async def download(self, path: str, params: dict[str, str]) -> AsyncIterator[AsyncIterator[bytes]]:
         """The body in chunks."""

@@ -132,6 +132,14 @@ class Listing(_Answer, frozen=True, kw_only=True):
     entries: list[Entry]
 
 
+class Artifact(_Answer, frozen=True, kw_only=True):
+    id: str
+    path: str
+    size: int = 0
+    state: str = ""
+    reason: str | None = None
+
+
 class Contact(_Answer, frozen=True, kw_only=True):
     host: str
     port: int
