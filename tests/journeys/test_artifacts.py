@@ -104,7 +104,7 @@ async def test_a_person_finds_and_downloads_what_a_job_made(program: Program) ->
         if shots := os.environ.get("PILOTHOUSE_TEST_SHOTS"):
             for scheme in ("light", "dark"):
                 for width in (1280, 390):
-                    await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+                    await page.emulate_media(color_scheme=scheme)
                     await page.set_viewport_size({"width": width, "height": 900})
                     await card.scroll_into_view_if_needed()
                     await page.screenshot(path=f"{shots}/artifacts-{scheme}-{width}.png")
