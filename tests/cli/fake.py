@@ -146,6 +146,8 @@ class FakeServer:
                 web.get("/api/sessions/{id}/files", self._files),
                 web.get("/api/sessions/{id}/files/content", self._content),
                 web.get("/api/sessions/{id}/files/zip", self._zip),
+                web.get("/api/jobs/{id}/artifacts", self._artifacts),
+                web.get("/api/jobs/{id}/artifacts/zip", self._zip),
                 web.get("/api/jobs/{id}", self._job),
                 web.post("/api/jobs/{id}/interrupt", self._interrupt),
                 web.get("/api/approvals", self._approvals),
@@ -279,6 +281,8 @@ class FakeServer:
         return response
 
     async def _files(self, request: web.Request) -> web.Response:
+        if request.match_info["id"] == JOB:
+            return problem(404, "not_found", "There is no such thing, or it is not yours to see.")
         if request.query.get("path", "") not in {"", "sub"}:
             return problem(404, "not_found", "no such file in the workspace")
         entries = [
@@ -286,6 +290,13 @@ class FakeServer:
             {"name": "a\x1b[31m.txt", "kind": "file", "size": 12345, "mtime": "2026-11-21T09:00:00.000Z"},
         ]
         return web.json_response({"path": request.query.get("path", ""), "entries": entries})
+
+    async def _artifacts(self, request: web.Request) -> web.Response:
+        items = [
+            {"id": QUESTION, "path": "src/\u202ea.py", "size": 7, "state": "stored"},
+            {"id": APPROVAL, "path": "large", "size": 5 * 10**9, "state": "skipped", "reason": "too_large"},
+        ]
+        return web.json_response({"items": items, "next": None})
 
     async def _zip(self, request: web.Request) -> web.Response:
         return web.Response(body=self.zip, content_type="application/zip")

@@ -48,6 +48,23 @@ def test_c09_unsafe_names_write_nothing(tmp_path: Path, name: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_names_of_a_jobs_files_are_written_out_and_still_lead_nowhere(tmp_path: Path) -> None:
+    names = ("a\nb", "C:x", "..\\x", "\u202egpj.exe", "sub/\x1b[31m")
+    made = archive.unpack(packed(*((name, name.encode(), FILE) for name in names)), tmp_path / "out", rename=True)
+    assert made.written == 5
+    assert {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*") if p.is_file()} == {
+        "a%0Ab", "C%3Ax", "..%5Cx", "%E2%80%AEgpj.exe", "sub/%1B[31m",
+    }  # fmt: skip
+    for name in ("../x", "/etc/x", "a/../../x"):
+        with pytest.raises(Failure, match="unsafe name"):
+            archive.unpack(packed((name, b"bad", FILE)), tmp_path / "other", rename=True)
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    with pytest.raises(Failure, match="in the way"):
+        archive.unpack(packed(("link/x", b"bad", FILE)), tmp_path, rename=True, force=True)
+    (tmp_path / "file").symlink_to(tmp_path / "out" / "C%3Ax")
+    assert archive.unpack(packed(("file", b"bad", FILE)), tmp_path, rename=True, force=True).kept == ("file",)
+
+
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFSOCK])
 def test_c09_only_regular_files(tmp_path: Path, kind: int) -> None:
     with pytest.raises(Failure, match="no regular file"):

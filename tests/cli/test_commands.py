@@ -184,6 +184,20 @@ async def test_files_are_listed_and_downloaded(pilothouse: Pilothouse, server: F
     assert "1 file exists and was kept (--force overwrites): src/a.py" in kept.err
 
 
+async def test_what_a_job_made_is_listed_and_downloaded(
+    pilothouse: Pilothouse, server: FakeServer, tmp_path: Path
+) -> None:
+    server.pack({"src/\u202ea.py": b"print()"})
+    listed = await pilothouse("files", JOB)
+    assert listed.out == "       7 B  src/<U+202E>a.py\n    5.0 GB  large  (not kept: too_large)\n"
+    brought = await pilothouse("files", JOB, "--out", str(tmp_path / "o"))
+    assert (brought.status, (tmp_path / "o/src/%E2%80%AEa.py").read_bytes()) == (0, b"print()")
+    assert "1 file of the job was not kept" in brought.err
+    assert (await pilothouse("files", JOB, "--zip", str(tmp_path / "j.zip"))).status == 0
+    assert zipfile.ZipFile(tmp_path / "j.zip").namelist() == ["src/\u202ea.py"]
+    assert (await pilothouse("files", JOB, "src", "--out", str(tmp_path))).status == 1  # a job has no folders
+
+
 async def test_a_single_file_is_downloaded(pilothouse: Pilothouse, server: FakeServer, tmp_path: Path) -> None:
     pilothouse.folder = tmp_path / "here"
     pilothouse.folder.mkdir()

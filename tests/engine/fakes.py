@@ -18,7 +18,6 @@ from pilothouse.core.limits import Caps, State
 from pilothouse.core.reach import Asking, Reach
 from pilothouse.engine.ports import (
     Budget,
-    Files,
     LimitHit,
     ModelState,
     Probe,
@@ -27,6 +26,7 @@ from pilothouse.engine.ports import (
     SealBroken,
     UsageRecord,
     Wire,
+    Workspace,
 )
 from pilothouse.engine.shells import Shells
 
@@ -217,7 +217,7 @@ class FakeSandboxes:
             shells=held,
         )
 
-    def files(self, session: SessionId) -> Files:
+    def files(self, session: SessionId) -> Workspace:
         raise NotImplementedError
 
     async def limits(self, session: SessionId, asked: Mapping[str, float]) -> Sequence[State]:

@@ -15,7 +15,7 @@ from pilothouse.core.storing import ArtifactSettings, passed_by
 from pilothouse.engine.artifacts import Artifacts
 from pilothouse.engine.baselines import Baselines
 from pilothouse.engine.kit import Kit
-from pilothouse.engine.ports import Blobs, Changes, Content, FileEntry, Sealer, Since
+from pilothouse.engine.ports import Blobs, Changes, FileEntry, Held, Sealer, Since
 from pilothouse.engine.signedlinks import SignedLinks
 
 
@@ -52,7 +52,7 @@ class FolderFiles:
             rules += page.get("rules", [])
         return Changes(found, left, rules, walk.over)
 
-    async def read(self, path: str) -> tuple[FileEntry, Content]:
+    async def read(self, path: str) -> tuple[FileEntry, Held]:
         self.before_read(path)
         try:
             fd = os.open(self.root / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)

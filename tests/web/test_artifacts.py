@@ -154,7 +154,7 @@ async def test_archives_of_a_job(house: House) -> None:
     with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
         assert archive.testzip() is None
         assert {one: archive.read(one) for one in archive.namelist()} == FILES
-    answer = await house.http.get(f"/api/jobs/{house.job}/artifacts/tar.gz")
+    answer = await house.http.get(f"/api/jobs/{house.job}/artifacts/tar")
     with tarfile.open(fileobj=io.BytesIO(answer.content), mode="r:gz") as packed:
         found = {one.name: packed.extractfile(one) for one in packed.getmembers() if one.isfile()}
         assert {name: file.read() for name, file in found.items() if file} == FILES

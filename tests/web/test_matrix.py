@@ -53,7 +53,7 @@ IN_A_SESSION: dict[str, str] = {
     "GET /api/sessions/{id}/artifacts": ALL,
     "GET /api/jobs/{id}/artifacts": ALL,
     "GET /api/jobs/{id}/artifacts/zip": ALL,
-    "GET /api/jobs/{id}/artifacts/tar.gz": ALL,
+    "GET /api/jobs/{id}/artifacts/tar": ALL,
     "GET /api/artifacts/{id}": ALL,
     "GET /api/artifacts/{id}/content": ALL,
     "POST /api/artifacts/{id}/links": ALL,

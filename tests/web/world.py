@@ -55,9 +55,6 @@ class OneByte:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         yield b"x"
 
-    def steady(self) -> bool:
-        return True
-
     def close(self) -> None: ...
 
 
@@ -71,7 +68,7 @@ class World:
     async def settle(self) -> None:
         """Organisations, members, and a key of each with every scope."""
         members = self.served.identity.members
-        self.served.sandboxes.files = lambda session: OneFile()  # type: ignore[method-assign]
+        self.served.sandboxes.files = lambda session: OneFile()  # type: ignore[method-assign,assignment,return-value]
         for organisation in ("red", "blue"):
             await members.make(organisation, None)
             for account, role in ROLES.items():

@@ -234,6 +234,7 @@ export const makeApi = (http: Http) => ({
     const path = url.replace(/^\/+/, "");
     return path.startsWith("api/") && !path.includes("..") ? http.url(path) : undefined;
   },
+  artifactsUrl: (job: string) => http.url(`api/jobs/${id(job)}/artifacts/zip`),
   /** The raw log, for `LogStream`. */
   log: (session: string): LogSource => ({
     place: (signal) => http.get<LogPlace>(`api/sessions/${id(session)}/events?limit=1`, signal),

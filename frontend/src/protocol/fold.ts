@@ -119,7 +119,7 @@ function apply(draft: Draft, event: LogEvent): void {
       return;
     }
     case "artifact":
-      return put(draft, { is: "artifact", key, event });
+      return addArtifact(draft, event, key);
     case "usage":
       draft.usage = event;
       return;
@@ -183,6 +183,13 @@ function setPlan(draft: Draft, event: EventOf<"plan">, key: string): void {
   // One plan per job, at the place where it stood first: the list changes, the conversation does not jump.
   const stable = event.jobId ? `plan:${event.jobId}` : key;
   put(draft, { is: "plan", key: stable, entries });
+}
+
+function addArtifact(draft: Draft, event: EventOf<"artifact">, key: string): void {
+  const stable = event.jobId ? `artifacts:${event.jobId}` : key;
+  const known = draft.items.get(stable);
+  const files = known?.is === "artifacts" ? known.files : [];
+  put(draft, { is: "artifacts", key: stable, files: [...files, event], ...(event.jobId ? { job: event.jobId } : {}) });
 }
 
 function addTool(draft: Draft, event: EventOf<"tool_use">): void {

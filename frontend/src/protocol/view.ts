@@ -61,7 +61,8 @@ export interface NoticeItem {
 
 export type PlainItem =
   | { is: "plan"; key: string; entries: PlanEntry[] }
-  | { is: "artifact"; key: string; event: EventOf<"artifact"> }
+  /** What one job made, in one place. */
+  | { is: "artifacts"; key: string; job?: string; files: readonly EventOf<"artifact">[] }
   | { is: "custom"; key: string; event: EventOf<"custom"> }
   | { is: "error"; key: string; event: EventOf<"error"> }
   | { is: "end"; key: string; event: EventOf<"complete"> };

@@ -1,8 +1,9 @@
 """Unpacking a downloaded zip into a directory: it comes from a session, so nothing in it is trusted.
 
 Only regular files and directories below the target are made. Links, absolute names, `..`, drive letters, backslashes
-and control characters are refused before anything is written; counts and sizes are bounded by what is really unpacked,
-not by what the archive says of itself. A file that exists stays as it is unless `force`.
+and control characters are refused before anything is written; in the names of a job's files what does no harm elsewhere
+is written out instead. Counts and sizes are bounded by what is really unpacked, not by what the archive says of itself.
+A file that exists stays as it is unless `force`.
 """
 
 from __future__ import annotations
@@ -34,13 +35,14 @@ class Unpacked:
     """Names that existed and were left alone."""
 
 
-def unpack(source: IO[bytes], target: Path, *, force: bool = False) -> Unpacked:
+def unpack(source: IO[bytes], target: Path, *, force: bool = False, rename: bool = False) -> Unpacked:
+    """`rename`: what a file may be called where it came from and not here is written as `%XX`, instead of a refusal."""
     try:
         with zipfile.ZipFile(source) as archive:
             infos = archive.infolist()
             if len(infos) > FILES_MAX:
                 raise Failure(f"The archive has {len(infos)} files, at most {FILES_MAX} are unpacked.")
-            names = [(info, _name(info)) for info in infos]
+            names = [(info, _name(info, rename)) for info in infos]
             target.mkdir(parents=True, exist_ok=True)
             return _write(archive, names, target, force)
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
@@ -49,9 +51,9 @@ def unpack(source: IO[bytes], target: Path, *, force: bool = False) -> Unpacked:
         raise Failure(f"{target}: {error.strerror or error}") from None
 
 
-def _name(info: zipfile.ZipInfo) -> PurePosixPath:
+def _name(info: zipfile.ZipInfo, rename: bool) -> PurePosixPath:
     """The entry's path below the target, or a refusal."""
-    name = info.filename
+    name = "".join(map(_harmless, info.filename)) if rename else info.filename
     mode = info.external_attr >> 16
     if stat.S_IFMT(mode) not in {0, stat.S_IFREG, stat.S_IFDIR}:
         raise Failure(f"The archive holds {exact(name)!r}, which is no regular file. Nothing was unpacked.")
@@ -60,6 +62,12 @@ def _name(info: zipfile.ZipInfo) -> PurePosixPath:
     if bad or "\\" in name or ":" in path.parts[0] or any(ord(c) < 32 or ord(c) == 127 for c in name):
         raise Failure(f"The archive holds the unsafe name {exact(name)!r}. Nothing was unpacked.")
     return path
+
+
+def _harmless(char: str) -> str:
+    if char not in "\\:" and exact(char) == char and char not in "\n\t":
+        return char
+    return "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogatepass"))
 
 
 def _write(

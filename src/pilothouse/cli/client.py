@@ -133,6 +133,9 @@ class Client:
     async def files(self, session: str, path: str) -> wire.Listing:
         return await _told(self.api.files.listing(session, path))
 
+    async def artifacts(self, job: str) -> list[wire.JobArtifact]:
+        return await _told(self.api.artifacts.of_job(job))
+
     @asynccontextmanager
     async def download(self, path: str, params: dict[str, str]) -> AsyncIterator[AsyncIterator[bytes]]:
         """The body in chunks."""

@@ -20,7 +20,7 @@ from pilothouse.core.errors import PilothouseError
 from pilothouse.core.ids import JobId, SessionId, is_uuid
 from pilothouse.engine import records
 from pilothouse.engine.kit import Kit
-from pilothouse.engine.ports import Files, Since
+from pilothouse.engine.ports import Since, Workspace
 from pilothouse.engine.records import JobRecord
 
 GATE_S = 10.0
@@ -59,7 +59,7 @@ class Baselines:
         self._of[session] = job
         task.add_done_callback(lambda _: self._taking.pop(job, None))
 
-    async def _take(self, session: SessionId, job: JobId, files: Files, moment: int, fd: int) -> None:
+    async def _take(self, session: SessionId, job: JobId, files: Workspace, moment: int, fd: int) -> None:
         def take(piece: bytes) -> None:
             if piece:
                 os.write(fd, piece)

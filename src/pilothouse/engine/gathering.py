@@ -19,7 +19,7 @@ from pilothouse.core.artifact import Makers
 from pilothouse.core.errors import BadRequest, NotFound, PilothouseError, TooLarge
 from pilothouse.core.ignore import SIZE_MAX, Ignore, Rule, parse
 from pilothouse.core.storing import ArtifactSettings
-from pilothouse.engine.ports import About, Blobs, Changes, Files
+from pilothouse.engine.ports import About, Blobs, Changes, Workspace
 
 REASONS = {
     "too_large": "larger than one file may be",
@@ -38,9 +38,9 @@ CHANGING = "changing"
 TRIES = 2
 """For a file that changes while it is read; then the last reading counts, and says so."""
 PARALLEL = 4
-"""Files of one job that are read at one time."""
+"""Workspace of one job that are read at one time."""
 NAMED = 3
-"""Files that a notice names of each kind."""
+"""Workspace that a notice names of each kind."""
 IGNORED_PAGE = 500
 """Names that are held against the rules without a pause: a hundred thousand of them hold nobody up."""
 _TYPES = mimetypes.MimeTypes()
@@ -78,7 +78,7 @@ class Found:
 class Gathering:
     """One job's. `found` grows as it goes on, so that what was done by a deadline is there."""
 
-    files: Files
+    files: Workspace
     local: LocalBlobs
     settings: ArtifactSettings
     prefix: str
@@ -236,7 +236,7 @@ def notice(found: Sequence[Found], over: bool) -> str:
     said = [f"{REASONS.get(why, why)} ({why}): {_few(names)}" for why, names in sorted(by_reason.items())]
     if over:
         said.append("the workspace has more files than are looked at")
-    return f"Files of the job that were not kept: {'; '.join(said)}."
+    return f"Workspace of the job that were not kept: {'; '.join(said)}."
 
 
 def _few(names: list[str]) -> str:

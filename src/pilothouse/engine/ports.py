@@ -211,12 +211,14 @@ class Content(Protocol):
 
     def __aiter__(self) -> AsyncIterator[bytes]: ...
 
-    def steady(self) -> bool:
-        """Whether the file is as it was when it was opened. To be asked before `close`."""
-        ...
-
     def close(self) -> None:
         """Also for one that was not read, or not to its end."""
+        ...
+
+
+class Held(Content, Protocol):
+    def steady(self) -> bool:
+        """Whether the file is as it was when it was opened. To be asked before `close`."""
         ...
 
 
@@ -261,6 +263,12 @@ class Files(Protocol):
         or lies too deep) comes as itself. Raises NotFound, BadRequest (path), TooLarge."""
         ...
 
+
+class Workspace(Files, Protocol):
+    """The same, and what changes in it."""
+
+    async def read(self, path: str) -> tuple[FileEntry, Held]: ...
+
     def moment(self) -> int:
         """Now, in nanoseconds, as the file system's clock says it, or a little before."""
         ...
@@ -303,7 +311,7 @@ class Sandboxes(Protocol):
 
     async def state(self, session: SessionId) -> SandboxState: ...
 
-    def files(self, session: SessionId) -> Files: ...
+    def files(self, session: SessionId) -> Workspace: ...
 
     async def limits(self, session: SessionId, asked: Mapping[str, float]) -> Sequence[LimitState]:
         """What the session may use, uses, and what holds it. `asked`: those of the session that are not as

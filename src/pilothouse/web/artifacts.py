@@ -141,7 +141,7 @@ async def _passed_on(content: Blob) -> AsyncGenerator[bytes, None]:
 async def _taken(call: Call, session: Session, what: dict[str, Any]) -> None:
     """For the audit. Reading goes on when nothing can be written."""
     with contextlib.suppress(Unavailable):
-        entry = Entry("artifacts.download", f"session:{session.live.record.id}", details=what)
+        entry = Entry("artifact.download", f"session:{session.live.record.id}", details=what)
         await call.platform.kit.audit.commit(call.who, [entry])
 
 

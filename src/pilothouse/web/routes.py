@@ -179,7 +179,7 @@ TABLE: tuple[Entry, ...] = (
     _in("GET", "/api/sessions/{id}/artifacts", "read", artifacts.list_of_session),
     _in("GET", "/api/jobs/{id}/artifacts", "read", artifacts.list_of_job),
     _in("GET", "/api/jobs/{id}/artifacts/zip", "read", artifacts.get_zip),
-    _in("GET", "/api/jobs/{id}/artifacts/tar.gz", "read", artifacts.get_tar),
+    _in("GET", "/api/jobs/{id}/artifacts/tar", "read", artifacts.get_tar),
     _in("GET", "/api/artifacts/{id}", "read", artifacts.get_artifact),
     _in("GET", "/api/artifacts/{id}/content", "read", artifacts.get_content),
     _in("POST", "/api/artifacts/{id}/links", "read", artifacts.make_link),

@@ -14,7 +14,7 @@ import pytest_asyncio
 from pilothouse.adapters.sandboxes import treewalk
 from pilothouse.core.errors import NotFound, TooLarge
 from pilothouse.core.ids import SessionId
-from pilothouse.engine.ports import Changes, Files, Since
+from pilothouse.engine.ports import Changes, Since, Workspace
 from tests.adapters.sandboxes.workspaces import ROOT, House, hand_over, housed
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -27,13 +27,13 @@ async def house() -> AsyncIterator[House]:
         yield made
 
 
-async def marked(files: Files, moment: int | None = None) -> bytes:
+async def marked(files: Workspace, moment: int | None = None) -> bytes:
     pieces: list[bytes] = []
     await files.mark(moment or files.moment() + 10**9, BY, pieces.append)
     return b"".join(pieces)
 
 
-async def changes(files: Files, marks: bytes) -> Changes:
+async def changes(files: Workspace, marks: bytes) -> Changes:
     with tempfile.TemporaryFile() as kept:
         kept.write(marks)
         kept.flush()

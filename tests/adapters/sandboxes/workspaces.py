@@ -14,7 +14,7 @@ from pathlib import Path
 from pilothouse.adapters.sandboxes import client, trees
 from pilothouse.adapters.sandboxes.bubblewrap import Bubblewrap
 from pilothouse.core.ids import SessionId
-from pilothouse.engine.ports import Files
+from pilothouse.engine.ports import Workspace
 from tests.adapters.sandboxes.conftest import KEEPER, comm, processes, until
 
 ROOT = os.geteuid() == 0
@@ -34,7 +34,7 @@ class House:
         trees.make(own, UID if ROOT else None)
         return session, own / "workspace"
 
-    def files(self, session: SessionId) -> Files:
+    def files(self, session: SessionId) -> Workspace:
         return self.sandboxes.files(session)
 
     def desks(self) -> list[int]:

@@ -4,7 +4,8 @@ import type { Item } from "../../protocol/view.ts";
 import { ApprovalCard } from "../approvals/ApprovalCard.tsx";
 import { QuestionCard } from "../approvals/QuestionCard.tsx";
 import { Markdown } from "../../ui/Markdown.tsx";
-import { Artifact, Custom, End, ErrorRow, Notice, Plan } from "./plainrows.tsx";
+import { Artifacts } from "./Artifacts.tsx";
+import { Custom, End, ErrorRow, Notice, Plan } from "./plainrows.tsx";
 import { Prompt } from "./Prompt.tsx";
 import { Thinking } from "./Thinking.tsx";
 import { ToolCard } from "./ToolCard.tsx";
@@ -37,8 +38,8 @@ function Content({ chatId, item }: { chatId: string; item: Item }) {
       return <Plan entries={item.entries} />;
     case "notice":
       return <Notice item={item} />;
-    case "artifact":
-      return <Artifact event={item.event} />;
+    case "artifacts":
+      return <Artifacts files={item.files} job={item.job} />;
     case "custom":
       return <Custom event={item.event} />;
     case "error":

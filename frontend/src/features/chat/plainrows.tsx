@@ -1,14 +1,13 @@
 /** Rows without a life of their own. */
-import { Alert, Anchor } from "@mantine/core";
-import { Ban, Circle, CircleAlert, CircleCheck, CircleDot, CircleX, Download, Gauge, Megaphone, RotateCw, Wallet } from "lucide-react";
+import { Alert } from "@mantine/core";
+import { Ban, Circle, CircleAlert, CircleCheck, CircleDot, CircleX, Gauge, Megaphone, RotateCw, Wallet } from "lucide-react";
 import type { EventOf, PlanEntry } from "../../protocol/events.ts";
 import { plain } from "../../protocol/reveal.ts";
 import type { NoticeItem } from "../../protocol/view.ts";
 import { asText } from "../../ui/input.ts";
 import { ExactBox } from "../../ui/Exact.tsx";
-import { bytes, cost, duration, plural, sayReason, who } from "../../ui/words.ts";
+import { cost, duration, plural, sayReason, who } from "../../ui/words.ts";
 import { reachedWords } from "../limits/words.ts";
-import { api } from "../../wiring.ts";
 
 const PLAN_ICONS = { pending: Circle, in_progress: CircleDot, completed: CircleCheck };
 const PLAN_WORDS = { pending: "to do", in_progress: "in progress", completed: "done" };
@@ -44,24 +43,6 @@ export function Notice({ item }: { item: NoticeItem }) {
   );
 }
 
-export function Artifact({ event }: { event: EventOf<"artifact"> }) {
-  const url = api.artifactUrl(event.url);
-  const name = plain(event.path);
-  return (
-    <div className="noticeline" data-testid="artifact">
-      <Download size={14} />
-      {url ? (
-        <Anchor href={url} download fz="sm">
-          {name}
-        </Anchor>
-      ) : (
-        <span>{name}</span>
-      )}
-      <span>{bytes(event.size)}</span>
-    </div>
-  );
-}
-
 export function Custom({ event }: { event: EventOf<"custom"> }) {
   return (
     <div className="field" data-testid="custom">
@@ -81,8 +62,9 @@ export function ErrorRow({ event }: { event: EventOf<"error"> }) {
         {event.message}
       </Alert>
     );
+  const files = event.code.startsWith("artifacts_");
   return (
-    <Alert color="red" variant="light" icon={<CircleAlert />} data-testid="error-event" data-code={event.code}>
+    <Alert color={files ? "orange" : "red"} variant="light" icon={<CircleAlert />} data-testid="error-event" data-code={event.code}>
       {event.message}
     </Alert>
   );

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pilothouse.adapters.sandboxes.readers import Readers, Refused
 from pilothouse.core.errors import BadRequest, NotFound, TooLarge
 from pilothouse.core.ids import SessionId
-from pilothouse.engine.ports import Changes, Content, FileEntry, Since
+from pilothouse.engine.ports import Changes, FileEntry, Held, Since
 
 PATH_MAX = 4096
 """The kernel's own limit."""
@@ -94,7 +94,7 @@ class WorkspaceFiles:
             raise _refusal(why, most) from None
         return sorted(found, key=lambda e: (e.kind != "directory", e.name))
 
-    async def read(self, path: str) -> tuple[FileEntry, Content]:
+    async def read(self, path: str) -> tuple[FileEntry, Held]:
         """The file as long as it is now; what is appended meanwhile is not read."""
         wanted = checked(path)
         try:

@@ -26,7 +26,7 @@ from pilothouse.core.ids import SessionId
 from pilothouse.core.limits import Caps
 from pilothouse.core.limits import State as LimitState
 from pilothouse.core.places import USUAL, Place
-from pilothouse.engine.ports import Files, LimitHit, Probe, SandboxSpec, SandboxState, Wire
+from pilothouse.engine.ports import LimitHit, Probe, SandboxSpec, SandboxState, Wire, Workspace
 
 CLONE_MAX_S = 600.0
 """A large repository over a slow line; then the words say so."""
@@ -278,7 +278,7 @@ class KeptSandboxes:
         """Which limits cannot be held here, and how that is mended."""
         return tuple((await self._keeper({"verb": "status"}))["limits"]["lacks"])
 
-    def files(self, session: SessionId) -> Files:
+    def files(self, session: SessionId) -> Workspace:
         return WorkspaceFiles(self._readers, session)
 
     async def _desk(self, session: SessionId) -> socket.socket:

@@ -1,4 +1,4 @@
-"""`pilothouse files`: a session's workspace, listed or brought here."""
+"""`pilothouse files`: a session's workspace, or what a job made in it, listed or brought here."""
 
 from __future__ import annotations
 
@@ -19,21 +19,24 @@ from pilothouse.cli.client import Client
 from pilothouse.cli.context import connected
 from pilothouse.cli.errors import Failure, Refused
 from pilothouse.cli.terminal import Terminal
-from pilothouse.cli.text import name, size, some
+from pilothouse.cli.text import exact, name, size, some
 
 
 @click.command()
-@click.argument("session", type=options.UUID)
+@click.argument("session", type=options.ANY_ID, metavar="SESSION|JOB")
 @click.argument("path", default="")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Download PATH into this directory.")
 @click.option("--zip", "archive", type=click.Path(dir_okay=False, path_type=Path), help="Download PATH as this zip.")
 @click.option("--force", is_flag=True, help="Overwrite files that exist.")
 @click.pass_context
 def files(context: click.Context, session: str, path: str, out: Path | None, archive: Path | None, force: bool) -> None:
-    """List the files of SESSION, or download them.
+    """List the files of SESSION or JOB, or download them.
 
-    PATH is a directory or a file of the workspace. A directory is listed, or downloaded with --out or --zip. A file is
-    always downloaded: into the current directory where neither is given.
+    Of a session: what is in its workspace now. PATH is a directory or a file of it. A directory is listed, or
+    downloaded with --out or --zip. A file is always downloaded: into the current directory where neither is given.
+
+    Of a job: what it made or changed, as it was when the job ended. In --out a name that could do harm here has %XX in
+    the place of what could.
     """
     if out is not None and archive is not None:
         raise click.UsageError("--out and --zip exclude each other.")
@@ -41,7 +44,13 @@ def files(context: click.Context, session: str, path: str, out: Path | None, arc
         raise click.UsageError(f"--zip: {archive} exists; --force overwrites it.")
 
     async def work(client: Client, terminal: Terminal) -> int:
-        listing = await _listing(client, session, path)
+        try:
+            listing = await _listing(client, session, path)
+        except Refused as refusal:
+            if refusal.status != 404 or path:
+                raise
+            await _of_job(client, terminal, session, out, archive, force, refusal)
+            return 0
         if archive is not None:
             await _save_zip(client, terminal, session, path, archive, force, packed=listing is not None)
         elif listing is None:
@@ -65,6 +74,31 @@ async def _listing(client: Client, session: str, path: str) -> wire.Listing | No
         return None
 
 
+async def _of_job(
+    client: Client, terminal: Terminal, job: str, out: Path | None, archive: Path | None, force: bool, refusal: Refused
+) -> None:
+    """Raises `refusal` when it is no job either."""
+    try:
+        found = await client.artifacts(job)
+    except Refused as error:
+        raise (refusal if error.status == 404 else error) from None
+    if out is None and archive is None:
+        for one in found:
+            why = f"  (not kept: {exact(one.reason or '')})" if one.state == "skipped" else ""
+            terminal.write(f"{size(one.size):>10}  {name(one.path)}{why}\n")
+        return
+    left = sum(one.state == "skipped" for one in found)
+    if left:
+        terminal.notice(f"{some(left, 'file')} of the job {'was' if left == 1 else 'were'} not kept, and cannot come.")
+    place = f"/api/jobs/{job}/artifacts/zip"
+    if archive is not None:
+        with _whole(archive, force) as file:
+            await _fetch(client, place, {}, file)
+        _written(terminal, archive)
+    elif out is not None:
+        await _unpacked(client, terminal, place, {}, out, force=force, rename=True)
+
+
 def _show(terminal: Terminal, listing: wire.Listing) -> None:
     for entry in listing.entries:
         mark = {"directory": "/", "link": "@", "other": "?"}.get(entry.kind, "")
@@ -76,10 +110,23 @@ async def download(
     client: Client, terminal: Terminal, session: str, out: Path, *, path: str = "", force: bool = False
 ) -> None:
     """The workspace below `path` as files in `out`."""
+    await _unpacked(client, terminal, _place(session, "zip"), {"path": path}, out, force=force)
+
+
+async def _unpacked(
+    client: Client,
+    terminal: Terminal,
+    place: str,
+    params: dict[str, str],
+    out: Path,
+    *,
+    force: bool,
+    rename: bool = False,
+) -> None:
     with tempfile.TemporaryFile() as file:
-        await _fetch(client, session, "zip", path, file)
+        await _fetch(client, place, params, file)
         file.seek(0)
-        result = unpack(file, out, force=force)
+        result = unpack(file, out, force=force, rename=rename)
     if result.kept:
         exist = "exists and was kept" if len(result.kept) == 1 else "exist and were kept"
         kept = some(len(result.kept), "file")
@@ -93,10 +140,10 @@ async def _save_zip(
     """`packed`: a directory, which the server packs; a single file we pack."""
     with _whole(archive, force) as file:
         if packed:
-            await _fetch(client, session, "zip", path, file)
+            await _fetch(client, _place(session, "zip"), {"path": path}, file)
         else:
             with tempfile.TemporaryFile() as content:
-                await _fetch(client, session, "content", path, content)
+                await _fetch(client, _place(session, "content"), {"path": path}, content)
                 content.seek(0)
                 with (
                     zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as made,
@@ -109,7 +156,7 @@ async def _save_zip(
 async def _save_file(client: Client, terminal: Terminal, session: str, path: str, folder: Path, force: bool) -> None:
     place = folder / PurePosixPath(path).name
     with _whole(place, force) as file:
-        await _fetch(client, session, "content", path, file)
+        await _fetch(client, _place(session, "content"), {"path": path}, file)
     _written(terminal, place)
 
 
@@ -136,9 +183,13 @@ def _whole(place: Path, force: bool) -> Iterator[IO[bytes]]:
         raise Failure(f"{error.filename or place}: {error.strerror or error}") from None
 
 
-async def _fetch(client: Client, session: str, what: str, path: str, file: IO[bytes]) -> None:
+def _place(session: str, what: str) -> str:
+    return f"/api/sessions/{session}/files/{what}"
+
+
+async def _fetch(client: Client, place: str, params: dict[str, str], file: IO[bytes]) -> None:
     got = 0
-    async with client.download(f"/api/sessions/{session}/files/{what}", {"path": path}) as chunks:
+    async with client.download(place, params) as chunks:
         async for chunk in chunks:
             got += len(chunk)
             if got > DOWNLOAD_MAX:
