@@ -8,15 +8,23 @@ import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 BROUGHT = {"websockets": "uvicorn.protocols.websockets"}
 """Imported for us by a library that does not declare it."""
 
 
-def imported() -> dict[str, str]:
-    """Top-level packages from outside that src names -> a file that does."""
+EXTRAS = {"otel": ROOT / "src" / "pilothouse" / "adapters" / "traces"}
+"""Where alone the package of an extra is imported."""
+
+
+def imported(extra: str | None = None) -> dict[str, str]:
+    """Top-level packages from outside that src names -> a file that does; in an extra's folder, or elsewhere."""
     found: dict[str, str] = {}
-    for path in sorted((ROOT / "src").rglob("*.py")):
+    for path in sorted((ROOT / "src" if extra is None else EXTRAS[extra]).rglob("*.py")):
+        if extra is None and any(path.is_relative_to(folder) for folder in EXTRAS.values()):
+            continue
         for node in ast.walk(ast.parse(path.read_text())):
             names: list[str] = []
             if isinstance(node, ast.Import):
@@ -29,14 +37,16 @@ def imported() -> dict[str, str]:
     return {k: v for k, v in found.items() if k not in sys.stdlib_module_names and k != "pilothouse"}
 
 
-def declared() -> set[str]:
+def declared(extra: str | None = None) -> set[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return {line.partition(";")[0].split(">")[0].split("=")[0].strip() for line in project["dependencies"]}
+    lines = [*project["dependencies"], *(project["optional-dependencies"][extra] if extra else [])]
+    return {line.partition(";")[0].split(">")[0].split("=")[0].strip() for line in lines}
 
 
-def test_every_import_is_a_declared_dependency() -> None:
-    owners = packages_distributions()
-    wrong = {
-        name: where for name, where in imported().items() if not {o.lower() for o in owners.get(name, [])} & declared()
-    }
+@pytest.mark.parametrize("extra", [None, *EXTRAS])
+def test_every_import_is_a_declared_dependency(extra: str | None) -> None:
+    owners, known = packages_distributions(), declared(extra)
+    found = imported(extra)
+    assert found
+    wrong = {name: where for name, where in found.items() if not {o.lower() for o in owners.get(name, [])} & known}
     assert not wrong

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -21,6 +23,7 @@ from pilothouse.web.routes import TABLE
 from tests.web.serving import Served, serving
 from tests.web.world import World
 
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 ID = "01a1fca5-a696-7da8-a592-78b242187567"
 
@@ -187,3 +190,32 @@ async def test_deliveries_are_counted(served: Served) -> None:
         found = await scraped(served)
     assert value(found, "pilothouse_event_subscriptions") == 2
     assert value(found, "pilothouse_events_delivered_total") - value(before, "pilothouse_events_delivered_total") == 6
+
+
+async def test_what_is_told_is_what_the_docs_say_and_what_the_examples_ask_for(served: Served) -> None:
+    there = set(await scraped(served))
+    page = (ROOT / "docs" / "metrics.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([\w, ]*) ?\|", page, re.MULTILINE))
+    assert {name.removesuffix("_total") for name in rows} == there
+    async with httpx.AsyncClient(base_url=served.url) as http:
+        text = (await http.get("/metrics", headers={"x-api-key": await served.key("metrics")})).text
+    for family in text_string_to_metric_families(text):
+        documented = next(labels for name, labels in rows.items() if name.removesuffix("_total") == family.name)
+        for sample in family.samples:
+            assert set(sample.labels) - {"le"} == {w for w in re.split(r"[, ]+", documented) if w}, sample.name
+    for name in ("grafana.json", "alerts.yml"):
+        example = (ROOT / "examples" / name).read_text()
+        asked = set(re.findall(r"\b((?:pilothouse|process)_[a-z_]+)\b", example))
+        assert len(asked) > 5
+        assert {re.sub(r"_(total|bucket|sum|count)$", "", one) for one in asked} <= there
+        for metric, labels in re.findall(r"\b(pilothouse_[a-z_]+?)(?:_bucket)?\{([^}]*)\}", example):
+            assert set(re.findall(r"(\w+)[=!]", labels)) <= set(re.split(r"[, ]+", rows[metric]))
+
+
+async def test_the_dashboard_is_whole() -> None:
+    board = json.loads((ROOT / "examples" / "grafana.json").read_text())
+    places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in board["panels"]]
+    assert len(places) == len(set(places)) == len({panel["id"] for panel in board["panels"]})
+    for panel in board["panels"]:
+        for target in panel["targets"]:
+            assert target["expr"].count("(") == target["expr"].count(")")
