@@ -15,7 +15,8 @@ from pilothouse.core.api.outgoing import Delivery, MadeWebhook, Webhook
 from pilothouse.core.api.sessions import Contact, Limit, Member, Network, Organisation, Secret, Session
 
 __all__ = [
-    "Actor", "Approval", "AuditHead", "Audited", "Contact", "Delivery", "FileEntry", "Job", "JobArtifact", "Key", "Limit", "Listing",
+    "Actor", "Approval", "AuditHead", "Audited", "Contact", "Delivery", "FileEntry", "Job", "JobArtifact", "Key",
+    "Limit", "Listing",
     "MadeKey", "MadeWebhook", "Member", "Network", "Organisation", "Published", "Secret", "Session", "Shell",
     "Ticket", "Usage", "Used", "Waiting", "Webhook",
 ]  # fmt: skip
