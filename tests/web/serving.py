@@ -41,6 +41,7 @@ from pilothouse.engine.rules import Rules
 from pilothouse.engine.secrets import Secrets
 from pilothouse.engine.sessions import Sessions
 from pilothouse.engine.terminals import Terminals
+from pilothouse.engine.traces import Spans, Traces
 from pilothouse.web.access import AccessLog
 from pilothouse.web.app import HEADERS, application, watch
 from pilothouse.web.call import Platform
@@ -109,6 +110,7 @@ async def serving(
     port: int = 0,
     workspaces: Path | None = None,
     private: Sequence[reach.Target] = (),
+    spans: Spans | None = None,
 ) -> AsyncIterator[Served]:
     """`houses` are issuers: of tokens, and where people sign in. Without a `gate` of its own nobody is too fast.
     `listening`: another socket than one on a port that is free. `workspaces`: a folder of folders, whose changes jobs
@@ -152,6 +154,7 @@ async def serving(
         kit, sessions, rules, identity, "0", lambda: url, tls is not None, list,
         providers=providers, pairs=pairs, gate=limited, opener=opener, secrets=secrets, outgoing=outgoing,
         channels=channels, dialogs=dialogs, artifacts=artifacts, calls=Calls(sessions, limited),
+        traces=Traces(kit, spans) if spans is not None else None,
         ways=ways or Ways(issuers=frozenset(i.issuer for i in issuers), authorizer=authorizer),
     )  # fmt: skip
     known = trust or Trust(hosts=LOOPBACK, secure=tls is not None, behind_proxy=before.behind_proxy)

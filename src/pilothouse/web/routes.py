@@ -245,7 +245,7 @@ def routes(platform: Platform, guard: Guard, table: tuple[Entry, ...] = TABLE) -
 
 def _counted(entry: Entry, platform: Platform, guard: Guard) -> Callable[[Request], Awaitable[Response]]:
     endpoint = _endpoint(entry, platform, guard)
-    if platform.traces is not None and entry.handler is not None and entry.policy == "cookie-same-origin":
+    if platform.traces is not None and entry.handler is not None and entry.scope not in {None, "metrics"}:
         endpoint = traced(platform.traces, entry.method, entry.path, endpoint)
     return metrics.counting(platform.metrics, entry.method, entry.path, endpoint)
 
