@@ -6,6 +6,14 @@ import { runJob } from "./script.ts";
 import { describe, ISOLATION, ME, now } from "./world.ts";
 import type { Json, World } from "./world.ts";
 
+const YESTERDAY = new Date(Date.now() - 86_400_000).toISOString();
+const WEBHOOKS = [
+  { id: "w1", name: "CI", url: "https://ci.example/pilothouse", events: ["job.completed"], enabled: true, pending: 0, dead: 1, last: { id: "msg_1", type: "job.completed", state: "dead", attempts: 10, createdAt: YESTERDAY, lastAttemptAt: YESTERDAY, error: "It answered 500." } },
+];
+const NOTIFIERS = [
+  { id: "n1", kind: "slack", name: "Slack", to: "https://hooks.slack.com", events: ["approval", "question"], sessions: "own", enabled: true, current: false, last: { id: "msg_2", type: "approval", state: "delivered", attempts: 1, createdAt: YESTERDAY, lastAttemptAt: YESTERDAY } },
+];
+
 const REDUCED =
   "Sessions run with REDUCED isolation: This container or kernel does not let ordinary users make namespaces. Sessions have no network besides the model, " +
   "share the host's paths, users and process limits, and can connect to unix sockets that this host leaves open to everybody. Mend it: sysctl -w kernel.unprivileged_userns_clone=1";
@@ -124,6 +132,8 @@ function route(world: World, method: string, url: URL, body: Json): Answer {
     if (method === "DELETE") return RULES.splice(0), [204];
     return [200, { items: RULES, next: null }];
   }
+  if (kind === "webhooks" && method === "GET") return [200, { items: WEBHOOKS, next: null }];
+  if (kind === "notifications" && method === "GET") return [200, { items: NOTIFIERS, next: null }];
   if (kind === "organisations") return [200, { items: [{ id: "default", name: "Default" }], next: null }];
   if (kind === "members") return members(method, decodeURIComponent(id ?? ""), body);
   if (kind === "tickets") return [201, { ticket: "demo", url: "http://localhost/#ticket=demo", expiresAt: new Date(Date.now() + 600_000).toISOString() }];
