@@ -17,6 +17,7 @@ import pytest
 import pytest_asyncio
 
 from pilothouse.core import link
+from pilothouse.engine.ports import StoreFailed
 from pilothouse.web import ranges
 from pilothouse.web.access import AccessLog
 from tests.web.serving import Served, serving
@@ -183,6 +184,21 @@ async def test_a_signed_link_opens_one_file_for_a_while(house: House) -> None:
             assert (await nobody.get(wrong)).status_code == 404
     assert not [line for line in house.log.lines[before:] if signature in line or "expires" in line]
     assert len(house.log.lines) > before
+
+
+async def test_a_link_is_in_the_audit_before_anybody_has_it(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = (await house.items())["app.py"]["id"]
+    made = await house.http.post(f"/api/artifacts/{mine}/links", json={})
+    records = (await house.http.get("/api/audit?limit=200")).json()["items"]
+    newest = max(records, key=lambda one: int(one["seq"]))
+    assert newest["action"] == "artifact.link"
+    assert newest["details"] == {"artifact": mine, "expires": made.json()["expiresAt"]}
+
+    async def refuse(*ops: object) -> None:
+        raise StoreFailed("disk full")
+
+    monkeypatch.setattr(house.served.platform.kit.store, "commit", refuse)
+    assert (await house.http.post(f"/api/artifacts/{mine}/links", json={})).status_code == 503
 
 
 @pytest.mark.parametrize("body", [{"expiresInS": 0}, {"expiresInS": 901}, {"expiresInS": "x"}, {"more": 1}])

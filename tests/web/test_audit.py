@@ -266,6 +266,7 @@ CHANGES_WITHOUT = {
     "GET /api/signin/oidc/{provider}/callback": "below: it is a person's",
     "POST /api/sessions/{id}/jobs": "who asked what is in the session's log, each prompt with `by`",
     "POST /api/jobs/{id}/interrupt": "in the session's log",
+    "POST /api/artifacts/{id}/links": "in test_artifacts: it is a credential, and comes after its record",
     "POST /event": "an event is no act on anything here; there may be thousands a second",
     "OPTIONS /event": "it changes nothing",
     "OPTIONS /event/history": "it changes nothing",

@@ -260,7 +260,8 @@ class Drive:
                 async with asyncio.timeout(INTERRUPT_S):
                     await ended.wait()
             except TimeoutError:
-                await self._force(job)
+                if job.id not in self._jobs.collected:  # else it has stopped, and its files are being collected
+                    await self._force(job)
 
         self._live.background(force())
 
