@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -100,7 +100,7 @@ async def test_a_job_with_an_approval_and_a_question(client: Client, served: Ser
 
 
 async def test_files_shells_secrets(client: Client, served: Served) -> None:
-    served.sandboxes.files = lambda session: OneFile()  # type: ignore[method-assign,assignment,return-value]
+    cast(Any, served.sandboxes).files = lambda session: OneFile()
     session = (await client.sessions.make(agent="echo")).id
     assert [entry.name for entry in (await client.files.listing(session)).entries] == ["x"]
     assert await client.files.read(session, "x") == b"x"

@@ -96,8 +96,9 @@ async def _unknown(request: Request, error: Exception) -> Response:
 def _methods(request: Request) -> list[str]:
     """Those of every route that has this address; Starlette's own answer knows the first one alone."""
     router: Starlette = request.app
-    there = [r for r in router.routes if isinstance(r, Route) and r.matches(request.scope)[0] is not Match.NONE]
-    return sorted({method for route in there for method in route.methods or ()})
+    every = [route for route in router.routes if isinstance(route, Route)]
+    path = next(route.path for route in every if route.matches(request.scope)[0] is not Match.NONE)
+    return sorted({method for route in every if route.path == path for method in route.methods or ()})
 
 
 async def _broken(request: Request, error: Exception) -> Response:
