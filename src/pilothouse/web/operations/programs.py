@@ -98,7 +98,7 @@ OPERATIONS: tuple[Operation, ...] = (
         {200: Said("All of it.", Page[kept.JobArtifact], Page(items=[ARTIFACT], next=None))},
     ),
     _packed("zip", "application/zip"),
-    _packed("tar.gz", "application/gzip"),
+    _packed("tar", "application/gzip"),
     Operation("GET", "/api/artifacts/{id}", ARTIFACTS, "An artifact", {200: Said("It.", kept.JobArtifact, ARTIFACT)}),
     Operation(
         "GET", "/api/artifacts/{id}/content", ARTIFACTS, "Its bytes", BYTES, query=(RANGE,), refuses=NO_RANGE,
