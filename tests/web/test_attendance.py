@@ -18,6 +18,7 @@ from pilothouse.core.reach import Asking
 from pilothouse.engine.attendance import NO_ANSWER, NOBODY
 from pilothouse.engine.kit import Limits
 from pilothouse.engine.sessions import Session
+from pilothouse.web import hub
 from pilothouse.web.guard import COOKIE
 from tests.engine.fakes import ScriptedRunner
 from tests.web.serving import Served, serving
@@ -85,6 +86,29 @@ async def test_who_is_signed_in_and_may_approve_is_asked(served: Served) -> None
     await session.approvals.decide(approval, approved=True, by="local")  # also who has left meanwhile
     answer = await told(runner)
     assert answer.behavior == "allow"
+
+
+async def test_who_reloads_the_page_is_still_there_and_who_left_is_nobody_soon(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, runner, turn = await begun(served)
+    async with signed_in(served):
+        pass
+    while served.hub._open:
+        await asyncio.sleep(0.002)
+    runner.say(BASH)
+    while not session.approvals.pending:
+        await asyncio.sleep(0.002)
+    runner.end_turn(turn)
+    monkeypatch.setattr(hub, "LINGER_S", 0.01)
+    served.hub._left.clear()
+    async with signed_in(served):
+        pass
+    while served.hub._open or served.hub._left:
+        await asyncio.sleep(0.002)
+    _, runner, _ = await begun(served)
+    runner.say(BASH)
+    assert (await told(runner)).message == NOBODY
 
 
 @pytest.mark.parametrize("role", ["viewer", "operator"])

@@ -413,9 +413,9 @@ class Sessions:
         finally:
             # Until here it is found, and refused: one that was loaded anew meanwhile would write to a purged log.
             self._here.pop(live.record.id, None)
+            session.jobs.gone()
         if self.artifacts is not None:
             self.artifacts.dropped()
-            session.jobs.gone()
         self.rules.forget(live.record)
         self.kit.bells.ring(live.record.id)
 

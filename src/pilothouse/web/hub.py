@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection
+from itertools import chain
 from typing import Protocol
 
 from pilothouse.core import access, chat
@@ -18,6 +20,9 @@ from pilothouse.web.socket import Frames, Socket
 
 FRAMED_MAX = 256 * 1024
 """Bytes of frames remembered per watched session: what is new, not a replay from the start."""
+
+LINGER_S = 10.0
+"""A page that was cut off comes back within a few seconds."""
 
 
 class Viewer(Protocol):
@@ -47,6 +52,8 @@ class Hub:
     def __init__(self) -> None:
         self._viewers: defaultdict[SessionId, set[Viewer]] = defaultdict(set)
         self._open: defaultdict[str, set[Viewer]] = defaultdict(set)
+        self._left: set[Viewer] = set()
+        """A moment ago: who reloads a page is there again in the next one."""
         self._framed: dict[SessionId, tuple[int, int, Frames]] = {}
 
     def count(self, session: SessionId) -> int:
@@ -92,6 +99,8 @@ class Hub:
         self._open[connection.principal.credential].add(connection)
 
     def closed(self, connection: Viewer) -> None:
+        self._left.add(connection)
+        asyncio.get_running_loop().call_later(LINGER_S, self._left.discard, connection)
         credential = connection.principal.credential
         self._open[credential].discard(connection)
         if not self._open[credential]:
@@ -111,13 +120,12 @@ class Hub:
         """Whether somebody is here who may approve in this session, and is none of these accounts: who is signed in, or
         follows the session by another credential."""
         following = self._viewers.get(session.id, ())
-        for mine in self._open.values():
-            for one in mine:
-                if one.principal.kind in {"person", "link"} or (one.principal.kind == "key" and one in following):
-                    with contextlib.suppress(Unauthenticated):
-                        now = members.now(one.principal)
-                        if "approve" in access.rights(now, session) and now.account not in besides:
-                            return True
+        for one in chain(self._left, *self._open.values()):
+            if one.principal.kind in {"person", "link"} or (one.principal.kind == "key" and one in following):
+                with contextlib.suppress(Unauthenticated):
+                    now = members.now(one.principal)
+                    if "approve" in access.rights(now, session) and now.account not in besides:
+                        return True
         return False
 
     def aways(self) -> list[Callable[[], None]]:
