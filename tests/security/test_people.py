@@ -79,6 +79,9 @@ async def _foreign(served: Served) -> dict[str, str]:
         "questions": next(iter(session.questions.pending)),
         "rules": served.platform.rules.all(SOMEBODY)[0].id,
         "keys": ANY_ID,
+        "artifacts": ANY_ID,
+        "webhooks": ANY_ID,
+        "notifications": ANY_ID,
         "signins": ANY_ID,
     }
 
@@ -90,11 +93,19 @@ BODIES = {
     "/api/questions/{id}": {"answers": {"Which?": "mine"}},
     "/api/sessions/{id}/jobs": {"prompt": "mine"},
     "/api/sessions/{id}": {"title": "mine"},
+    "/api/webhooks/{id}": {"name": "mine"},
+    "/api/notifications/{id}": {"name": "mine"},
 }
 
 
 def filled(path: str, id: str) -> str:
-    for name, value in {"{id}": id, "{digest}": "0" * 64, "{account:path}": "local", "{shellId}": "shell-1"}.items():
+    for name, value in {
+        "{id}": id,
+        "{digest}": "0" * 64,
+        "{account:path}": "local",
+        "{shellId}": "shell-1",
+        "{delivery}": "d",
+    }.items():
         path = path.replace(name, value)
     return path
 
@@ -257,7 +268,11 @@ def test_c19_nothing_starts_an_agent_past_its_questions() -> None:
         text = path.read_text()
         for word in re.findall(r"dangerously[-_a-zA-Z]*|IS_SANDBOX|--yolo|--full-auto|bypassPermissions", text):
             found.append((path.relative_to(root).as_posix(), word))
-    assert set(found) == {("core/policy.py", "bypassPermissions"), ("cli/commands/run.py", "bypassPermissions")}
+    assert set(found) == {
+        ("core/policy.py", "bypassPermissions"),  # takes the alias
+        ("core/api/base.py", "bypassPermissions"),  # documents it
+        ("cli/commands/run.py", "bypassPermissions"),
+    }
     assert config.Config().permission_mode == "acceptEdits"
 
 

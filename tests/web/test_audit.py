@@ -94,6 +94,9 @@ Prepare = Callable[[House], Awaitable[Prepared]]
 """Makes ready, then gives the act: what it answered, and which thing it was about."""
 
 
+HOOK = "https://hooks.invalid/x"
+
+
 def asking(method: str, path: Callable[[House], Awaitable[tuple[str, str]]], **options: Any) -> Prepare:
     async def prepare(house: House) -> Prepared:
         address, thing = await path(house)
@@ -136,6 +139,19 @@ async def an_approval(house: House) -> tuple[str, str]:
 async def a_question(house: House) -> tuple[str, str]:
     name = await house.asked(await house.working(), question=True)
     return f"/api/questions/{name}", f"question:{name}"
+
+
+def a_webhook(rest: str = "") -> Callable[[House], Awaitable[tuple[str, str]]]:
+    async def where(house: House) -> tuple[str, str]:
+        made = (await house.http.post("/api/webhooks", json={"url": HOOK})).json()["id"]
+        return f"/api/webhooks/{made}{rest}", f"webhook:{made}"
+
+    return where
+
+
+async def a_notifier(house: House) -> tuple[str, str]:
+    made = (await house.http.post("/api/notifications", json={"kind": "slack", "url": HOOK})).json()["id"]
+    return f"/api/notifications/{made}", f"notifier:{made}"
 
 
 async def a_rule(house: House) -> tuple[str, str]:
@@ -252,6 +268,13 @@ ACTS: dict[str, Prepare] = {
     "secret.remove in a session": asking("DELETE", a_secret(own=False)),
     "session.stop": asking("POST", of_session("/stop")),
     "session.delete": asking("DELETE", of_session()),
+    "webhook.create": asking("POST", at("/api/webhooks", "webhook:*"), json={"url": HOOK}),
+    "webhook.change": asking("PATCH", a_webhook(), json={"name": "other"}),
+    "webhook.rotate": asking("POST", a_webhook("/rotate"), json={}),
+    "webhook.remove": asking("DELETE", a_webhook()),
+    "notifier.create": asking("POST", at("/api/notifications", "notifier:*"), json={"kind": "slack", "url": HOOK}),
+    "notifier.change": asking("PATCH", a_notifier, json={"name": "other"}),
+    "notifier.remove": asking("DELETE", a_notifier),
     "network.change": asking("PUT", of_session("/egress"), json={"policy": "off"}),
     "approval.approve": asking("POST", an_approval, json={"approved": True}),
     "approval.deny": asking("POST", an_approval, json={"approved": False}),
@@ -268,6 +291,14 @@ CHANGES_WITHOUT = {
     "POST /api/jobs/{id}/interrupt": "in the session's log",
     "POST /api/artifacts/{id}/links": "in test_artifacts: it is a credential, and comes after its record",
     "POST /event": "an event is no act on anything here; there may be thousands a second",
+    "POST /invoke": "as for jobs",
+    "POST /trigger": "as for jobs",
+    "OPTIONS /invoke": "it changes nothing",
+    "OPTIONS /trigger": "it changes nothing",
+    "POST /api/webhooks/{id}/ping": "a delivery, which is in the list of them",
+    "POST /api/webhooks/{id}/replay": "likewise",
+    "POST /api/webhooks/{id}/deliveries/{delivery}/replay": "likewise",
+    "POST /api/notifications/{id}/test": "likewise",
     "OPTIONS /event": "it changes nothing",
     "OPTIONS /event/history": "it changes nothing",
     "OPTIONS /event/presence": "it changes nothing",
@@ -286,7 +317,9 @@ async def test_every_route_that_changes_something_is_in_the_matrix_or_says_why_n
         "POST /api/sessions/{id}/links", "DELETE /api/sessions/{id}/links/{link}",
         "POST /api/sessions/{id}/shells", "DELETE /api/sessions/{id}/shells/{shellId}",
         "PUT /api/secrets/{name}", "DELETE /api/secrets/{name}", "PUT /api/sessions/{id}/secrets/{name}",
-        "DELETE /api/sessions/{id}/secrets/{name}",
+        "DELETE /api/sessions/{id}/secrets/{name}", "POST /api/webhooks", "PATCH /api/webhooks/{id}",
+        "DELETE /api/webhooks/{id}", "POST /api/webhooks/{id}/rotate", "POST /api/notifications",
+        "PATCH /api/notifications/{id}", "DELETE /api/notifications/{id}",
     }  # fmt: skip
     assert changing == audited | set(CHANGES_WITHOUT)
 
