@@ -94,6 +94,8 @@ BODIES = {
     "/api/sessions/{id}/jobs": {"prompt": "mine"},
     "/api/sessions/{id}": {"title": "mine"},
     "/api/webhooks/{id}": {"name": "mine"},
+    "/api/webhooks/{id}/rotate": {},
+    "/api/artifacts/{id}/links": {},
     "/api/notifications/{id}": {"name": "mine"},
 }
 
