@@ -292,10 +292,13 @@ class FakeServer:
         return web.json_response({"path": request.query.get("path", ""), "entries": entries})
 
     async def _artifacts(self, request: web.Request) -> web.Response:
-        items = [
-            {"id": QUESTION, "path": "src/\u202ea.py", "size": 7, "state": "stored"},
-            {"id": APPROVAL, "path": "large", "size": 5 * 10**9, "state": "skipped", "reason": "too_large"},
-        ]
+        one = {
+            "id": QUESTION, "sessionId": SESSION, "jobId": JOB, "path": "src/\u202ea.py", "size": 7,
+            "mediaType": "text/x-python", "prefix": "outputs/x/", "createdAt": "2026-11-21T09:02:52.339Z",
+            "state": "stored", "url": f"/api/artifacts/{QUESTION}/content", "s3Url": None, "consoleUrl": None,
+        }  # fmt: skip
+        left = {"id": APPROVAL, "path": "large", "size": 5 * 10**9, "state": "skipped", "reason": "too_large"}
+        items = [one, one | left | {"url": None}]
         return web.json_response({"items": items, "next": None})
 
     async def _zip(self, request: web.Request) -> web.Response:

@@ -40,11 +40,12 @@ def test_a_shell_is_played_to_its_end_and_leaves_nothing() -> None:
 
 def test_where_a_descriptor_is_refused_it_fails_and_leaves_nothing() -> None:
     """Each of those it wants, one after the other."""
-    whole, before = rehearsal.shell(order()), held()
+    rehearsal.shell(order())
+    before = held()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     free = [fd for fd in range(soft) if fd not in before]
     failed, told = 0, list[int]()
-    while told != whole and failed < 100:
+    while told[-1:] != [wire.ENDED] and failed < 100:
         resource.setrlimit(resource.RLIMIT_NOFILE, (free[failed], hard))
         try:
             told = rehearsal.shell(order())

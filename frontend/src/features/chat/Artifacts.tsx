@@ -1,5 +1,5 @@
 /** The files that a job made or changed: each to be downloaded, and all of them as a zip. */
-import { Button } from "@mantine/core";
+import { Button, VisuallyHidden } from "@mantine/core";
 import { Download, FileArchive } from "lucide-react";
 import { useId, useState } from "react";
 import type { EventOf } from "../../protocol/events.ts";
@@ -55,15 +55,16 @@ function File({ file }: { file: EventOf<"artifact"> }) {
   const inside = (
     <>
       <Download size={14} aria-hidden />
+      {url ? <VisuallyHidden>Download </VisuallyHidden> : null}
       <span className="artifact-name" dir="ltr">
         {plain(file.path)}
-      </span>
+      </span>{" "}
       <span className="artifact-size">{bytes(file.size)}</span>
     </>
   );
   if (!url) return <span className="filebtn">{inside}</span>;
   return (
-    <a className="filebtn" href={url} download aria-label={`Download ${plain(file.path)}, ${bytes(file.size)}`}>
+    <a className="filebtn" href={url} download>
       {inside}
     </a>
   );

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta, Raw
 
@@ -117,7 +117,7 @@ class NewKey(Body, kw_only=True):
         list[Scope] | None, Meta(description="`read`, `run`, `approve` if left out.", extra_json_schema={"minItems": 1})
     ] = None
     account: Annotated[str | None, Meta(description="Whose it is; the caller's, if left out.")] = None
-    kind: KeyKind = "key"
+    kind: Literal["key", "sigv4"] = "key"
     expires_in_s: Annotated[
         float | None,
         Meta(description="Seconds; for `sigv4` only.", extra_json_schema={"minimum": 60, "maximum": 366 * 86_400}),
