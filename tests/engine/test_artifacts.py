@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import cast
@@ -459,3 +460,27 @@ async def test_a_job_that_never_began_has_none(shop: Shop) -> None:
 
 def about(record: ArtifactRecord) -> tuple[str, About]:
     return key(record.prefix, record.path), About(record.size, record.sha256, record.media_type)
+
+
+async def test_rules_are_matched_beside_the_loop_and_counted(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gathering, "RULES_ALL", 3, raising=False)
+    session, folder, _, runner, job = await begun(shop)
+    for name in ("a", "b", "c"):
+        (folder / name).mkdir()
+        (folder / name / ".gitignore").write_text("1\n2\n")
+        (folder / name / "2").write_text("x")
+    (folder / "other").write_text("x")
+    loop, seen = asyncio.get_running_loop(), threading.Event()
+    real, free = gathering.Ignore.leaves_out, []
+
+    def leaves_out(self: gathering.Ignore, path: str) -> bool:
+        if not free:
+            loop.call_soon_threadsafe(seen.set)
+            free.append(seen.wait(0.5))
+        return real(self, path)
+
+    monkeypatch.setattr(gathering.Ignore, "leaves_out", leaves_out)
+    await shop.end(session, runner, job)
+    assert free == [True]  # the loop went on meanwhile
+    left_out = {"a/2", "b/2", "c/2"} - set(await shop.made(session))
+    assert len(left_out) == 1  # two rules of the first, one of the second, none of the third

@@ -217,6 +217,7 @@ class Artifacts:
             for row in page.rows:
                 if b'"tool_' not in row.body:
                     continue
+                await asyncio.sleep(0)  # a row may be large
                 said = _row(row.body)
                 if said.job_id == job.id and said.type == "tool_use":
                     places = [one.path for one in said.locations or []]

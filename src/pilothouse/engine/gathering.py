@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import mimetypes
-from collections.abc import AsyncIterator, Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -41,10 +42,15 @@ PARALLEL = 4
 """Workspace of one job that are read at one time."""
 NAMED = 3
 """Workspace that a notice names of each kind."""
-IGNORED_PAGE = 500
-"""Names that are held against the rules without a pause: a hundred thousand of them hold nobody up."""
+RULES_ALL = 3000
+"""Rules of all `.gitignore` files of a workspace together; those found first count."""
+SLICE_S = 0.05
+"""Names are held against the rules beside the loop, for as long at a time: whoever gives up waits no longer."""
 _TYPES = mimetypes.MimeTypes()
 _MORE_TYPES = {".md": "text/markdown", ".py": "text/x-python", ".ts": "text/plain", ".toml": "text/plain"}
+
+
+_Seen = tuple[str, int, float]
 
 
 class Stage(Protocol):
@@ -94,8 +100,7 @@ class Gathering:
         for path, why in changes.left:
             self._skip(path, 0, why)
         ignore = await self._rules(changes.rules) if changes.found else Ignore({})
-        chosen = [one async for one in self._chosen(changes.found, ignore)]
-        self.waiting = self._planned(sorted(chosen))
+        self.waiting = self._planned(sorted(await self._chosen(changes.found, ignore)))
         await self._read_all()
         await self.local.settle()
 
@@ -110,10 +115,14 @@ class Gathering:
         over = parse("\n".join(self.settings.artifacts_ignore))
         files: dict[str, list[Rule]] = {}
         if self.settings.artifacts_gitignore:
+            left = RULES_ALL
             for path in places:
-                rules = parse(await self._text(path))
+                if not left:
+                    break
+                rules = (await asyncio.to_thread(parse, await self._text(path)))[:left]
                 if rules:
                     files[path.rpartition("/")[0]] = rules
+                    left -= len(rules)
         return Ignore(files, over)
 
     async def _text(self, path: str) -> str:
@@ -130,14 +139,12 @@ class Gathering:
                     break
         return data[:SIZE_MAX].decode("utf-8", "replace")
 
-    async def _chosen(
-        self, found: Sequence[tuple[str, int, float]], ignore: Ignore
-    ) -> AsyncIterator[tuple[str, int, float]]:
-        for n, one in enumerate(found):
-            if n % IGNORED_PAGE == 0:
-                await asyncio.sleep(0)
-            if not ignore.leaves_out(one[0]):
-                yield one
+    async def _chosen(self, found: Sequence[_Seen], ignore: Ignore) -> list[_Seen]:
+        todo = iter(found)
+        chosen: list[_Seen] = []
+        while await asyncio.to_thread(_sift, todo, ignore, chosen):
+            pass
+        return chosen
 
     def _planned(self, chosen: Sequence[tuple[str, int, float]]) -> list[tuple[str, int, float]]:
         """By what the sizes are now; that no file is larger than it said is seen to when it is read."""
@@ -213,6 +220,17 @@ class Gathering:
                         await stage.keep(artifact.key(self.prefix, self.shown(path)))
                         return About(about.size, about.sha256, media_type(path)), steady
         raise AssertionError
+
+
+def _sift(todo: Iterator[_Seen], ignore: Ignore, chosen: list[_Seen]) -> bool:
+    """For a moment. Whether there is more."""
+    end = time.monotonic() + SLICE_S
+    for one in todo:
+        if not ignore.leaves_out(one[0]):
+            chosen.append(one)
+        if time.monotonic() >= end:
+            return True
+    return False
 
 
 def media_type(path: str) -> str:
