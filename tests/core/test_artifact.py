@@ -41,3 +41,8 @@ def test_what_a_command_leaves_to_be_looked_at_is_bounded() -> None:
     held = [sum(map(len, call.words)) for call in makers.calls.values()]
     assert max(held) <= artifact.WORDS_MAX * 255
     assert makers.of("aaa", 0.5) is None
+
+
+def test_no_name_is_the_key_that_another_was_given() -> None:
+    given = artifact.key("outputs/x/", "x" * 300).removeprefix("outputs/x/")
+    assert artifact.key("outputs/x/", given) != f"outputs/x/{given}"

@@ -4,7 +4,7 @@ key    outputs/YYYYMMDD_HHMMSS-<jobId>/<path>   the time is when the job was acc
 
 A path is the agent's: any bytes but NUL. In a key each of its names keeps letters, digits, spaces and what else does no
 harm; all other characters, a name that is only dots, and what makes a name or the key too long are written as `%XX` or
-cut, with a part of the path's sha256 so that two paths never have one key.
+cut, with `~` and a part of the path's sha256. A path's own `~` is written as `%7E`: two paths never have one key.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ WORDS_MAX = 200
 CALLS_MAX = 2000
 """Tool calls of one job that are remembered; the last ones are."""
 _PATH_FIELDS = ("file_path", "notebook_path", "path", "filePath", "abs_path")
-_HARMLESS = re.compile(r"[^\w .,@+=()~^&#$!'\[\]{}-]")
+_HARMLESS = re.compile(r"[^\w .,@+=()^&#$!'\[\]{}-]")
 _WORD = re.compile(r"[^\s/'\"`;|&<>()=,:{}\[\]\\]+")
 _QUOTED = re.compile(r"\"([^\"\n]{1,1024})\"|'([^'\n]{1,1024})'")
 _CHANGES = frozenset({"edit", "delete", "move", "other"})

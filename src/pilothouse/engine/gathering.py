@@ -94,6 +94,8 @@ class Gathering:
     found: list[Found] = field(default_factory=list)
     waiting: list[tuple[str, int, float]] = field(default_factory=list)
     """What was to be kept and has not been read."""
+    room: int = 0
+    """Bytes that the job's files may still grow by."""
 
     async def run(self, changes: Changes) -> None:
         """Raises Unavailable when the workspace cannot be read or the store not written any more."""
@@ -147,7 +149,7 @@ class Gathering:
         return chosen
 
     def _planned(self, chosen: Sequence[tuple[str, int, float]]) -> list[tuple[str, int, float]]:
-        """By what the sizes are now; that no file is larger than it said is seen to when it is read."""
+        """By what the sizes are now; how files have grown by when they are read comes out of what is left."""
         planned: list[tuple[str, int, float]] = []
         told: set[str] = set()
         left = self.settings.artifacts_job_max
@@ -164,6 +166,7 @@ class Gathering:
                 left -= size
                 planned.append((path, size, mtime))
             told.add(self.shown(path))
+        self.room = left
         return planned
 
     def _skip(self, path: str, size: int, why: str) -> None:
@@ -189,13 +192,14 @@ class Gathering:
 
     async def _one(self, path: str, size: int, mtime: float) -> None:
         try:
-            about, steady = await self._kept(path)
+            about, steady = await self._kept(path, size)
         except NotFound:
             self._skip(path, size, "gone")
-        except TooLarge:
-            self._skip(path, size, "too_large")
+        except TooLarge as error:
+            self._skip(path, size, "job_full" if error.code == "job_full" else "too_large")
         except BadRequest as error:
-            self._skip(path, size, "unreadable" if "permissions" in error.message else "failed")
+            unreadable = "unreadable" if "permissions" in error.message else "failed"
+            self._skip(path, size, "name" if error.code == "name" else unreadable)
         except PilothouseError as error:
             if error.code != "no_space":
                 raise
@@ -204,13 +208,17 @@ class Gathering:
             reason = None if steady else CHANGING
             self.found.append(Found(self.shown(path), about, self.makers.of(path, mtime), reason))
 
-    async def _kept(self, path: str) -> tuple[About, bool]:
+    async def _kept(self, path: str, counted: int) -> tuple[About, bool]:
         """What was kept, and whether it held still. Raises NotFound, TooLarge, BadRequest, Unavailable."""
         for last in (False, True):
             entry, content = await self.files.read(path)
             with contextlib.closing(content):
                 if entry.size > self.settings.artifacts_file_max:
                     raise TooLarge
+                if entry.size - counted > self.room:
+                    raise TooLarge(code="job_full")
+                self.room -= entry.size - counted
+                counted = entry.size
                 async with self.local.stage() as stage:
                     async for chunk in content:
                         await stage.write(chunk)
