@@ -118,3 +118,12 @@ def test_a_damaged_member(tmp_path: Path) -> None:
     data[35] ^= 0xFF
     with pytest.raises(Failure, match="damaged"):
         archive.unpack(io.BytesIO(bytes(data)), tmp_path / "out")
+
+
+def test_names_that_are_too_long_when_written_out_are_cut_and_stay_two(tmp_path: Path) -> None:
+    names = ("\n" * 250, "\n" * 249, "a%0Ab", "a\nb")
+    made = archive.unpack(packed(*((name, b"x", FILE) for name in names)), tmp_path / "out", rename=True)
+    assert made.written == 4
+    found = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert found[2:] == ["a%0Ab", "a%250Ab"]
+    assert all(name.startswith("%0A" * 66) and name[-9] == "~" for name in found[:2])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import threading
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,7 +17,7 @@ import pytest_asyncio
 from pilothouse.adapters.blobs.folder import Folder
 from pilothouse.adapters.blobs.s3 import S3
 from pilothouse.core.artifact import key
-from pilothouse.core.errors import NotFound, Unavailable
+from pilothouse.core.errors import BadRequest, NotFound, Unavailable
 from pilothouse.engine.ports import About, Blobs
 from tests.conformance.bucket import NAME, House, housed
 
@@ -280,3 +282,49 @@ async def test_a_download_that_is_cut_is_no_short_file(house: House, tmp_path: P
     found.close()
     house.relay.mode = ""
     await s3.close()
+
+
+async def test_a_writer_that_is_cancelled_leaves_its_file_to_the_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = await Folder.open(tmp_path / "artifacts")
+    inside, go, open_still = threading.Event(), threading.Event(), []
+    real = os.write
+
+    def slow(fd: int, data: bytes) -> int:
+        if threading.current_thread().name.startswith("blobs") and not inside.is_set():
+            inside.set()
+            go.wait(5)
+            open_still.append(os.path.exists(f"/proc/self/fd/{fd}"))
+        return real(fd, data)
+
+    async def write() -> None:
+        async with local.stage() as stage:
+            await stage.write(b"x")
+
+    monkeypatch.setattr(os, "write", slow)
+    task = asyncio.create_task(write())
+    await asyncio.to_thread(inside.wait, 5)
+    task.cancel()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    go.set()
+    await asyncio.gather(task, return_exceptions=True)
+    while not open_still:
+        await asyncio.sleep(0.01)
+    assert open_still == [True]
+    assert list((tmp_path / "artifacts" / "staging").iterdir()) == []
+    await local.close()
+
+
+@pytest.mark.parametrize("names", [("a", "a/b"), ("a/b", "a"), ("a", "a/b/c")])
+async def test_a_file_in_anothers_way_is_said_by_name(tmp_path: Path, names: tuple[str, str]) -> None:
+    local = await Folder.open(tmp_path / "artifacts")
+    first, second = (under("00000000-0000-4000-8000-000000000000") + name for name in names)
+    await local.put(first, *written(tmp_path / "x", b"x"))
+    with pytest.raises(BadRequest) as refused:
+        await local.put(second, *written(tmp_path / "y", b"y"))
+    assert refused.value.code == "name"
+    assert await content(local, first) == b"x"
+    assert list((tmp_path / "artifacts" / "staging").iterdir()) == []
+    await local.close()

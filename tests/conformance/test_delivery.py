@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from pilothouse.adapters.blobs.s3 import S3
 from pilothouse.core.artifact import key
-from pilothouse.core.errors import NotFound
+from pilothouse.core.errors import NotFound, Unavailable
 from pilothouse.engine.records import ArtifactRecord
 from pilothouse.engine.sessions import Session
 from tests.conformance.bucket import NAME, House, housed
@@ -150,3 +150,46 @@ async def test_a_file_that_somebody_removed_from_the_disk_is_said_to_be_lost(sho
     house.relay.mode = ""
     (record,) = await delivered(shop, session)
     assert (record.state, record.reason) == ("skipped", "lost")
+
+
+async def test_what_may_not_be_removed_holds_up_nothing(shop: Shop, house: House) -> None:
+    session, _ = await ended(shop, ("a", b"one"))
+    other, _ = await ended(shop, ("b", b"two"))
+    (first, second) = [(await delivered(shop, one))[0] for one in (session, other)]
+    real = shop.remote.drop  # type: ignore[union-attr]
+    refused = min(first, second, key=lambda one: one.job).prefix  # the first that is tried
+
+    async def drop(prefix: str) -> None:
+        if prefix == refused:
+            raise Unavailable("the role may not do that")
+        await real(prefix)
+
+    shop.remote.drop = drop  # type: ignore[union-attr,method-assign]
+    await shop.sessions.delete(session)
+    await shop.sessions.delete(other)
+    third, _ = await ended(shop, ("c", b"three"))
+    async with asyncio.timeout(10):
+        await delivered(shop, third)
+        while [doc.decode() for _, doc in await shop.store.scan("discard")] != [refused]:
+            await asyncio.sleep(0.02)
+            await shop.clock.wind(301)
+    shop.remote.drop = real  # type: ignore[union-attr,method-assign]
+
+
+async def test_files_that_are_always_refused_hold_up_none_behind_them(shop: Shop) -> None:
+    refused: set[str] = set()
+    real = shop.remote.put  # type: ignore[union-attr]
+
+    async def put(name: str, *rest: Any) -> None:
+        if len(refused) < 4 or name in refused:
+            refused.add(name)
+            raise Unavailable("this one never")
+        await real(name, *rest)
+
+    shop.remote.put = put  # type: ignore[union-attr,method-assign]
+    session, _ = await ended(shop, *((f"{n}", b"x%d" % n) for n in range(6)))
+    async with asyncio.timeout(5):
+        while sum(one.state == "stored" for one in (await shop.made(session)).values()) < 2:
+            await asyncio.sleep(0.02)
+            await shop.clock.wind(301)
+    shop.remote.put = real  # type: ignore[union-attr,method-assign]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import cast
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -15,11 +18,12 @@ from pilothouse.core import events as ev
 from pilothouse.core import link
 from pilothouse.core.artifact import key
 from pilothouse.core.errors import Conflict, NotFound, Unavailable
-from pilothouse.core.ids import SessionId
+from pilothouse.core.ids import JobId, SessionId
+from pilothouse.core.ignore import Ignore
 from pilothouse.core.storing import ArtifactSettings
 from pilothouse.engine import baselines, gathering
 from pilothouse.engine.artifacts import Artifacts
-from pilothouse.engine.ports import About, Blob
+from pilothouse.engine.ports import About, Blob, Changes, StoreFailed
 from pilothouse.engine.records import ArtifactRecord
 from pilothouse.engine.sessions import Session
 from tests.engine.conftest import Bench
@@ -459,3 +463,118 @@ async def test_a_job_that_never_began_has_none(shop: Shop) -> None:
 
 def about(record: ArtifactRecord) -> tuple[str, About]:
     return key(record.prefix, record.path), About(record.size, record.sha256, record.media_type)
+
+
+async def test_rules_are_matched_beside_the_loop_and_counted(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gathering, "RULES_ALL", 3, raising=False)
+    session, folder, _, runner, job = await begun(shop)
+    for name in ("a", "b", "c"):
+        (folder / name).mkdir()
+        (folder / name / ".gitignore").write_text("1\n2\n")
+        (folder / name / "2").write_text("x")
+    (folder / "other").write_text("x")
+    loop, seen = asyncio.get_running_loop(), threading.Event()
+    real = Ignore.leaves_out
+    free: list[bool] = []
+
+    def leaves_out(self: Ignore, path: str) -> bool:
+        if not free:
+            loop.call_soon_threadsafe(seen.set)
+            free.append(seen.wait(0.5))
+        return real(self, path)
+
+    monkeypatch.setattr(Ignore, "leaves_out", leaves_out)
+    await shop.end(session, runner, job)
+    assert free == [True]  # the loop went on meanwhile
+    left_out = {"a/2", "b/2", "c/2"} - set(await shop.made(session))
+    assert len(left_out) == 1  # two rules of the first, one of the second, none of the third
+
+
+async def test_files_that_have_grown_take_what_is_left_of_the_jobs_room(tmp_path: Path) -> None:
+    shop = Shop(home=tmp_path, settings=ArtifactSettings(artifacts_job_max=250))
+    shop.furnish()
+    await shop.start()
+    session, folder, _, runner, job = await begun(shop)
+    for name in "ab":
+        (folder / name).write_text("x" * 10)
+    shop.files[session.live.record.id].before_read = lambda path: os.truncate(folder / path, 200)
+    await shop.end(session, runner, job)
+    reasons = sorted(str(one.reason) for one in (await shop.made(session)).values())
+    assert reasons == ["None", "job_full"]
+    await shop.close()
+
+
+async def test_artifacts_leave_room_on_the_disk(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    session, folder, _, runner, job = await begun(shop)
+    (folder / "a").write_text("x")
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=2 * 1024 * 1024 - 1, f_frsize=1024))
+    await shop.end(session, runner, job)
+    assert (await shop.made(session))["a"].reason == "no_space"
+
+
+async def test_a_workspace_that_cannot_be_looked_at_is_tried_again(shop: Shop) -> None:
+    session, folder, _, runner, job = await begun(shop)
+    (folder / "a").write_text("x")
+    files = shop.files[session.live.record.id]
+    real, tried = files.changed, []
+
+    async def changed(*given: Any) -> Changes:
+        tried.append(given)
+        if len(tried) < 3:
+            raise Unavailable("the desk starts anew")
+        return await real(*given)
+
+    files.changed = changed  # type: ignore[method-assign,assignment]
+    runner.end_turn(job)
+    while not isinstance((await shop.events(session))[-1], ev.Complete):
+        await shop.clock.wind(11)
+        await asyncio.sleep(0.01)
+    assert (set(await shop.made(session)), len(tried)) == ({"a"}, 3)
+
+
+async def test_a_session_that_is_deleted_while_its_job_is_collected_leaves_nothing(shop: Shop) -> None:
+    session, folder, _, runner, job = await begun(shop)
+    (folder / "a").write_text("x")
+    files = shop.files[session.live.record.id]
+    reading, real = asyncio.Event(), files.read
+
+    async def slow(path: str) -> Any:
+        if path == "b":
+            reading.set()
+            await asyncio.Event().wait()
+        return await real(path)
+
+    files.read = slow  # type: ignore[method-assign]
+    (folder / "b").write_text("y")
+    runner.end_turn(job)
+    await reading.wait()
+    while not list((shop.home or folder).glob("artifacts/outputs/*/a")):
+        await asyncio.sleep(0.01)
+    async with asyncio.timeout(10):
+        await shop.sessions.delete(session)
+    while await shop.store.scan("discard"):
+        await asyncio.sleep(0.01)
+    assert [task for task in asyncio.all_tasks() if task.get_name() == "collect"] == []
+    assert [path for path in (shop.home or folder).glob("artifacts/*/*") if path.parent.name != "objects"] == []
+
+
+async def test_marks_that_cannot_be_written_leave_nothing_open(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = await shop.session()
+    shop.folder(session)
+
+    def full(*_: object) -> int:
+        raise OSError(28, "no space")
+
+    before = os.listdir("/proc/self/fd")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        shop.kept._baselines.begin(session.live.record.id, JobId(str(uuid.uuid4())))
+    assert os.listdir("/proc/self/fd") == before
+
+
+async def test_a_sweep_that_fails_is_noted(shop: Shop) -> None:
+    async def broken() -> list[str]:
+        raise StoreFailed
+
+    shop.kept._local.jobs = broken  # type: ignore[method-assign]
+    await shop.kept._sweep()

@@ -18,8 +18,9 @@ import pytest_asyncio
 
 from pilothouse.core import link
 from pilothouse.engine.ports import StoreFailed
-from pilothouse.web import ranges
+from pilothouse.web import artifacts, ranges
 from pilothouse.web.access import AccessLog
+from pilothouse.web.streams import Streamed
 from tests.web.serving import Served, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -184,6 +185,23 @@ async def test_a_signed_link_opens_one_file_for_a_while(house: House) -> None:
             assert (await nobody.get(wrong)).status_code == 404
     assert not [line for line in house.log.lines[before:] if signature in line or "expires" in line]
     assert len(house.log.lines) > before
+
+
+async def test_what_a_link_opens_has_an_end(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = (await house.items())["app.py"]["id"]
+    url = (await house.http.post(f"/api/artifacts/{mine}/links", json={"expiresInS": 60})).json()["url"]
+    left: list[float | None] = []
+
+    def streamed(*given: Any, **named: Any) -> Streamed:
+        made = Streamed(*given, **named)
+        left.append(made.left())
+        return made
+
+    monkeypatch.setattr(artifacts, "Streamed", streamed)
+    async with httpx.AsyncClient(timeout=20) as nobody:
+        assert (await nobody.get(url)).content == FILES["app.py"]
+    assert left[0] is not None
+    assert 0 < left[0] <= 60 + artifacts.LINK_READ_S
 
 
 async def test_a_link_is_in_the_audit_before_anybody_has_it(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ A file that exists stays as it is unless `force`.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import zipfile
@@ -25,6 +26,8 @@ BYTES_MAX = 20 * 1024**3
 """Unpacked; a bomb ends here."""
 DOWNLOAD_MAX = 10 * 1024**3
 """Bytes of the archive itself."""
+NAME_MAX = 200
+"""Bytes of a name that is cut."""
 _CHUNK = 1024 * 1024
 
 
@@ -53,7 +56,7 @@ def unpack(source: IO[bytes], target: Path, *, force: bool = False, rename: bool
 
 def _name(info: zipfile.ZipInfo, rename: bool) -> PurePosixPath:
     """The entry's path below the target, or a refusal."""
-    name = "".join(map(_harmless, info.filename)) if rename else info.filename
+    name = "/".join(map(_short, info.filename.split("/"))) if rename else info.filename
     mode = info.external_attr >> 16
     if stat.S_IFMT(mode) not in {0, stat.S_IFREG, stat.S_IFDIR}:
         raise Failure(f"The archive holds {exact(name)!r}, which is no regular file. Nothing was unpacked.")
@@ -64,8 +67,17 @@ def _name(info: zipfile.ZipInfo, rename: bool) -> PurePosixPath:
     return path
 
 
+def _short(part: str) -> str:
+    """A name as it may be here: a file system takes 255 bytes of it, and what is written out is longer than it was."""
+    name = "".join(map(_harmless, part))
+    if len(name.encode()) <= NAME_MAX + 9:
+        return name
+    mark = hashlib.sha256(part.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{name.encode()[:NAME_MAX].decode('utf-8', 'ignore')}~{mark}"
+
+
 def _harmless(char: str) -> str:
-    if char not in "\\:" and exact(char) == char and char not in "\n\t":
+    if char not in "%\\:" and exact(char) == char and char not in "\n\t":
         return char
     return "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogatepass"))
 

@@ -4,12 +4,13 @@ key    outputs/YYYYMMDD_HHMMSS-<jobId>/<path>   the time is when the job was acc
 
 A path is the agent's: any bytes but NUL. In a key each of its names keeps letters, digits, spaces and what else does no
 harm; all other characters, a name that is only dots, and what makes a name or the key too long are written as `%XX` or
-cut, with a part of the path's sha256 so that two paths never have one key.
+cut, with `~` and a part of the path's sha256. A path's own `~` is written as `%7E`: two paths never have one key.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,10 +23,15 @@ KEY_MAX = 900
 MENTION_MIN = 3
 """Characters of a name that is looked for in commands: shorter ones stand in any."""
 COMMAND_MAX = 16 * 1024
+"""Characters of a command that are looked at."""
+WORDS_MAX = 200
+"""Words of a command that are remembered."""
 CALLS_MAX = 2000
 """Tool calls of one job that are remembered; the last ones are."""
 _PATH_FIELDS = ("file_path", "notebook_path", "path", "filePath", "abs_path")
-_HARMLESS = re.compile(r"[^\w .,@+=()~^&#$!'\[\]{}-]")
+_HARMLESS = re.compile(r"[^\w .,@+=()^&#$!'\[\]{}-]")
+_WORD = re.compile(r"[^\s/'\"`;|&<>()=,:{}\[\]\\]+")
+_QUOTED = re.compile(r"\"([^\"\n]{1,1024})\"|'([^'\n]{1,1024})'")
 _CHANGES = frozenset({"edit", "delete", "move", "other"})
 
 
@@ -73,7 +79,7 @@ class _Call:
     began: float
     ended: float | None = None
     paths: frozenset[str] = frozenset()
-    command: str = ""
+    words: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -87,9 +93,9 @@ class Makers:
         given = tool_input if isinstance(tool_input, Mapping) else {}
         named = [*places, *(value for name in _PATH_FIELDS if isinstance(value := given.get(name), str))]
         command = given.get("command")
-        text = command[:COMMAND_MAX] if isinstance(command, str) else ""
+        words = _words(command[:COMMAND_MAX]) if isinstance(command, str) else frozenset()
         self.calls.pop(tool_id, None)
-        self.calls[tool_id] = _Call(tool_id, kind, at, paths=frozenset(map(self._below, named)), command=text)
+        self.calls[tool_id] = _Call(tool_id, kind, at, paths=frozenset(map(self._below, named)), words=words)
         if len(self.calls) > CALLS_MAX:
             del self.calls[next(iter(self.calls))]
 
@@ -109,7 +115,7 @@ class Makers:
         commands = [call for call in latest if call.kind == "execute"]
         if len(name) >= MENTION_MIN:
             for call in commands:
-                if _mentions(call.command, name):
+                if name in call.words:
                     return call.tool_id
         during = [c for c in commands if c.began <= mtime <= (c.ended if c.ended is not None else mtime)]
         return during[0].tool_id if len(during) == 1 else None
@@ -118,16 +124,15 @@ class Makers:
         return path.removeprefix(self.workspace.rstrip("/") + "/").removeprefix("./")
 
 
-def _mentions(command: str, name: str) -> bool:
-    """As a word of its own: `app.py` is not in `myapp.pyc`."""
-    at = command.find(name)
-    while at >= 0:
-        before, after = command[at - 1 : at] if at else "", command[at + len(name) : at + len(name) + 1]
-        if not _within(before) and not _within(after):
-            return True
-        at = command.find(name, at + 1)
-    return False
-
-
-def _within(sign: str) -> bool:
-    return sign.isalnum() or sign in {"_", "-"} if sign else False
+def _words(command: str) -> frozenset[str]:
+    """What may be a file's name in it: `app.py` is not in `myapp.pyc`; a name with spaces counts where it is quoted.
+    They are found once, so that a file is looked for in thousands of commands at the price of as many look-ups."""
+    words: set[str] = set()
+    quoted = (found[1] or found[2] for found in _QUOTED.finditer(command))
+    bare = (found[0] for found in _WORD.finditer(command))
+    for word in itertools.chain((text.rpartition("/")[2] for text in quoted), bare):
+        if MENTION_MIN <= len(word) <= 255:
+            words.add(word)
+        if len(words) == WORDS_MAX:
+            break
+    return frozenset(words)

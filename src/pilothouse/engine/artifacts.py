@@ -8,7 +8,8 @@ restart is made anew, and overwrites what it had stored.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -17,7 +18,7 @@ import msgspec
 from pilothouse.core import artifact
 from pilothouse.core import events as ev
 from pilothouse.core.artifact import Makers
-from pilothouse.core.errors import NotFound, PilothouseError
+from pilothouse.core.errors import NotFound, PilothouseError, Unavailable
 from pilothouse.core.ids import ArtifactId, JobId, SessionId, is_uuid
 from pilothouse.core.places import USUAL, Place
 from pilothouse.core.storing import ArtifactSettings, passed_by
@@ -26,7 +27,7 @@ from pilothouse.engine.baselines import Baselines
 from pilothouse.engine.delivery import Delivery
 from pilothouse.engine.gathering import Found, Gathering, LocalBlobs
 from pilothouse.engine.kit import Kit
-from pilothouse.engine.ports import Blob, Blobs, Op
+from pilothouse.engine.ports import Blob, Blobs, Changes, Op, StoreFailed, Workspace
 from pilothouse.engine.records import ArtifactRecord, JobRecord
 from pilothouse.engine.signedlinks import SignedLinks
 
@@ -36,6 +37,8 @@ SKIPPED_MAX = 100
 """Files that were not kept have a record each, up to this; beyond it the notice counts them."""
 COLLECT_S = 120.0
 """A job's end waits no longer for its files; a gigabyte takes a tenth of it."""
+AGAIN_S = (1.0, 4.0, 10.0)
+"""After as long a workspace that could not be looked at is tried again: what looks at it may just be starting anew."""
 ROWS_MAX = 20_000
 """Of a job's log, looked at for who made what."""
 
@@ -139,12 +142,10 @@ class Artifacts:
         try:
             async with asyncio.timeout(COLLECT_S):
                 files = self._kit.sandboxes.files(session)
-                with self._baselines.since(job) as since:
-                    async with self._baselines.walks:
-                        changes = await files.changed(since, passed_by(self._settings.artifacts_ignore))
+                await self._local.drop(prefix)  # of an end that was cut short
+                changes = await self._changes(files, job)
                 over = changes.over
                 makers = await self._makers(session, job, place) if changes.found else Makers(place.workspace)
-                await self._local.drop(prefix)  # of an end that was cut short
                 gathered = Gathering(files, self._local, self._settings, prefix, makers, shown)
                 await gathered.run(changes)
         except TimeoutError:
@@ -159,6 +160,19 @@ class Artifacts:
             trouble = "The server failed at collecting the job's files; its log says where."
             self._kit.note("collect_failed", session=session, job=job.id, error=repr(error)[:500])
         return self._said(session, job, prefix, gathered.found if gathered else [], over, trouble)
+
+    async def _changes(self, files: Workspace, job: JobRecord) -> Changes:
+        """Raises NotFound, Unavailable (each time)."""
+        for pause in AGAIN_S:
+            with contextlib.suppress(Unavailable):
+                return await self._looked(files, job)
+            await self._kit.clock.sleep(pause)
+        return await self._looked(files, job)
+
+    async def _looked(self, files: Workspace, job: JobRecord) -> Changes:
+        with self._baselines.since(job) as since:
+            async with self._baselines.ends:
+                return await files.changed(since, passed_by(self._settings.artifacts_ignore))
 
     def _said(
         self, session: SessionId, job: JobRecord, prefix: str, found: list[Found], over: bool, trouble: str
@@ -217,6 +231,7 @@ class Artifacts:
             for row in page.rows:
                 if b'"tool_' not in row.body:
                     continue
+                await asyncio.sleep(0)  # a row may be large
                 said = _row(row.body)
                 if said.job_id == job.id and said.type == "tool_use":
                     places = [one.path for one in said.locations or []]
@@ -254,7 +269,12 @@ class Artifacts:
         if doc is None:
             return []
         session = records.load(doc, JobRecord).session_id
-        return sorted((one for one in await self.of_session(session) if one.job == job_id), key=lambda one: one.path)
+        found: list[ArtifactRecord] = []
+        after = ""
+        while page := await self.page(session, after, PAGE):  # the session may have many times as many
+            after = page[-1].id
+            found += [one for one in page if one.job == job_id]
+        return sorted(found, key=lambda one: one.path)
 
     async def open(self, record: ArtifactRecord, start: int = 0, end: int | None = None) -> Blob:
         """Its bytes, from wherever it is. Raises NotFound, Unavailable."""
@@ -271,9 +291,19 @@ class Artifacts:
 
     # --- what goes ---
 
-    async def gone(self, session: SessionId) -> list[Op]:
-        """To be committed when the session is deleted: its artifacts go with it, as soon as they can."""
-        return [delivery.discard(job, prefix) for job, prefix in await self._prefixes(session)]
+    async def gone(self, session: SessionId, open_jobs: Sequence[JobRecord]) -> list[Op]:
+        """To be committed when the session is deleted: its artifacts go with it, as soon as they can, and what jobs
+        that have not ended were about to keep."""
+        prefixes = set(await self._prefixes(session))
+        for job in open_jobs:
+            task = self._collecting.pop(job.id, None)
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+            self._baselines.forget(session, job.id)
+            if job.started_at is not None:
+                prefixes.add((job.id, artifact.prefix(job.created_at, job.id)))
+        return [delivery.discard(job, prefix) for job, prefix in sorted(prefixes)]
 
     async def _prefixes(self, session: SessionId) -> list[tuple[JobId, str]]:
         return sorted({(one.job, one.prefix) for one in await self.of_session(session)})
@@ -293,5 +323,5 @@ class Artifacts:
                 job_id = name.partition("-")[2]
                 if await self._kit.store.get("job", job_id) is None:
                     await self._local.drop(f"outputs/{name}/")
-        except PilothouseError as error:
-            self._kit.note("sweep_failed", why=error.message[:200])
+        except (PilothouseError, StoreFailed, OSError) as error:
+            self._kit.note("sweep_failed", why=repr(error)[:200])

@@ -29,7 +29,7 @@ MARGIN_S = 2.0
 """Before a job's start, where nothing else is known: the engine's clock and a file system's differ."""
 HEAD = 16
 PARALLEL = 8
-"""Walks at one time, at starts and ends of jobs: each has a process of its own."""
+"""Walks at one time at starts of jobs, and as many at ends: each has a process of its own."""
 
 
 class Baselines:
@@ -39,7 +39,9 @@ class Baselines:
         self._passed_by = passed_by
         self._taking: dict[JobId, asyncio.Task[None]] = {}
         self._of: dict[SessionId, JobId] = {}
-        self.walks = asyncio.Semaphore(PARALLEL)
+        self._starts = asyncio.Semaphore(PARALLEL)
+        self.ends = asyncio.Semaphore(PARALLEL)
+        """Of their own: a burst of starts must not use up the time that ends have."""
 
     def begin(self, session: SessionId, job: JobId) -> None:
         """To be called before the agent is told of the job."""
@@ -50,7 +52,11 @@ class Baselines:
             part = self._path(job, ".part")
             part.unlink(missing_ok=True)
             fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            os.write(fd, moment.to_bytes(8, "big").ljust(HEAD, b"\0"))
+            try:
+                os.write(fd, moment.to_bytes(8, "big").ljust(HEAD, b"\0"))
+            except OSError:
+                os.close(fd)
+                raise
         except OSError as error:
             self._kit.note("marks_failed", session=session, job=job, error=str(error.strerror))
             return
@@ -68,7 +74,7 @@ class Baselines:
                 os.lseek(fd, HEAD, os.SEEK_SET)
 
         try:
-            async with self.walks:
+            async with self._starts:
                 await files.mark(moment, self._passed_by, take)
             self._path(job, ".part").rename(self._path(job))
         except PilothouseError as error:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
 
 from pilothouse.core import artifact
 from pilothouse.core.errors import NotFound, PilothouseError
@@ -44,6 +45,8 @@ class Delivery:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._failed = 0
+        self._behind = ""
+        """The last upload that was tried, where none of its page got through: the next round begins behind it."""
 
     def start(self) -> None:
         self._wake.set()
@@ -68,9 +71,14 @@ class Delivery:
             pause = FIRST_S
 
     async def _round(self) -> bool:
-        """Everything that waits, once. False: something waits still."""
+        """Everything that waits, once. False: something waits still. What cannot be removed holds up nothing that is
+        to be stored: rights to do either differ."""
+        done = [await self._part(self._discards), await self._part(self._uploads)]
+        return all(done)
+
+    async def _part(self, part: Callable[[], Awaitable[bool]]) -> bool:
         try:
-            return await self._discards() and await self._uploads()
+            return await part()
         except (StoreFailed, PilothouseError) as error:
             self._note(error)
         except Exception as error:  # noqa: BLE001  a delivery that ended in silence would keep everything waiting
@@ -84,18 +92,31 @@ class Delivery:
             self._kit.note("artifacts_wait", why=why[:300], count=self._failed)
 
     async def _discards(self) -> bool:
-        while found := await self._kit.store.scan("discard", limit=PAGE):
+        after, whole = "", True
+        while found := await self._kit.store.scan("discard", after=after, limit=PAGE):
+            after = found[-1][0]
             for job, doc in found:
-                await self._local.drop(doc.decode())
-                if self._remote is not None:
-                    await self._remote.drop(doc.decode())
-                await self._kit.store.commit(Delete("discard", job))
-        return True
+                try:
+                    await self._discard(job, doc.decode())
+                except (StoreFailed, PilothouseError) as error:
+                    self._note(error)
+                    whole = False
+        return whole
+
+    async def _discard(self, job: str, prefix: str) -> None:
+        """Raises BadRequest, Unavailable, StoreFailed."""
+        await self._local.drop(prefix)
+        if self._remote is not None:
+            await self._remote.drop(prefix)
+        await self._kit.store.commit(Delete("discard", job))
 
     async def _uploads(self) -> bool:
-        after, whole = "", True
-        while self._remote is not None and (found := await self._kit.store.scan("upload", after=after, limit=PARALLEL)):
-            after = found[-1][0]
+        began, whole = self._behind, True
+        while self._remote is not None:
+            found = await self._kit.store.scan("upload", after=self._behind, limit=PARALLEL)
+            if not found:
+                break
+            self._behind = found[-1][0]
             done = await asyncio.gather(*(self._upload(ArtifactId(key)) for key, _ in found), return_exceptions=True)
             errors = [one for one in done if isinstance(one, BaseException)]
             for error in errors:
@@ -103,9 +124,10 @@ class Delivery:
                     raise error
                 self._note(error)
             whole = whole and not errors
-            if len(errors) == len(found):  # nothing gets through: it is the store, not a file
+            if len(errors) == len(found):  # nothing gets through: it is the store, or else the next round tells
                 return False
-        return whole
+        self._behind = ""
+        return whole and began == ""
 
     async def _upload(self, key: ArtifactId) -> None:
         """Raises Unavailable, StoreFailed."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import mimetypes
-from collections.abc import AsyncIterator, Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -41,10 +42,15 @@ PARALLEL = 4
 """Workspace of one job that are read at one time."""
 NAMED = 3
 """Workspace that a notice names of each kind."""
-IGNORED_PAGE = 500
-"""Names that are held against the rules without a pause: a hundred thousand of them hold nobody up."""
+RULES_ALL = 3000
+"""Rules of all `.gitignore` files of a workspace together; those found first count."""
+SLICE_S = 0.05
+"""Names are held against the rules beside the loop, for as long at a time: whoever gives up waits no longer."""
 _TYPES = mimetypes.MimeTypes()
 _MORE_TYPES = {".md": "text/markdown", ".py": "text/x-python", ".ts": "text/plain", ".toml": "text/plain"}
+
+
+_Seen = tuple[str, int, float]
 
 
 class Stage(Protocol):
@@ -88,14 +94,15 @@ class Gathering:
     found: list[Found] = field(default_factory=list)
     waiting: list[tuple[str, int, float]] = field(default_factory=list)
     """What was to be kept and has not been read."""
+    room: int = 0
+    """Bytes that the job's files may still grow by."""
 
     async def run(self, changes: Changes) -> None:
         """Raises Unavailable when the workspace cannot be read or the store not written any more."""
         for path, why in changes.left:
             self._skip(path, 0, why)
         ignore = await self._rules(changes.rules) if changes.found else Ignore({})
-        chosen = [one async for one in self._chosen(changes.found, ignore)]
-        self.waiting = self._planned(sorted(chosen))
+        self.waiting = self._planned(sorted(await self._chosen(changes.found, ignore)))
         await self._read_all()
         await self.local.settle()
 
@@ -110,10 +117,14 @@ class Gathering:
         over = parse("\n".join(self.settings.artifacts_ignore))
         files: dict[str, list[Rule]] = {}
         if self.settings.artifacts_gitignore:
+            left = RULES_ALL
             for path in places:
-                rules = parse(await self._text(path))
+                if not left:
+                    break
+                rules = (await asyncio.to_thread(parse, await self._text(path)))[:left]
                 if rules:
                     files[path.rpartition("/")[0]] = rules
+                    left -= len(rules)
         return Ignore(files, over)
 
     async def _text(self, path: str) -> str:
@@ -130,17 +141,15 @@ class Gathering:
                     break
         return data[:SIZE_MAX].decode("utf-8", "replace")
 
-    async def _chosen(
-        self, found: Sequence[tuple[str, int, float]], ignore: Ignore
-    ) -> AsyncIterator[tuple[str, int, float]]:
-        for n, one in enumerate(found):
-            if n % IGNORED_PAGE == 0:
-                await asyncio.sleep(0)
-            if not ignore.leaves_out(one[0]):
-                yield one
+    async def _chosen(self, found: Sequence[_Seen], ignore: Ignore) -> list[_Seen]:
+        todo = iter(found)
+        chosen: list[_Seen] = []
+        while await asyncio.to_thread(_sift, todo, ignore, chosen):
+            pass
+        return chosen
 
     def _planned(self, chosen: Sequence[tuple[str, int, float]]) -> list[tuple[str, int, float]]:
-        """By what the sizes are now; that no file is larger than it said is seen to when it is read."""
+        """By what the sizes are now; how files have grown by when they are read comes out of what is left."""
         planned: list[tuple[str, int, float]] = []
         told: set[str] = set()
         left = self.settings.artifacts_job_max
@@ -157,6 +166,7 @@ class Gathering:
                 left -= size
                 planned.append((path, size, mtime))
             told.add(self.shown(path))
+        self.room = left
         return planned
 
     def _skip(self, path: str, size: int, why: str) -> None:
@@ -182,13 +192,14 @@ class Gathering:
 
     async def _one(self, path: str, size: int, mtime: float) -> None:
         try:
-            about, steady = await self._kept(path)
+            about, steady = await self._kept(path, size)
         except NotFound:
             self._skip(path, size, "gone")
-        except TooLarge:
-            self._skip(path, size, "too_large")
+        except TooLarge as error:
+            self._skip(path, size, "job_full" if error.code == "job_full" else "too_large")
         except BadRequest as error:
-            self._skip(path, size, "unreadable" if "permissions" in error.message else "failed")
+            unreadable = "unreadable" if "permissions" in error.message else "failed"
+            self._skip(path, size, "name" if error.code == "name" else unreadable)
         except PilothouseError as error:
             if error.code != "no_space":
                 raise
@@ -197,13 +208,17 @@ class Gathering:
             reason = None if steady else CHANGING
             self.found.append(Found(self.shown(path), about, self.makers.of(path, mtime), reason))
 
-    async def _kept(self, path: str) -> tuple[About, bool]:
+    async def _kept(self, path: str, counted: int) -> tuple[About, bool]:
         """What was kept, and whether it held still. Raises NotFound, TooLarge, BadRequest, Unavailable."""
         for last in (False, True):
             entry, content = await self.files.read(path)
             with contextlib.closing(content):
                 if entry.size > self.settings.artifacts_file_max:
                     raise TooLarge
+                if entry.size - counted > self.room:
+                    raise TooLarge(code="job_full")
+                self.room -= entry.size - counted
+                counted = entry.size
                 async with self.local.stage() as stage:
                     async for chunk in content:
                         await stage.write(chunk)
@@ -213,6 +228,17 @@ class Gathering:
                         await stage.keep(artifact.key(self.prefix, self.shown(path)))
                         return About(about.size, about.sha256, media_type(path)), steady
         raise AssertionError
+
+
+def _sift(todo: Iterator[_Seen], ignore: Ignore, chosen: list[_Seen]) -> bool:
+    """For a moment. Whether there is more."""
+    end = time.monotonic() + SLICE_S
+    for one in todo:
+        if not ignore.leaves_out(one[0]):
+            chosen.append(one)
+        if time.monotonic() >= end:
+            return True
+    return False
 
 
 def media_type(path: str) -> str:

@@ -404,7 +404,8 @@ class Sessions:
                 await self.kit.models.forget(live.record.id)
             await self.kit.sandboxes.delete(live.record.id)
             await self._ended(live.record.id)
-            gone = await self.artifacts.gone(live.record.id) if self.artifacts is not None else []
+            left = list(session.jobs.known.values())
+            gone = await self.artifacts.gone(live.record.id, left) if self.artifacts is not None else []
             await self.kit.log.append(
                 live.record.id, [], Purge(live.record.id), Delete("session", live.record.id), *gone
             )

@@ -22,6 +22,9 @@ from pilothouse.web.call import Call, streamed
 from pilothouse.web.packed import Form, packed
 from pilothouse.web.streams import Streamed
 
+LINK_READ_S = 3600.0
+"""Beyond a link's own end: a download that was begun in time may go on for as long, a slow reader no longer."""
+
 
 class OutOfRange(PilothouseError):
     """The file has no such range."""
@@ -187,6 +190,7 @@ async def get_signed(call: Call) -> Response:
     query, artifacts = call.request.query_params, _of(call)
     artifact_id = call.request.path_params["id"]
     await artifacts.links.check(artifact_id, query.get("expires", ""), query.get("signature", ""))
+    clock, end_at = call.platform.kit.clock, int(query["expires"]) + LINK_READ_S
     record = await artifacts.get(artifact_id)
     headers, stretch, status = _conditions(call, record)
     if status == 304:
@@ -197,8 +201,8 @@ async def get_signed(call: Call) -> Response:
         _passed_on(content),
         call.platform.streams,
         f"artifact:{record.id}",
-        lambda: None,
-        call.platform.kit.clock.sleep,
+        lambda: max(0.0, end_at - clock.now()),
+        clock.sleep,
         media_type=record.media_type,
         headers=headers,
         let_go=content.close,

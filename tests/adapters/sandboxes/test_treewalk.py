@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import tempfile
@@ -174,3 +175,32 @@ async def test_a_file_that_changes_while_it_is_read_is_known_for_it(house: House
     assert [chunk async for chunk in content] == [b"x" * 10]
     assert not content.steady()
     content.close()
+
+
+async def test_a_page_is_below_a_packets_most_whatever_the_names(tmp_path: Path) -> None:
+    for n in range(120):
+        (tmp_path / f"{n:03}{'🛟' * 60}").touch()
+    here = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(15):
+        name = "\x01" * 250
+        os.mkdir(name, dir_fd=here)
+        below = os.open(name, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(os.open(".gitignore", os.O_CREAT | os.O_WRONLY, dir_fd=here))
+    os.close(here)
+
+    def beneath(path: bytes) -> int:
+        fd = os.open(tmp_path, os.O_RDONLY)
+        for part in path.split(b"/"):
+            below = os.open(part, os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
+            os.close(fd)
+            fd = below
+        return fd
+
+    walk = treewalk.Walk(beneath, (), 1000)
+    walk.left = [(("🛟" * 250).encode(), "deep")] * 20
+    pages = list(walk.changed(0, None))
+    assert max(len(json.dumps({**page, "more": True})) for page in pages) < 64 * 1024
+    assert sum(len(page.get("found", ())) for page in pages) == 121
+    assert sum(len(page.get("left", ())) for page in pages) == 20

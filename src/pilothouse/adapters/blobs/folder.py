@@ -17,6 +17,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -29,6 +30,8 @@ from pilothouse.engine.ports import About
 CHUNK = 256 * 1024
 THREADS = 4
 """Of its own: a slow disk must not hold whoever else needs a thread."""
+RESERVE = 2 * 1024**3
+"""Bytes of the disk that artifacts leave to everybody else: the log of this server may lie on it."""
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_LINKS = frozenset({errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS, errno.EXDEV})
 P = ParamSpec("P")
@@ -69,6 +72,11 @@ class Folder:
 
     # --- writing ---
 
+    def _has_room(self) -> None:
+        disk = os.statvfs(self._root)
+        if disk.f_bavail * disk.f_frsize < RESERVE:
+            raise OSError(errno.ENOSPC, "the disk is nearly full")
+
     async def put(self, key: str, file: Path, about: About) -> None:
         async with self.stage() as stage:
             with await self._in_thread(file.open, "rb") as source:
@@ -86,7 +94,7 @@ class Folder:
         try:
             yield stage
         finally:
-            stage.drop()
+            await stage.drop()
 
     async def settle(self) -> None:
         """What was kept is there after a power loss too."""
@@ -95,7 +103,10 @@ class Folder:
 
     def _keep(self, staged: Path, key: str, sha256: str) -> None:
         target = self._place(key)
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise _in_the_way() from None
         try:
             content = self._object(staged, sha256)
             aside = self._staging / secrets.token_hex(16)
@@ -111,8 +122,12 @@ class Folder:
             aside = self._staging / secrets.token_hex(16)
             shutil.copyfile(staged, aside)
             aside.chmod(0o600)
-        aside.replace(target)
-        aside.unlink(missing_ok=True)  # to replace a link by one to the same file does nothing
+        try:
+            aside.replace(target)
+        except (IsADirectoryError, NotADirectoryError):
+            raise _in_the_way() from None
+        finally:
+            aside.unlink(missing_ok=True)  # to replace a link by one to the same file does nothing
         while target != self._root:
             target = target.parent
             self._dirty.add(target)
@@ -212,7 +227,8 @@ class Folder:
 
 
 class Stage:
-    """A file that nobody sees yet."""
+    """A file that nobody sees yet. A thread goes on when whoever waited for it is cancelled, so each step holds the
+    lock, and none is begun once it is dropped."""
 
     def __init__(self, folder: Folder, path: Path) -> None:
         self._folder = folder
@@ -221,13 +237,22 @@ class Stage:
         self._hash = hashlib.sha256()
         self._size = 0
         self._done = ""
+        self._lock = threading.Lock()
+        self._over = False
 
     async def write(self, data: bytes) -> None:
         """Raises Unavailable."""
         await self._folder._in_thread(self._write, data)
 
     def _write(self, data: bytes) -> None:
+        with self._lock:
+            self._written(data)
+
+    def _written(self, data: bytes) -> None:
+        if self._over:
+            raise OSError(errno.ECANCELED, "dropped")
         if self._fd < 0:
+            self._folder._has_room()
             self._fd = os.open(self._path, _FLAGS, 0o600)
         self._hash.update(data)
         self._size += len(data)
@@ -241,20 +266,39 @@ class Stage:
         return About(self._size, self._done, "")
 
     def _finish(self) -> None:
-        self._write(b"")
-        os.fsync(self._fd)
-        os.close(self._fd)
-        self._fd, self._done = -1, self._hash.hexdigest()
+        with self._lock:
+            self._written(b"")
+            os.fsync(self._fd)
+            os.close(self._fd)
+            self._fd, self._done = -1, self._hash.hexdigest()
 
     async def keep(self, key: str) -> None:
-        """Under this key, over what was there; `settle` makes it last. Raises BadRequest (key), Unavailable."""
-        await self._folder._in_thread(self._folder._keep, self._path, key, self._done)
+        """Under this key, over what was there; `settle` makes it last. Raises BadRequest (key, or `name`: another file
+        is where it would have to be), Unavailable."""
+        await self._folder._in_thread(self._kept, key)
 
-    def drop(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-        self._path.unlink(missing_ok=True)
+    def _kept(self, key: str) -> None:
+        with self._lock:
+            if not self._over:
+                self._folder._keep(self._path, key, self._done)
+
+    async def drop(self) -> None:
+        """Behind whatever a thread does with it still, also when whoever drops it is cancelled."""
+        loop = asyncio.get_running_loop()
+        try:
+            dropping = loop.run_in_executor(self._folder._threads, self._drop)
+        except RuntimeError:  # the store is closed: its threads take no more
+            self._drop()
+            return
+        await asyncio.shield(dropping)
+
+    def _drop(self) -> None:
+        with self._lock:
+            self._over = True
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
+            self._path.unlink(missing_ok=True)
 
 
 class Part:
@@ -278,6 +322,10 @@ class Part:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _in_the_way() -> BadRequest:
+    return BadRequest("key: another file's name is in its way", code="name")
 
 
 def _lonely(content: Path) -> None:

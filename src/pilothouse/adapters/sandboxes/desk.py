@@ -162,7 +162,7 @@ class _Desk:
                         continue
                     rows.append(row)
                     count += 1
-                    length += len(row[0]) * _ESCAPED + _BESIDE
+                    length += len(row[0].encode("utf-8", "surrogatepass")) * _ESCAPED + _BESIDE
                     if length > PAGE:
                         self._say({"entries": rows, "more": True})
                         rows, length = [], 0

@@ -20,8 +20,8 @@ MARK = 16
 MARKS_PAGE = 2500 * MARK
 """In base64 below a packet's most."""
 PAGE = 40 * 1024
-"""Where a page of changes ends, reckoned as if each character were an escape; one more path of any length is below a
-packet's most."""
+"""Most that a page of changes takes, reckoned by bytes as if each were an escape (a character of four bytes is two
+escapes of six); one path of any length is below it."""
 FOUND_MAX = 50_000
 """Changed files that are told; of so many none is a person's."""
 RULES_MAX = 500
@@ -123,17 +123,21 @@ class Walk:
             except UnicodeDecodeError:
                 self._leave(path, "name")
                 continue
+            cost = len(path) * _ESCAPED + _BESIDE
             if ruling:
+                if length + cost > PAGE:
+                    yield {"found": found, "rules": rules}
+                    found, rules, length = [], [], 0
                 ruled += 1
                 rules.append(text)
-                length += len(text) * _ESCAPED + _BESIDE
+                length += cost
             if new:
+                if length + cost > PAGE:
+                    yield {"found": found, "rules": rules}
+                    found, rules, length = [], [], 0
                 count += 1
                 found.append((text, status.st_size, status.st_mtime))
-                length += len(text) * _ESCAPED + _BESIDE
-            if length > PAGE - _LONG or count >= FOUND_MAX:
-                yield {"found": found, "rules": rules}
-                found, rules, length = [], [], 0
+                length += cost
             if count >= FOUND_MAX:
                 self.over = True
                 break
@@ -145,11 +149,13 @@ class Walk:
         page: list[tuple[str, str]] = []
         length = 0
         for path, why in self.left:
-            page.append((path[:_LONG].decode("utf-8", "replace"), why))
-            length += len(page[-1][0]) * _ESCAPED + _BESIDE
-            if length > PAGE - _LONG:
+            cut = path[:_LONG].decode("utf-8", "replace")
+            cost = len(cut.encode()) * _ESCAPED + _BESIDE
+            if length + cost > PAGE:
                 yield {"left": page}
                 page, length = [], 0
+            page.append((cut, why))
+            length += cost
         if page:
             yield {"left": page}
 
