@@ -107,6 +107,31 @@ async def test_nothing_from_before_a_webhook_was_made(house: House) -> None:
     assert len({id for _, id in house.outside.said()}) == 2
 
 
+async def test_nothing_from_while_it_was_off(house: House) -> None:
+    record, _ = await house.webhook()
+    webhooks = house.outgoing.webhooks
+    await webhooks.change(ORGANISATION, record.id, enabled=False)
+    session = await house.finished()
+    house.bench.clock._now += 30 * 86_400
+    await webhooks.change(ORGANISATION, record.id, enabled=True)
+    await house.outgoing.herald.settle(session.live.record.id)
+    await house.restart()
+    for one in (session, await house.finished()):
+        await house.outgoing.herald.settle(one.live.record.id)
+    assert len(await house.outgoing.couriers.deliveries.page(record.id, "", "", 10)) == 1
+
+
+async def test_a_new_event_is_wanted_from_then_on_and_none_that_waits_is_skipped(house: House) -> None:
+    record, _ = await house.webhook(events=["budget.exceeded"])
+    await house.outgoing.herald.close()  # it has not come to it yet
+    session = await house.finished("budget_exceeded")
+    house.bench.clock._now += 10
+    await house.outgoing.webhooks.change(ORGANISATION, record.id, events=["budget.exceeded", "job.completed"])
+    await house.outgoing.herald.settle(session.live.record.id)
+    found = await house.outgoing.couriers.deliveries.page(record.id, "", "", 10)
+    assert [d.type for d in found] == ["budget.exceeded"]
+
+
 # --- whatever happens to the server ---
 
 

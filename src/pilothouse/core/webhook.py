@@ -18,7 +18,7 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
@@ -128,6 +128,16 @@ def check_events(names: Sequence[str], known: Sequence[str] = EVENTS) -> list[st
     if unknown or not names:
         raise BadRequest(f"events: {unknown[0][:50] if unknown else 'none'!r} is none of {', '.join(known)}")
     return [name for name in known if name in names]
+
+
+def wanted_from(
+    wanted: Sequence[str], before: Sequence[str], since: Mapping[str, float], *, again: bool, now: float
+) -> dict[str, float]:
+    """From when on each event is wanted, of one that wanted those `before` and is changed `now`: of what is new, and
+    of all when it is enabled `again`, from now on. Of what is not named: since it was made. What happened while nobody
+    wanted it is told to nobody later; what was wanted all along, and waits to be told, is not skipped."""
+    began = {name: now for name in wanted if again or name not in before}
+    return {name: since[name] for name in wanted if name in since} | began
 
 
 def check_url(text: str, private: Sequence[reach.Target] = ()) -> str:
