@@ -178,9 +178,9 @@ def target(url: str) -> reach.Target:
 
 
 def shown(url: str) -> str:
-    """Without what may be a secret: a query."""
+    """Without what may be a secret: path and query. What it says of its own answer is the same."""
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}{parts.path}" + ("?…" if parts.query else "")
+    return origin(url) + ("/…" if parts.path not in {"", "/"} or parts.query else parts.path)
 
 
 def origin(url: str) -> str:
