@@ -380,6 +380,25 @@ async def test_what_waits_and_what_is_kept_has_an_end(house: House, monkeypatch:
     assert sorted(d.state for d in left) == ["dead", "dead", "delivered", "delivered", "delivered"]
 
 
+async def test_dead_letters_have_an_end_while_nothing_is_delivered(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "PENDING_MAX", 1)
+    record, _ = await house.webhook()
+    house.outside.slow.add(URL)
+    made = [await house.outgoing.webhooks.ping(ORGANISATION, record.id) for _ in range(8)]
+    monkeypatch.setitem(kept._MOST, "dead", 3)  # more than that are there, as a server before this one left them
+    for _ in range(2):
+        house.bench.clock._now += 10
+        session = await house.finished()
+        await house.outgoing.herald.settle(session.live.record.id)
+        assert await house.outgoing.couriers.deliveries.count(record.id) == 3
+    left = await house.outgoing.couriers.deliveries.page(record.id, "", "", 100)
+    assert sorted(d.state for d in left) == ["dead", "dead", "dead", "pending"]
+    assert [d.type for d in left].count("job.completed") == 2, "the oldest go"
+    assert made[0].id in {d.id for d in left}, "and nothing that waits"
+
+
 # --- secrets ---
 
 

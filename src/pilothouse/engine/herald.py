@@ -19,7 +19,7 @@ from pilothouse.engine import records
 from pilothouse.engine.couriers import Couriers
 from pilothouse.engine.deliveries import DeliveryRecord
 from pilothouse.engine.log import BATCH
-from pilothouse.engine.ports import Op, Put, Row, StoreFailed
+from pilothouse.engine.ports import Put, Row, StoreFailed
 from pilothouse.engine.records import JobRecord, SessionRecord
 from pilothouse.engine.sessions import Sessions
 from pilothouse.engine.webhooks import Webhooks
@@ -144,8 +144,8 @@ class Herald:
                 if row.body.startswith(_STARTS):
                     made += await self._made(record, row)
             if made or cursor - wrote > BATCH:
-                ops: list[Op] = [Put("told", session, str(cursor).encode(), session), *self._couriers.promise(made)]
-                await self._kit.store.commit(*ops)
+                told = Put("told", session, str(cursor).encode(), session)
+                await self._kit.store.commit(told, *await self._couriers.promise(made))
                 self._couriers.accepted(made)
                 wrote = cursor
             if not page.rows or cursor >= page.head:

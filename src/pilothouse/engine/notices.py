@@ -72,7 +72,7 @@ class Notices:
         assert self.couriers is not None
         now = self._clock.now()
         made = self._delivery(record, Notice(what="test"), now, "", secrets.randbits(53), now + TTL_S)
-        await self._store.commit(*self.couriers.promise([made]))
+        await self._store.commit(*await self.couriers.promise([made]))
         self.couriers.accepted([made])
         return made
 

@@ -208,7 +208,7 @@ class Webhooks:
         assert self.couriers is not None
         now = self._clock.now()
         made = self.delivery(record, webhook.Ping(webhook_id=id, name=record.name), now, "", secrets.randbits(53))
-        await self._store.commit(*self.couriers.promise([made]))
+        await self._store.commit(*await self.couriers.promise([made]))
         self.couriers.accepted([made])
         return made
 
