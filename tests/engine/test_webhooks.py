@@ -19,7 +19,7 @@ from pilothouse.engine import couriers as lanes
 from pilothouse.engine import deliveries as kept
 from pilothouse.engine import records
 from pilothouse.engine.deliveries import Answer, DeliveryRecord, NotSent, Request
-from pilothouse.engine.ports import Commit, Op
+from pilothouse.engine.ports import Commit, Op, StoreFailed
 from pilothouse.engine.sessions import Session
 from pilothouse.engine.webhooks import WEBHOOKS_MAX, WebhookRecord
 from tests.engine.conftest import Bench
@@ -238,6 +238,25 @@ async def test_a_session_that_is_deleted_at_once_is_told_of_all_the_same(house: 
     await house.bench.sessions.delete(session)
     await house.state(record.id, "delivered")
     assert len(house.outside.got) == 1
+
+
+async def test_a_log_that_cannot_be_told_of_keeps_no_session_from_going(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.webhook()
+    session = await house.finished()
+    errors: list[Exception] = [StoreFailed("full"), ValueError("a bug")]
+
+    async def tell(id: str) -> None:
+        raise errors[0]
+
+    monkeypatch.setattr(house.outgoing.herald, "_tell", tell)
+    with pytest.raises(Unavailable):  # what it has to tell is not lost with it
+        await house.bench.sessions.delete(session)
+    del errors[0]
+    session = await house.finished()
+    await house.bench.sessions.delete(session)
+    assert await house.bench.store.get("session", session.live.record.id) is None
 
 
 async def test_a_store_that_fails_delays_and_doubles_nothing(house: House) -> None:
