@@ -68,6 +68,18 @@ def test_one_s_own_are_allowed_where_they_are_listed() -> None:
             webhook.check_url(url, mine)
 
 
+@pytest.mark.parametrize(("url", "shown"), [
+    ("https://hooks.slack.example/services/T0/B0/hidden", "https://hooks.slack.example/…"),
+    ("https://ci.example:8443/hook?token=hidden", "https://ci.example:8443/…"),
+    ("https://ci.example?hidden", "https://ci.example/…"), ("https://[2001:db8::1]/?hidden", "https://[2001:db8::1]/…"),
+    ("https://ci.example/hidden?…", "https://ci.example/…"), ("https://ci.example/", "https://ci.example/"),
+    ("https://ci.example", "https://ci.example"),
+])  # fmt: skip
+def test_an_address_is_shown_without_what_may_be_a_secret(url: str, shown: str) -> None:
+    assert webhook.shown(url) == shown
+    assert webhook.shown(shown) == shown
+
+
 def test_events_are_named() -> None:
     assert webhook.check_events(["budget.exceeded", "job.completed", "job.completed"]) == [
         "job.completed",

@@ -176,6 +176,40 @@ async def test_rights_are_asked_again_when_it_is_sent(house: House) -> None:
     assert len(house.outside.got) == 5
 
 
+async def test_what_came_while_it_was_off_or_was_not_wanted_is_not_told(house: House) -> None:
+    who = await signed_in(house, "anna")
+    notifiers = house.outgoing.notifiers
+    wishes = [Wish(events=["job"], sessions="all"), Wish(events=["approval"], sessions="all"), Wish(events=["job"])]
+    made = [await notifiers.slack(who, SLACK, wish) for wish in wishes]
+    await notifiers.change(who, made[0].id, Wish(), enabled=False)
+    sid = (await house.finished()).live.record.id
+    house.bench.clock._now += 60
+    await notifiers.change(who, made[0].id, Wish(), enabled=True)
+    await notifiers.change(who, made[1].id, Wish(events=["approval", "job"]), enabled=None)
+    await notifiers.change(who, made[2].id, Wish(sessions="all"), enabled=None)
+    await house.outgoing.herald.settle(sid)
+    await house.restart()
+    await quiet(house)
+    assert not house.outside.got
+    house.bench.clock._now += 60
+    await house.finished()
+    await house.outside.until(3)
+    await quiet(house)
+    assert len(house.outside.got) == 3
+
+
+async def test_what_nobody_needs_to_be_told_any_more_is_withheld(house: House) -> None:
+    who = await signed_in(house)
+    record = await house.outgoing.notifiers.slack(who, SLACK, Wish())
+    made = await house.outgoing.notices.test(principal(who), record.id)
+    assert made.expires_at is not None
+    await ended(house, record)
+    house.bench.clock._now = made.expires_at
+    assert not isinstance(await house.outgoing.notices.request(made), Withheld)
+    house.bench.clock._now += 1  # no server was running until now
+    assert await house.outgoing.notices.request(made) == Withheld("It came too late to be told.")
+
+
 async def test_whoever_leaves_or_is_shut_out_is_told_no_more(house: House) -> None:
     who = await signed_in(house, "anna")
     record = await house.outgoing.notifiers.slack(who, SLACK, Wish(events=["approval"], sessions="all"))

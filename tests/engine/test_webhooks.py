@@ -19,7 +19,7 @@ from pilothouse.engine import couriers as lanes
 from pilothouse.engine import deliveries as kept
 from pilothouse.engine import records
 from pilothouse.engine.deliveries import Answer, DeliveryRecord, NotSent, Request
-from pilothouse.engine.ports import Commit, Op
+from pilothouse.engine.ports import Commit, Op, StoreFailed
 from pilothouse.engine.sessions import Session
 from pilothouse.engine.webhooks import WEBHOOKS_MAX, WebhookRecord
 from tests.engine.conftest import Bench
@@ -105,6 +105,31 @@ async def test_nothing_from_before_a_webhook_was_made(house: House) -> None:
     await house.finished()
     await house.outside.until(2)
     assert len({id for _, id in house.outside.said()}) == 2
+
+
+async def test_nothing_from_while_it_was_off(house: House) -> None:
+    record, _ = await house.webhook()
+    webhooks = house.outgoing.webhooks
+    await webhooks.change(ORGANISATION, record.id, enabled=False)
+    session = await house.finished()
+    house.bench.clock._now += 30 * 86_400
+    await webhooks.change(ORGANISATION, record.id, enabled=True)
+    await house.outgoing.herald.settle(session.live.record.id)
+    await house.restart()
+    for one in (session, await house.finished()):
+        await house.outgoing.herald.settle(one.live.record.id)
+    assert len(await house.outgoing.couriers.deliveries.page(record.id, "", "", 10)) == 1
+
+
+async def test_a_new_event_is_wanted_from_then_on_and_none_that_waits_is_skipped(house: House) -> None:
+    record, _ = await house.webhook(events=["budget.exceeded"])
+    await house.outgoing.herald.close()  # it has not come to it yet
+    session = await house.finished("budget_exceeded")
+    house.bench.clock._now += 10
+    await house.outgoing.webhooks.change(ORGANISATION, record.id, events=["budget.exceeded", "job.completed"])
+    await house.outgoing.herald.settle(session.live.record.id)
+    found = await house.outgoing.couriers.deliveries.page(record.id, "", "", 10)
+    assert [d.type for d in found] == ["budget.exceeded"]
 
 
 # --- whatever happens to the server ---
@@ -213,6 +238,25 @@ async def test_a_session_that_is_deleted_at_once_is_told_of_all_the_same(house: 
     await house.bench.sessions.delete(session)
     await house.state(record.id, "delivered")
     assert len(house.outside.got) == 1
+
+
+async def test_a_log_that_cannot_be_told_of_keeps_no_session_from_going(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.webhook()
+    session = await house.finished()
+    errors: list[Exception] = [StoreFailed("full"), ValueError("a bug")]
+
+    async def tell(id: str) -> None:
+        raise errors[0]
+
+    monkeypatch.setattr(house.outgoing.herald, "_tell", tell)
+    with pytest.raises(Unavailable):  # what it has to tell is not lost with it
+        await house.bench.sessions.delete(session)
+    del errors[0]
+    session = await house.finished()
+    await house.bench.sessions.delete(session)
+    assert await house.bench.store.get("session", session.live.record.id) is None
 
 
 async def test_a_store_that_fails_delays_and_doubles_nothing(house: House) -> None:
@@ -355,6 +399,25 @@ async def test_what_waits_and_what_is_kept_has_an_end(house: House, monkeypatch:
     assert sorted(d.state for d in left) == ["dead", "dead", "delivered", "delivered", "delivered"]
 
 
+async def test_dead_letters_have_an_end_while_nothing_is_delivered(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "PENDING_MAX", 1)
+    record, _ = await house.webhook()
+    house.outside.slow.add(URL)
+    made = [await house.outgoing.webhooks.ping(ORGANISATION, record.id) for _ in range(8)]
+    monkeypatch.setitem(kept._MOST, "dead", 3)  # more than that are there, as a server before this one left them
+    for _ in range(2):
+        house.bench.clock._now += 10
+        session = await house.finished()
+        await house.outgoing.herald.settle(session.live.record.id)
+        assert await house.outgoing.couriers.deliveries.count(record.id) == 3
+    left = await house.outgoing.couriers.deliveries.page(record.id, "", "", 100)
+    assert sorted(d.state for d in left) == ["dead", "dead", "dead", "pending"]
+    assert [d.type for d in left].count("job.completed") == 2, "the oldest go"
+    assert made[0].id in {d.id for d in left}, "and nothing that waits"
+
+
 # --- secrets ---
 
 
@@ -411,7 +474,7 @@ async def test_nothing_is_readable_in_the_store(house: House) -> None:
         record.pop("sealed")
         assert "hidden" not in str(record)
         assert secret not in str(record)
-        assert record["shown"] == "https://hooks.example/in?…"
+        assert record["shown"] == "https://hooks.example/…"
 
 
 async def test_bad_wishes_change_nothing(house: House) -> None:

@@ -97,6 +97,16 @@ async def test_a_job_s_end_comes_signed_and_its_delivery_can_be_looked_at(both: 
     assert made["secret"] not in audit
 
 
+async def test_no_answer_has_the_path_of_an_address(both: Both) -> None:
+    made = await both.webhook(name="ci")
+    assert made["url"] == f"{both.receiver.url}/…"
+    kept = both.served.platform.outgoing.webhooks.get("default", made["id"])
+    kept.shown = f"{both.receiver.url}/in?…"  # by a server before this one
+    answers = [await both.http.get("/api/webhooks"), await both.http.get(f"/api/webhooks/{made['id']}")]
+    answers.append(await both.http.patch(f"/api/webhooks/{made['id']}", json={"name": "x"}))
+    assert not [answer.text for answer in answers if f"{both.receiver.url}/in" in answer.text]
+
+
 async def test_a_secret_is_rotated_a_dead_letter_replayed_a_webhook_removed(both: Both) -> None:
     made = await both.webhook()
     here = f"/api/webhooks/{made['id']}"

@@ -11,6 +11,7 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -19,6 +20,9 @@ from pilothouse.core import reach
 
 May = Callable[[str], bool]
 """Whether an address may be connected to."""
+LOOKUPS_MAX = 16
+"""Names that are looked up at a time, in threads that do nothing else: where nobody answers for a name, a look-up takes
+half a minute, and what is not asked outside must not wait for it."""
 HEADERS = {"accept": "application/json", "accept-encoding": "identity", "user-agent": "pilothouse"}
 
 
@@ -71,11 +75,14 @@ class Checked(AbstractResolver):
 
     def __init__(self, may: May) -> None:
         self._may = may
+        self._threads = ThreadPoolExecutor(LOOKUPS_MAX, "lookup")  # they end with this object, if nobody closes it
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(
+            self._threads, lambda: socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+        )
         out: list[ResolveResult] = []
         for kind, _, proto, _, address in found:
             where = str(address[0])
@@ -89,4 +96,4 @@ class Checked(AbstractResolver):
         return out
 
     async def close(self) -> None:
-        pass
+        self._threads.shutdown(wait=False, cancel_futures=True)

@@ -18,7 +18,7 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
@@ -130,6 +130,16 @@ def check_events(names: Sequence[str], known: Sequence[str] = EVENTS) -> list[st
     return [name for name in known if name in names]
 
 
+def wanted_from(
+    wanted: Sequence[str], before: Sequence[str], since: Mapping[str, float], *, again: bool, now: float
+) -> dict[str, float]:
+    """From when on each event is wanted, of one that wanted those `before` and is changed `now`: of what is new, and
+    of all when it is enabled `again`, from now on. Of what is not named: since it was made. What happened while nobody
+    wanted it is told to nobody later; what was wanted all along, and waits to be told, is not skipped."""
+    began = {name: now for name in wanted if again or name not in before}
+    return {name: since[name] for name in wanted if name in since} | began
+
+
 def check_url(text: str, private: Sequence[reach.Target] = ()) -> str:
     """An address that may be posted to, as far as it can be said before its name is looked up. `private`: what the
     configuration lists, and what alone may be plain http. Raises BadRequest."""
@@ -168,9 +178,9 @@ def target(url: str) -> reach.Target:
 
 
 def shown(url: str) -> str:
-    """Without what may be a secret: a query."""
+    """Without what may be a secret: path and query. What it says of its own answer is the same."""
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}{parts.path}" + ("?…" if parts.query else "")
+    return origin(url) + ("/…" if parts.path not in {"", "/"} or parts.query else parts.path)
 
 
 def origin(url: str) -> str:

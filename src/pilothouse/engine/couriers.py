@@ -89,7 +89,7 @@ class Couriers:
 
     # --- promising ---
 
-    def promise(self, made: Sequence[DeliveryRecord]) -> list[Op]:
+    async def promise(self, made: Sequence[DeliveryRecord]) -> list[Op]:
         """To be committed with what they follow from; then call `accepted`."""
         ops: list[Op] = []
         for record in made:
@@ -99,7 +99,7 @@ class Couriers:
                 continue
             record.next_at = record.created_at if record.next_at is None else record.next_at
             ops += kept(record)
-        return ops
+        return ops + await self.deliveries.overflow([record for record in made if record.state == "dead"])
 
     def accepted(self, made: Sequence[DeliveryRecord]) -> None:
         for record in made:
@@ -226,7 +226,7 @@ class Couriers:
                 async with lane.keeping:
                     if await self._store.get("delivery", ended.id) is None:
                         return ended  # its target was removed meanwhile
-                    await self._store.commit(*kept(ended, before.state), *await self.deliveries.overflow(ended))
+                    await self._store.commit(*kept(ended, before.state), *await self.deliveries.overflow([ended]))
                 return ended
             except StoreFailed as error:
                 self._note("delivery_waits", delivery=ended.id, error=str(error)[:ERROR_MAX])

@@ -15,6 +15,7 @@ killed at any point finds it again. What a receiver got just before the kill it 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
@@ -34,6 +35,8 @@ DEAD_MAX = 5_000
 """Dead letters of one target; the oldest go."""
 DONE_MAX = 200
 """Ended ones of one target that can still be looked at; the oldest go."""
+TRIMMED_MAX = 1_000
+"""Of those that are too many, so many go at a time: a commit has an end, and no more than that come at a time."""
 ERROR_MAX = 200
 """Characters that are kept of why an attempt failed."""
 _WORDS: dict[State, str] = {"pending": "due", "dead": "dead", "delivered": "done", "withheld": "done"}
@@ -178,15 +181,20 @@ class Deliveries:
     async def count(self, target: str, word: str = "dead") -> int:
         return len(await self._store.scan(word, owner=owner(target), limit=DEAD_MAX + 1))
 
-    async def overflow(self, record: DeliveryRecord) -> list[Op]:
-        """What goes when this one ends: the oldest of its target, where there are too many."""
-        word = _WORDS[record.state]
-        most = _MOST.get(word)
-        if most is None:
-            return []
-        found = await self._store.scan(word, owner=owner(record.target), limit=most + 1)
-        gone = [id for id, _ in found[: max(len(found) + 1 - most, 0)] if id != record.id]
-        return [op for id in gone for op in (Delete("delivery", id), Delete(word, id))]
+    async def overflow(self, ended: Sequence[DeliveryRecord]) -> list[Op]:
+        """What goes when these end: the oldest of their targets, where there are too many."""
+        new: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+        for record in ended:
+            new[record.target, _WORDS[record.state]].add(record.id)
+        ops: list[Op] = []
+        for (target, word), ids in new.items():
+            if (most := _MOST.get(word)) is None:
+                continue
+            found = await self._store.scan(word, owner=owner(target), limit=most + TRIMMED_MAX)
+            old = [id for id, _ in found if id not in ids]
+            gone = old[: max(len(old) + len(ids) - most, 0)]
+            ops += [op for id in gone for op in (Delete("delivery", id), Delete(word, id))]
+        return ops
 
     async def forget(self, target: str) -> None:
         """The target is gone. In pieces: there may be thousands."""

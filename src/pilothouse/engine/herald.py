@@ -19,7 +19,7 @@ from pilothouse.engine import records
 from pilothouse.engine.couriers import Couriers
 from pilothouse.engine.deliveries import DeliveryRecord
 from pilothouse.engine.log import BATCH
-from pilothouse.engine.ports import Op, Put, Row, StoreFailed
+from pilothouse.engine.ports import Put, Row, StoreFailed
 from pilothouse.engine.records import JobRecord, SessionRecord
 from pilothouse.engine.sessions import Sessions
 from pilothouse.engine.webhooks import Webhooks
@@ -58,7 +58,7 @@ class Herald:
         self._telling = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         sessions.kit.log.on_rows.append(self._heard)
-        sessions.on_end.append(self.settle)
+        sessions.on_end.append(self._safely)
 
     async def start(self) -> None:
         """After the sessions."""
@@ -100,11 +100,18 @@ class Herald:
 
     async def _one(self, session: SessionId) -> None:
         try:
-            await self.settle(session)
+            await self._safely(session)
         except StoreFailed:
             self._grown.add(session)
             raise
-        except Exception as error:  # noqa: BLE001  one log that breaks it must not silence all others
+
+    async def _safely(self, session: SessionId) -> None:
+        """As `settle`. Raises StoreFailed."""
+        try:
+            await self.settle(session)
+        except StoreFailed:
+            raise
+        except Exception as error:  # noqa: BLE001  one log that breaks it must silence no other, and keep no session
             self._kit.note("herald_failed", session=session, error=repr(error)[:500])
 
     async def _catch_up(self) -> None:
@@ -144,8 +151,8 @@ class Herald:
                 if row.body.startswith(_STARTS):
                     made += await self._made(record, row)
             if made or cursor - wrote > BATCH:
-                ops: list[Op] = [Put("told", session, str(cursor).encode(), session), *self._couriers.promise(made)]
-                await self._kit.store.commit(*ops)
+                told = Put("told", session, str(cursor).encode(), session)
+                await self._kit.store.commit(told, *await self._couriers.promise(made))
                 self._couriers.accepted(made)
                 wrote = cursor
             if not page.rows or cursor >= page.head:

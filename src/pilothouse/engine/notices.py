@@ -72,7 +72,7 @@ class Notices:
         assert self.couriers is not None
         now = self._clock.now()
         made = self._delivery(record, Notice(what="test"), now, "", secrets.randbits(53), now + TTL_S)
-        await self._store.commit(*self.couriers.promise([made]))
+        await self._store.commit(*await self.couriers.promise([made]))
         self.couriers.accepted([made])
         return made
 
@@ -80,7 +80,7 @@ class Notices:
 
     def since(self, organisation: str) -> float | None:
         found = [n.record for n in self._notifiers.here.values() if n.record.organisation == organisation]
-        return min((r.created_at for r in found if not r.disabled), default=None)
+        return min((r.since(what) for r in found if not r.disabled for what in r.events), default=None)
 
     def deliveries(self, session: SessionRecord, event: Told, job: JobRecord | None, at: float) -> list[DeliveryRecord]:
         """To all who want this one and may see it."""
@@ -94,7 +94,7 @@ class Notices:
             if r.organisation == session.organisation
             and said.what in r.events
             and not r.disabled
-            and at >= r.created_at
+            and at >= r.since(said.what)
             and (r.sessions == "all" or r.account == session.owner or r.account in asked)
             and self._may(r, session, said.what)
             and not (isinstance(event, ev.ApprovalRequired) and event.second_approver and r.account in asked)
@@ -110,6 +110,8 @@ class Notices:
         why = await self._stale(record, said)
         if why:
             return Withheld(why)
+        if delivery.expires_at is not None and self._clock.now() > delivery.expires_at:
+            return Withheld("It came too late to be told.")
         if delivery.attempts == 0 and self._floods(record.id):
             return Withheld(f"There were more than {FLOOD_MAX} within a minute.")
         if found.open is None:

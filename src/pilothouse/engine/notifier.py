@@ -46,6 +46,11 @@ class NotifierRecord(records.Record, kw_only=True):
     disabled: str = ""
     sign_in: str = ""
     """Of a browser."""
+    wanted_from: dict[str, float] = {}
+    """Events that it has not wanted without a break since it was made."""
+
+    def since(self, type: str) -> float:
+        return max(self.created_at, self.wanted_from.get(type, 0.0))
 
 
 @dataclass(frozen=True)

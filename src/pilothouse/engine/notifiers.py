@@ -106,7 +106,7 @@ class Notifiers:
         return await self._make(who, "slack", Sealed(url=webhook.check_url(url, self._private)), wish, "Slack")
 
     async def change(self, who: Who, id: str, wish: Wish, enabled: bool | None) -> NotifierRecord:
-        """Raises BadRequest, NotFound, Unavailable."""
+        """What happened while it was off, or not wanted, is not told. Raises BadRequest, NotFound, Unavailable."""
         assert who.principal is not None
         changes = wish.changes()
         async with self._changing:
@@ -114,6 +114,11 @@ class Notifiers:
             if enabled is not None:
                 changes["disabled"] = "" if enabled else record.disabled or "switched off"
             changed = records.copy(record, **changes)
+            # Of more sessions than before nobody can say which are new: all begins anew.
+            again = (record.disabled and not changed.disabled) or (record.sessions, changed.sessions) == ("own", "all")
+            changed.wanted_from = webhook.wanted_from(
+                changed.events, record.events, record.wanted_from, again=bool(again), now=self._clock.now()
+            )
             await self._keep(changed, who, "notifier.change")
             self.here[id] = Notifier(changed, self.here[id].open)
         return changed

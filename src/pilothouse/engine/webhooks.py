@@ -62,6 +62,11 @@ class WebhookRecord(records.Record, kw_only=True):
     created_by: str
     disabled: str = ""
     """Why: "by PERSON", or what its receiver answered."""
+    wanted_from: dict[str, float] = {}
+    """Events that it has not wanted without a break since it was made."""
+
+    def since(self, type: str) -> float:
+        return max(self.created_at, self.wanted_from.get(type, 0.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +111,12 @@ class Webhooks:
 
     def wanting(self, organisation: str, type: str, at: float) -> list[WebhookRecord]:
         """Those to whom an event is promised."""
-        return [r for r in self.all(organisation) if type in r.events and not r.disabled and at >= r.created_at]
+        return [r for r in self.all(organisation) if type in r.events and not r.disabled and at >= r.since(type)]
 
     def since(self, organisation: str) -> float | None:
         """From when on somebody wants events."""
-        return min((r.created_at for r in self.all(organisation) if not r.disabled), default=None)
+        wanting = [r for r in self.all(organisation) if not r.disabled]
+        return min((r.since(type) for r in wanting for type in r.events), default=None)
 
     # --- changed by admins ---
 
@@ -143,7 +149,8 @@ class Webhooks:
         enabled: bool | None = None,
         who: Who = SERVER,
     ) -> WebhookRecord:
-        """Raises BadRequest, NotFound, Unavailable."""
+        """What happened while it was disabled, or did not want it, it is not told. Raises BadRequest, NotFound,
+        Unavailable."""
         async with self._changing:
             found = self._find(organisation, id)
             record, open = found.record, found.open
@@ -159,6 +166,10 @@ class Webhooks:
             if enabled is not None:
                 by = who.principal.label if who.principal else "server"
                 changes["disabled"] = "" if enabled else record.disabled or f"by {by}"
+            changes["wanted_from"] = webhook.wanted_from(
+                record.events if events is None else webhook.check_events(events), record.events, record.wanted_from,
+                again=bool(enabled and record.disabled), now=self._clock.now(),
+            )  # fmt: skip
             changed = _Webhook(records.copy(record, **changes), open)
             await self._put(changed, who, "webhook.change")
             return changed.record
@@ -197,7 +208,7 @@ class Webhooks:
         assert self.couriers is not None
         now = self._clock.now()
         made = self.delivery(record, webhook.Ping(webhook_id=id, name=record.name), now, "", secrets.randbits(53))
-        await self._store.commit(*self.couriers.promise([made]))
+        await self._store.commit(*await self.couriers.promise([made]))
         self.couriers.accepted([made])
         return made
 

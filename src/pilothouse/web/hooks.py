@@ -134,7 +134,7 @@ async def _fields(call: Call, record: WebhookRecord) -> dict[str, Any]:
     return {
         "id": record.id,
         "name": record.name,
-        "url": record.shown,
+        "url": webhook.shown(record.shown),  # kept by a server before this one it may have the path
         "events": list(record.events),
         "enabled": not record.disabled,
         "created_at": records.stamp(record.created_at),

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import hmac
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -258,12 +259,12 @@ async def test_c31_a_name_that_leads_elsewhere_a_moment_later_is_asked_there_or_
     """What was checked is what is connected to, at each connection anew."""
     port, leads, looked = int(site[0].rpartition(":")[2]), ["127.0.0.1"], 0
 
-    async def getaddrinfo(name: str, port: int, **_: object) -> list[object]:
+    def getaddrinfo(name: str, port: int, **_: object) -> list[object]:
         nonlocal looked
         looked += 1
         return [(2, 1, 6, "", (leads[0], port))]
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     hook = HttpHook(f"https://hook.example:{port}/json", "", public=lambda address: address == "127.0.0.1")
     with pytest.raises(HookFailed, match="reached"):  # who is there speaks no TLS
         await hook.call({}, 5)

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import gzip
 import re
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -160,11 +161,11 @@ async def test_c14_a_name_counts_by_the_address_it_leads_to(host: Host, monkeypa
     asked: list[str] = []
     leads: list[str] = []
 
-    async def getaddrinfo(name: str, port: int, **_: object) -> list[object]:
+    def getaddrinfo(name: str, port: int, **_: object) -> list[object]:
         asked.append(name)
         return [(2, 1, 6, "", (address, port)) for address in leads]
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     seen: list[str] = []
 
     def public(address: str) -> bool:

@@ -49,13 +49,13 @@ async def test_c31_a_name_that_leads_inside_is_not_connected_to(monkeypatch: pyt
     """Also one that has a good address beside the bad one, and one that had a good one before."""
     asked: list[str] = []
 
-    async def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
+    def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
         asked.append(host)
         inside = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.7", port))
         outside = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("93.184.216.34", port))
         return [outside, inside] if host == "mixed.example" else [inside]
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     post = Post()
     with pytest.raises(NotSent, match="cannot be reached"):
         await post.post(to(f"https://{name}/hook?token=abc"))

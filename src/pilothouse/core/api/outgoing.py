@@ -70,7 +70,7 @@ class Delivery(Answer, frozen=True, kw_only=True):
 
 
 class Webhook(Answer, frozen=True, kw_only=True):
-    """Where an organisation's events are sent. `url` is shown without its query."""
+    """Where an organisation's events are sent. `url` is shown without its path and query."""
 
     id: Id
     name: str

@@ -14,11 +14,11 @@ DELIVERY = outgoing.Delivery(
     session_id=ex.SESSION_ID, status=204, last_attempt_at=ex.LATER,
 )  # fmt: skip
 WEBHOOK = outgoing.Webhook(
-    id=ex.QUESTION_ID, name="ci", url="https://ci.example/hook", events=["job.completed"], enabled=True,
+    id=ex.QUESTION_ID, name="ci", url="https://ci.example/…", events=["job.completed"], enabled=True,
     created_at=ex.AT, created_by="ann", pending=0, dead=0, last=DELIVERY,
 )  # fmt: skip
 MADE = outgoing.MadeWebhook(
-    id=ex.QUESTION_ID, name="ci", url="https://ci.example/hook", events=["job.completed"], enabled=True,
+    id=ex.QUESTION_ID, name="ci", url="https://ci.example/…", events=["job.completed"], enabled=True,
     created_at=ex.AT, created_by="ann", pending=0, dead=0, secret="whsec_…",  # noqa: S106
 )  # fmt: skip
 NOTIFIER = outgoing.Notifier(
