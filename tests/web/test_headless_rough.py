@@ -189,6 +189,22 @@ async def test_no_capacity_is_503_and_a_full_queue_409() -> None:
             assert (full.status_code, full.json()["detail"]) == (409, "1 jobs wait in this session already.")
 
 
+@pytest.mark.parametrize("door", ["/trigger", "/api"])
+async def test_no_more_work_than_there_is_room_for_however_many_come_at_once(door: str) -> None:
+    async with serving(limits=Limits(sessions_max=2)) as served, answering(served.sandboxes):
+        headers = {"x-api-key": await served.key("run")}
+        async with httpx.AsyncClient(base_url=served.url, headers=headers, timeout=20) as http:
+            if door == "/api":
+                made = [(await http.post("/api/sessions", json={})).json()["id"] for _ in range(10)]
+                calls = [http.post(f"/api/sessions/{one}/jobs", json={"prompt": "wait"}) for one in made]
+            else:
+                calls = [http.post(door, json={"prompt": "wait"}) for _ in range(10)]
+            answers = [answer.status_code for answer in await asyncio.gather(*calls)]
+            sessions = served.platform.sessions
+            assert answers.count(202) == sessions.working() == 2
+            assert not any(session.jobs.coming for session in sessions.every())
+
+
 async def test_who_may_open_no_more_connections_begins_nothing(served: Served) -> None:
     served.platform.gate._connections_max = 1
     headers = {"x-api-key": await served.key("run")}

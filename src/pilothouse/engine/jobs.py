@@ -43,6 +43,8 @@ class Jobs:
         """The job that was handed to the agent; `live.current` is the one whose turn is open."""
         self.known: dict[JobId, JobRecord] = {}
         """Jobs that are not done."""
+        self.coming = 0
+        """How many are being accepted: they have their room already."""
         self.agent_usage: dict[JobId, link.AgentUsage] = {}
         self.ended: dict[JobId, asyncio.Event] = {}
         self.collected: dict[JobId, Collected | None] = {}
@@ -60,11 +62,10 @@ class Jobs:
 
     @property
     def busy(self) -> bool:
-        return bool(self.known)
+        return bool(self.known or self.coming)
 
     # --- acts of people ---
 
-    @whole
     async def submit(
         self,
         job: JobRecord,
@@ -74,7 +75,22 @@ class Jobs:
         also: Sequence[Op] = (),
     ) -> JobRecord:
         """Accepts a prompt: from here on it is in the log. The same `client_message_id` gives the same job. `also`:
-        what is kept with it."""
+        what is kept with it. Nothing is awaited between the check for room and this."""
+        self.coming += 1
+        return await self._accept(job, client_message_id, attachments, also)
+
+    @whole
+    async def _accept(
+        self, job: JobRecord, client_message_id: str | None, attachments: Sequence[Picture], also: Sequence[Op]
+    ) -> JobRecord:
+        try:
+            return await self._accepted(job, client_message_id, attachments, also)
+        finally:
+            self.coming -= 1
+
+    async def _accepted(
+        self, job: JobRecord, client_message_id: str | None, attachments: Sequence[Picture], also: Sequence[Op]
+    ) -> JobRecord:
         key = f"{self._live.record.id}:{client_message_id}"
         async with self._live.act():
             if client_message_id is not None:
