@@ -13,6 +13,7 @@ import pytest
 
 from pilothouse.core import link
 from pilothouse.core.access import SCOPES
+from pilothouse.core.errors import BadRequest, Unavailable
 from pilothouse.engine.ports import UsageRecord
 from pilothouse.web import streams
 from tests.engine.fakes import ScriptedRunner
@@ -87,8 +88,6 @@ async def test_a_job_that_fails_is_200_with_the_reason(http: httpx.AsyncClient) 
 
 
 async def test_a_sandbox_that_does_not_open_is_a_job_that_failed(served: Served, http: httpx.AsyncClient) -> None:
-    from pilothouse.core.errors import Unavailable
-
     served.sandboxes.refuse = Unavailable("no room on this disk")
     output = (await http.post("/invoke", json={"prompt": "x"})).json()["output"]
     assert (output["success"], output["result"], output["model"]) == (False, "no room on this disk", "demo-1")
@@ -287,3 +286,58 @@ async def test_a_session_that_is_deleted_ends_the_call(served: Served, http: htt
     await http.delete(f"/api/sessions/{session}", headers={"x-api-key": await served.key(*SCOPES)})
     output = (await waiting).json()["output"]
     assert (output["success"], output["result"]) == (False, "The session was deleted.")
+
+
+async def test_a_session_that_is_deleted_ends_the_stream_with_complete(served: Served, http: httpx.AsyncClient) -> None:
+    """Or its reader would come back and begin the job anew."""
+    given = {"prompt": "wait", "job_id": "mine"}
+    waiting = asyncio.create_task(http.post("/invoke", json=given, headers=SSE))
+    while not served.sandboxes.runners:
+        await asyncio.sleep(0.002)
+    [session] = served.sandboxes.runners
+    await served.sandboxes.runners[session].command(link.Prompt)
+    await http.delete(f"/api/sessions/{session}", headers={"x-api-key": await served.key(*SCOPES)})
+    found = events((await waiting).text)
+    last = found[-1]
+    assert (last["type"], last["outcome"], last["reason"]) == ("complete", "interrupted", "stopped")
+    assert (last["jobId"], last["sessionId"], last["result"]) == ("mine", session, "The session was deleted.")
+    assert [e["seq"] for e in found] == sorted({e["seq"] for e in found})
+    assert sum(e["type"] == "complete" for e in found) == 1
+
+
+async def test_a_number_that_the_log_has_not_reached_is_of_another_log(http: httpx.AsyncClient) -> None:
+    given = {"prompt": "hello", "job_id": "one"}
+    first = events((await http.post("/invoke", json=given, headers=SSE)).text)
+    again = await asyncio.wait_for(http.post("/invoke", json=given, headers={**SSE, "last-event-id": "9999"}), 10)
+    assert events(again.text) == first
+
+
+async def test_a_number_of_another_log_does_not_hold_up_a_job_that_runs(
+    served: Served, http: httpx.AsyncClient
+) -> None:
+    given = {"prompt": "wait", "job_id": "one"}
+    await http.post("/trigger", json=given)
+    while not served.sandboxes.runners:
+        await asyncio.sleep(0.002)
+    waiting = asyncio.create_task(http.post("/invoke", json=given, headers={**SSE, "last-event-id": "9999"}))
+    [session] = served.sandboxes.runners
+    here = served.platform.sessions.here(session)
+    assert here is not None
+    while not here.jobs.awaited:
+        await asyncio.sleep(0.002)
+    await finish(served)
+    assert events((await asyncio.wait_for(waiting, 10)).text)[-1]["type"] == "complete"
+
+
+async def test_the_document_comes_whole_where_the_proxy_is_away(
+    served: Served, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away() -> None:
+        raise Unavailable("The proxy is away.")
+
+    served.sandboxes.refuse = BadRequest("no room")
+    given = {"prompt": "hello", "job_id": "one"}
+    await http.post("/invoke", json=given)
+    monkeypatch.setattr(served.models, "state", away)
+    output = (await http.post("/invoke", json=given)).json()["output"]
+    assert (output["result"], output["model"]) == ("no room", "")

@@ -191,6 +191,7 @@ class Calls:
                 state="done",
                 outcome="interrupted",
                 result="The session was deleted.",
+                reason="stopped",
                 ended_at=started.session.live.now(),
             )
 

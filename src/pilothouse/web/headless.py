@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 
 from starlette.responses import Response
 
 from pilothouse.core import dialog, invoke
-from pilothouse.core.errors import BadRequest
+from pilothouse.core import events as ev
+from pilothouse.core.errors import BadRequest, PilothouseError
 from pilothouse.engine.artifacts import Artifacts
 from pilothouse.engine.calls import Calls, Started
 from pilothouse.engine.log import Gap
@@ -96,7 +98,10 @@ def _key(call: Call) -> str | None:
 
 async def _document(call: Call, calls: Calls, started: Started) -> AsyncGenerator[bytes, None]:
     job = await calls.ended(started)
-    model = job.model or started.session.live.record.model or (await call.platform.kit.models.state()).model
+    model = job.model or started.session.live.record.model
+    if not model:
+        with contextlib.suppress(PilothouseError):  # the proxy is away: the head was sent, the answer must be whole
+            model = (await call.platform.kit.models.state()).model
     yield invoke.answer(
         success=job.outcome == "succeeded",
         result=await calls.result(job),
@@ -135,22 +140,53 @@ async def _events(call: Call, started: Started) -> AsyncGenerator[bytes, None]:
     session, job = started.session, started.job
     after = job.first_seq - 1
     last = call.request.headers.get("last-event-id", "")
-    if last.isascii() and last.isdigit() and len(last) < 17:
-        after = max(after, int(last))
+    if last.isascii() and last.isdigit() and len(last) < 17 and int(last) <= await session.live.head_for(int(last)):
+        after = max(after, int(last))  # one beyond the head is of another log: from the job's beginning then
     batches = call.platform.kit.log.follow_batches(session.live.record.id, after)
     done = job.last_seq if job.state == "done" else None
     name = job.name or job.id
-    async with contextlib.aclosing(work.sse(_named(batches, job), name, after=after, last=done)) as chunks:
+    read = _Read(after)
+    async with contextlib.aclosing(work.sse(_named(batches, job, read), name, after=after, last=done)) as chunks:
         async for chunk in chunks:
             yield chunk
+    if session.live.removed and (job.last_seq is None or read.seq < job.last_seq):
+        yield await _unsaid(call, started, read.seq + 1)
+
+
+async def _unsaid(call: Call, started: Started, seq: int) -> bytes:
+    """The last `complete` of a job whose log is deleted: who does not hear it comes back and begins the job anew."""
+    calls = call.platform.calls
+    assert calls is not None
+    job = await calls.ended(started)
+    assert job.outcome is not None
+    complete = ev.Complete(
+        session_id=job.session_id,
+        job_id=job.name or job.id,
+        at=job.ended_at or started.session.live.now(),
+        outcome=job.outcome,
+        result=job.result or "",
+        reason=job.reason,
+        total_cost=job.total_cost,
+        duration_ms=job.duration_ms or 0,
+        num_turns=job.num_turns or 0,
+    )
+    return b"id: %d\ndata: %b\n\n" % (seq, ev.seal(ev.encode(complete), seq))
+
+
+@dataclass
+class _Read:
+    """How far the log was read."""
+
+    seq: int
 
 
 async def _named(
-    batches: AsyncGenerator[list[Row] | Gap, None], job: JobRecord
+    batches: AsyncGenerator[list[Row] | Gap, None], job: JobRecord, read: _Read
 ) -> AsyncGenerator[list[Row] | Gap, None]:
     """The log, in which the job has its caller's name for it."""
     async with contextlib.aclosing(batches):
         async for batch in batches:
+            read.seq = batch.end if isinstance(batch, Gap) else batch[-1].seq
             if job.name and not isinstance(batch, Gap):
                 yield [Row(row.seq, dialog.renamed(row.body, job.id, job.name), row.first) for row in batch]
             else:

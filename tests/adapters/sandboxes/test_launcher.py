@@ -60,6 +60,18 @@ def test_a_program_that_is_not_there(launcher: Launcher, layout: Layout) -> None
         start(layout)
 
 
+def test_an_order_that_nobody_can_read_is_answered_too(launcher: Launcher, layout: Layout) -> None:
+    launcher._say(b"nonsense")
+    with pytest.raises(Unavailable, match="Expecting value"):
+        launcher._start(layout)
+
+
+def test_a_start_that_dies_without_a_word(layout: Layout, base: Path, launcher: Launcher) -> None:
+    start = launcher.order(layout, ["sh", "-c", "kill -9 $PPID"], _env(base))
+    with pytest.raises(Unavailable, match="ended without a word"):
+        start(layout)
+
+
 def test_what_it_was_ordered_first_stands(launcher: Launcher, layout: Layout, base: Path) -> None:
     """A server that has been taken over later can name nothing else, not even ask any more."""
     start = launcher.order(layout, RECORD, _env(base))

@@ -100,9 +100,12 @@ def _serve(asked: int, said: int) -> None:
         if pid == 0:
             try:
                 os.write(said, _started(order).replace("\n", " ").encode(errors="replace") + b"\n")
-            finally:
                 os._exit(0)
-        os.waitpid(pid, 0)
+            finally:
+                os._exit(1)
+        _, status = os.waitpid(pid, 0)
+        if status:  # it said nothing, or the server would wait for its word for ever
+            os.write(said, b"the keeper's start ended without a word (wait status %d)\n" % status)
 
 
 def _hear_no_signals() -> None:
@@ -115,16 +118,15 @@ def _hear_no_signals() -> None:
 
 def _started(order: bytes) -> str:
     """`ok`, or why not."""
-    import json
-    from pathlib import Path
-
-    from pilothouse.adapters.sandboxes import client
-    from pilothouse.adapters.sandboxes.layout import Layout
-    from pilothouse.core.errors import Unavailable
-
-    found = json.loads(order)
     try:
+        import json
+        from pathlib import Path
+
+        from pilothouse.adapters.sandboxes import client
+        from pilothouse.adapters.sandboxes.layout import Layout
+
+        found = json.loads(order)
         client.start(Layout(Path(found["home"]), Path(found["runtime"])), found["argv"], found["env"])
-    except (Unavailable, OSError) as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, the server waits for a line
         return str(error) or type(error).__name__
     return "ok"
