@@ -96,6 +96,12 @@ async def push_to(context: BrowserContext, page: Page, text: str) -> None:
     await tools.send("ServiceWorker.deliverPushMessage", message)
 
 
+SHOWN = """async () => {
+  const all = await (await navigator.serviceWorker.ready).getNotifications();
+  return all.map((n) => [n.title, n.body, n.tag, n.data.path]);
+}"""
+
+
 @page_rules.pytestmark[0]
 @page_rules.pytestmark[1]
 @NODE
@@ -124,11 +130,10 @@ async def test_the_page_subscribes_is_told_and_says_how_it_went() -> None:
                 await http.post(f"/api/sessions/{ticket['id']}/jobs", json={"prompt": "Say hello"})
             text = decrypted(key, auth, (await receiver.until(2))[1].body)
             await push_to(context, page, text)
-            shown = await page.wait_for_function(
-                "async () => { const all = await (await navigator.serviceWorker.ready).getNotifications();"
-                " return all.length ? all.map((n) => [n.title, n.body, n.tag, n.data.path]) : null; }"
-            )
-            assert await shown.json_value() == [["Job done", "Fix <b>it</b>", ticket["id"], f"#/s/{ticket['id']}"]]
+            async with asyncio.timeout(WAIT / 1000):
+                while not (shown := await page.evaluate(SHOWN)):
+                    await asyncio.sleep(0.05)
+            assert shown == [["Job done", "Fix <b>it</b>", ticket["id"], f"#/s/{ticket['id']}"]]
             # A webhook, made and tested on the page.
             await page.get_by_test_id("webhook-url").fill(f"{receiver.url}/hook")
             await page.get_by_test_id("webhook-create").click()

@@ -53,6 +53,10 @@ _MORE_TYPES = {".md": "text/markdown", ".py": "text/x-python", ".ts": "text/plai
 _Seen = tuple[str, int, float]
 
 
+class _JobFull(TooLarge):
+    """The job's files are larger than they may be together."""
+
+
 class Stage(Protocol):
     async def write(self, data: bytes) -> None: ...
     async def done(self) -> About: ...
@@ -195,8 +199,10 @@ class Gathering:
             about, steady = await self._kept(path, size)
         except NotFound:
             self._skip(path, size, "gone")
-        except TooLarge as error:
-            self._skip(path, size, "job_full" if error.code == "job_full" else "too_large")
+        except _JobFull:
+            self._skip(path, size, "job_full")
+        except TooLarge:
+            self._skip(path, size, "too_large")
         except BadRequest as error:
             unreadable = "unreadable" if "permissions" in error.message else "failed"
             self._skip(path, size, "name" if error.code == "name" else unreadable)
@@ -216,7 +222,7 @@ class Gathering:
                 if entry.size > self.settings.artifacts_file_max:
                     raise TooLarge
                 if entry.size - counted > self.room:
-                    raise TooLarge(code="job_full")
+                    raise _JobFull
                 self.room -= entry.size - counted
                 counted = entry.size
                 async with self.local.stage() as stage:
