@@ -18,11 +18,11 @@ import os
 import secrets
 import shutil
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeAlias, TypeVar
 
 from pilothouse.core.errors import BadRequest, NotFound, Unavailable
 from pilothouse.engine.ports import About
@@ -36,6 +36,7 @@ _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_LINKS = frozenset({errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS, errno.EXDEV})
 P = ParamSpec("P")
 T = TypeVar("T")
+Reading: TypeAlias = Callable[[Callable[[], bytes]], Awaitable[bytes]]
 
 
 class Folder:
@@ -304,14 +305,14 @@ class Stage:
 class Part:
     """A stretch of a file, read by position."""
 
-    def __init__(self, fd: int, start: int, end: int, in_thread: Callable[..., object]) -> None:
+    def __init__(self, fd: int, start: int, end: int, in_thread: Reading) -> None:
         self._file = os.fdopen(fd, "rb", buffering=0)
         self._at, self._end = start, end
         self._in_thread = in_thread
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while self._at < self._end:
-            data = await self._in_thread(self._read)  # type: ignore[misc]
+            data = await self._in_thread(self._read)
             if not data:
                 return
             self._at += len(data)
