@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The front end: `page.sh install` (node_modules), `build` (into the package), `check`, `test`; and `clients`, programs
-# of others that only the tests need (tests/clients).
+# The front end: `page.sh install` (node_modules), `build` (into the package), `lint`, `types`, `test`; and `clients`,
+# programs of others that only the tests need (tests/clients).
 # Node is the system's if it is new enough, else the wheel from PyPI in an environment of its own, .make/node.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -55,6 +55,9 @@ build) if newer "$page" frontend protocol .make/page; then exit 0; fi ;;
 esac
 find_node
 case $step in
+lint | types | test) exec 8>&- ;; # they write nothing that another step reads: two may go at once
+esac
+case $step in
 install)
     npm_install frontend
     touch .make/page
@@ -72,8 +75,11 @@ build)
     [ -f "$page" ] || fail "the build left no $page"
     touch "$page"
     ;;
-check)
-    (cd frontend && npm run --silent lint && npm run --silent typecheck)
+lint)
+    (cd frontend && npm run --silent lint)
+    ;;
+types)
+    (cd frontend && npm run --silent typecheck)
     ;;
 test)
     (cd frontend && npm run --silent test)

@@ -116,6 +116,10 @@ export interface Key {
   createdAt: string;
   lastUsedAt?: string | null;
   expiresAt?: string;
+  /** Its own, where they are not as configured; 0: no limit. */
+  ratePerS?: number;
+  rateBurst?: number;
+  quotaPerDay?: number;
 }
 export interface Rule {
   id: string;

@@ -3,7 +3,7 @@ import { Button, VisuallyHidden } from "@mantine/core";
 import { Download, FileArchive } from "lucide-react";
 import { useId, useState } from "react";
 import type { EventOf } from "../../protocol/events.ts";
-import { plain } from "../../protocol/reveal.ts";
+import { Exact } from "../../ui/Exact.tsx";
 import { bytes, plural } from "../../ui/words.ts";
 import { api } from "../../wiring.ts";
 
@@ -18,9 +18,9 @@ export function Artifacts({ files, job }: { files: readonly EventOf<"artifact">[
   return (
     <section className="artifacts" data-testid="artifacts" aria-labelledby={heading}>
       <div className="artifacts-head">
-        <h3 id={heading} className="label">
+        <h2 id={heading} className="label">
           {plural(files.length, "file")} made or changed
-        </h3>
+        </h2>
         {job && files.length > 1 ? (
           <Button
             component="a"
@@ -57,7 +57,7 @@ function File({ file }: { file: EventOf<"artifact"> }) {
       <Download size={14} aria-hidden />
       {url ? <VisuallyHidden>Download </VisuallyHidden> : null}
       <span className="artifact-name" dir="ltr">
-        {plain(file.path)}
+        <Exact text={file.path} />
       </span>{" "}
       <span className="artifact-size">{bytes(file.size)}</span>
     </>

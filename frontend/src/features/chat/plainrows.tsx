@@ -64,7 +64,7 @@ export function ErrorRow({ event }: { event: EventOf<"error"> }) {
     );
   const files = event.code.startsWith("artifacts_");
   return (
-    <Alert color={files ? "orange" : "red"} variant="light" icon={<CircleAlert />} data-testid="error-event" data-code={event.code}>
+    <Alert color={files ? "orange" : "red"} variant="light" {...(files ? { className: "limit" } : {})} icon={<CircleAlert />} data-testid="error-event" data-code={event.code}>
       {event.message}
     </Alert>
   );

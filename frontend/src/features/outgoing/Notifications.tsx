@@ -29,7 +29,7 @@ export function Notifications() {
   return (
     <Part title="Notifications">
       <Text fz="sm" c="dimmed">
-        When a session needs you and you are not looking. They name the tool and the session, never what it is about.
+        You are told when a session needs you and you are not looking. A notification names the tool and the session, never what it is about.
       </Text>
       <Fault error={notifiers.error} again={() => void notifiers.refetch()} />
       {push.data === "denied" || push.data === "unsupported" || push.data === "insecure" ? (
@@ -81,7 +81,7 @@ function Row({ one, here, onDone }: { one: Notifier; here: boolean; onDone: () =
   const { events = one.events, sessions = one.sessions } = changing.isPending ? changing.variables : one;
   const busy = changing.isPending || removing.isPending;
   return (
-    <li data-testid="notifier-row" data-state={one.last?.state ?? ""} style={{ flexWrap: "wrap" }}>
+    <li data-testid="notifier-row" data-state={one.last?.state ?? ""} className="top">
       <div className="what">
         <Text fz="sm" fw={500} span>
           <Exact text={one.name} />
@@ -89,8 +89,8 @@ function Row({ one, here, onDone }: { one: Notifier; here: boolean; onDone: () =
         <Text fz="xs" c="dimmed" style={{ overflowWrap: "anywhere" }}>
           {where(one)}
         </Text>
-        <Text fz="xs" c={one.enabled && troubled(one.last) ? "red" : "dimmed"} role="status" data-testid="notifier-went">
-          {one.enabled ? `Last: ${went(one.last, undefined, one.kind === "push" ? PUSHED : undefined)}` : `Off: ${plain(one.disabledBecause ?? "")}`}
+        <Text fz="xs" c={one.enabled && !troubled(one.last) ? "dimmed" : "red"} role="status" data-testid="notifier-went">
+          {one.enabled ? `Last: ${went(one.last, undefined, one.kind === "push" ? PUSHED : undefined)}` : `Off: ${plain(one.disabledBecause ?? "")}.`}
         </Text>
         <Checkbox.Group value={events} onChange={(events) => changing.mutate({ events })} aria-label={`What ${name} tells`}>
           <Group gap="sm" mt={4}>
@@ -122,7 +122,7 @@ function Row({ one, here, onDone }: { one: Notifier; here: boolean; onDone: () =
             Turn on
           </Button>
         )}
-        <Button size="compact-xs" variant="subtle" color="red" loading={removing.isPending} onClick={() => removing.mutate()} aria-label={`Remove ${name}`} data-testid="notifier-remove">
+        <Button size="compact-xs" variant="default" c="red" loading={removing.isPending} onClick={() => removing.mutate()} aria-label={`Remove ${name}`} data-testid="notifier-remove">
           Remove
         </Button>
       </Group>

@@ -8,7 +8,7 @@ import { Exact } from "../../ui/Exact.tsx";
 import { Fault } from "../../ui/Fault.tsx";
 import { ago } from "../../ui/words.ts";
 import { api } from "../../wiring.ts";
-import { troubled, went } from "./words.ts";
+import { eventWords, troubled, went } from "./words.ts";
 
 interface Props {
   one: Webhook;
@@ -25,7 +25,7 @@ export function WebhookRow({ one, onDone, onSecret }: Props) {
   const name = plain(one.name);
   const act = { size: "compact-xs", variant: "default" } as const;
   return (
-    <li data-testid="webhook-row" data-state={one.last?.state ?? ""} style={{ flexWrap: "wrap" }}>
+    <li data-testid="webhook-row" data-state={one.last?.state ?? ""} className="top">
       <div className="what" style={{ minWidth: 200 }}>
         <Text fz="sm" fw={500} span>
           <Exact text={one.name} />
@@ -35,13 +35,13 @@ export function WebhookRow({ one, onDone, onSecret }: Props) {
         </Text>
         <Group gap={4}>
           {one.events.map((event) => (
-            <Badge key={event} size="xs" variant="light" color="gray" tt="none">
-              {event}
+            <Badge key={event} size="xs" variant="light" color="gray" tt="none" title={event}>
+              {eventWords(event)}
             </Badge>
           ))}
         </Group>
         <Text fz="xs" c={one.enabled && !troubled(one.last) ? "dimmed" : "red"} role="status" data-testid="webhook-went">
-          {one.enabled ? `Last: ${went(one.last)}` : `Disabled: ${plain(one.disabledBecause ?? "")}`}
+          {one.enabled ? `Last: ${went(one.last)}` : `Disabled: ${plain(one.disabledBecause ?? "")}.`}
           {one.dead > 0 ? ` ${one.dead} given up.` : ""}
         </Text>
       </div>
@@ -60,7 +60,7 @@ export function WebhookRow({ one, onDone, onSecret }: Props) {
         <Button {...act} onClick={() => ask("rotate")} aria-label={`New secret for ${name}`} data-testid="webhook-rotate">
           New secret
         </Button>
-        <Button size="compact-xs" variant="subtle" color="red" onClick={() => ask("remove")} aria-label={`Remove ${name}`} data-testid="webhook-remove">
+        <Button {...act} c="red" onClick={() => ask("remove")} aria-label={`Remove ${name}`} data-testid="webhook-remove">
           Remove
         </Button>
       </Group>
@@ -70,7 +70,7 @@ export function WebhookRow({ one, onDone, onSecret }: Props) {
       <Fault error={pinging.error ?? changing.error} />
       {asked === "remove" ? (
         <Confirm title="Remove the webhook?" act="Remove" onClose={() => ask(undefined)} doing={() => api.removeWebhook(one.id).then(onDone)}>
-          Nothing is sent to “{name}” any more; what waits and what was given up is gone with it.
+          Nothing is sent to “{name}” any more; what waits and what was given up are gone with it.
         </Confirm>
       ) : null}
       {asked === "rotate" ? (
@@ -93,7 +93,7 @@ function Deliveries({ one, onDone }: { one: Webhook; onDone: () => Promise<void>
       {found.data && items.length === 0 ? <Text fz="xs">Nothing was sent yet.</Text> : null}
       {one.dead > 0 && one.enabled ? (
         <Button size="compact-xs" variant="default" mb={8} loading={all.isPending} onClick={() => all.mutate()} data-testid="replay-dead">
-          Send the {one.dead} given up again
+          {one.dead === 1 ? "Send the one given up again" : `Send all ${one.dead} given up again`}
         </Button>
       ) : null}
       <ul className="entries" aria-label={`Deliveries of ${plain(one.name)}`}>
@@ -110,14 +110,14 @@ function DeliveryRow({ each, able, busy, onReplay }: { each: Delivery; able: boo
     <li data-testid="delivery-row" data-state={each.state}>
       <div className="what">
         <Text fz="xs" fw={500} span>
-          {plain(each.type)}, {ago(each.createdAt)}
+          {eventWords(each.type)}, {ago(each.createdAt)}
         </Text>
         <Text fz="xs" c={troubled(each) ? "red" : "dimmed"} style={{ overflowWrap: "anywhere" }}>
           {went(each)}
         </Text>
       </div>
       {able && (each.state === "dead" || each.state === "delivered") ? (
-        <Button size="compact-xs" variant="subtle" disabled={busy} onClick={onReplay} aria-label={`Send again: ${plain(each.type)} of ${each.createdAt}`} data-testid="replay">
+        <Button size="compact-xs" variant="subtle" disabled={busy} onClick={onReplay} aria-label={`Send again: ${eventWords(each.type)}, ${ago(each.createdAt)}`} data-testid="replay">
           Send again
         </Button>
       ) : null}

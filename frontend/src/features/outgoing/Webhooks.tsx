@@ -27,7 +27,7 @@ export function Webhooks() {
   return (
     <Part title="Webhooks">
       <Text fz="sm" c="dimmed">
-        What happens in your organisation’s sessions, sent to an address and signed (<Code>webhook-signature</Code>).
+        What happens in your organisation’s sessions is sent to an address, signed with a secret of its own in the header <Code style={{ whiteSpace: "nowrap" }}>webhook-signature</Code>.
       </Text>
       <Fault error={webhooks.error} again={() => void webhooks.refetch()} />
       {secret ? <Secret title="Copy the secret now: it is shown once" parts={[{ name: "Secret", value: secret, testid: "webhook-secret" }]} onClose={() => show(undefined)} /> : null}
@@ -39,7 +39,7 @@ export function Webhooks() {
           ))}
         </ul>
       ) : null}
-      {webhooks.data?.items.length === 0 ? <Text fz="sm">No webhook yet.</Text> : null}
+      {webhooks.data?.items.length === 0 ? <Text fz="sm" c="dimmed">No webhook yet.</Text> : null}
     </Part>
   );
 }

@@ -35,5 +35,8 @@ export const PUSHED = "handed to the browser’s push service";
 export const troubled = (one: Delivery | undefined): boolean =>
   one !== undefined && (one.state === "dead" || (one.state === "pending" && one.attempts > 0));
 
-export const where = (one: Notifier): string =>
-  `${one.kind === "push" ? (one.current ? "this browser" : "a browser") : plain(one.to)}; ${one.sessions === "own" ? "your own sessions" : "all sessions you may see"}`;
+export const where = (one: Notifier): string => (one.kind === "push" ? (one.current ? "this browser" : "a browser") : plain(one.to));
+
+const EVENT_WORDS = new Map([...WEBHOOK_EVENTS, { value: "ping", label: "a test" }].map(({ value, label }) => [value, label]));
+/** As the form says it; one that the page does not know by its code. */
+export const eventWords = (type: string): string => EVENT_WORDS.get(type) ?? plain(type);

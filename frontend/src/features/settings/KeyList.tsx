@@ -24,7 +24,7 @@ export function KeyList({ what, keys, account, onRevoke }: Props) {
     <>
       <ul className="entries" aria-label={`${what}s`}>
         {keys.map((one) => (
-          <li key={one.id} data-testid={`${test}-row`}>
+          <li key={one.id} className="stack" data-testid={`${test}-row`}>
             <div className="what">
               <Text fz="sm" fw={500} span>
                 <Exact text={one.name || "Unnamed"} />
@@ -36,7 +36,7 @@ export function KeyList({ what, keys, account, onRevoke }: Props) {
             </div>
             <div className="marks">
               {one.scopes.map((scope) => (
-                <Badge key={scope} size="xs" variant="light" color="gray">
+                <Badge key={scope} size="xs" variant="light" color="gray" tt="none">
                   {scope}
                 </Badge>
               ))}

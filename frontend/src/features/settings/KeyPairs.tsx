@@ -63,7 +63,7 @@ function MakePair({ onMade }: { onMade: () => Promise<void> }) {
         <Group gap="sm" align="flex-end">
           <TextInput size="xs" label="Name" value={name} maxLength={80} onChange={(event) => setName(event.currentTarget.value)} data-testid="pair-name" />
           <Checkbox.Group label="Scopes" size="xs" value={scopes} onChange={setScopes}>
-            <Group gap="sm" h={30}>
+            <Group gap="sm" mih={30}>
               {SCOPES.map((one) => (
                 <Checkbox key={one} size="xs" value={one} label={one} data-testid={`pair-scope-${one}`} />
               ))}

@@ -1,4 +1,4 @@
-import { Button, Checkbox, Code, Group, Text, TextInput } from "@mantine/core";
+import { Anchor, Button, Checkbox, Code, Group, Text, TextInput } from "@mantine/core";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { Fault } from "../../ui/Fault.tsx";
@@ -18,7 +18,11 @@ export function Keys({ account }: { account?: string | undefined }) {
   return (
     <Part title="API keys">
       <Text fz="sm" c="dimmed">
-        For programs and the command line: sent as <Code>x-api-key</Code>.
+        For programs and the command line: sent as <Code>x-api-key</Code>. What they may call is in the{" "}
+        <Anchor fz="inherit" underline="always" href="./docs" data-testid="api-docs">
+          API reference
+        </Anchor>
+        .
       </Text>
       <Fault error={keys.error} again={() => void keys.refetch()} />
       {creating.data ? <Secret title="Copy the key now: it is shown once" parts={[{ name: "Key", value: creating.data.key, testid: "key-value" }]} onClose={() => creating.reset()} /> : null}
@@ -26,7 +30,7 @@ export function Keys({ account }: { account?: string | undefined }) {
         <Group gap="sm" align="flex-end">
           <TextInput size="xs" label="Name" value={name} maxLength={80} onChange={(event) => setName(event.currentTarget.value)} data-testid="key-name" />
           <Checkbox.Group label="Scopes" size="xs" value={scopes} onChange={setScopes}>
-            <Group gap="sm" h={30}>
+            <Group gap="sm" mih={30}>
               {SCOPES.map((one) => (
                 <Checkbox key={one} size="xs" value={one} label={one} />
               ))}

@@ -50,6 +50,8 @@ it("says whose a pair is, when it was used, and when it ends or ended", () => {
   expect(standing(pair({ account: "bob", lastUsedAt: AT, expiresAt: AT }), "ann", now)).toBe("of bob; used now; ended now");
   expect(standing(pair({ expiresAt: "2026-01-02T00:00:00.000Z" }), "ann", now)).toMatch(/^never used; until .*2026/);
   expect(standing(key(), "ann", now)).toBe("never used");
+  expect(standing(key({ ratePerS: 0.5, rateBurst: 1, quotaPerDay: 50 }), "ann", now)).toBe("never used; 0.5 requests a second, 1 at once, 50 jobs a day");
+  expect(standing(key({ ratePerS: 0, rateBurst: 5, quotaPerDay: 0 }), "ann", now)).toBe("never used; requests not limited, jobs not limited");
 });
 
 it("makes a pair as it was wished for, and shows its secret until that is closed", async () => {

@@ -2,7 +2,7 @@
 import type { Key } from "../../net/api.ts";
 import type { PairSecret } from "../../net/people.ts";
 import { plain } from "../../protocol/reveal.ts";
-import { ago } from "../../ui/words.ts";
+import { ago, plural } from "../../ui/words.ts";
 
 export const SCOPES = ["read", "run", "approve", "admin", "metrics"];
 
@@ -14,12 +14,13 @@ export const environment = (made: PairSecret): string =>
     ...(made.sessionToken ? [`export AWS_SESSION_TOKEN=${made.sessionToken}`] : []),
   ].join("\n");
 
-/** Whose it is, where not one's own; its last use; its end. */
+/** Whose it is, where not one's own; its last use; its end; how often it may, where not as configured. */
 export const standing = (one: Key, account: string | undefined, now = Date.now()): string =>
   [
     one.account === undefined || one.account === account ? "" : `of ${plain(one.account)}`,
     one.lastUsedAt ? `used ${ago(one.lastUsedAt, now)}` : "never used",
     one.kind === "sigv4" ? ends(one.expiresAt, now) : "",
+    rates(one),
   ]
     .filter((part) => part !== "")
     .join("; ");
@@ -27,4 +28,13 @@ export const standing = (one: Key, account: string | undefined, now = Date.now()
 function ends(at: string | undefined, now: number): string {
   if (at === undefined) return "until revoked";
   return Date.parse(at) <= now ? `ended ${ago(at, now)}` : `until ${new Date(at).toLocaleString()}`;
+}
+
+/** A figure of 0 is no limit. Only what was set for this key is said. */
+function rates({ ratePerS, rateBurst, quotaPerDay }: Key): string {
+  const said: string[] = [];
+  if (ratePerS !== undefined) said.push(ratePerS === 0 ? "requests not limited" : `${plural(ratePerS, "request")} a second`);
+  if (rateBurst !== undefined && ratePerS !== 0) said.push(`${rateBurst} at once`);
+  if (quotaPerDay !== undefined) said.push(quotaPerDay === 0 ? "jobs not limited" : `${plural(quotaPerDay, "job")} a day`);
+  return said.join(", ");
 }

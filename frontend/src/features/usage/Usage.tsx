@@ -67,8 +67,8 @@ function Found({ table, by, days }: { table: UsageTable; by: Field; days: Days }
   return (
     <>
       <Text fz="sm" role="status" data-testid="usage-total">
-        <strong>{money(total.costUsd)}</strong> · {count(tokensOf(total))} tokens · {plural(total.calls, "model call")}
-        {total.refused > 0 ? ` · ${total.refused} refused` : ""}
+        <strong>{money(total.costUsd)}</strong> · {count(tokensOf(total))} tokens · {count(total.calls)} model {total.calls === 1 ? "call" : "calls"}
+        {total.refused > 0 ? ` · ${count(total.refused)} refused` : ""}
         <Text span inherit c="dimmed">
           {" "}
           ({table.whose === "own" ? "what your own prompts have used" : "the whole organisation"}; days of UTC)
@@ -120,7 +120,7 @@ function Row({ row, by, part }: { row: Used; by: Field; part: number }) {
     <Table.Tr data-testid="usage-row">
       <Table.Th scope="row">
         {by === "session" && row.session && row.sessionTitle ? (
-          <Anchor fz="inherit" href={hrefOf({ page: "session", id: row.session })}>
+          <Anchor fz="inherit" className="clamped" href={hrefOf({ page: "session", id: row.session })}>
             <Exact text={name} />
           </Anchor>
         ) : (

@@ -101,7 +101,7 @@ describe("the page", () => {
     usage.mockResolvedValueOnce(table([], { whose: "own", total: { ...NOTHING, agentTokens: 7 } }));
     show();
     expect((await screen.findByTestId("usage-total")).textContent).toContain("your own prompts");
-    expect(screen.getByTestId("usage-notes").textContent).toContain("agent's own word");
+    expect(screen.getByTestId("usage-notes").textContent).toContain("agent’s own word");
     expect(screen.getByText("Nothing was used in this time.")).toBeTruthy();
     cleanup();
     usage.mockRejectedValueOnce(new Error("from: it is after `to`"));

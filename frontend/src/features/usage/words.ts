@@ -53,7 +53,7 @@ export function nameOf(row: Used, by: Field): { name: string; also: string } {
   if (by === "day") return { name: row.day ?? "", also: "" };
   if (by === "person") return row.personName && row.personName !== row.person ? { name: row.personName, also: row.person ?? "" } : { name: row.person || "nobody", also: "" };
   if (by === "key") return row.key ? { name: row.keyName || row.key, also: row.keyName ? row.key : "" } : { name: "no key", also: "signed in on the page" };
-  if (by === "session") return { name: row.sessionTitle || "a session that is gone or not shown to you", also: row.session ?? "" };
+  if (by === "session") return row.sessionTitle ? { name: row.sessionTitle, also: "" } : { name: "a session that is gone or not shown to you", also: row.session ?? "" };
   return { name: row.model || "not named", also: "" };
 }
 
@@ -66,7 +66,7 @@ export function unmeasured(total: Used): string[] {
   const out: string[] = [];
   if (total.guessedCostUsd > 0) out.push(`${dollars(total.guessedCostUsd)} is a careful guess: models that are in no price list count as the dearest.`);
   if (total.guessedTokens > 0) out.push(`${count(total.guessedTokens)} tokens are of answers that broke off, counted by the text that had come.`);
-  if (total.agentTokens > 0 || total.agentCostUsd > 0) out.push(`${count(total.agentTokens)} tokens (${dollars(total.agentCostUsd)}) are the agent's own word; nothing was metered there.`);
+  if (total.agentTokens > 0 || total.agentCostUsd > 0) out.push(`${count(total.agentTokens)} tokens (${dollars(total.agentCostUsd)}) are the agent’s own word; nothing was metered there.`);
   return out;
 }
 
