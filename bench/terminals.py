@@ -6,11 +6,13 @@ pilothouse   the real server: login, a sandbox for each session, shells in holde
 node-pty     node-pty and ws, bytes as they come, no login, no sandbox: what most web terminals are made of
 terminado    terminado on tornado, what Jupyter's terminals are made of; likewise
 
-In each round every contender in turn: `cat` of a file; keys into a quiet terminal; memory for each of the idle shells;
-keys while all of those run `yes`. Processor time is the kernel's, of all of a contender's processes but the shells and
-what runs in them. Memory is PSS of the same: for one shell more where there are some, without what is a file's, and, in
-a line of its own, all of it with what a session costs once, however many shells are in it. Ratios are medians over the
-rounds of ours divided by theirs in the same round: on a busy machine read those.
+In each round every contender in turn: memory for each of the idle shells; keys while all of those run `yes`; `cat` of a
+file. Then, as they all are there and have worked, keys into a quiet terminal of one after the other, several times
+round: half of such an echo is the machine waking up, which it does now faster and now slower. Processor time is the
+kernel's, of all of a contender's processes but the shells and what runs in them. Memory is PSS of the same: for one
+shell more where there are some, without what is a file's, and, in a line of its own, all of it with what a session
+costs once, however many shells are in it. Ratios are medians over the rounds of ours divided by theirs in the same
+round: on a busy machine read those.
 
 While somebody types we hold back the floods of others (`engine/turns.py`), which the line `flood MB/s` shows.
 """
@@ -38,6 +40,8 @@ WARM_S = 0.7
 """Of a flood before it counts."""
 IDLE_S = 0.7
 """From the last prompt until memory is read."""
+TYPINGS = 5
+"""Times that each is typed into in a round."""
 PEER = "node-pty"
 Figures = dict[str, float]
 
@@ -107,9 +111,14 @@ def quantile(values: list[float], part: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * part))]
 
 
-def typed(who: Contender, name: str, seconds: float, at: int = 0) -> Figures:
+def typed(who: Contender, seconds: float, at: int = 0) -> list[float]:
+    """Of every key the milliseconds until its echo."""
     with client(who, "echo", who.paths(1, at), seconds=seconds) as typist:
-        times = typist.answer()["ms"]
+        times: list[float] = typist.answer()["ms"]
+    return times
+
+
+def echoes(name: str, times: list[float]) -> Figures:
     return {f"{name} p50 ms": quantile(times, 0.5), f"{name} p99 ms": quantile(times, 0.99)}
 
 
@@ -129,26 +138,34 @@ def flooded(who: Contender, floods: int, seconds: float) -> Figures:
         figures["MB/idle shell with its session"] = (full - bare) / floods / 1e6
         flood.tell("go")
         flood.answer()
-        figures |= typed(who, "flooded echo", seconds, at=sessions)
+        figures |= echoes("flooded echo", typed(who, seconds, at=sessions))
         flood.tell("stop")
         found = flood.answer()
     return figures | {"flood MB/s": found["mb_s"], "flood CPU ms/MB": found["ms_mb"]}
 
 
-def measured(who: Contender, given: argparse.Namespace) -> Figures:
-    """One contender's part of one round: started anew, so that every round finds the same memory."""
-    who.start()
-    try:
-        figures = flooded(who, given.floods, given.seconds)
-        who.done()
-        with client(who, "cat", who.paths(1), bytes=given.megabytes * 1_000_000) as cat:
-            found = cat.answer()
-        figures |= {"cat MB/s": found["mb_s"], "cat CPU ms/MB": found["ms_mb"], "cat bytes/frame": found["frame"]}
-        figures |= typed(who, "echo", given.seconds)
-        who.done()
-        return figures
-    finally:
-        who.stop()
+def worked(who: Contender, given: argparse.Namespace) -> Figures:
+    figures = flooded(who, given.floods, given.seconds)
+    who.done()
+    with client(who, "cat", who.paths(1), bytes=given.megabytes * 1_000_000) as cat:
+        found = cat.answer()
+    who.done()
+    return figures | {"cat MB/s": found["mb_s"], "cat CPU ms/MB": found["ms_mb"], "cat bytes/frame": found["frame"]}
+
+
+def measured(contenders: list[Contender], given: argparse.Namespace) -> list[Figures]:
+    """One round: all are started anew, so that every round finds the same memory."""
+    found, times = list[Figures](), [list[float]() for _ in contenders]
+    with contextlib.ExitStack() as started:
+        for who in contenders:
+            started.callback(who.stop)
+            who.start()
+            found.append(worked(who, given))
+        for _ in range(TYPINGS):
+            for who, those in zip(contenders, times, strict=True):
+                those += typed(who, given.seconds / 2)
+                who.done()
+    return [figures | echoes("echo", those) for figures, those in zip(found, times, strict=True)]
 
 
 def table(rounds: dict[str, list[Figures]]) -> None:
@@ -202,7 +219,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--floods", type=int, default=50, help="shells that flood while somebody types")
     parser.add_argument("--megabytes", type=int, default=64, help="of the file that is shown")
-    parser.add_argument("--seconds", type=float, default=4.0, help="of typing, twice a round")
+    parser.add_argument("--seconds", type=float, default=4.0, help=f"of typing; idle, {TYPINGS} times half of it")
     parser.add_argument("--only", help="one contender by name")
     parser.add_argument("--quick", action="store_true", help="one short round")
     parser.add_argument("--json", action="store_true", help="every round's figures, and nothing else")
@@ -212,8 +229,10 @@ def main() -> None:
     began, contenders = time.monotonic(), ready(given.only)
     rounds: dict[str, list[Figures]] = defaultdict(list)
     for number in range(given.rounds):
-        for who in contenders[number % len(contenders) :] + contenders[: number % len(contenders)]:
-            rounds[who.name].append(measured(who, given))
+        at = number % max(1, len(contenders))
+        order = contenders[at:] + contenders[:at]
+        for who, figures in zip(order, measured(order, given), strict=True):
+            rounds[who.name].append(figures)
     if given.json or Pilothouse.name not in rounds:
         print(json.dumps(rounds, indent=1))
         return

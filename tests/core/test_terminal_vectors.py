@@ -79,7 +79,7 @@ def test_the_server_reads_what_the_page_writes(vector: dict[str, Any]) -> None:
     elif isinstance(found, frames.Resize):
         assert (kind, found.size) == ("resize", Size(meant["width"], meant["height"]))
     elif isinstance(found, frames.Stdin):
-        assert (kind, found.data.hex()) == ("stdin", meant)
+        assert (kind, found.hex()) == ("stdin", meant)
     else:
         assert isinstance(found, frames.Heartbeat)
         assert (kind, found.payload.hex()) == ("heartbeat", meant)

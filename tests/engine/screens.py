@@ -65,12 +65,13 @@ class ScriptedShell:
     def note_seen(self, offset: int) -> None:
         self.seen = offset
 
-    def write(self, typist: int, offset: int, data: bytes) -> None:
+    def write(self, typist: int, offset: int, data: bytes) -> int:
         known = self._typists.get(typist, 0)
         if offset <= known < offset + len(data):
             self._typists[typist] = offset + len(data)
             self.input += data[known - offset :]
         self.backlog += 0 if self.reads_input else len(data)
+        return self.backlog
 
     def typed(self, typist: int) -> int:
         return self._typists.get(typist, 0)

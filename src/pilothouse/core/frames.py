@@ -82,9 +82,10 @@ TAKEN = 4000
 """Another connection took this shell."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stdin:
-    data: bytes
+class Stdin(bytes):
+    """The input itself: made for every key, and this costs less than an object that holds it."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)

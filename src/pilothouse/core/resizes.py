@@ -14,11 +14,12 @@ SIZES_MAX = 200
 
 
 class Sizes:
-    __slots__ = ("_known",)
+    __slots__ = ("_known", "latest", "since")
 
     def __init__(self, size: Size, known: Iterable[tuple[int, Size]] = ()) -> None:
         """`size`: of the first byte on, if nothing is `known`, which is ascending."""
         self._known = list(known)[-SIZES_MAX:] or [(0, size)]
+        self.since, self.latest = self._known[-1]
 
     def note(self, offset: int, size: Size) -> None:
         """From there on, which is not before what is known."""
@@ -28,12 +29,12 @@ class Sizes:
         if not known or known[-1][1] != size:
             known.append((offset, size))
         del known[:-SIZES_MAX]
+        self.since, self.latest = known[-1]
 
     def at(self, offset: int) -> tuple[Size, int | None]:
         """The size there, and where the next one begins."""
-        last = self._known[-1]
-        if offset >= last[0]:  # as a rule
-            return last[1], None
+        if offset >= self.since:  # as a rule
+            return self.latest, None
         after = bisect_right(self._known, offset, key=lambda one: one[0])
         return self._known[max(0, after - 1)][1], self._known[after][0] if after < len(self._known) else None
 

@@ -52,11 +52,12 @@ class Window:
 
     def read(self, offset: int, limit: int, prefix: bytes = b"") -> bytes:
         """At most `limit` bytes from the offset on, after `prefix`, in one copy. Raises Gone, Ahead."""
-        if offset < self.oldest:
+        head, capacity = self.head, self.capacity
+        if offset < self.start or offset < head - capacity:
             raise Gone(offset, self.oldest)
-        if offset > self.head:
-            raise Ahead(offset, self.head)
-        at, length = offset % self.capacity, min(limit, self.head - offset)
+        if offset > head:
+            raise Ahead(offset, head)
+        at, length = offset % capacity, min(limit, head - offset)
         first = self._view[at : at + length]
         if len(first) == length:
             return b"".join((prefix, first)) if prefix else bytes(first)

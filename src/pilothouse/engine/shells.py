@@ -98,9 +98,9 @@ class Shell(Protocol):
         """The viewers have been given everything before it. Survives the server, and costs nothing."""
         ...
 
-    def write(self, typist: int, offset: int, data: bytes) -> None:
+    def write(self, typist: int, offset: int, data: bytes) -> int:
         """Input, at most 64 KiB. `offset`: all that the typist has typed before. What is known already is not typed
-        again."""
+        again. The backlog, as it is then."""
         ...
 
     def typed(self, typist: int) -> int:

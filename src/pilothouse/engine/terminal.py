@@ -18,7 +18,7 @@ from pilothouse.core.resizes import Sizes
 from pilothouse.core.shell import REPLAY, WINDOW, Size
 from pilothouse.engine.shells import Shell
 from pilothouse.engine.turns import COOL, HOT, SLICE, Turns
-from pilothouse.engine.viewing import TYPED_STEP, Sink, Viewing
+from pilothouse.engine.viewing import TYPED_STEP, WATCHES, Sink, Viewing
 
 GRANT_STEP = 128 * 1024
 """A shell is not told for less how far it may be read: a message for every keystroke would be two for every echo."""
@@ -150,16 +150,6 @@ class Terminal:
 
     # --- what viewers ask for
 
-    def may_type(self, viewing: Viewing) -> bool:
-        if self._audience.types(viewing.id):
-            return True
-        viewing.refuse("typing", "you watch this shell: what you type does not reach it")
-        return False
-
-    def typed(self) -> None:
-        self.active_at = self.turns.now
-        self.turns.typed(self)
-
     def resize(self, viewing: Viewing, size: Size) -> None:
         self._follow(self._audience.resize(viewing.id, size))
 
@@ -178,7 +168,8 @@ class Terminal:
 
     def close(self, viewing: Viewing) -> None:
         """The viewer wants the shell to end, for good."""
-        if not self.may_type(viewing):
+        if not viewing.types:
+            viewing.refuse("typing", WATCHES)
             return
         self.closing = True
         viewing.end(frames.NORMAL, "closed", frames.CLOSING)
@@ -213,6 +204,8 @@ class Terminal:
             self.shell.resize(outcome.size)
             self.sizes.note(self.shell.head, outcome.size)
             self.sizes.forget(self.shell.oldest)
+        for viewing in self._viewings.values():  # before anybody is told of it
+            viewing.types = self._audience.types(viewing.id)
         for viewing in list(self._viewings.values()):
             viewing.tell_size()
             if outcome.seen:
@@ -255,26 +248,29 @@ class Terminal:
 
     def turn(self, limit: int) -> bool:
         more = False
-        for viewing in list(self._viewings.values()):
+        for viewing in tuple(self._viewings.values()):
             more = viewing.push(limit) or more
         self._frames.clear()
-        self._grant(at_least=GRANT_STEP)
-        self._end()
+        if self.shell.head + WINDOW - self._granted > GRANT_STEP:  # who types is behind, or there
+            self._grant(at_least=GRANT_STEP)
+        if self.shell.ended is not None:
+            self._end()
         return more
 
     def _changed(self) -> None:
-        now = self.turns.now
+        now = self.turns.clock()
         self._heat = max(0.0, self._heat - (now - self.active_at) * COOL)
         self.active_at = now
         if self._news is not None:
             self._news.set()
             self._news = None
-        for viewing in list(self._viewings.values()):
-            viewing.tell_typed(TYPED_STEP)
-        self._heat += self.shell.head - self._head
-        self._head = self.shell.head
+        head = self.shell.head
+        self._heat += head - self._head
+        self._head = head
         if self._heat > HOT or self.turn(SLICE):
             self.turns.add(self)
+        for viewing in list(self._viewings.values()):  # the echo is on its way
+            viewing.tell_typed(TYPED_STEP)
 
     def _grant(self, *, at_least: int) -> None:
         """How far the shell may be read."""

@@ -29,6 +29,7 @@ TYPED_STEP = 4096
 """A viewer keeps what it has typed until it is told that the shell has it: not worth a frame for every key."""
 AGAIN_S = 0.01
 """When a sink says that it can take more and cannot."""
+WATCHES = "you watch this shell: what you type does not reach it"
 
 
 class Sink(Protocol):
@@ -58,13 +59,13 @@ class Watched(Protocol):
     turns: Turns
     ahead: int
     sizes: Sizes
+    active_at: float
 
+    def turn(self, limit: int) -> bool: ...
     def frame(self, offset: int, limit: int) -> bytes: ...
     def wake(self) -> None: ...
     def arrived(self) -> None: ...
     async def news(self) -> None: ...
-    def typed(self) -> None: ...
-    def may_type(self, viewing: Viewing) -> bool: ...
     def resize(self, viewing: Viewing, size: Size) -> None: ...
     def ask(self, viewing: Viewing, asked: control.Asked) -> None: ...
     def close(self, viewing: Viewing) -> None: ...
@@ -75,11 +76,13 @@ class Viewing:
     """Made by `Terminals.attach`. The door hands every message to `receive` and calls `leave` at the end."""
 
     __slots__ = (
+        "_clock",
         "_incoming",
         "_pace",
         "_paused",
         "_resting",
         "_seen",
+        "_shell",
         "_sink",
         "_sized",
         "_told",
@@ -93,10 +96,13 @@ class Viewing:
         "over",
         "plain",
         "terminal",
+        "types",
     )
 
     def __init__(self, terminal: Watched, viewer: Viewer, sink: Sink, typist: int) -> None:
         self.terminal = terminal
+        self._shell = terminal.shell
+        self._clock = terminal.turns.clock
         self.id: ViewerId = viewer.id
         self.plain = viewer.plain
         self.guest = viewer.guest
@@ -104,6 +110,8 @@ class Viewing:
         """The next byte to send. None: at the next seam, none of which is known yet."""
         self.over = False
         """It has left, or was told to."""
+        self.types = False
+        """What it types reaches the shell: the terminal says so."""
         self._sink = sink
         self._typist = typist
         self._typed = terminal.shell.typed(typist)
@@ -132,17 +140,24 @@ class Viewing:
         """The same without waiting: whether the next message may come, or must wait for `room`."""
         if self.over:
             return True
-        found = self._incoming.take(message, self.terminal.turns.now, text)
-        if isinstance(found, frames.Stdin):
-            if self.terminal.may_type(self):
-                self._type(found.data)
-            return self.terminal.shell.backlog <= INPUT_AHEAD
-        self._frame(found)
-        return True
+        now = self._clock()
+        found = self._incoming.take(message, now, text)
+        if not isinstance(found, frames.Stdin):
+            self._frame(found)
+            return True
+        if not self.types:
+            self.refuse("typing", WATCHES)
+        elif found:
+            backlog = self._shell.write(self._typist, self._typed, found)
+            self._typed += len(found)
+            self.terminal.active_at = now
+            self.terminal.turns.typed(self.terminal, now)
+            return backlog <= INPUT_AHEAD
+        return self._shell.backlog <= INPUT_AHEAD
 
     async def room(self) -> None:
         """Waits until the shell has read some of its input; a viewer whose shell reads nothing is let go."""
-        shell, backlog = self.terminal.shell, self.terminal.shell.backlog
+        shell, backlog = self._shell, self._shell.backlog
         while shell.backlog > INPUT_AHEAD and not self.over and shell.ended is None:
             try:
                 async with asyncio.timeout(STUCK_S):
@@ -171,7 +186,7 @@ class Viewing:
         if start is not None:
             self._status(start, dropped, again=again)
         else:
-            self._sink.send_binary(frames.attached(self.terminal.shell.id, reconnected=again))
+            self._sink.send_binary(frames.attached(self._shell.id, reconnected=again))
 
     def tell(self, frame: bytes) -> None:
         """Something beside the output; a plain client knows none of it."""
@@ -183,9 +198,9 @@ class Viewing:
 
     def push(self, limit: int) -> bool:
         """Sends about `limit` bytes; whether there is more that it could take now."""
-        if self._paused or self._resting or self._waiting is not None or not self._placed():
+        if self._paused or self._resting or self._waiting is not None or (self.cursor is None and not self._placed()):
             return False
-        shell, sink, ahead = self.terminal.shell, self._sink, self.terminal.ahead
+        shell, sink, ahead, sizes = self._shell, self._sink, self.terminal.ahead, self.terminal.sizes
         cursor, head = self.cursor or 0, shell.head
         end = min(head, cursor + limit)
         try:
@@ -193,10 +208,11 @@ class Viewing:
                 if sink.buffered() > ahead:
                     self._wait()
                     break
-                if self._pace and (rest := self._pace.wait(self.terminal.turns.now)):
+                if self._pace and (rest := self._pace.wait(self._clock())):
                     self._rest(rest)
                     break
-                until = self._size(cursor)
+                settled = cursor >= sizes.since and sizes.latest is self._sized
+                until = None if settled else self._size(cursor)
                 frame = self.terminal.frame(cursor, limit if until is None else min(limit, until - cursor))
                 sink.send_binary(frame)
                 cursor += len(frame) - 1
@@ -205,7 +221,8 @@ class Viewing:
             self._fallen_behind()
             return True
         self.cursor = cursor
-        self.tell_size()
+        if cursor < sizes.since or sizes.latest is not self._sized:
+            self.tell_size()
         if self.plain:
             shell.note_seen(cursor)
         return cursor < head and self._waiting is None and not self._resting
@@ -218,7 +235,7 @@ class Viewing:
     def _size(self, at: int) -> int | None:
         """Where the next one begins."""
         size, until = self.terminal.sizes.at(at)
-        if size != self._sized:
+        if size is not self._sized and size != self._sized:
             self._sized = size
             self.tell(control.sized(size))
         return until
@@ -232,14 +249,14 @@ class Viewing:
 
     def tell_typed(self, at_least: int) -> None:
         """How much of its input the shell has, if so much has come since it was last told."""
-        typed = self.terminal.shell.typed(self._typist)
+        typed = self._shell.typed(self._typist)
         if typed - self._told >= at_least:
             self._told = typed
             self.tell(control.typed(typed))
 
     def done(self) -> bool:
         """Whether it has been sent everything there is."""
-        return self.cursor is None or self.cursor >= self.terminal.shell.head
+        return self.cursor is None or self.cursor >= self._shell.head
 
     def end(self, code: int, reason: str, *last: bytes) -> None:
         """The terminal's word that it is over."""
@@ -301,28 +318,21 @@ class Viewing:
             except PilothouseError as error:
                 self.refuse("typing", error.message)
 
-    def _type(self, data: bytes) -> None:
-        if data:
-            self.terminal.shell.write(self._typist, self._typed, data)
-            self._typed += len(data)
-            self.terminal.typed()
-
     def _status(self, start: int, dropped: int, *, again: bool) -> None:
-        shell = self.terminal.shell
+        shell = self._shell
         ours: dict[str, int | str] = {} if self.plain else {"offset": start, "live": shell.head, "typed": self._typed}
         self._sink.send_binary(frames.attached(shell.id, reconnected=again, dropped=dropped, **ours))
 
     def _placed(self) -> bool:
-        """Whether it is known where it goes on."""
-        if self.cursor is None:
-            self.cursor = self.terminal.shell.seam(self._wants)
-            if self.cursor is not None:
-                self._status(self.cursor, self.cursor - self._wants, again=True)
+        """Whether it is known by now where it goes on."""
+        self.cursor = self._shell.seam(self._wants)
+        if self.cursor is not None:
+            self._status(self.cursor, self.cursor - self._wants, again=True)
         return self.cursor is not None
 
     def _fallen_behind(self) -> None:
         """What comes next for it is not kept any more: on near the end, and it is told what it misses."""
-        shell, missed = self.terminal.shell, self.cursor or 0
+        shell, missed = self._shell, self.cursor or 0
         start = shell.seam(max(shell.oldest, shell.head - REPLAY))
         self.cursor, self._wants = start, missed
         if start is not None:

@@ -116,7 +116,10 @@ class HotSocket(WSListener):
         self._send(TEXT, data)
 
     def send_binary(self, data: bytes) -> None:
-        self._send(BINARY, data)
+        if len(data) <= COPIED_MAX and self._below is None and not self.closed:  # an echo, as a rule
+            self._ws.send(_DATA, data)
+        else:
+            self._send(BINARY, data)
 
     def send_frames(self, frames: Frames) -> None:
         if not self.closed and not self._wire.is_closing():
@@ -182,7 +185,11 @@ class HotSocket(WSListener):
         kind = frame.msg_type
         odd = frame.rsv1 or frame.rsv2 or frame.rsv3 or self.closed or self._open is not None
         if kind == _DATA and frame.fin and not odd:  # a keystroke, as a rule: it waits for nothing else
-            self._inbox.put(frame.get_payload_as_bytes(), False)
+            inbox = self._inbox
+            if inbox.listener is None:
+                inbox.put(frame.get_payload_as_bytes(), False)
+            elif not inbox.listener(frame.get_payload_as_bytes(), False):
+                inbox.listener = None
             self.heard = self._loop.time()
             return
         self.heard = self._loop.time()

@@ -210,13 +210,13 @@ class Inbox:
     __slots__ = (
         "_ended",
         "_limit",
-        "_listener",
         "_pause",
         "_paused",
         "_reader",
         "_resume",
         "_size",
         "_waiting",
+        "listener",
     )
 
     def __init__(self, limit: int, pause: Callable[[], None], resume: Callable[[], None]) -> None:
@@ -229,14 +229,15 @@ class Inbox:
         self._paused = False
         self._ended = False
         self._reader: asyncio.Future[None] | None = None
-        self._listener: Listener | None = None
+        self.listener: Listener | None = None
+        """Is given what comes, in place of whoever waits; until it says that it takes no more."""
 
     def put(self, data: bytes, text: bool) -> None:
         if self._ended:
             return
-        if self._listener is not None:
-            if not self._listener(data, text):
-                self._listener = None
+        if self.listener is not None:
+            if not self.listener(data, text):
+                self.listener = None
             return
         if self._waiting is None:
             self._waiting = deque()
@@ -255,7 +256,7 @@ class Inbox:
         while self._waiting:
             if not on_message(*self._take(self._waiting)):
                 return
-        self._listener = on_message
+        self.listener = on_message
 
     async def get(self) -> Message | None:
         while not self._waiting:

@@ -166,7 +166,7 @@ def test_it_comes_back_exactly_from_every_step(
         select.select([place.line.fd], [], [], 1)
         steps = Steps(points)
         monkeypatch.setattr(lending, "os", steps)
-        borrowed._page = Page(place.memory.page, steps)  # type: ignore[assignment]
+        borrowed.page = Page(place.memory.page, steps)  # type: ignore[assignment]
         try:
             borrowed.read(100_000)
             base = place.typed

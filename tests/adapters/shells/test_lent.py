@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pilothouse.adapters.shells import holding, lending
-from pilothouse.adapters.shells.lending import Borrowed, Loan
+from pilothouse.adapters.shells.lending import RESIZES, Borrowed, Loan
 from pilothouse.adapters.shells.memory import Memory
 from pilothouse.core import shellwire as wire
 from pilothouse.core.scrollback import Window
@@ -241,10 +241,10 @@ def test_what_was_under_way_when_it_came_back_is_told(room: Room) -> None:
 def test_who_has_borrowed_it_can_see_whether_a_resize_was_done(room: Room) -> None:
     mine = borrower(room)
     (held,) = room.holding._shells.values()
-    assert mine.borrowed.resizes == 0
+    assert mine.borrowed.page[RESIZES] == 0
     mine.server.say(wire.record(wire.RESIZE, 1, 0, 0, wire.pair(100, 30)))
     assert os.get_terminal_size(room.slaves["s"]) == (100, 30)
-    assert mine.borrowed.resizes == 1
+    assert mine.borrowed.page[RESIZES] == 1
     mine.close()
     mine.server.say(wire.record(wire.RETURN, 1), wire.record(wire.RESIZE, 1, 0, 0, wire.pair(90, 30)))
     room.seconds += holding.LEND_S
@@ -252,7 +252,7 @@ def test_who_has_borrowed_it_can_see_whether_a_resize_was_done(room: Room) -> No
     assert held.memory.page[lending.RESIZES] == 2
     mine.server.close()
     late = Borrower(server(room))
-    assert late.borrowed.resizes == 0, "what another server asked for is not counted"
+    assert late.borrowed.page[RESIZES] == 0, "what another server asked for is not counted"
     late.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import signal
@@ -285,3 +286,37 @@ async def test_the_newest_server_is_the_one_that_counts(holder: str) -> None:
     await second.forget(SESSION, new.id)
     await first.close()
     await second.close()
+
+
+@pytest.mark.parametrize("last", ["", "setsid sleep 60 & echo $! >>{pid};"], ids=["alone", "with-a-child"])
+async def test_whoever_gives_up_a_start_harms_nobody(holder: str, tmp_path: Path, last: str) -> None:
+    """The shell comes nevertheless: it is read to its end for nobody and forgotten, and the others are as they were."""
+    wrong: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: wrong.append(context))
+    held, pid, there = HeldShells(lambda _: dial(holder), lend=True), tmp_path / "pid", tmp_path / "there"
+    other = Reader(await held.start(spec("cat")))
+    last = last.format(pid=pid)
+    async with asyncio.timeout(40):
+        while not there.exists():  # else it was hung up on before it could do what it is to do
+            unwanted = spec(f"trap 'touch {there}; seq 1 2000; exit 3' HUP; {last} while :; do sleep 0.01; done")
+            starting = asyncio.ensure_future(held.start(unwanted))
+            for _ in range(3):
+                await asyncio.sleep(0)
+            assert not starting.done()
+            starting.cancel()
+            again = None
+            while again is None:
+                with contextlib.suppress(Conflict):
+                    again = await held.start(spec("cat", unwanted.id))
+                await asyncio.sleep(0.01)
+            await ended(again)
+            await held.forget(SESSION, again.id)
+    other.shell.write(TYPIST, 0, b"still here\n")
+    await other.until(b"still here")
+    assert (other.shell.ended, wrong) == (None, [])
+    await ended(other.shell)
+    await held.forget(SESSION, other.shell.id)
+    await held.close()
+    for one in pid.read_text().split() if pid.exists() else ():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(one), signal.SIGKILL)

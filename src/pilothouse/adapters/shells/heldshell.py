@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from pilothouse.adapters.shells import pty
-from pilothouse.adapters.shells.lending import Borrowed, Loan
+from pilothouse.adapters.shells.lending import RESIZES, Borrowed, Loan
 from pilothouse.adapters.shells.memory import Memory, Unfit
 from pilothouse.core import shellwire as wire
 from pilothouse.core.resizes import SIZES_MAX
@@ -40,6 +40,9 @@ GATHER_S = 0.001
 SHARED_PASS = 4096
 """Read at once where another one was read before. A second read finds a PTY empty, as a rule, and then the kernel waits
 for its worker: a holder may, here it would be everybody's echo."""
+UNSEEN_MAX = 1024
+"""Of what was read, how much is not yet looked at for places where a replay may begin: whoever asks next looks, as does
+the holder."""
 UNTOLD_MAX = 4096
 """Typed without an echo; who has typed it keeps it until it is told."""
 
@@ -68,8 +71,8 @@ def _sizes(said: Any, head: int) -> list[tuple[int, Size]]:
     return found
 
 
-class HeldShell:
-    """One shell. The port's verbs; what the holder says comes in by `take`."""
+class HeldShell(Window):
+    """One shell, which is a window on its memory. The port's verbs; what the holder says comes in by `take`."""
 
     __slots__ = (
         "_borrowed",
@@ -90,7 +93,6 @@ class HeldShell:
         "_told",
         "_unread",
         "_untold",
-        "_window",
         "ended",
         "id",
         "resized",
@@ -134,7 +136,7 @@ class HeldShell:
         """What it has and the shell has not read."""
         self._line = line
         self._memory = Memory(fd, capacity, numbers)
-        self._window = Window(self._memory.output, record.offset)
+        super().__init__(self._memory.output, record.offset)
         self._granted = record.offset
         self._floor = oldest
         self._seams = Seams(record.offset, seams)
@@ -154,16 +156,8 @@ class HeldShell:
     # --- the port
 
     @property
-    def head(self) -> int:
-        return self._window.head
-
-    @property
     def oldest(self) -> int:
-        return max(self._floor, self._granted - self._window.capacity)
-
-    @property
-    def capacity(self) -> int:
-        return self._window.capacity
+        return max(self._floor, self._granted - self.capacity)
 
     @property
     def seen(self) -> int:
@@ -171,17 +165,20 @@ class HeldShell:
 
     @property
     def backlog(self) -> int:
+        if not self._sent:
+            return self._unread
         return self._unread + sum(sent - self._taken.get(who, 0) for who, sent in self._sent.items())
 
     def read(self, offset: int, limit: int, prefix: bytes = b"") -> bytes:
-        if offset < self.oldest:
+        """What may be overwritten before the next grant is not given."""
+        if offset < self._floor or offset < self._granted - self.capacity:
             raise Gone(offset, self.oldest)
-        return self._window.read(offset, limit, prefix)
+        return super().read(offset, limit, prefix)
 
     def seam(self, offset: int) -> int | None:
         if self._borrowed:
             self._borrowed.look()
-        return begin(self._window, self._seams, offset, self.oldest)
+        return begin(self, self._seams, offset, self.oldest)
 
     def grant(self, upto: int, *, typed_in: bool) -> None:
         if self.ended is not None:
@@ -201,16 +198,19 @@ class HeldShell:
     def note_seen(self, offset: int) -> None:
         self._memory.seen = offset
 
-    def write(self, typist: int, offset: int, data: bytes) -> None:
+    def write(self, typist: int, offset: int, data: bytes) -> int:
         if self.ended is not None:
-            return
-        if self._borrowed and self._borrowed.resizes != self._resizes:
+            return 0
+        if self._borrowed and self._borrowed.page[RESIZES] != self._resizes:
             self.give_back()  # who types has seen the new size: it comes first
         if self._borrowed and not self._unread and not self._sent:
             data, offset = self._type(self._borrowed, typist, offset, data)
+            if not data:
+                return self._unread
         if data:
             self._sent[typist] = max(self._sent.get(typist, 0), offset + len(data))
             self._line.send(wire.record(wire.INPUT, self.slot, 0, offset, wire.number(typist) + data))
+        return self.backlog
 
     def typed(self, typist: int) -> int:
         return self._taken.get(typist, 0)
@@ -242,7 +242,7 @@ class HeldShell:
                 self.ended = Exit(*wire.as_exited(record.payload))
             elif record.payload:
                 self._seams.note(min(wire.as_number(record.payload), record.offset))
-            self._window.head = self._told = record.offset
+            self.head = self._told = record.offset
 
     def _note(self, typist: int, taken: int) -> None:
         self._taken.pop(typist, None)
@@ -267,10 +267,10 @@ class HeldShell:
         head, seam = record.offset, wire.as_number(record.payload)
         if self._borrowed or self.ended or not self.head <= head <= self._granted or seam > head:
             raise wire.Broken("a PTY that cannot be lent")
-        self._window.head = head
+        self.head = head
         seams = Seams(seam, [*(place for place in self._seams.places() if place < seam), seam])
-        seams.feed(self._window.read(seam, head - seam))
-        self._borrowed = Borrowed(self._memory, loan, self._window, seams)
+        seams.feed(super().read(seam, head - seam))
+        self._borrowed = Borrowed(self._memory, loan, self, seams)
         self._seams, self._unread = seams, 0
         self._borrowed.note(typed_in=self.typed_in)
         self._watch()
@@ -287,11 +287,13 @@ class HeldShell:
         """It is the holder's from now on, or nobody's."""
         if self._borrowed:
             borrowed, self._borrowed = self._borrowed, None
-            borrowed.look()
             if self._reading:
                 self._reading = False
                 self._loop.remove_reader(borrowed.fd)
-            borrowed.close()
+            try:
+                borrowed.look()
+            finally:
+                borrowed.close()
 
     def _watch(self) -> None:
         if self._borrowed and (self._granted > self.head) is not self._reading:
@@ -326,11 +328,15 @@ class HeldShell:
         elif now < self._flood_until and self.head - self._told < GATHER and self._granted > self.head:
             if self._telling is None:
                 self._telling = self._loop.call_later(GATHER_S, self._tell)
+        elif count and self._telling is None:
+            self._told = self.head
+            self._changed()
         elif count:
             self._tell()
-        if self._borrowed:  # the echo is on its way
+        if self._borrowed and self.head - self._seams.end > UNSEEN_MAX:  # the echo is on its way
             self._borrowed.look()
-        self._watch()
+        if self._granted <= self.head:
+            self._watch()
 
     def _tell(self) -> None:
         if self._telling is not None:
@@ -342,16 +348,21 @@ class HeldShell:
     def _type(self, borrowed: Borrowed, typist: int, offset: int, data: bytes) -> tuple[bytes, int]:
         """What must go by way of the holder, and its offset. What is known already is dropped, as is what would leave
         a gap."""
-        known = self.typed(typist)
-        fresh = data[known - offset :] if offset <= known else b""
-        if not fresh:
-            return b"", offset
+        known = self._taken.get(typist, 0)
+        fresh = data
+        if offset != known:
+            fresh = data[known - offset :] if offset < known else b""
+            if not fresh:
+                return b"", offset
         done = borrowed.type(typist, known, fresh)
         if done is None:  # the holder notes who has typed what, and lends it again
             self.give_back()
             return fresh, known
         count, gone = done
-        self._note(typist, known + count)
+        self._taken.pop(typist, None)
+        self._taken[typist] = known + count
+        if len(self._taken) > TYPISTS_MAX:
+            del self._taken[next(iter(self._taken))]
         if gone < len(fresh):
             self._unread = count - gone
             self.give_back()
@@ -375,7 +386,7 @@ class HeldShell:
         if self._telling is not None:
             self._telling.cancel()
         self._changed = lambda: None
-        self._window.release()
+        self.release()
         self._memory.close()
 
 

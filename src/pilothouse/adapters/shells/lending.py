@@ -190,14 +190,28 @@ def emptied(fd: int) -> bytes:
 class Borrowed:
     """A PTY that is ours to read and to type into."""
 
-    __slots__ = ("_entries", "_loan", "_output", "_page", "_seams", "_step", "_window", "fd", "over")
+    __slots__ = (
+        "_entries",
+        "_filled",
+        "_loan",
+        "_output",
+        "_seams",
+        "_step",
+        "_typed",
+        "_window",
+        "fd",
+        "over",
+        "page",
+    )
 
     def __init__(self, memory: Memory, loan: Loan, window: Window, seams: Seams) -> None:
         """`loan` becomes ours. `seams` is at the window's head. Raises Unfit, OSError."""
         loan.check()
         self.fd = loan.master
+        self._filled, self._typed = loan.output, loan.input
         self._loan = loan
-        self._page = memory.page
+        self.page = memory.page
+        """The numbers of the table above."""
         self._window = window
         self._seams = seams
         self._output = memory.output
@@ -208,21 +222,40 @@ class Borrowed:
 
     def read(self, limit: int) -> int:
         """Until it is empty or `limit` bytes have come; how many. Raises OSError: it cannot be read so here; Unfit."""
-        moved = self._move(limit)
-        if moved:
-            self._store(moved)
-        elif waiting(self._loan.output):  # there would be something to read for ever
-            raise Unfit("somebody else fills the pipe")
+        try:
+            moved = os.splice(self.fd, self._filled, _PIECE if limit >= _PIECE else limit, flags=os.SPLICE_F_NONBLOCK)
+        except OSError as error:
+            moved = self._failed(error)
+        else:
+            if moved == 0:
+                self.over = True
+        if moved >= _SHORT:
+            moved += self._more(limit - moved)
+        if not moved:
+            if waiting(self._filled):  # there would be something to read for ever
+                raise Unfit("somebody else fills the pipe")
+            return 0
+        window, page = self._window, self.page
+        head = window.head
+        page[NEXT] = head + moved
+        at = head % window.capacity
+        first = self._output[at : at + moved]
+        rooms = [first] if len(first) == moved else [first, self._output[: moved - len(first)]]
+        if os.readv(self._filled, rooms) != moved:
+            raise Unfit("somebody else reads the pipe")
+        page[HEAD] = window.head = head + moved
         return moved
 
     def type(self, typist: int, base: int, data: bytes) -> tuple[int, int] | None:
         """Of `data`, that follows `base` bytes of that typist: how many are counted as typed, and how many of these
         have gone into the PTY; unless both are all, it must be given back. None: there is no room for one more typist,
         likewise."""
-        entry = self._entry(typist, base)
+        entry = self._entries.get(typist)
         if entry is None:
-            return None
-        page, into = self._page, self._loan.input
+            entry = self._enter(typist, base)
+            if entry is None:
+                return None
+        page, into = self.page, self._typed
         page[BASE], page[WHO] = base, entry
         page[OPEN] = 1
         try:
@@ -241,61 +274,49 @@ class Borrowed:
         window, seams = self._window, self._seams
         if seams.end == window.head:
             return
-        seams.feed(window.read(seams.end, window.head - seams.end))
+        # `Window`'s own: what was read is there until the next round of reading, whatever has been granted since.
+        seams.feed(Window.read(window, seams.end, window.head - seams.end))
         seam = seams.latest
         if seam is not None:
-            self._page[_SEAMS + seam // self._step % SEAMS_MAX] = seam
+            self.page[_SEAMS + seam // self._step % SEAMS_MAX] = seam
 
     def note(self, *, typed_in: bool) -> None:
-        self._page[TYPED_IN] = typed_in
-
-    @property
-    def resizes(self) -> int:
-        return self._page[RESIZES]
+        self.page[TYPED_IN] = typed_in
 
     def close(self) -> None:
         self._loan.close()
 
     # ---
 
-    def _move(self, limit: int) -> int:
-        """Into the pipe: how much."""
-        moved, pipe = 0, self._loan.output
-        for _ in range(max(1, limit // _PIECE)):
+    def _more(self, limit: int) -> int:
+        """Into the pipe, while whole pieces may come: how much."""
+        moved = 0
+        while limit - moved >= _PIECE:
             try:
-                count = os.splice(self.fd, pipe, min(_PIECE, limit - moved), flags=os.SPLICE_F_NONBLOCK)
-            except BlockingIOError:
-                break
+                count = os.splice(self.fd, self._filled, _PIECE, flags=os.SPLICE_F_NONBLOCK)
             except OSError as error:
-                if error.errno != errno.EIO:  # a kernel (before 5.11) that cannot do this with a PTY
-                    raise
-                count = 0
+                self._failed(error)
+                break
             if count == 0:
                 self.over = True
-                break
             moved += count
             if count < _SHORT:
                 break
         return moved
 
-    def _store(self, count: int) -> None:
-        window, page = self._window, self._page
-        head = window.head
-        page[NEXT] = head + count
-        at = head % window.capacity
-        first = self._output[at : at + count]
-        rooms = [first] if len(first) == count else [first, self._output[: count - len(first)]]
-        if os.readv(self._loan.output, rooms) != count:
-            raise Unfit("somebody else reads the pipe")
-        page[HEAD] = window.head = head + count
+    def _failed(self, error: OSError) -> int:
+        """Nothing has come. Raises OSError."""
+        if error.errno == errno.EIO:
+            self.over = True
+        elif not isinstance(error, BlockingIOError):  # a kernel (before 5.11) that cannot do this with a PTY
+            raise error
+        return 0
 
-    def _entry(self, typist: int, base: int) -> int | None:
-        entry = self._entries.get(typist)
-        if entry is None:
-            entry = len(self._entries)
-            if entry >= TYPISTS_MAX:
-                return None
-            self._page[_TYPISTS + 2 * entry], self._page[_TYPISTS + 2 * entry + 1] = typist, base
-            self._page[ENTRIES] = entry + 1
-            self._entries[typist] = entry
+    def _enter(self, typist: int, base: int) -> int | None:
+        entry = len(self._entries)
+        if entry >= TYPISTS_MAX:
+            return None
+        self.page[_TYPISTS + 2 * entry], self.page[_TYPISTS + 2 * entry + 1] = typist, base
+        self.page[ENTRIES] = entry + 1
+        self._entries[typist] = entry
         return entry

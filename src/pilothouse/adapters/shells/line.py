@@ -157,7 +157,7 @@ class Line:
 
     def forget(self, shell: HeldShell) -> None:
         self.send(wire.record(wire.FORGET, shell.slot))
-        del self.shells[shell.slot]
+        self.shells.pop(shell.slot, None)  # it may be the last of a line that has ended
         shell.close()
 
     def close(self) -> None:

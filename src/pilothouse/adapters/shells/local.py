@@ -82,10 +82,11 @@ class LocalShell:
     def note_seen(self, offset: int) -> None:
         self.seen = offset
 
-    def write(self, typist: int, offset: int, data: bytes) -> None:
+    def write(self, typist: int, offset: int, data: bytes) -> int:
         if self.ended is None:
             self._pty.typing.take(typist, offset, data)
             self._write()
+        return self.backlog
 
     def typed(self, typist: int) -> int:
         return self._pty.typing.counts.get(typist, 0)
