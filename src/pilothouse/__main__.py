@@ -43,6 +43,7 @@ Talking to a server:
   usage     tokens and cost by day, person, key, session or model
   audit     who did what, from where; check an exported file
   webhook   send what happens to an address, signed; dead letters
+  notify    how you are told when you are not looking: list, add, test, change
 
 Started by the server: keeper, proxy, runner.
 

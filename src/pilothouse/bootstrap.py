@@ -19,7 +19,6 @@ from typing import Any
 
 import structlog
 
-from pilothouse.adapters.blobs.folder import Folder
 from pilothouse.adapters.hooks.opening import opened
 from pilothouse.adapters.hooks.python import NoCallable
 from pilothouse.adapters.sandboxes import client
@@ -29,19 +28,16 @@ from pilothouse.adapters.sandboxes.launcher import Launcher
 from pilothouse.adapters.sandboxes.layout import Layout, LayoutError
 from pilothouse.adapters.sandboxes.owner import Owner, chosen, share
 from pilothouse.adapters.sandboxes.privilege import become, own_parts
-from pilothouse.config import LOOPBACK_BINDS, Config, ConfigError
+from pilothouse.config import Config, ConfigError
 from pilothouse.core import forwarded
 from pilothouse.core.authorizer import Terms
 from pilothouse.core.modes import MODES
-from pilothouse.core.storing import passed_by
-from pilothouse.engine.artifacts import Artifacts
+from pilothouse.core.serving import LOOPBACK_BINDS
 from pilothouse.engine.authorizer import Authorizer, Ways
-from pilothouse.engine.baselines import Baselines
 from pilothouse.engine.handlers import Handlers
 from pilothouse.engine.hooks import AUTHORIZER_S, Bounded, Hook
-from pilothouse.engine.kit import Kit, Note
-from pilothouse.engine.ports import Blobs, Clock, Sealer
-from pilothouse.engine.signedlinks import SignedLinks
+from pilothouse.engine.kit import Note
+from pilothouse.engine.ports import Clock
 from pilothouse.web.certificate import BadPairError, Certificate, Pair
 from pilothouse.web.front import Front
 
@@ -215,32 +211,6 @@ def say_where(settings: Config, certificate: Certificate | None) -> None:
     found = {"url": settings.url, "pid": os.getpid()}
     known = {"fingerprint": certificate.pair.fingerprint} if certificate is not None else {}
     write_private(settings.server_file, json.dumps(found | known))
-
-
-async def open_artifacts(settings: Config, kit: Kit, sealer: Sealer) -> Artifacts:
-    """Raises Unavailable when their folder cannot be used."""
-    local = await Folder.open(settings.artifacts_folder)
-    marks = Baselines(kit, settings.artifacts_folder / "marks", passed_by(settings.artifacts_ignore))
-    return Artifacts(kit, local, marks, SignedLinks(kit.store, kit.clock, sealer), _bucket(settings), settings)
-
-
-def _bucket(settings: Config) -> Blobs | None:
-    if not settings.s3_bucket:
-        return None
-    from pilothouse.adapters.blobs.s3 import S3, Bucket  # what it needs takes a second to import
-
-    bucket = Bucket(
-        settings.s3_bucket,
-        settings.s3_prefix,
-        settings.s3_region,
-        settings.s3_endpoint,
-        settings.s3_access_key,
-        settings.s3_secret_key,
-        settings.aws_profile,
-        "" if settings.s3_encryption == "none" else settings.s3_encryption,
-        settings.s3_kms_key,
-    )
-    return S3(bucket)
 
 
 def write_private(path: Path, text: str) -> None:

@@ -25,13 +25,9 @@ from pilothouse.adapters.identity.sealing import KeyFile, KeyFileError
 from pilothouse.adapters.outgoing.post import Post
 from pilothouse.adapters.outgoing.push import WebPush
 from pilothouse.adapters.proxies.local import LocalProxy
-from pilothouse.adapters.sandboxes.bubblewrap import Bubblewrap
 from pilothouse.adapters.sandboxes.client import Start
-from pilothouse.adapters.sandboxes.host import Host
 from pilothouse.adapters.sandboxes.launcher import Launcher
 from pilothouse.adapters.shells.held import HeldShells
-from pilothouse.adapters.stores.memory import MemoryStore
-from pilothouse.adapters.stores.sqlite import SqliteStore
 from pilothouse.adapters.vitals import vitals
 from pilothouse.bootstrap import (
     BACKLOG,
@@ -44,7 +40,6 @@ from pilothouse.bootstrap import (
     listen,
     may_bind,
     only_one,
-    open_artifacts,
     open_files,
     say_where,
     start_logging,
@@ -52,11 +47,11 @@ from pilothouse.bootstrap import (
     ways,
     write_private,
 )
-from pilothouse.config import LOOPBACK_BINDS, Config, ConfigError
+from pilothouse.config import Config, ConfigError
 from pilothouse.core.bucket import Rates
 from pilothouse.core.errors import PilothouseError
-from pilothouse.core.ids import SessionId
 from pilothouse.core.namespaces import USUAL
+from pilothouse.core.serving import LOOPBACK_BINDS, PORT
 from pilothouse.engine import gauges
 from pilothouse.engine.bearers import Bearers
 from pilothouse.engine.calls import Calls
@@ -74,7 +69,7 @@ from pilothouse.engine.log import Log
 from pilothouse.engine.metrics import Lag, Metrics
 from pilothouse.engine.opener import Opener
 from pilothouse.engine.outgoing import Outgoing, Outside
-from pilothouse.engine.ports import Budget, EventStore, ModelState, Put, StoreFailed
+from pilothouse.engine.ports import EventStore, Put, StoreFailed
 from pilothouse.engine.providers import Providers
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.secrets import Secrets
@@ -82,10 +77,9 @@ from pilothouse.engine.sessions import Sessions
 from pilothouse.engine.tap import Tap
 from pilothouse.engine.terminals import TerminalLimits, Terminals
 from pilothouse.engine.timed import TimedStore
-from pilothouse.engine.traces import Traces
 from pilothouse.engine.upkeep import Upkeep
-from pilothouse.engine.upstream import EgressSettings, ModelSettings
 from pilothouse.engine.usage import UsageIntake
+from pilothouse.outside import connect_model, open_artifacts, open_sandboxes, open_store, open_traces
 from pilothouse.web.access import AccessLog
 from pilothouse.web.app import HEADERS, application, watch
 from pilothouse.web.call import Platform
@@ -108,7 +102,7 @@ def main(argv: list[str], launcher: Launcher | None = None) -> int:
     """`pilothouse serve`. `launcher`: what stays root. Exit status: 0 stopped, 1 could not start, 2 wrong settings."""
     parser = argparse.ArgumentParser(prog="pilothouse serve", description="Start the server and print a sign-in link.")
     parser.add_argument("--host", help="address to listen on (127.0.0.1)")
-    parser.add_argument("--port", type=int, help=f"port to listen on ({config.PORT}); 0 takes a free one")
+    parser.add_argument("--port", type=int, help=f"port to listen on ({PORT}); 0 takes a free one")
     parser.add_argument("--behind-proxy", action="store_true", default=None, help="a TLS proxy stands in front")
     parser.add_argument("--sandbox", choices=("bubblewrap", "host"), help="host isolates nothing")
     options = vars(parser.parse_args(argv))
@@ -135,7 +129,7 @@ async def _serve(
     start_logging(settings)
     note = structlog.get_logger("pilothouse")
     settings = _with_port(settings, listening)
-    store = await _store(settings)
+    store = await open_store(settings)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
         metrics = Metrics()
@@ -221,9 +215,9 @@ async def _platform(
     opener = Opener(sessions, terminals, settings.shell_scrollback, secrets=secrets)
     channels = Channels(store, clock, settings.namespaces or USUAL, handlers(settings, stack, kit.note))
     await channels.start()
-    dialogs = Dialogs(sessions, channels)
+    dialogs = Dialogs(sessions, channels, identity.members.now)
     stack.push_async_callback(dialogs.close)
-    traces = await _traces(settings, kit, stack)
+    traces = await open_traces(settings, kit, stack)
     post = Post(settings.webhook_targets)
     stack.push_async_callback(post.close)
     outside = Outside(
@@ -277,24 +271,6 @@ async def _platform(
     return platform, hub, guard
 
 
-async def _traces(settings: Config, kit: Kit, stack: contextlib.AsyncExitStack) -> Traces | None:
-    """None: no collector is named. Raises ConfigError when one is, and the extra is not installed."""
-    if settings.telemetry is None:
-        return None
-    try:
-        from pilothouse.adapters.traces.otlp import Otlp
-    except ImportError:
-        raise ConfigError(
-            "OTEL_EXPORTER_OTLP_ENDPOINT: traces need the extra; run `pip install 'pilothouse[otel]'`"
-        ) from None
-    spans = Otlp(settings.telemetry, __version__)
-    stack.push_async_callback(spans.close)
-    traces = Traces(kit, spans)
-    stack.push_async_callback(traces.close)
-    kit.log.on_rows.append(traces.rows)
-    return traces
-
-
 def _measure(platform: Platform, stack: contextlib.AsyncExitStack) -> None:
     """What the server counts of itself."""
     metrics, sessions = platform.metrics, platform.sessions
@@ -311,46 +287,6 @@ def _not_ready(sessions: Sessions) -> list[str]:
     if sessions.stuck or sessions.kit.log.failing:
         reasons.append("the store cannot write")
     return reasons
-
-
-async def open_sandboxes(settings: Config, models: LocalProxy, start: Start) -> Bubblewrap | Host:
-    async def admit(session: SessionId) -> None:
-        await models.admit(session, None, Budget())
-
-    kind = Host if settings.sandbox == "host" else Bubblewrap
-    made = await kind.connect_keeper(
-        settings.home,
-        settings.runtime,
-        git_schemes=settings.git_schemes,
-        admit=admit,
-        start=start,
-        caps=settings.caps,
-        image=settings.limits_image,
-    )
-    if isinstance(made, Bubblewrap):
-        made.allow_reduced = settings.allow_reduced
-    return made
-
-
-async def connect_model(settings: Config, models: LocalProxy) -> ModelState:
-    """Tells the proxy where the model is. It keeps the credential in memory only."""
-    model = ModelSettings(
-        provider=settings.provider,
-        model=settings.model,
-        base_url=settings.base_url,
-        api_key=settings.api_key,
-        auth_token=settings.auth_token,
-        aws_region=settings.aws_region,
-        aws_profile=settings.aws_profile,
-        aws_environment=dict(settings.aws_environment),
-    )
-    return await models.configure(model, EgressSettings(settings.egress_allow_private))
-
-
-async def _store(settings: Config) -> EventStore:
-    if settings.durability == "memory":
-        return MemoryStore()
-    return await SqliteStore.open(settings.database, full=settings.durability == "full")
 
 
 async def _serial(store: EventStore) -> int:
@@ -434,6 +370,3 @@ def _noter(logger: Any) -> Note:
             logger.info(what, **fields)
 
     return note
-
-
-# --- tools beside the server ---

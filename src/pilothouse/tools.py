@@ -16,7 +16,7 @@ from pilothouse.adapters.sandboxes.escape.planted import CannotPlant
 from pilothouse.bootstrap import keeper_start
 from pilothouse.config import Config, ConfigError
 from pilothouse.core.errors import PilothouseError
-from pilothouse.server import connect_model, open_sandboxes
+from pilothouse.outside import connect_model, open_sandboxes
 
 DEMO_HELP = """DEMO, a scripted stand-in, since no credential was found. To connect a real one, set and restart:
   - ANTHROPIC_API_KEY=...                          (Anthropic)

@@ -4,7 +4,12 @@ say where it stands in the file, in the environment, and what it is for."""
 from __future__ import annotations
 
 from dataclasses import field
-from typing import Any
+from typing import Any, TypeAlias
+
+Size: TypeAlias = int
+"""Bytes; people write `512M`, `2G`."""
+YEAR_S = 366 * 86_400
+"""No time-out is longer: beyond it dates end."""
 
 
 def setting(

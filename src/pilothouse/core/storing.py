@@ -1,18 +1,49 @@
-"""Settings of artifacts: what is collected, and where it is stored."""
+"""Settings of what is kept: the store, and artifacts, what is collected and where it is stored."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TypeAlias
 
-from pilothouse.core.setting import setting
+from pilothouse.core.setting import YEAR_S, Size, setting
 
-Size: TypeAlias = int
-"""Bytes; people write `512M`, `2G`."""
 MIB = 1024**2
 LEFT_OUT = (".git/", "node_modules/", "__pycache__/", ".venv/", "venv/", ".tox/", ".mypy_cache/", ".pytest_cache/")
 _PLAIN = re.compile(r"[^*?\[\]\\/!#\s]+/\Z")
+
+
+@dataclass(frozen=True)
+class StoreSettings:
+    durability: str = setting(
+        "normal",
+        "`normal` outlives a killed process, `full` a power loss too.",
+        key="store.durability",
+        env="PILOTHOUSE_DURABILITY",
+        choices=("normal", "full", "memory"),
+    )
+    retention_events: int = setting(
+        200_000,
+        "Events kept per session; older ones go, and viewers are told.",
+        key="store.retention_events",
+        env="PILOTHOUSE_RETENTION_EVENTS",
+        low=100,
+    )
+    fold_after_s: int = setting(
+        86_400,
+        "Seconds after a job's end when its text deltas are joined.",
+        key="store.fold_after_s",
+        env="PILOTHOUSE_FOLD_AFTER_S",
+        low=0,
+        high=YEAR_S,
+    )
+    audit_days: int = setting(
+        365,
+        "Days after which a record of the audit may go; 0: never.",
+        key="store.audit_days",
+        env="PILOTHOUSE_AUDIT_DAYS",
+        low=0,
+        high=36_600,
+    )
 
 
 @dataclass(frozen=True)

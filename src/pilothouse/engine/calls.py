@@ -28,9 +28,24 @@ from pilothouse.engine.gate import Gate
 from pilothouse.engine.jobs import RESULT_KEPT
 from pilothouse.engine.live import whole
 from pilothouse.engine.origin import NOWHERE, Origin
-from pilothouse.engine.ports import Op, Put
+from pilothouse.engine.ports import Op, Put, StoreFailed
 from pilothouse.engine.records import Called, JobRecord
 from pilothouse.engine.sessions import Session, Sessions
+
+LOOK = 500
+"""Rows in which a job's `complete` is looked for, from where its record says: after a commit whose answer nobody heard
+it is a few rows further on."""
+
+
+class EndMissing(StoreFailed):
+    """The log goes on past a job's end, and has no `complete` of it."""
+
+
+class _Head(msgspec.Struct, frozen=True, rename="camel"):
+    """Of any event."""
+
+    type: str
+    job_id: str | None = None
 
 
 class _Ending(msgspec.Struct, frozen=True):
@@ -40,6 +55,7 @@ class _Ending(msgspec.Struct, frozen=True):
     truncated: dict[str, ev.Cut] = {}
 
 
+_head = msgspec.json.Decoder(_Head)
 _ending = msgspec.json.Decoder(_Ending)
 
 
@@ -117,7 +133,10 @@ class Calls:
         principal = who.principal
         assert principal is not None
         if wish.session_id is not None:
-            session = await self._sessions.get(wish.session_id, principal, "run")
+            try:
+                session = await self._sessions.get(wish.session_id, principal, "run")
+            except NotFound:
+                raise NotFound("session_id: there is no such session, or it is not yours to see.") from None
             if wish.agent is not None and wish.agent != session.live.record.agent:
                 raise Conflict(f"agent: this session's agent is {session.live.record.agent}")
             return session
@@ -203,17 +222,31 @@ class Calls:
             await started.session.jobs.interrupt(by, started.job.id)
 
     async def result(self, job: JobRecord) -> str:
-        """All of it: the record has the beginning of one that is long, the log both ends. Raises StoreFailed."""
+        """All of it: the record has the beginning of one that is long, the log both ends. Raises StoreFailed,
+        EndMissing."""
         said = job.result or job.reason or job.outcome or ""
         if len(said) < RESULT_KEPT or job.last_seq is None:
             return said
-        page = await self._sessions.kit.log.page(job.session_id, job.last_seq - 1, 1)
-        found = _ending.decode(page.rows[0].body) if page.rows else _Ending()
+        found = await self._end(job, job.last_seq)
+        if found is None:
+            return said
         if "result" not in found.truncated:
-            return found.result or said  # it is short enough for the log, or retention has taken it
+            return found.result or said  # it is short enough for the log
         digest = found.truncated["result"].url.rpartition("/")[2]
         text = await self._store.get("text", f"{job.session_id}:{digest}")
         return said if text is None else text.decode()
+
+    async def _end(self, job: JobRecord, seq: int) -> _Ending | None:
+        """None: the log is gone, or retention has taken so much of it. Raises StoreFailed, EndMissing."""
+        for many in (1, LOOK):
+            page = await self._sessions.kit.log.page(job.session_id, seq - 1, many)
+            for row in page.rows:
+                head = _head.decode(row.body)
+                if head.type == "complete" and head.job_id == job.id:
+                    return _ending.decode(row.body)
+        if page.oldest > seq or page.head < seq:
+            return None
+        raise EndMissing(f"The log has no end of the job {job.id} at {seq}.")
 
 
 def _words(who: Principal, wish: Wish, key: str | None) -> list[str]:

@@ -108,8 +108,10 @@ class _Watch:
 
 
 class Dialogs:
-    def __init__(self, sessions: Sessions, channels: Channels) -> None:
+    def __init__(self, sessions: Sessions, channels: Channels, now: Callable[[Principal], Principal]) -> None:
+        """`now`: a caller with what its account may at this moment; raises Unauthenticated (`members.Members.now`)."""
         self._sessions = sessions
+        self._now = now
         self._handlers = channels.handlers
         self._told = [one for name in sorted(BUILT_IN) if (one := channels.namespace(name)) and one.on_publish]
         """Namespaces with a handler that is told."""
@@ -334,16 +336,18 @@ class Dialogs:
     async def _come_meanwhile(self, following: Following) -> None:
         """Between looking for the job and waiting for it."""
         with contextlib.suppress(PilothouseError, StoreFailed):
-            await self._sessions.of_job(following.spot.name, following.spot.who)
+            await self._sessions.of_job(following.spot.name, self._now(following.spot.who))
             await self._arrived(following)
 
     async def _arrived(self, following: Following) -> None:
-        """The job is there, or time is up: may it be seen?"""
+        """The job is there, or time is up: may it be seen? By what the subscriber may now: it has waited, perhaps, for
+        minutes."""
         spot = following.spot
         if following not in self._pending.get(spot.name, ()):
             return
         try:
-            session, job = await self._sessions.of_job(spot.name, spot.who)
+            session, job = await self._sessions.of_job(spot.name, self._now(spot.who))
+            access.need(self._now(spot.who), session.live.record, "read")  # the store took its time as well
         except PilothouseError:
             following.end()
             following.ended()

@@ -126,7 +126,8 @@ class Drive:
             life.step(job.state, "start")
             job.state, job.started_at, job.runner_id, job.turn_id = "running", live.now(), hello.runner_id, job.id
             self._default_model = state.model
-            job.model = model = job.model or live.record.model or state.model
+            job.demo = state.demo
+            job.model = model = state.model if state.demo else job.model or live.record.model or state.model
             session = live.changed(state="active", last_active_at=live.now())
             started = ev.JobStarted(
                 job_id=job.id,

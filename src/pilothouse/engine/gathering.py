@@ -39,9 +39,9 @@ CHANGING = "changing"
 TRIES = 2
 """For a file that changes while it is read; then the last reading counts, and says so."""
 PARALLEL = 4
-"""Workspace of one job that are read at one time."""
+"""Files of one job that are read at one time."""
 NAMED = 3
-"""Workspace that a notice names of each kind."""
+"""Files that a notice names of each kind."""
 RULES_ALL = 3000
 """Rules of all `.gitignore` files of a workspace together; those found first count."""
 SLICE_S = 0.05
@@ -268,7 +268,7 @@ def notice(found: Sequence[Found], over: bool) -> str:
     said = [f"{REASONS.get(why, why)} ({why}): {_few(names)}" for why, names in sorted(by_reason.items())]
     if over:
         said.append("the workspace has more files than are looked at")
-    return f"Workspace of the job that were not kept: {'; '.join(said)}."
+    return f"Files of the job that were not kept: {'; '.join(said)}."
 
 
 def _few(names: list[str]) -> str:

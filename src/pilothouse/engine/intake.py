@@ -224,7 +224,8 @@ class Intake:
                 also, puts = self.questions.cancelled(self._runner, said.request_id)
                 happened, more = happened + also, more + puts
             case link.AgentUsage():
-                self._count(said)
+                if self._live.current is not None:
+                    self.jobs.bills.say(self._live.current.id, said)
             case ev.SessionUpdate():
                 happened, more = self._updated(said)
             case _:
@@ -249,19 +250,6 @@ class Intake:
             self._live.record = self._live.changed(agent_session_id=said.claude_session_id)
             ops.append(records.put(self._live.record))
         return [self._stamped(said)], ops
-
-    def _count(self, said: link.AgentUsage) -> None:
-        job = self._live.current
-        if job is None or not 0 <= said.total_cost < 1e6:
-            return
-        before = self.jobs.agent_usage.get(job.id, link.AgentUsage())
-        self.jobs.agent_usage[job.id] = link.AgentUsage(
-            input_tokens=before.input_tokens + said.input_tokens,
-            output_tokens=before.output_tokens + said.output_tokens,
-            cache_read_tokens=before.cache_read_tokens + said.cache_read_tokens,
-            cache_write_tokens=before.cache_write_tokens + said.cache_write_tokens,
-            total_cost=before.total_cost + said.total_cost,
-        )
 
     def _drop(self, broken: link.Broken, events: list[ev.Event]) -> None:
         """Reported at the first, the tenth, the hundredth…: a runner that talks nonsense does not fill the log."""

@@ -15,19 +15,18 @@ from pilothouse.core import events as ev
 from pilothouse.core import job as life
 from pilothouse.core import link
 from pilothouse.core.attach import Picture
-from pilothouse.core.errors import Conflict, NotFound, PilothouseError, TooMany
+from pilothouse.core.errors import Conflict, NotFound, TooMany
 from pilothouse.core.ids import JobId
 from pilothouse.engine import records, tallies
 from pilothouse.engine.approvals import Approvals
 from pilothouse.engine.artifacts import Collected
+from pilothouse.engine.bills import Bills
 from pilothouse.engine.drive import Drive
 from pilothouse.engine.live import Live, whole
-from pilothouse.engine.ports import Mark, Op, Put, UsageRecord
+from pilothouse.engine.ports import Mark, Op, Put
 from pilothouse.engine.questions import Questions
 from pilothouse.engine.records import JobRecord, Kept
 
-SPENT_S = 3.0
-"""The proxy answers with a job's total within this, or the agent's own figure counts."""
 TITLE_MAX = 80
 RESULT_KEPT = 100_000
 """Characters of a job's result in its record; the log has all of it."""
@@ -45,7 +44,7 @@ class Jobs:
         """Jobs that are not done."""
         self.coming = 0
         """How many are being accepted: they have their room already."""
-        self.agent_usage: dict[JobId, link.AgentUsage] = {}
+        self.bills = Bills(live)
         self.ended: dict[JobId, asyncio.Event] = {}
         self.collected: dict[JobId, Collected | None] = {}
         """What the jobs made whose end has come but is not in the log yet; None while it is being collected."""
@@ -205,13 +204,17 @@ class Jobs:
 
     async def end_of(self, job: JobRecord) -> JobRecord:
         """The job, which is one that `submit` or `get` gave, once it has ended. Raises NotFound when its session was
-        deleted before."""
+        deleted before, StoreFailed."""
         ended = self.ended.get(job.id)
         if ended is not None:
             await ended.wait()
-        if job.state != "done":
+        if job.state == "done":
+            return job
+        doc = await self._live.kit.store.get("job", job.id)  # it was read, perhaps, an instant before its end
+        found = None if doc is None else records.load(doc, JobRecord)
+        if found is None or found.state != "done":
             raise NotFound
-        return job
+        return found
 
     def gone(self) -> None:
         """The session is deleted: nobody waits any longer."""
@@ -264,6 +267,8 @@ class Jobs:
             runner_id=runner.runner_id,
             turn_id=turn.turn_id,
             timeout_s=self._live.kit.limits.job_timeout_s,
+            model=model if demo else None,
+            demo=demo,
         )
         self._add(own)
         self._live.current = own
@@ -363,8 +368,8 @@ class Jobs:
         happened, ops = self._cancel_open(job)
         made = self.collected.get(job.id) or Collected()
         happened, ops = [*happened, *made.events], [*ops, *made.ops]
-        total = await self._total(job)
-        usage = self._usage(job, total)
+        total = await self.bills.metered(job)
+        usage = self.bills.usage(job, total)
         if usage is not None:
             happened.append(usage)
             done.total_cost = usage.total_cost
@@ -380,7 +385,7 @@ class Jobs:
             reason=reason,
         )
         happened.append(complete)
-        if usage is not None and usage.measured == "agent":
+        if usage is not None and usage.measured == "agent" and not job.metered:
             ops.append(tallies.of_agent(live.record, job, usage, live.now()))
         done.outcome, done.result, done.reason, done.ended_at = outcome, result[:RESULT_KEPT], reason, live.now()
         done.num_turns, done.duration_ms = num_turns, complete.duration_ms
@@ -418,35 +423,12 @@ class Jobs:
         ended = self.ended.pop(job.id, None)
         if ended is not None:
             ended.set()
-        self.agent_usage.pop(job.id, None)
+        self.bills.close(job.id)
         self.collected.pop(job.id, None)
         if self._live.artifacts is not None:
             self._live.artifacts.ended(self._live.record.id, job.id)
         self._live.touched = self._live.kit.clock.now()
         self.wake.set()
-
-    async def _total(self, job: JobRecord) -> UsageRecord | None:
-        """What the proxy metered; None when the job made no call or the proxy cannot be asked."""
-        if job.started_at is None:
-            return None
-        try:
-            async with asyncio.timeout(SPENT_S):
-                return await self._live.kit.models.spent(self._live.record.id, job.id)
-        except (TimeoutError, PilothouseError):
-            return None
-
-    def _usage(self, job: JobRecord, total: UsageRecord | None) -> ev.Usage | None:
-        """The job's totals as the proxy metered them, else the agent's own figures."""
-        if total is not None:
-            return totals(job.id, total)
-        own = self.agent_usage.get(job.id)
-        if own is None:
-            return None
-        return ev.Usage(
-            job_id=job.id, input_tokens=own.input_tokens, output_tokens=own.output_tokens,
-            cache_read_tokens=own.cache_read_tokens, cache_write_tokens=own.cache_write_tokens,
-            total_cost=own.total_cost, measured="agent",
-        )  # fmt: skip
 
     async def abandon(self, text: str, reason: str) -> None:
         """What only waits is not started any more."""
@@ -464,18 +446,6 @@ class Jobs:
             happened, ops = self._approvals.cancel_all()
             more, more_ops = self._questions.cancel_all()
             await self._live.commit([*happened, *more], *ops, *more_ops, insist=True)
-
-
-def totals(job: JobId, total: UsageRecord) -> ev.Usage:
-    return ev.Usage(
-        job_id=job,
-        input_tokens=total.input_tokens,
-        output_tokens=total.output_tokens,
-        cache_read_tokens=total.cache_read_tokens,
-        cache_write_tokens=total.cache_write_tokens,
-        total_cost=total.cost_usd,
-        measured="proxy",
-    )
 
 
 def _title(prompt: str) -> str:

@@ -58,6 +58,12 @@ class Organisation(Struct, frozen=True, kw_only=True, rename="camel"):
     created_at: float = 0.0
 
 
+def check_account(account: str) -> None:
+    """Whether anybody may be called that. Raises BadRequest."""
+    if not _ACCOUNT.match(account):
+        raise BadRequest("account: 1 to 200 printable ASCII characters without spaces, and not dots alone")
+
+
 ROOT = Member(organisation=ORGANISATION, account=ACCOUNT, name=ACCOUNT, role="admin")
 HOME = Organisation(id=ORGANISATION, name="Default")
 
@@ -180,8 +186,7 @@ class Members:
     ) -> Member:
         """Adds a member, or changes what is given of one. `vouched_at`: an issuer said so then, who knows of no last
         admin. Raises BadRequest, NotFound, Conflict, TooMany, Unavailable."""
-        if not _ACCOUNT.match(account):
-            raise BadRequest("account: 1 to 200 printable ASCII characters without spaces, and not dots alone")
+        check_account(account)
         wanted = None if role is None else access.role(role)
         name = None if name is None else line(name)
         async with self._changing:

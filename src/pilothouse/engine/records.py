@@ -88,6 +88,9 @@ class JobRecord(Record, kw_only=True):
     last_seq: int | None = None
     permission_mode: str
     model: str | None = None
+    """Asked for; once it has started, the one that it was given."""
+    demo: bool = False
+    """It was given the demo model, which costs nothing whatever its agent says."""
     allowed_tools: list[str] | None = None
     max_cost_usd: float | None = None
     max_tokens: int | None = None
@@ -109,6 +112,8 @@ class JobRecord(Record, kw_only=True):
     """The caller's own id for it; `id` is ours all the same."""
     headless: bool = False
     """A program began it: nobody is asked who cannot be reached."""
+    metered: bool = False
+    """The ledger has a record of a call of its: from then on what the agent says of itself is not added up."""
 
 
 class Called(Record, kw_only=True):

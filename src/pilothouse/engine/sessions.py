@@ -4,50 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import urllib.parse
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 
 from pilothouse.core import access, link, policy
 from pilothouse.core import events as ev
 from pilothouse.core.access import ORGANISATION, Principal, Scope
 from pilothouse.core.errors import BadRequest, NotFound, PilothouseError, TooMany, Unavailable
 from pilothouse.core.ids import ApprovalId, JobId, QuestionId, SessionId, is_segment, is_uuid
-from pilothouse.engine import records
-from pilothouse.engine.approvals import Approvals
+from pilothouse.engine import records, wishes
 from pilothouse.engine.artifacts import Artifacts
 from pilothouse.engine.audit import SERVER, Entry, Who
-from pilothouse.engine.domains import Domains
-from pilothouse.engine.intake import Intake
-from pilothouse.engine.jobs import Jobs
 from pilothouse.engine.kit import Kit
-from pilothouse.engine.live import Live, whole
+from pilothouse.engine.live import whole
 from pilothouse.engine.origin import NOWHERE, Origin
 from pilothouse.engine.ports import Delete, Op, Probe, Purge, Put, StoreFailed
-from pilothouse.engine.questions import Questions
 from pilothouse.engine.records import ApprovalRecord, Called, Egress, JobRecord, QuestionRecord, SessionRecord
 from pilothouse.engine.resting import Resting
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.secrets import Secrets
+from pilothouse.engine.session import Session
 from pilothouse.engine.shelf import BEFORE, Shelf
 from pilothouse.engine.spares import Spares
 
-TITLE_MAX = 200
+__all__ = ["Session", "Sessions"]
 REAP_S = 5.0
 """How often idle sessions are looked for."""
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-
-
-@dataclass
-class Session:
-    """A session in memory, with its parts."""
-
-    live: Live
-    jobs: Jobs
-    approvals: Approvals
-    questions: Questions
-    domains: Domains
 
 
 class Sessions:
@@ -138,7 +120,7 @@ class Sessions:
         if source is not None:
             source = self.kit.sandboxes.check(source)
         now = records.stamp(self.kit.clock.now())
-        title, model = check_title(title or ""), check_model(model or "")
+        title, model = wishes.title(title or ""), wishes.model(model or "")
         mode = policy.mode(self.kit.limits.permission_mode if permission_mode is None else permission_mode)
         spare = (
             self.spares.take(agent) if source is None and not limits else None
@@ -159,7 +141,7 @@ class Sessions:
             limits=dict(limits),
             egress=egress,
         )
-        session = self._make(record)
+        session = Session.made(self.kit, self.rules, self.secrets, self.artifacts, record)
         masks = await session.live.known_masks()
         record.title = masks.text(title) if masks else title  # it cannot be refused any more
         ops = [Put("resend", key, record.id.encode(), record.id) for key in resends]
@@ -274,7 +256,7 @@ class Sessions:
             permission_mode=policy.mode(
                 session.live.record.permission_mode if permission_mode is None else permission_mode
             ),
-            model=check_model(model) if model else None,
+            model=wishes.model(model) if model else None,
             allowed_tools=allowed_tools,
             max_cost_usd=max_cost_usd,
             max_tokens=max_tokens,
@@ -301,18 +283,8 @@ class Sessions:
         timeout_s: int | None = None,
     ) -> None:
         """A job's wishes, before anything is made for it. Raises BadRequest naming what is wrong."""
-        check_prompt(prompt, self.kit.limits.prompt_max)
-        if permission_mode is not None:
-            policy.mode(permission_mode)
-        if allowed_tools is not None:
-            policy.allowed_tools(allowed_tools)
-        if max_cost_usd is not None and not 0 < max_cost_usd < 1e6:
-            raise BadRequest("maxCostUsd: more than 0, less than 1000000")
-        if max_tokens is not None and not 1 <= max_tokens <= ev.COUNT_MAX:
-            raise BadRequest(f"maxTokens: from 1 to {ev.COUNT_MAX}")
-        if timeout_s is not None and not 1 <= timeout_s <= 86_400:
-            raise BadRequest("timeoutS: from 1 to 86400")
-        check_model(model or "")
+        wishes.prompt(prompt, self.kit.limits.prompt_max)
+        wishes.options(permission_mode, allowed_tools, max_cost_usd, max_tokens, model, timeout_s)
 
     @whole
     async def change(
@@ -329,12 +301,12 @@ class Sessions:
         async with live.act():
             changes: dict[str, str] = {}
             if title is not None:
-                changes["title"] = check_title(title)
+                changes["title"] = wishes.title(title)
                 await live.no_secret("title", title)
             if mode is not None:
                 changes["permission_mode"] = policy.mode(mode)
             if model is not None:
-                changes["model"] = check_model(model)
+                changes["model"] = wishes.model(model)
             record = live.changed(**changes)
             happened: list[ev.Event] = []
             if record.title != live.record.title:
@@ -398,7 +370,7 @@ class Sessions:
         try:
             await session.jobs.abandon(live.ending, "stopped")
             await session.jobs.drive.settled()
-            await self._close(session)
+            await session.close()
             with contextlib.suppress(PilothouseError):
                 await self.kit.models.drop(live.record.id)
                 await self.kit.models.forget(live.record.id)
@@ -467,15 +439,9 @@ class Sessions:
         """Out of memory. Whoever still holds it is refused by `act` and asks again."""
         session.live.away = True
         self._here.pop(session.live.record.id, None)
-        await self._close(session)
+        await session.close()
         if self.secrets is not None:
             self.secrets.forget(session.live.record.id)
-
-    async def _close(self, session: Session) -> None:
-        await session.jobs.drive.close()
-        session.approvals.close()
-        session.questions.close()
-        await session.live.let_go()
 
     async def _load(self, session_id: SessionId) -> Session | None:
         """Once for all who ask at the same time, and to its end whoever of them leaves."""
@@ -489,37 +455,11 @@ class Sessions:
         doc = await self.kit.store.get("session", session_id)
         if doc is None or session_id in self._here:
             return self._here.get(session_id)
-        session = self._make(records.load(doc, SessionRecord))
-        session.live.head = await self.kit.log.head(session_id)
-        await self._restore(session)
+        session = Session.made(self.kit, self.rules, self.secrets, self.artifacts, records.load(doc, SessionRecord))
+        await session.restore()
         self._here[session_id] = session
         session.jobs.drive.start()
         return session
-
-    async def _restore(self, session: Session) -> None:
-        sid = session.live.record.id
-        jobs = [
-            records.load(doc, JobRecord)
-            for _, doc in await self.kit.store.scan("job", owner=sid, limit=1000, newest=True)
-        ]
-        open_jobs = [j for j in reversed(jobs) if j.state != "done"]
-        if any(j.state == "running" for j in open_jobs):
-            approvals = await self.kit.store.scan("approval", owner=sid, limit=1000, newest=True)
-            session.approvals.restore([records.load(doc, ApprovalRecord) for _, doc in reversed(approvals)])
-            questions = await self.kit.store.scan("question", owner=sid, limit=1000, newest=True)
-            session.questions.restore([records.load(doc, QuestionRecord) for _, doc in reversed(questions)])
-        session.jobs.restore(open_jobs)
-        session.jobs.last_askers = jobs[0].askers if jobs else []
-        session.jobs.last_headless = bool(jobs) and jobs[0].headless
-
-    def _make(self, record: SessionRecord) -> Session:
-        live = Live(self.kit, record, self.secrets, self.artifacts)
-        intake = Intake(live)
-        approvals = Approvals(live, self.rules)
-        questions = Questions(live)
-        jobs = Jobs(live, approvals, questions, intake)
-        intake.jobs, intake.approvals, intake.questions = jobs, approvals, questions
-        return Session(live, jobs, approvals, questions, Domains(live, approvals))
 
     async def _reap(self) -> None:
         """Stops sessions that nobody has used for `idle_s`."""
@@ -551,25 +491,3 @@ class Sessions:
 
     def working(self) -> int:
         return sum(1 for s in self._here.values() if s.jobs.busy)
-
-
-def check_prompt(prompt: str, most: int) -> None:
-    if not prompt.strip():
-        raise BadRequest("prompt: it is empty")
-    size = len(prompt.encode("utf-8", "surrogatepass"))
-    if size > most:
-        raise BadRequest(f"prompt: {size} bytes, at most {most}", code="too_large")
-    if "\x00" in prompt:
-        raise BadRequest("prompt: it has a NUL character")
-
-
-def check_title(title: str) -> str:
-    if len(title) > TITLE_MAX or _CONTROL.search(title):
-        raise BadRequest(f"title: one line of at most {TITLE_MAX} characters")
-    return title.strip()
-
-
-def check_model(model: str) -> str:
-    if len(model) > 200 or re.search(r"[^\w.:/@-]", model, re.ASCII):
-        raise BadRequest("model: an id of letters, digits and . : / @ _ -")
-    return model

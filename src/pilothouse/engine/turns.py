@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 from pilothouse.core.frames import CHUNK
@@ -40,6 +41,7 @@ class Turn(Protocol):
 class Turns:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self.clock: Callable[[], float] = self._loop.time
         self._queue: deque[Turn] = deque()
         self._queued: set[Turn] = set()
         self._planned = False
@@ -49,13 +51,13 @@ class Turns:
 
     @property
     def now(self) -> float:
-        return self._loop.time()
+        return self.clock()
 
-    def typed(self, terminal: Turn) -> None:
-        """Somebody pressed a key there."""
+    def typed(self, terminal: Turn, now: float) -> None:
+        """Somebody pressed a key there, now."""
         if terminal is not self._typed_in:
             self._typed_in, self._elsewhere_at = terminal, self._typed_at
-        self._typed_at = self._loop.time()
+        self._typed_at = now
 
     def add(self, terminal: Turn) -> None:
         """It has something to send. Harmless to repeat."""

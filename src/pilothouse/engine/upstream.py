@@ -73,6 +73,7 @@ class Upstream(Protocol):
     """Named to people: "Anthropic API", "Amazon Bedrock", ..."""
     provider: str
     demo: bool
+    """It answers to any name; its calls are recorded under its own, and cost nothing."""
     model: str
     """The default model's id."""
 

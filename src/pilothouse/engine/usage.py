@@ -10,10 +10,12 @@ import msgspec
 
 from pilothouse.core.errors import PilothouseError
 from pilothouse.core.ids import SessionId
-from pilothouse.engine.jobs import totals
+from pilothouse.engine import records
+from pilothouse.engine.bills import totals
 from pilothouse.engine.kit import Kit
 from pilothouse.engine.metrics import Metrics
 from pilothouse.engine.ports import Mark, Put, StoreFailed, UsageRecord
+from pilothouse.engine.records import JobRecord
 from pilothouse.engine.sessions import Session, Sessions
 from pilothouse.engine.tallies import Tallies
 from pilothouse.engine.traces import Traces
@@ -59,24 +61,39 @@ class UsageIntake:
 
     async def _take(self, record: UsageRecord) -> None:
         session = self._sessions.here(SessionId(record.session))
-        job = session.jobs.known.get(record.job) if session is not None and record.job is not None else None
-        if job is None and record.job is not None:
-            job = await self._tallies.job(record.job)
-        whose = session.live.record if session is not None else await self._tallies.session(record.session)
-        counted = await self._tallies.taking(record, whose, job, self._kit.clock.now())
-        taken = await self._kit.store.commit(
-            Mark(f"proxy:{record.proxy_id}", record.n),
-            Put("usage", f"{record.proxy_id}:{record.n:012d}", msgspec.json.encode(record), record.session),
-            Put("proxy", record.proxy_id, b"{}"),
-            *counted.ops,
-        )
-        if not taken.repeated:
-            self._tallies.took(counted)
+        runs = session is not None and record.job in session.jobs.known
+        # The lock: a job that ended in the middle would not know of the record, and the record not of its end.
+        async with session.live.lock if session is not None and runs else contextlib.nullcontext():
+            job, repeated = await self._add(record, session)
+        if not repeated:
             self._metrics.called(record)
             if self._traces is not None:
                 await self._traces.called(record, job)
         if session is not None and record.job in session.jobs.known:
             await self._tell(session, record)
+
+    async def _add(self, record: UsageRecord, session: Session | None) -> tuple[JobRecord | None, bool]:
+        """To the ledger. Its job, and whether it had been taken before."""
+        running = session.jobs.known.get(record.job) if session is not None and record.job is not None else None
+        job = running
+        if job is None and record.job is not None:
+            job = await self._tallies.job(record.job)
+        whose = session.live.record if session is not None else await self._tallies.session(record.session)
+        counted = await self._tallies.taking(record, whose, job, self._kit.clock.now())
+        ops = list(counted.ops)
+        if running is not None and session is not None and not (running.metered or session.live.removed):
+            ops.append(records.put(records.copy(running, metered=True)))
+        taken = await self._kit.store.commit(
+            Mark(f"proxy:{record.proxy_id}", record.n),
+            Put("usage", f"{record.proxy_id}:{record.n:012d}", msgspec.json.encode(record), record.session),
+            Put("proxy", record.proxy_id, b"{}"),
+            *ops,
+        )
+        if running is not None:
+            running.metered = True
+        if not taken.repeated:
+            self._tallies.took(counted)
+        return job, taken.repeated
 
     async def _tell(self, session: Session, record: UsageRecord) -> None:
         """The job's log, while it runs."""
