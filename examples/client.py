@@ -1,7 +1,9 @@
 """One prompt from Python: what the agent writes as it comes, a question to you where it must ask, the files at the end.
 
-    PILOTHOUSE_API_KEY=$(pilothouse keys create --plain) python3 examples/client.py "Write a small program and run it"
+    export PILOTHOUSE_API_KEY=$(.venv/bin/pilothouse keys create --plain)
+    .venv/bin/python examples/client.py "Write a small program and run it"
 
+It needs the Python that has the client: `.venv/bin/python` after `make run`, or yours after `pip install .`.
 `PILOTHOUSE_URL` is where the server is, http://127.0.0.1:8420 if nothing is said.
 """
 
@@ -14,9 +16,9 @@ import sys
 from pilothouse.client import AlreadyResolved, Client, ClientError, Gap, events
 
 
-async def run(prompt: str) -> int:
+async def run(prompt: str, key: str) -> int:
     url = os.environ.get("PILOTHOUSE_URL", "http://127.0.0.1:8420")
-    async with Client(url, os.environ["PILOTHOUSE_API_KEY"]) as client:
+    async with Client(url, key) as client:
         session = await client.sessions.make(title=prompt.partition("\n")[0][:80])
         job = await client.jobs.submit(session.id, prompt, max_cost_usd=1)
         async for event in client.jobs.follow(job.id):
@@ -39,7 +41,10 @@ async def decide(client: Client, id: str) -> None:
     """The whole input is fetched: an event may have been cut."""
     approval = await client.approvals.get(id)
     print(f"\n{approval.tool} {approval.input}")
-    typed = await asyncio.to_thread(input, "approve? [y/n] ")
+    try:
+        typed = await asyncio.to_thread(input, "approve? [y/n] ")
+    except EOFError:
+        sys.exit(f"\nNobody is here to answer. The job waits: `pilothouse approve {id}`, or `deny`.")
     try:
         await client.approvals.decide(approval, typed.strip().lower() == "y")
     except AlreadyResolved as first:
@@ -47,7 +52,11 @@ async def decide(client: Client, id: str) -> None:
 
 
 if __name__ == "__main__":
+    if not "".join(sys.argv[1:]).strip():
+        sys.exit("Say what is to be done: examples/client.py PROMPT")
+    if not os.environ.get("PILOTHOUSE_API_KEY"):
+        sys.exit("PILOTHOUSE_API_KEY is not set. `.venv/bin/pilothouse keys create --plain` prints a key.")
     try:
-        sys.exit(asyncio.run(run(sys.argv[1])))
+        sys.exit(asyncio.run(run(" ".join(sys.argv[1:]), os.environ["PILOTHOUSE_API_KEY"])))
     except ClientError as error:
         sys.exit(str(error))

@@ -18,7 +18,7 @@ from pilothouse.cli.errors import Failure, NoServer, Refused
 from pilothouse.client import transport
 from pilothouse.client.transport import CONNECT_S, CUT, PAGE, Endpoint, Find
 from pilothouse.core.api.access import NewKey
-from pilothouse.core.api.outgoing import WebhookChange
+from pilothouse.core.api.outgoing import NotifierChange, WebhookChange
 from pilothouse.core.api.sessions import Wish
 
 __all__ = ["CONNECT_S", "CUT", "KEY_HELP", "PAGE", "Client", "Endpoint", "Find", "refused", "unreachable"]
@@ -232,7 +232,7 @@ class Client:
     async def audit_head(self, organisation: str | None = None) -> wire.AuditHead:
         return await _told(self.api.audit.head(organisation))
 
-    # --- usage and webhooks ------------------------------------------------------------------------------------
+    # --- usage, webhooks and notifications ---------------------------------------------------------------------
 
     async def usage(self, asked: dict[str, str | None]) -> wire.Usage:
         return await _told(self.api.ask(wire.Usage, "GET", "/api/usage", params=transport.given(**asked)))
@@ -266,6 +266,26 @@ class Client:
 
     async def replay_dead(self, id: str) -> int:
         return await _told(self.api.webhooks.replay_dead(id))
+
+    async def notifiers(self) -> list[wire.Notifier]:
+        return await _told(self.api.notifications.all())
+
+    async def notify_slack(
+        self, url: str, *, name: str | None, events: list[str] | None, sessions: str | None
+    ) -> wire.Notifier:
+        return await _told(self.api.notifications.slack(url, name=name, events=events, sessions=sessions))
+
+    async def change_notifier(self, id: str, wish: NotifierChange) -> wire.Notifier:
+        return await _told(self.api.notifications.change(id, wish))
+
+    async def test_notifier(self, id: str) -> wire.Delivery:
+        return await _told(self.api.notifications.test(id))
+
+    async def notified(self, id: str, state: str) -> list[wire.Delivery]:
+        return await _told(self.api.notifications.deliveries(id, state))
+
+    async def remove_notifier(self, id: str) -> None:
+        await _told(self.api.notifications.remove(id))
 
 
 def _snake(fields: dict[str, Any]) -> dict[str, Any]:

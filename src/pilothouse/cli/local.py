@@ -14,9 +14,11 @@ from typing import IO
 import aiohttp
 import msgspec
 
+from pilothouse import client
 from pilothouse.cli.client import CUT, KEY_HELP, Endpoint
 from pilothouse.cli.errors import NoServer
 from pilothouse.cli.settings import Settings
+from pilothouse.client.transport import checked
 
 START_S = 60
 """The first start of a server may make its database and try the sandbox."""
@@ -39,9 +41,10 @@ class _File(msgspec.Struct, frozen=True):
 def locate(settings: Settings) -> Endpoint:
     """The named server, or this machine's running one. Raises `NoServer`."""
     if settings.url:
-        if not settings.url.startswith(("http://", "https://")):
-            raise NoServer(f"PILOTHOUSE_URL: {settings.url!r} does not begin with http:// or https://")
-        return Endpoint(settings.url.rstrip("/"), settings.key)
+        try:
+            return Endpoint(checked(settings.url, "PILOTHOUSE_URL"), settings.key)
+        except client.NoServer as error:
+            raise NoServer(str(error)) from None
     found = _read(settings)
     if found is None:
         raise NoServer(

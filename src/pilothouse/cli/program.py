@@ -14,6 +14,7 @@ from pilothouse.cli.commands.events import pub, sub
 from pilothouse.cli.commands.files import files
 from pilothouse.cli.commands.members import members, organisations
 from pilothouse.cli.commands.network import network
+from pilothouse.cli.commands.notify import notify
 from pilothouse.cli.commands.run import chat, run
 from pilothouse.cli.commands.secret import secret
 from pilothouse.cli.commands.sessions import logs, ps, stop
@@ -45,6 +46,7 @@ COMMANDS = (
     audit,
     usage,
     webhook,
+    notify,
 )
 
 

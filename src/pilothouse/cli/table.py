@@ -114,6 +114,16 @@ def webhooks(items: list[wire.Webhook]) -> str:
     return columns(lines)
 
 
+def notifiers(items: list[wire.Notifier]) -> str:
+    lines = [["ID", "KIND", "NAME", "TO", "TELLS OF", "SESSIONS", "LAST"]]
+    for one in items:
+        last = _went(one.last) if one.last else ""
+        state = last if one.enabled else f"off ({one.disabled_because})"
+        fields = (one.id, one.kind, one.name, one.to, ",".join(one.events), one.sessions)
+        lines.append([*[text.line(field, TITLE) for field in fields], text.line(state, 120)])
+    return columns(lines)
+
+
 def deliveries(items: list[wire.Delivery]) -> str:
     lines = [["ID", "EVENT", "CREATED", "ATTEMPTS", "STATE"]]
     for one in items:

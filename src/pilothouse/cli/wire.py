@@ -11,14 +11,14 @@ from pilothouse.core.api.channels import Published
 from pilothouse.core.api.jobs import AgentQuestion as Waiting
 from pilothouse.core.api.jobs import Approval, FileEntry, Job, Listing, Shell
 from pilothouse.core.api.kept import JobArtifact
-from pilothouse.core.api.outgoing import Delivery, MadeWebhook, Webhook
+from pilothouse.core.api.outgoing import Delivery, MadeWebhook, Notifier, Webhook
 from pilothouse.core.api.sessions import Contact, Limit, Member, Network, Organisation, Secret, Session
 
 __all__ = [
     "Actor", "Approval", "AuditHead", "Audited", "Contact", "Delivery", "FileEntry", "Job", "JobArtifact", "Key",
     "Limit", "Listing",
-    "MadeKey", "MadeWebhook", "Member", "Network", "Organisation", "Published", "Secret", "Session", "Shell",
-    "Ticket", "Usage", "Used", "Waiting", "Webhook",
+    "MadeKey", "MadeWebhook", "Member", "Network", "Notifier", "Organisation", "Published", "Secret", "Session",
+    "Shell", "Ticket", "Usage", "Used", "Waiting", "Webhook",
 ]  # fmt: skip
 
 

@@ -7,7 +7,8 @@
             if isinstance(event, events.Stream):
                 print(event.content, end="")
 
-What it gives are the types of `pilothouse.core.api`, events those of `pilothouse.core.events`; what it raises is the
+What it gives are the types of the modules in `pilothouse.core.api` (`jobs.Job`, `sessions.Session`, …) and, of
+`client.calls`, those of `pilothouse.core.invoke`; events are those of `pilothouse.core.events`. What it raises is the
 tree of `pilothouse.client.errors`. Nothing in it is global, and it reads nothing of the environment.
 """
 
@@ -33,9 +34,10 @@ from pilothouse.client.errors import (
 from pilothouse.client.follow import Event, Gap, Unknown
 from pilothouse.client.transport import Endpoint
 from pilothouse.core import events
+from pilothouse.core.api.kept import Invocation
 
 __all__ = [
     "AlreadyResolved", "BadRequest", "Client", "ClientError", "Conflict", "Endpoint", "Event", "Forbidden", "Gap",
-    "Malformed", "NoServer", "NotFound", "Refused", "TooLarge", "TooMany", "Unauthenticated", "Unavailable", "Unknown",
-    "errors", "events",
+    "Invocation", "Malformed", "NoServer", "NotFound", "Refused", "TooLarge", "TooMany", "Unauthenticated",
+    "Unavailable", "Unknown", "errors", "events",
 ]  # fmt: skip

@@ -13,8 +13,9 @@ class Calls(Group):
     async def invoke(self, wish: Invocation, *, key: str | None = None) -> Output:
         """Runs the prompt to its end, which may take as long as it likes; `success` says whether the job succeeded. The
         server knows the request by `key`, the caller's own word for it (1 to 200 characters; one is made otherwise), so
-        that a lost connection is tried again and finds the same job. Raises BadRequest, Conflict, NotFound, TooLarge,
-        TooMany, Unavailable; then nothing was started."""
+        that a lost connection is tried again and finds the same job. A `job_id` that was used gives the first job back,
+        also for another prompt; a `key` that came with another request is a Conflict. Raises BadRequest, Conflict,
+        NotFound, TooLarge, TooMany, Unavailable; then nothing was started."""
         word = key or str(uuid.uuid4())
         return (await self._transport.ask(Answer, "POST", "/invoke", body=_given(wish), key=word)).output
 

@@ -15,10 +15,11 @@ from pilothouse.client.files import Files
 from pilothouse.client.jobs import Jobs
 from pilothouse.client.keys import Keys
 from pilothouse.client.members import Members, Organisations
+from pilothouse.client.notifications import Notifications
 from pilothouse.client.secrets import Secrets
 from pilothouse.client.sessions import Sessions
 from pilothouse.client.shells import Shells
-from pilothouse.client.transport import Endpoint, Find, Transport
+from pilothouse.client.transport import Endpoint, Find, Transport, checked
 from pilothouse.client.usage import Used
 from pilothouse.client.webhooks import Webhooks
 from pilothouse.core.api.access import Me
@@ -30,13 +31,13 @@ class Client:
     """Use as a context manager: `async with Client("http://127.0.0.1:8420", key) as client`.
 
     `fingerprint`: SHA-256, in hex, of the server's certificate, where that is its own. Instead of `url`, `find` says
-    where the server is, and is asked again whenever the connection was lost.
+    where the server is, and is asked again whenever the connection was lost. Raises NoServer for a `url` that is none.
     """
 
     def __init__(self, url: str = "", key: str = "", *, fingerprint: str = "", find: Find | None = None) -> None:
         if not url and find is None:
             raise ValueError("url: say where the server is")
-        endpoint = Endpoint(url.rstrip("/"), key, fingerprint)
+        endpoint = Endpoint(checked(url) if url else "", key, fingerprint)
 
         async def there() -> Endpoint:
             return endpoint
@@ -58,6 +59,7 @@ class Client:
         self.calls = Calls(transport)
         self.artifacts = Artifacts(transport)
         self.webhooks = Webhooks(transport)
+        self.notifications = Notifications(transport)
         self.usage = Used(transport)
 
     async def __aenter__(self) -> Client:

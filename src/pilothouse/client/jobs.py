@@ -30,8 +30,8 @@ class Jobs(Group):
         key: str | None = None,
     ) -> Job:
         """Queues a prompt of at most 1 MiB; `steer` says it to the running job instead. `key` is the caller's own word
-        (1 to 200 characters): the same again gives the same job, so a lost connection is tried again; without one it
-        gets one. Raises BadRequest, Forbidden, NotFound, Conflict (nothing to steer), TooMany."""
+        (1 to 200 characters): the same again gives the same job, also for another prompt, so a lost connection is tried
+        again; without one it gets one. Raises BadRequest, Forbidden, NotFound, Conflict (nothing to steer), TooMany."""
         body = NewJob(
             prompt=prompt, permission_mode=permission_mode,
             allowed_tools=None if allowed_tools is None else list(allowed_tools), max_cost_usd=max_cost_usd,

@@ -2,23 +2,26 @@
 
 A request is sent again when its connection was lost, and only where twice is the same as once: it reads (GET), it sets
 (PUT), or it carries the caller's own word (`Idempotency-Key`, `clientMessageId`, `key`). A server that has never
-answered is not waited for; one that has is probably being restarted, and is, for `RETRY_S`.
+answered is not waited for; one that has is probably being restarted, and is, for `RETRY_S` from when the connection was
+lost: an answer may take hours.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
 
 from pilothouse.client.errors import ClientError, Malformed, NoServer, refused
-from pilothouse.client.pause import Pause
+from pilothouse.client.pause import Patience
 
 T = TypeVar("T")
 
@@ -27,7 +30,7 @@ CONNECT_S = 10
 ANSWER_S = 60
 """An answer; making a session may clone a repository, so this is generous. A stream says something more often."""
 RETRY_S = 30
-"""How long a repeatable request waits for a server that is being restarted."""
+"""How long a repeatable request waits for a server that is being restarted, from when its connection was lost."""
 ANSWER_MAX = 64 * 1024 * 1024
 """Bytes of one JSON answer, and of one event of a stream: an approval carries its whole input."""
 PAGE = 200
@@ -53,6 +56,18 @@ class Endpoint:
         return f"Endpoint({self.url!r})"
 
 
+def checked(url: str, name: str = "url") -> str:
+    """The address of a server, without a slash at its end. Raises NoServer, which names where it was said."""
+    try:
+        parts = urlsplit(url)
+        fine = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        fine = False
+    if not fine:
+        raise NoServer(f"{name}: {url!r} is no address of a server, such as http://127.0.0.1:8420")
+    return url.rstrip("/")
+
+
 Find = Callable[[], Awaitable[Endpoint]]
 """Where the server is now: one on this machine may come back on another port."""
 
@@ -66,8 +81,9 @@ class Sent:
 
 
 class Transport:
-    def __init__(self, find: Find) -> None:
+    def __init__(self, find: Find, now: Callable[[], float] = time.monotonic) -> None:
         self._find = find
+        self._now = now
         self._met = False
         """The server has answered once."""
         self.endpoint = Endpoint("", "")
@@ -116,18 +132,21 @@ class Transport:
     ) -> bytes:
         """The answer's body. `body` becomes JSON; `key` an `Idempotency-Key`. `repeat`: twice is the same as once.
         Raises NoServer, Refused."""
-        loop = asyncio.get_running_loop()
-        give_up = loop.time() + (RETRY_S if repeat or key or method in {"GET", "PUT"} else 0)
-        pause = Pause(2.0, 0.1)
+        patience = Patience(RETRY_S if repeat or key or method in {"GET", "PUT"} else 0)
         while True:
-            wait = pause.next_s()
+            answered: float | None = None
             try:
                 async with self.request(method, path, body=body, params=params, key=key) as answer:
-                    self._met = True
+                    self._met, answered = True, self._now()
                     await check(answer, self.endpoint)
                     return await _whole(answer)
             except CUT as error:
-                if not self._met or loop.time() + wait > give_up:
+                # One that says nothing for a minute is not being restarted, and would take as long again.
+                silent = answered is None and isinstance(error, aiohttp.SocketTimeoutError)
+                if isinstance(error, aiohttp.SocketTimeoutError):
+                    answered = None  # nor is one whole that fell silent after its head
+                wait = None if silent else patience.lost(self._now(), answered)
+                if not self._met or wait is None:
                     raise unreachable(self.endpoint, error) from None
             await asyncio.sleep(wait)
             with suppress(NoServer):  # being restarted: the old address is tried until the time is up

@@ -35,6 +35,11 @@ class PilothouseError(Exception):
     def message(self) -> str:
         return str(self.args[0])
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of an answer by HTTP, in lower case, beside those of its status."""
+        return {}
+
 
 class BadRequest(PilothouseError):
     """The request is malformed."""

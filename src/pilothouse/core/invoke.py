@@ -41,6 +41,23 @@ _MISSING = re.compile(r"Object missing required field `(.*?)`?\Z", re.S)
 _PLACE = re.compile(r"[\w.\[\]]+: ")
 _CAPITAL = re.compile(r"[A-Z]")
 _MALFORMED = (msgspec.MsgspecError, ValueError, RecursionError)
+# What msgspec does not check is told all the same, for the API's document; `_check` says it in better words.
+_Timeout = Annotated[int, Meta(description="Seconds.", extra_json_schema={"minimum": 1, "maximum": TIMEOUT_MAX_S})]
+_Cost = Annotated[
+    float,
+    Meta(
+        description="US dollars; at it the job ends.",
+        extra_json_schema={"exclusiveMinimum": 0, "exclusiveMaximum": COST_MAX},
+    ),
+]
+_Count = Annotated[int, Meta(description="At it the job ends.", extra_json_schema={"minimum": 1, "maximum": COUNT_MAX})]
+_Name = Annotated[
+    str,
+    Meta(
+        description="The caller's own word for its job.",
+        extra_json_schema={"pattern": "^[A-Za-z0-9](?:[A-Za-z0-9-]{0,48}[A-Za-z0-9])?$"},
+    ),
+]
 _Word = Annotated[str, Meta(min_length=1, max_length=200)]
 
 
@@ -53,11 +70,11 @@ class Wish(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     session_id: str | None = None
     agent: _Word | None = None
     model: _Word | None = None
-    timeout_s: int | None = None
-    max_cost_usd: float | None = None
-    max_tokens: int | None = None
+    timeout_s: _Timeout | None = None
+    max_cost_usd: _Cost | None = None
+    max_tokens: _Count | None = None
     cancel_on_disconnect: bool | None = None
-    job_id: str | None = None
+    job_id: _Name | None = None
 
     @property
     def mode(self) -> str:
@@ -113,6 +130,8 @@ _encoder = msgspec.json.Encoder()
 
 def wish(body: bytes, prompt_max: int) -> Wish:
     """Raises BadRequest naming the field; TooLarge for a prompt of more than `prompt_max` bytes."""
+    if not body.strip():
+        raise BadRequest("body: it is empty; expected JSON")
     try:
         body.decode()
         fields = _outer.decode(body)
@@ -159,7 +178,7 @@ def _check(given: Wish) -> None:
     if given.session_id is not None and not is_uuid(given.session_id):
         raise BadRequest("session_id: expected a UUID")
     if given.job_id is not None and not is_segment(given.job_id):
-        raise BadRequest("job_id: 1 to 50 letters, digits and dashes, none of them at an end")
+        raise BadRequest("job_id: 1 to 50 letters, digits and dashes, no dash at an end")
     if given.timeout_s is not None and not 1 <= given.timeout_s <= TIMEOUT_MAX_S:
         raise BadRequest(f"timeout_s: from 1 to {TIMEOUT_MAX_S}")
     if given.max_cost_usd is not None and not 0 < given.max_cost_usd < COST_MAX:

@@ -18,6 +18,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import re
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 from urllib.parse import urlsplit
@@ -32,6 +33,7 @@ EVENTS = ("job.completed", "approval.required", "budget.exceeded")
 PING = "ping"
 PREFIX = "whsec_"
 KEY_BYTES = 32
+_MESSAGE = re.compile(r"msg_[0-9a-f]{36}\Z")
 URL_MAX = 2048
 TITLE_MAX = 80
 """Characters of a session's title that are sent on."""
@@ -112,6 +114,11 @@ def message_id(target: str, session: str, seq: int, kind: str, at: float) -> str
     return f"msg_{int(at * 1000):012x}{digest[:24]}"
 
 
+def is_message(text: str) -> bool:
+    """The form of a `message_id`."""
+    return _MESSAGE.match(text) is not None
+
+
 def _key(text: str) -> bytes:
     try:
         return base64.b64decode(text.removeprefix(PREFIX), validate=True)
@@ -150,18 +157,18 @@ def check_url(text: str, private: Sequence[reach.Target] = ()) -> str:
     try:
         parts = urlsplit(text)
         if parts.scheme not in {"https", "http"} or not parts.hostname:
-            raise BadRequest("url: expected https:// and a host")
+            raise BadRequest("url: must be https:// and a host")
         where = target(text)
     except ValueError as error:
         raise BadRequest(f"url: {error}") from None
+    if parts.scheme != "https" and where not in private:
+        raise BadRequest("url: must be https; plain http is for a HOST:PORT that webhooks.allow_private lists")
     if parts.username is not None or parts.password is not None:
         raise BadRequest("url: without a name and password")
     if parts.fragment or text.endswith("#"):
         raise BadRequest("url: without a fragment")
     if where in private:
         return text
-    if parts.scheme != "https":
-        raise BadRequest("url: https, but for a HOST:PORT that webhooks.allow_private lists")
     if reach.is_address(where.host) and not reach.public(where.host):
         raise BadRequest("url: no public address; webhooks.allow_private lists those that may be reached all the same")
     return text

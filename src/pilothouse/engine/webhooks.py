@@ -109,6 +109,13 @@ class Webhooks:
         """Raises NotFound: also for another organisation's."""
         return self._find(organisation, id).record
 
+    def enabled(self, organisation: str, id: str) -> WebhookRecord:
+        """One that something can be sent to. Raises NotFound, Conflict when it is disabled."""
+        record = self.get(organisation, id)
+        if record.disabled:
+            raise Conflict(f"The webhook is disabled ({record.disabled}); enable it first.")
+        return record
+
     def wanting(self, organisation: str, type: str, at: float) -> list[WebhookRecord]:
         """Those to whom an event is promised."""
         return [r for r in self.all(organisation) if type in r.events and not r.disabled and at >= r.since(type)]
@@ -202,9 +209,7 @@ class Webhooks:
 
     async def ping(self, organisation: str, id: str) -> DeliveryRecord:
         """A delivery that says nothing. Raises NotFound, Conflict when it is disabled."""
-        record = self.get(organisation, id)
-        if record.disabled:
-            raise Conflict(f"The webhook is disabled ({record.disabled}); enable it first.")
+        record = self.enabled(organisation, id)
         assert self.couriers is not None
         now = self._clock.now()
         made = self.delivery(record, webhook.Ping(webhook_id=id, name=record.name), now, "", secrets.randbits(53))

@@ -32,6 +32,14 @@ class OutOfRange(PilothouseError):
     code = "out_of_range"
     status = 416
 
+    def __init__(self, size: int) -> None:
+        super().__init__(f"range: the file has {size} bytes")
+        self._size = size
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"content-range": f"bytes */{self._size}"}
+
 
 def shown(artifacts: Artifacts, record: ArtifactRecord) -> JobArtifact:
     """As the API shows it."""
@@ -118,7 +126,7 @@ def _conditions(call: Call, record: ArtifactRecord) -> tuple[dict[str, str], ran
     try:
         stretch = ranges.asked(given.get("range"), given.get("if-range"), etag, record.size)
     except ValueError:
-        raise OutOfRange(f"range: the file has {record.size} bytes") from None
+        raise OutOfRange(record.size) from None
     if stretch is None:
         return headers | {"content-length": str(record.size)}, None, 200
     length = str(stretch.end - stretch.start)

@@ -98,22 +98,29 @@ def _key(call: Call) -> str | None:
 
 async def _document(call: Call, calls: Calls, started: Started) -> AsyncGenerator[bytes, None]:
     job = await calls.ended(started)
-    model = job.model or started.session.live.record.model
-    if not model:
-        with contextlib.suppress(PilothouseError):  # the proxy is away: the head was sent, the answer must be whole
-            model = (await call.platform.kit.models.state()).model
     yield invoke.answer(
         success=job.outcome == "succeeded",
         result=await calls.result(job),
         session_id=job.session_id,
         ended_at=job.ended_at or started.session.live.now(),
-        model=model,
+        model=await _model(call, started),
         duration_ms=job.duration_ms or 0,
         num_turns=job.num_turns or 0,
         cost_usd=job.total_cost,
         job_id=job.name or job.id,
         files=await _files(call, job),
     )
+
+
+async def _model(call: Call, started: Started) -> str:
+    """That the job was given, or would have been."""
+    job = started.job
+    wanted = job.model or started.session.live.record.model
+    if job.started_at is None or not wanted:
+        with contextlib.suppress(PilothouseError):  # the proxy is away: the head was sent, the answer must be whole
+            state = await call.platform.kit.models.state()
+            return state.model if state.demo or not wanted else wanted
+    return wanted
 
 
 async def _files(call: Call, job: JobRecord) -> list[invoke.File]:

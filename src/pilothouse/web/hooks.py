@@ -75,13 +75,13 @@ async def list_deliveries(call: Call) -> Response:
 
 async def replay(call: Call) -> Response:
     """One delivery, dead or delivered."""
-    outgoing, record = call.platform.outgoing, _found(call)
+    outgoing, record = call.platform.outgoing, _enabled(call)
     found = await outgoing.couriers.deliveries.of(record.id, call.request.path_params["delivery"])
     return wire.Reply(delivery(await outgoing.couriers.replay(found)), 202)
 
 
 async def replay_dead(call: Call) -> Response:
-    count = await call.platform.outgoing.couriers.replay_dead(_found(call).id)
+    count = await call.platform.outgoing.couriers.replay_dead(_enabled(call).id)
     return wire.Reply(Replayed(replayed=count), 202)
 
 
@@ -118,6 +118,11 @@ def _id(call: Call) -> str:
 def _found(call: Call) -> WebhookRecord:
     """Raises NotFound."""
     return call.platform.outgoing.webhooks.get(members.which(call), _id(call))
+
+
+def _enabled(call: Call) -> WebhookRecord:
+    """What is replayed for a disabled one would be dead again at once. Raises NotFound, Conflict."""
+    return call.platform.outgoing.webhooks.enabled(members.which(call), _id(call))
 
 
 async def _shown(call: Call, record: WebhookRecord) -> Webhook:

@@ -98,14 +98,20 @@ EXAMPLES = {
     "delivery": "msg_019ab5c2-9ea6",
 }  # fmt: skip
 SECURITY = {
-    "key": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "`pilothouse keys create`."},
+    "key": {
+        "type": "apiKey", "in": "header", "name": "x-api-key",
+        "description": "Made by `pilothouse keys create`, or in the settings of the page.",
+    },
     "bearer": {"type": "http", "scheme": "bearer", "description": "A key, or a signed token of a configured issuer."},
     "signature": {
         "type": "apiKey", "in": "header", "name": "Authorization", "x-amazon-apigateway-authtype": "awsSigv4",
-        "description": "AWS Signature Version 4, with a key pair of `pilothouse keys create --sigv4`.",
+        "description": "AWS Signature Version 4, with a key pair made by `pilothouse keys create --sigv4`.",
     },
-    "cookie": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "Of who is signed in."},
-    "link": {"type": "apiKey", "in": "cookie", "name": LINK_COOKIE, "description": "Of who follows a share link."},
+    "cookie": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "Of a browser that is signed in."},
+    "link": {
+        "type": "apiKey", "in": "cookie", "name": LINK_COOKIE,
+        "description": "Of a browser that followed a share link.",
+    },
     "csrf": {
         "type": "apiKey", "in": "header", "name": "X-CSRF-Token",
         "description": "Beside a cookie, where something changes: `csrf` of `GET /api/me`.",
@@ -328,6 +334,8 @@ def _refusal(status: int, operation: Operation) -> Built:
     headers = {name: _header(meaning, "integer") for name, meaning in RATES.items()} if status == 429 else {}
     if status == 429 or (status == 503 and not operation.appsync):
         headers["Retry-After"] = _header("Seconds.", "integer")
+    if status == 416:
+        headers["Content-Range"] = _header("`bytes */SIZE`.", "string")
     if status == 401 and not operation.appsync:
         headers["WWW-Authenticate"] = _header("`Bearer`.", "string")
     return out | {"headers": headers} if headers else out

@@ -54,7 +54,7 @@ def _operation(method: str, path: str, one: Built) -> str:
     parts = [
         f'<article id="{one["operationId"]}"><h3><code><b class="{method}">{method.upper()}</b> {html.escape(path)}'
         f"</code></h3><p>{_words(one['summary'])}. {_words(one.get('description', ''))}</p>{_scope(one)}",
-        _parameters(one.get("parameters", [])),
+        _parameters(one.get("parameters", []), f"{method.upper()} {path}"),
     ]
     if "requestBody" in one:
         content = one["requestBody"]["content"]["application/json"]
@@ -70,7 +70,7 @@ def _scope(one: Built) -> str:
     return f"<p class=quiet>Needs <code>{one['x-scope']['scope']}</code> {where}.</p>"
 
 
-def _parameters(given: list[Built]) -> str:
+def _parameters(given: list[Built], of: str) -> str:
     if not given:
         return ""
     rows = "".join(
@@ -80,7 +80,7 @@ def _parameters(given: list[Built]) -> str:
         for one in given
     )
     head = "<tr><th scope=col>Name</th><th scope=col>In</th><th scope=col>Type</th><th scope=col>Meaning</th></tr>"
-    return f"<h4>Parameters</h4>{_table(head, rows)}"
+    return f"<h4>Parameters</h4>{_table(head, rows, f'Parameters of {of}')}"
 
 
 def _answer(status: str, one: Built) -> str:
@@ -111,13 +111,13 @@ def _schema(name: str, one: Built) -> str:
         for field, schema in one.get("properties", {}).items()
     )
     head = "<tr><th scope=col>Field</th><th scope=col>Given</th><th scope=col>Type</th><th scope=col>Meaning</th></tr>"
-    fields = _table(head, rows) if rows else f"<p>{_type(one)}</p>"
+    fields = _table(head, rows, f"Fields of {name}") if rows else f"<p>{_type(one)}</p>"
     said = _words(one.get("description", ""))
     return f'<article id="schema-{name}"><h3><code>{html.escape(name)}</code></h3><p>{said}</p>{fields}</article>'
 
 
-def _table(head: str, rows: str) -> str:
-    return f'<div class=table tabindex=0 role=region aria-label="Table"><table>{head}{rows}</table></div>'
+def _table(head: str, rows: str, name: str) -> str:
+    return f'<div class=table tabindex=0 role=region aria-label="{html.escape(name)}"><table>{head}{rows}</table></div>'
 
 
 def _type(schema: Built) -> str:
@@ -190,7 +190,8 @@ nav ul {{ list-style: none; margin: .2rem 0 .6rem; padding: 0; }}
 nav li a {{ display: block; padding: .2rem 0; }}
 main {{ max-width: 60rem; padding: 1.25rem 1.5rem 6rem; min-width: 0; }}
 h1 {{ font-size: 1.5rem; margin: 0 0 .5rem; }} h2 {{ font-size: 1.25rem; margin: 2.5rem 0 .5rem; }}
-h3 {{ font-size: 1rem; margin: 0; overflow-wrap: anywhere; }} h4 {{ font-size: .85rem; margin: .9rem 0 .3rem; }}
+h3 {{ font-size: 1rem; margin: 0; overflow-wrap: anywhere; }} h3 code {{ font-size: 15px; }}
+h4 {{ font-size: .85rem; margin: .9rem 0 .3rem; }}
 article {{ border: 1px solid var(--line); border-radius: 10px; padding: .9rem 1rem; margin: .9rem 0; }}
 article:target {{ outline: 2px solid var(--link); }}
 p {{ margin: .35rem 0; }} a {{ color: var(--link); text-underline-offset: 2px; overflow-wrap: anywhere; }}
@@ -208,7 +209,9 @@ summary {{ cursor: pointer; padding: .25rem 0; }} main summary {{ color: var(--q
 .skip:focus {{ left: 1rem; top: 1rem; background: var(--page); padding: .5rem; }}
 @media (max-width: 760px) {{ body {{ display: block; }} nav {{ position: static; height: auto; border-right: 0;
   border-bottom: 1px solid var(--line); }} main {{ padding: 1rem; }}
-  table, tbody, tr, th, td {{ display: block; border: 0; padding: 0; }} th[scope=col] {{ display: none; }}
+  nav {{ display: grid; grid-template-columns: 1fr 1fr; gap: 0 1rem; padding: .75rem 1rem; }}
+  nav p:first-child, nav details[open] {{ grid-column: 1 / -1; }}
+  table, tbody, tr, th, td {{ display: block; border: 0; padding: 0; }} tr:has(th[scope=col]) {{ display: none; }}
   tr {{ border-bottom: 1px solid var(--line); padding: .4rem 0; }} th code {{ font-weight: 600; }} }}
 @media print {{ nav {{ display: none; }} body {{ display: block; }} }}
 </style>

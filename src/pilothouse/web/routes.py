@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -52,6 +53,7 @@ from pilothouse.web.asked import Asked
 from pilothouse.web.call import Call, Handler, Platform
 from pilothouse.web.guard import Guard, Once, Policy
 from pilothouse.web.peer import peer
+from pilothouse.web.printed import Printed
 from pilothouse.web.traced import traced
 
 Own = Callable[[Request, Platform, Guard], Awaitable[Response]]
@@ -96,15 +98,28 @@ def _preflights(*paths: str, own: Own = events.preflight) -> list[Entry]:
     return [Entry("OPTIONS", path, "public", None, None, reason, own=own) for path in paths]
 
 
-async def _document(call: Call) -> Response:
+PLACES_MAX = 4
+"""Documents that are kept: they differ by the path that we are below alone, and a server is below one."""
+
+
+@functools.lru_cache(maxsize=PLACES_MAX)
+def _document_below(base: str) -> Printed:
     """Where we are below a path, it says so."""
-    below = {"servers": [{"url": call.base}]} if call.base else {}
-    return wire.Reply(openapi.document(TABLE) | below, headers={"cache-control": "no-cache"})
+    below = {"servers": [{"url": base}]} if base else {}
+    return Printed.of(msgspec.json.encode(openapi.document(TABLE) | below), "application/json")
+
+
+@functools.lru_cache(maxsize=1)
+def _page() -> Printed:
+    return Printed.of(reference.page(openapi.document(TABLE)).encode(), "text/html; charset=utf-8")
+
+
+async def _document(call: Call) -> Response:
+    return _document_below(call.base).answer(call.request)
 
 
 async def _reference(call: Call) -> Response:
-    page = reference.page(openapi.document(TABLE))
-    return Response(page, media_type="text/html; charset=utf-8", headers={"cache-control": "no-cache"})
+    return _page().answer(call.request)
 
 
 DOCUMENTATION = "it says what our sources say, and nothing of this server"

@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from pilothouse.core import access
 from pilothouse.core.api.sessions import NewGrant, NewLink
+from pilothouse.engine.members import check_account
 from pilothouse.web import views, wire
 from pilothouse.web.call import Call
 
@@ -22,7 +23,9 @@ async def put_grant(call: Call) -> Response:
 
 async def remove_grant(call: Call) -> Response:
     session = await call.session()
-    await call.platform.sessions.shelf.share(session, account=call.request.path_params["account"], who=call.who)
+    account = call.request.path_params["account"]
+    check_account(account)
+    await call.platform.sessions.shelf.share(session, account=account, who=call.who)
     return Response(status_code=204)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
@@ -11,7 +12,9 @@ from starlette.responses import Response
 
 from pilothouse.core.api import Body, Page
 from pilothouse.core.chat import explain
-from pilothouse.core.errors import BadRequest, PilothouseError, RateLimited, TooLarge
+from pilothouse.core.errors import BadRequest, PilothouseError, TooLarge
+from pilothouse.core.ids import is_uuid
+from pilothouse.core.webhook import is_message
 
 __all__ = ["Body", "Reply", "body", "cursor", "everything", "limit", "number", "page", "problem", "read"]
 BODY_MAX = 4 * 1024 * 1024
@@ -19,6 +22,7 @@ BODY_MAX = 4 * 1024 * 1024
 LIMIT_MAX = 200
 LIMIT_DEFAULT = 50
 T = TypeVar("T")
+_WRONG_WORD = re.compile(r"(\w+): Invalid enum value ")
 _MALFORMED = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
@@ -47,19 +51,30 @@ def problem(error: PilothouseError) -> Response:
         headers["www-authenticate"] = 'Bearer realm="pilothouse"'
     if error.status in {429, 503}:
         headers["retry-after"] = "1"
-    if isinstance(error, RateLimited):
-        headers |= error.headers
-    return Response(msgspec.json.encode(document), error.status, headers, "application/problem+json")
+    return Response(msgspec.json.encode(document), error.status, headers | error.headers, "application/problem+json")
 
 
 async def body(request: Request, kind: type[T]) -> T:
     """The body as `kind`. Raises BadRequest naming the field, TooLarge."""
     data = await json(request)
+    if not data.strip():
+        raise BadRequest("body: it is empty; expected JSON")
     try:
         data.decode()
         return msgspec.json.decode(data, type=kind)
     except _MALFORMED as error:
-        raise BadRequest(explain(error).replace("message:", "body:", 1)) from None
+        text = explain(error).replace("message:", "body:", 1)
+        raise BadRequest(text + _choices(kind, text)) from None
+
+
+def _choices(kind: Any, text: str) -> str:
+    """What may stand in a field of which it was said that something else does not."""
+    found = _WRONG_WORD.match(text)
+    if found is None or not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
+        return ""
+    known = next((field.type for field in msgspec.structs.fields(kind) if field.encode_name == found[1]), None)
+    words = [word for part in (known, *get_args(known)) if get_origin(part) is Literal for word in get_args(part)]
+    return f"; there are {', '.join(map(str, words))}" if words else ""
 
 
 async def json(request: Request) -> bytes:
@@ -101,9 +116,10 @@ def limit(request: Request) -> int:
 
 
 def cursor(request: Request) -> str:
+    """ "" for the first page. Raises BadRequest: a text of another form would give some page or other."""
     text = request.query_params.get("cursor") or ""
-    if len(text) > 100 or not text.isprintable():
-        raise BadRequest("cursor: not one of this server's")
+    if text and not (is_uuid(text) or is_message(text)):
+        raise BadRequest("cursor: expected the `next` of the page before")
     return text
 
 

@@ -105,9 +105,9 @@ async def session_events(call: Call) -> Response:
     sid = session.live.record.id
     after = wire.number(call.request, "after", 0, 0, 2**53)
     log = call.platform.kit.log
-    last = call.request.headers.get("last-event-id", "") if wants_stream(call) else ""
-    if last.isascii() and last.isdigit() and len(last) < 17:
-        after = int(last)
+    last = _last(call)
+    if last is not None:
+        after = last
     head = await session.live.head_for(after)
     epoch = call.request.query_params.get("epoch")
     foreign = (epoch is not None and epoch != log.epoch) or after > head
@@ -120,12 +120,21 @@ async def session_events(call: Call) -> Response:
     return _events(log.epoch, page.oldest, page.head, gap, [r.body for r in page.rows])
 
 
+def _last(call: Call) -> int | None:
+    """The number of the event that a stream's reader had last."""
+    last = call.request.headers.get("last-event-id", "") if wants_stream(call) else ""
+    return int(last) if last.isascii() and last.isdigit() and len(last) < 17 else None
+
+
 async def job_events(call: Call) -> Response:
     session, job = await call.job()
     sid = session.live.record.id
     after = max(wire.number(call.request, "after", 0, 0, 2**53), job.first_seq - 1)
     log = call.platform.kit.log
     if wants_stream(call):
+        last = _last(call)
+        if last is not None:
+            after = max(last if last <= await session.live.head_for(last) else 0, job.first_seq - 1)
         if after > await session.live.head_for(after):
             raise BadRequest("after: beyond the log's head")
         done = job.last_seq if job.state == "done" else None
@@ -237,7 +246,10 @@ def _attachment(name: str, size: int | None = None) -> dict[str, str]:
 
 async def get_file(call: Call) -> Response:
     session = await call.session()
-    path, room = _path(call), call.room()
+    path = _path(call)
+    if not path:
+        raise BadRequest("path: it is missing; which file?")
+    room = call.room()
     entry, chunks = await call.platform.kit.sandboxes.files(session.live.record.id).read(path)
     await _taken(call, session.live.record.id, path)
     # No content-length: an agent may be writing the file while it is read.

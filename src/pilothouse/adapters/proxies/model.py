@@ -106,6 +106,8 @@ class ModelDoor:
         upstream = await self._configured()
         if upstream is None:
             return problem(503, "Pilothouse's proxy has not been told where the model is")
+        if upstream.demo:
+            model = upstream.model  # it answers to any name, and no record shall look like a real model's
         if path != "/v1/messages":
             return await self._pass(upstream, request, body)
         if why := self._ledger.over(seat.session, seat.job, seat.budget):

@@ -91,6 +91,8 @@ class WorkspaceFiles:
         try:
             found = [FileEntry(*row) for row in await self._readers.rows(self._session, path, most)]
         except Refused as why:
+            if why.errno == errno.ENOTDIR:
+                raise BadRequest("path: it is a file, or leads through one; expected a folder") from None
             raise _refusal(why, most) from None
         return sorted(found, key=lambda e: (e.kind != "directory", e.name))
 

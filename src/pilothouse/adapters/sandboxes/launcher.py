@@ -7,13 +7,15 @@
 It is forked before the server is imported and imports nothing itself: what one of two processes writes on, of memory
 that both have, is there twice from then on. Each start is a child of its own, which takes what it needs with it.
 
-Every message is a line. What a bare interpreter has not is imported where it is used.
+Every message is a line. What a bare interpreter has not is imported where it is used, and never from the directory in
+which the server was started: whoever may write there would have root.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -88,6 +90,7 @@ def forked() -> Launcher | None:
 
 def _serve(asked: int, said: int) -> None:
     os.setsid()
+    sys.path[:] = trusted(sys.path)  # first: what is relative there is so to where the server was started
     os.chdir("/")
     first, last = sorted((asked, said))
     for start, end in ((3, first), (first + 1, last), (last + 1, _FDS_MAX)):
@@ -106,6 +109,21 @@ def _serve(asked: int, said: int) -> None:
         _, status = os.waitpid(pid, 0)
         if status:  # it said nothing, or the server would wait for its word for ever
             os.write(said, b"the keeper's start ended without a word (wait status %d)\n" % status)
+
+
+def trusted(path: Sequence[str]) -> list[str]:
+    """Where to import from: without the current directory, which `python -m` and `-c` put there (as Python's own `-P`
+    has it), and nothing relative. Our package is loaded and knows where its other parts are."""
+    here, own = os.stat("."), os.path.dirname(os.__file__)  # noqa: PTH116, PTH120  pathlib would be imported too soon
+    every = [os.path.abspath(entry) for entry in path if entry]  # noqa: PTH100
+    return [entry for entry in every if entry == own or not _is(entry, here)]
+
+
+def _is(entry: str, directory: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.stat(entry), directory)  # noqa: PTH116
+    except OSError:
+        return False
 
 
 def _hear_no_signals() -> None:

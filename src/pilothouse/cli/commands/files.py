@@ -35,8 +35,8 @@ def files(context: click.Context, session: str, path: str, out: Path | None, arc
     Of a session: what is in its workspace now. PATH is a directory or a file of it. A directory is listed, or
     downloaded with --out or --zip. A file is always downloaded: into the current directory where neither is given.
 
-    Of a job: what it made or changed, as it was when the job ended. In --out a name that could do harm here has %XX in
-    the place of what could.
+    Of a job: what it made or changed, as it was when the job ended; PATH is a file of that. In --out a name that
+    could do harm here has %XX in the place of what could.
     """
     if out is not None and archive is not None:
         raise click.UsageError("--out and --zip exclude each other.")
@@ -45,23 +45,34 @@ def files(context: click.Context, session: str, path: str, out: Path | None, arc
 
     async def work(client: Client, terminal: Terminal) -> int:
         try:
-            listing = await _listing(client, session, path)
+            await _of_session(client, terminal, session, path, out, archive, force)
         except Refused as refusal:
-            if refusal.status != 404 or path:
+            if refusal.status != 404:
                 raise
-            await _of_job(client, terminal, session, out, archive, force, refusal)
-            return 0
-        if archive is not None:
-            await _save_zip(client, terminal, session, path, archive, force, packed=listing is not None)
-        elif listing is None:
-            await _save_file(client, terminal, session, path, out or Path(), force)
-        elif out is not None:
-            await download(client, terminal, session, out, path=path, force=force)
-        else:
-            _show(terminal, listing)
+            try:
+                found = await client.artifacts(session)
+            except Refused as error:
+                raise (refusal if error.status == 404 else error) from None
+            await _of_job(client, terminal, session, found, path, out, archive, force)
         return 0
 
     connected(context, work)
+
+
+async def _of_session(
+    client: Client, terminal: Terminal, session: str, path: str, out: Path | None, archive: Path | None, force: bool
+) -> None:
+    listing = await _listing(client, session, path)
+    if archive is not None and listing is not None:
+        with _whole(archive, force) as file:
+            await _fetch(client, _place(session, "zip"), {"path": path}, file)
+        _written(terminal, archive)
+    elif listing is None:
+        await _save_file(client, terminal, _place(session, "content"), {"path": path}, path, out, archive, force)
+    elif out is not None:
+        await download(client, terminal, session, out, path=path, force=force)
+    else:
+        _show(terminal, listing)
 
 
 async def _listing(client: Client, session: str, path: str) -> wire.Listing | None:
@@ -75,13 +86,19 @@ async def _listing(client: Client, session: str, path: str) -> wire.Listing | No
 
 
 async def _of_job(
-    client: Client, terminal: Terminal, job: str, out: Path | None, archive: Path | None, force: bool, refusal: Refused
+    client: Client,
+    terminal: Terminal,
+    job: str,
+    found: list[wire.JobArtifact],
+    path: str,
+    out: Path | None,
+    archive: Path | None,
+    force: bool,
 ) -> None:
-    """Raises `refusal` when it is no job either."""
-    try:
-        found = await client.artifacts(job)
-    except Refused as error:
-        raise (refusal if error.status == 404 else error) from None
+    if path:
+        one = _named(found, path)
+        await _save_file(client, terminal, f"/api/artifacts/{one.id}/content", {}, path, out, archive, force)
+        return
     if out is None and archive is None:
         for one in found:
             why = f"  (not kept: {exact(one.reason or '')})" if one.state == "skipped" else ""
@@ -97,6 +114,17 @@ async def _of_job(
         _written(terminal, archive)
     elif out is not None:
         await _unpacked(client, terminal, place, {}, out, force=force, rename=True)
+
+
+def _named(found: list[wire.JobArtifact], path: str) -> wire.JobArtifact:
+    one = next((one for one in found if one.path == str(PurePosixPath(path))), None)
+    if one is None:
+        raise Failure(
+            f"Among the files that the job made or changed is no {name(path)}; without a path they are listed."
+        )
+    if one.state == "skipped":
+        raise Failure(f"{name(path)} was not kept: {exact(one.reason or '')}")
+    return one
 
 
 def _show(terminal: Terminal, listing: wire.Listing) -> None:
@@ -134,30 +162,31 @@ async def _unpacked(
     terminal.notice(f"{some(result.written, 'file')} written to {out}")
 
 
-async def _save_zip(
-    client: Client, terminal: Terminal, session: str, path: str, archive: Path, force: bool, *, packed: bool
+async def _save_file(
+    client: Client,
+    terminal: Terminal,
+    place: str,
+    params: dict[str, str],
+    path: str,
+    out: Path | None,
+    archive: Path | None,
+    force: bool,
 ) -> None:
-    """`packed`: a directory, which the server packs; a single file we pack."""
-    with _whole(archive, force) as file:
-        if packed:
-            await _fetch(client, _place(session, "zip"), {"path": path}, file)
+    """A single file, which we pack where a zip is wanted."""
+    target = archive or (out or Path()) / PurePosixPath(path).name
+    with _whole(target, force) as file:
+        if archive is None:
+            await _fetch(client, place, params, file)
         else:
             with tempfile.TemporaryFile() as content:
-                await _fetch(client, _place(session, "content"), {"path": path}, content)
+                await _fetch(client, place, params, content)
                 content.seek(0)
                 with (
                     zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as made,
                     made.open(str(PurePosixPath(path)), "w", force_zip64=True) as member,
                 ):
                     shutil.copyfileobj(content, member)
-    _written(terminal, archive)
-
-
-async def _save_file(client: Client, terminal: Terminal, session: str, path: str, folder: Path, force: bool) -> None:
-    place = folder / PurePosixPath(path).name
-    with _whole(place, force) as file:
-        await _fetch(client, _place(session, "content"), {"path": path}, file)
-    _written(terminal, place)
+    _written(terminal, target)
 
 
 def _written(terminal: Terminal, place: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import click
@@ -113,23 +114,17 @@ def ping(context: click.Context, id: str) -> None:
 
     async def work(client: Client, terminal: Terminal) -> int:
         made = await client.ping_webhook(id)
-        end = asyncio.get_running_loop().time() + PING_S
-        while made.state == "pending" and not made.attempts and asyncio.get_running_loop().time() < end:
-            await asyncio.sleep(0.2)
-            found = [d for d in await client.deliveries(id, "") if d.id == made.id]
-            made = found[0] if found else made
-        terminal.write(f"{plain(made.state)}{f': {plain(made.error)}' if made.error else ''}\n")
-        return 0 if made.state == "delivered" else FAILED
+        return await attempted(made, lambda: client.deliveries(id, ""), terminal)
 
     connected(context, work)
 
 
 @webhook.command()
 @click.argument("id", type=options.UUID)
-@click.option("--state", type=click.Choice(["pending", "delivered", "dead"]), help="Only these; dead: given up.")
+@click.option("--state", type=click.Choice(["pending", "delivered", "dead", "withheld"]), help="Only these.")
 @click.pass_context
 def deliveries(context: click.Context, id: str, state: str | None) -> None:
-    """Show what was sent to the webhook ID, newest first."""
+    """Show what was sent to the webhook ID, newest first; dead: given up; withheld: not sent."""
 
     async def work(client: Client, terminal: Terminal) -> int:
         terminal.write(delivery_table(await client.deliveries(id, state or "")))
@@ -157,6 +152,19 @@ def replay(context: click.Context, id: str, delivery: str | None, dead: bool) ->
         return 0
 
     connected(context, work)
+
+
+async def attempted(
+    made: wire.Delivery, every: Callable[[], Awaitable[list[wire.Delivery]]], terminal: Terminal
+) -> int:
+    """Says what became of a test's first attempt; `every` asks for what was sent to the same address."""
+    end = asyncio.get_running_loop().time() + PING_S
+    while made.state == "pending" and not made.attempts and asyncio.get_running_loop().time() < end:
+        await asyncio.sleep(0.2)
+        found = [d for d in await every() if d.id == made.id]
+        made = found[0] if found else made
+    terminal.write(f"{plain(made.state)}{f': {plain(made.error)}' if made.error else ''}\n")
+    return 0 if made.state == "delivered" else FAILED
 
 
 def _secret(made: wire.MadeWebhook, terminal: Terminal) -> None:

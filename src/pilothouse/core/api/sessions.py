@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from msgspec import Meta, field
 
@@ -36,6 +36,18 @@ Caps: TypeAlias = Annotated[
     ),
 ]
 
+AskedCaps: TypeAlias = Annotated[
+    dict[str, Any],
+    Meta(
+        description="Bytes (`memory`, `disk`, `tmp`, `shm`, `run`), counts (`processes`, `files`), processors (`cpu`).",
+        extra_json_schema={
+            "propertyNames": {"enum": ["memory", "processes", "cpu", "disk", "files", "tmp", "shm", "run"]},
+            "additionalProperties": {"type": "number"},
+        },
+    ),
+]
+"""As `Caps`; what is no number is refused by the limit's name (`limits.check`), which a decoder does not tell."""
+
 
 class Wish(Body, kw_only=True):
     """What a session reaches. Both left out: as configured."""
@@ -59,7 +71,7 @@ class NewSession(Body, kw_only=True):
     ] = None
     permission_mode: Mode | None = None
     model: ModelName | None = None
-    limits: Caps | None = None
+    limits: AskedCaps | None = None
     egress: Wish | None = None
 
 

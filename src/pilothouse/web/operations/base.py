@@ -82,5 +82,6 @@ AFTER = Parameter("after", whole(0, 2**53, 0), "Only what has a higher number.")
 ORGANISATION = Parameter("organisation", text(), "Another one than the caller's; for admins of the server.")
 ACCOUNT = Parameter("account", text(), "Of this member instead of the caller.")
 FOLDER = Parameter("path", text(maxLength=4096), "Below the workspace, which is the empty path.", example="src")
+LAST = Parameter("Last-Event-ID", text(), "Of a stream: it goes on after this number, whatever `after` says.", "header")
 SSE = "Asked for with `Accept: text/event-stream`: the same live, `id:` its number, `data:` the event. "
 """How a stream is told of."""

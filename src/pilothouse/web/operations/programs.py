@@ -6,7 +6,7 @@ from pilothouse.core import invoke
 from pilothouse.core.api import Page, kept
 from pilothouse.core.tally import Row
 from pilothouse.web.operations import examples as ex
-from pilothouse.web.operations.base import ORGANISATION, PAGED, SSE, Operation, Parameter, Said, text
+from pilothouse.web.operations.base import LAST, ORGANISATION, PAGED, SSE, Operation, Parameter, Said, text
 
 CALLS, ARTIFACTS, USAGE = "Programs", "Artifacts", "Usage"
 KEY = Parameter(
@@ -39,6 +39,11 @@ ARTIFACT = kept.JobArtifact(
 )  # fmt: skip
 ATTACHMENT = {"Content-Disposition": "Always `attachment`.", "ETag": "By its SHA-256."}
 RANGE = Parameter("Range", text(), "One range of bytes.", "header", example="bytes=0-1023")
+CONDITIONS = (
+    RANGE,
+    Parameter("If-Range", text(), "An `ETag`: `Range` counts only while it is this file's.", "header"),
+    Parameter("If-None-Match", text(), "`ETag`s between commas, or `*`: 304 when it is one of them.", "header"),
+)
 BYTES = {
     200: Said("Its bytes.", media="*/*", headers=ATTACHMENT),
     206: Said("A range of them.", media="*/*", headers=ATTACHMENT),
@@ -78,13 +83,15 @@ OPERATIONS: tuple[Operation, ...] = (
             stream=ex.STREAM,
         )},
         "Whoever goes away leaves the job running, unless `cancel_on_disconnect`.",
-        query=(KEY,), body=kept.Invocation, example=WISH, refuses=REFUSES,
+        query=(KEY, LAST), body=kept.Invocation, example=WISH, refuses=REFUSES,
     ),
     Operation(
         "POST", "/trigger", CALLS, "Start a prompt",
         {202: Said("Started, or found.", invoke.Accepted, invoke.Accepted(
             job_id=ex.JOB_ID, session_id=ex.SESSION_ID, channel=f"/dialog/{ex.JOB_ID}",
         ))},
+        "Answers as soon as the job is accepted; what happens in it comes on the `channel` of the event API, and by "
+        "`GET /api/jobs/{id}/events`. The same `job_id` or key again finds the same job.",
         query=(KEY,), body=kept.Invocation, example=WISH, refuses=REFUSES,
     ),
     _preflight("/invoke"),
@@ -101,7 +108,7 @@ OPERATIONS: tuple[Operation, ...] = (
     _packed("tar", "application/gzip"),
     Operation("GET", "/api/artifacts/{id}", ARTIFACTS, "An artifact", {200: Said("It.", kept.JobArtifact, ARTIFACT)}),
     Operation(
-        "GET", "/api/artifacts/{id}/content", ARTIFACTS, "Its bytes", BYTES, query=(RANGE,), refuses=NO_RANGE,
+        "GET", "/api/artifacts/{id}/content", ARTIFACTS, "Its bytes", BYTES, query=CONDITIONS, refuses=NO_RANGE,
     ),
     Operation(
         "POST", "/api/artifacts/{id}/links", ARTIFACTS, "An address that is its credential for a while",
@@ -115,7 +122,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "GET", "/api/artifacts/{id}/signed", ARTIFACTS, "Its bytes, by such an address", BYTES,
         query=(
             Parameter("expires", text(), "As in the address."), Parameter("signature", text(), "As in the address."),
-            RANGE,
+            *CONDITIONS,
         ),
         refuses={**NO_RANGE, 401: "The address has ended or is not ours.", 403: "Likewise.", 404: "It is gone.",
                  429: "Too many at one time."},

@@ -5,7 +5,19 @@ from __future__ import annotations
 from pilothouse.core.api import Page, jobs
 from pilothouse.core.chat import Attached
 from pilothouse.web.operations import examples as ex
-from pilothouse.web.operations.base import AFTER, DONE, FOLDER, PAGED, SSE, Operation, Parameter, Said, text, whole
+from pilothouse.web.operations.base import (
+    AFTER,
+    DONE,
+    FOLDER,
+    LAST,
+    PAGED,
+    SSE,
+    Operation,
+    Parameter,
+    Said,
+    text,
+    whole,
+)
 
 JOBS, APPROVALS, FILES = "Jobs", "Approvals and questions", "Files"
 EVENTS = Parameter("limit", whole(1, 1000, 500), "At most so many events.")
@@ -44,7 +56,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "GET", "/api/jobs/{id}/events", JOBS, "What happened in a job",
         {200: Said(SSE + "It ends after `complete`. " + ENDS, jobs.Log, ex.LOG, stream=ex.STREAM)},
-        query=(AFTER, EVENTS),
+        query=(AFTER, EVENTS, LAST),
     ),
     Operation(
         "GET", "/api/sessions/{id}/events", JOBS, "What happened in a session",
@@ -54,7 +66,7 @@ OPERATIONS: tuple[Operation, ...] = (
         )},
         query=(
             AFTER, EVENTS, Parameter("epoch", text(), "Of which log `after` is; another is answered from its start."),
-            Parameter("Last-Event-ID", text(), "Of a stream: counts instead of `after`.", "header"),
+            LAST,
         ),
     ),
     Operation(

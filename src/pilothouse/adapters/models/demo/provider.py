@@ -11,7 +11,7 @@ from aiohttp import web
 
 from pilothouse.adapters.models.demo.app import MODEL, PACE, application
 from pilothouse.adapters.models.http import Client, Limits
-from pilothouse.core.prices import FREE, Price, price_of
+from pilothouse.core.prices import FREE, Price
 from pilothouse.engine.upstream import Answer, ModelSettings, Request
 
 _KEY = "x-demo-key"
@@ -23,7 +23,7 @@ class Demo:
     label = "Demo model (a script, no language model)"
 
     def __init__(self, settings: ModelSettings, pace: float = PACE) -> None:
-        self.model = settings.model or MODEL
+        self.model = MODEL  # whatever is configured: nothing else answers
         self._pace = pace
         self._client = Client(Limits())
         self._runner: web.AppRunner | None = None
@@ -31,8 +31,8 @@ class Demo:
         self._key = secrets.token_urlsafe()
 
     def price(self, model: str) -> Price:
-        """The demo model is free; a real model's name, given to try a budget, has that model's price."""
-        return FREE if model == MODEL else price_of(model)
+        """None, whatever name it was asked by."""
+        return FREE
 
     async def ready(self) -> str:
         return ""
