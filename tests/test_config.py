@@ -219,3 +219,12 @@ def test_private_files_are_private_from_their_first_byte(tmp_path: Path) -> None
     finally:
         os.umask(old)
     assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
+
+
+def test_where_the_keeper_looks_for_modules_does_not_depend_on_where_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = read(tmp_path, PYTHONPATH="src::/opt/lib:.:").inherited
+    assert given["PYTHONPATH"] == f"{tmp_path}/src:/opt/lib:{tmp_path}"
+    assert "PYTHONPATH" not in read(tmp_path).inherited

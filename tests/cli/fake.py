@@ -148,6 +148,7 @@ class FakeServer:
                 web.get("/api/sessions/{id}/files/zip", self._zip),
                 web.get("/api/jobs/{id}/artifacts", self._artifacts),
                 web.get("/api/jobs/{id}/artifacts/zip", self._zip),
+                web.get("/api/artifacts/{id}/content", self._made),
                 web.get("/api/jobs/{id}", self._job),
                 web.post("/api/jobs/{id}/interrupt", self._interrupt),
                 web.get("/api/approvals", self._approvals),
@@ -246,7 +247,12 @@ class FakeServer:
         self.on_interrupt()
         return web.Response(status=202)
 
+    async def _made(self, request: web.Request) -> web.Response:
+        return web.Response(body=request.match_info["id"].encode())
+
     async def _content(self, request: web.Request) -> web.Response:
+        if request.match_info["id"] == JOB:
+            return problem(404, "not_found", "There is no such thing, or it is not yours to see.")
         if request.query["path"] != "src/a.py":
             return problem(404, "not_found", "no such file in the workspace")
         return web.Response(body=b"print()")
@@ -292,6 +298,8 @@ class FakeServer:
         return web.json_response({"path": request.query.get("path", ""), "entries": entries})
 
     async def _artifacts(self, request: web.Request) -> web.Response:
+        if request.match_info["id"] != JOB:
+            return problem(404, "not_found", "There is no such thing, or it is not yours to see.")
         one = {
             "id": QUESTION, "sessionId": SESSION, "jobId": JOB, "path": "src/\u202ea.py", "size": 7,
             "mediaType": "text/x-python", "prefix": "outputs/x/", "createdAt": "2026-11-21T09:02:52.339Z",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Pilothouse
-from tests.cli.fake import APPROVAL, JOB, PAIR, SESSION, FakeServer
+from tests.cli.fake import APPROVAL, JOB, PAIR, QUESTION, SESSION, FakeServer
 
 UNKNOWN = "99999999-9999-4999-8999-999999999999"
 
@@ -195,7 +195,23 @@ async def test_what_a_job_made_is_listed_and_downloaded(
     assert "1 file of the job was not kept" in brought.err
     assert (await pilothouse("files", JOB, "--zip", str(tmp_path / "j.zip"))).status == 0
     assert zipfile.ZipFile(tmp_path / "j.zip").namelist() == ["src/\u202ea.py"]
-    assert (await pilothouse("files", JOB, "src", "--out", str(tmp_path))).status == 1  # a job has no folders
+
+
+async def test_a_single_file_of_a_job_is_downloaded(pilothouse: Pilothouse, server: FakeServer, tmp_path: Path) -> None:
+    path, out = "src/\u202ea.py", tmp_path / "o"
+    saved = await pilothouse("files", JOB, path, "--out", str(out))
+    assert saved.status == 0, saved.err
+    assert [(p.name, p.read_text()) for p in out.iterdir()] == [("\u202ea.py", QUESTION)], "the bytes of that artifact"
+    assert (await pilothouse("files", JOB, path, "--out", str(out))).err.endswith("exists; --force overwrites it.\n")
+    assert (await pilothouse("files", JOB, path, "--zip", str(tmp_path / "j.zip"))).status == 0
+    assert zipfile.ZipFile(tmp_path / "j.zip").read(path).decode() == QUESTION
+    for wrong, told in (
+        ("src", "Among the files that the job made or changed is no src; "),
+        ("large", "large was not"),
+    ):
+        ended = await pilothouse("files", JOB, wrong, "--out", str(out))
+        assert (ended.status, ended.out, ended.err.startswith(f"Error: {told}")) == (1, "", True), ended.err
+    assert len(list(out.iterdir())) == 1
 
 
 async def test_a_single_file_is_downloaded(pilothouse: Pilothouse, server: FakeServer, tmp_path: Path) -> None:

@@ -63,8 +63,9 @@ def test_a_missing_key_file_is_named(settings: Settings) -> None:
 def test_a_named_server_needs_no_files(settings: Settings) -> None:
     named = Settings(settings.server_file, settings.key_file, url="https://example.test", key="k")
     assert local.locate(named) == Endpoint("https://example.test", "k")
-    with pytest.raises(NoServer, match="PILOTHOUSE_URL"):
-        local.locate(Settings(settings.server_file, settings.key_file, url="example.test"))
+    for wrong in ("example.test", "127.0.0.1:8420", "http://", "ftp://example.test", "http://h:99999", "http://[x"):
+        with pytest.raises(NoServer, match="PILOTHOUSE_URL"):
+            local.locate(Settings(settings.server_file, settings.key_file, url=wrong))
 
 
 @pytest.mark.parametrize("mode", ["ready", "slow"])

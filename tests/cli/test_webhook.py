@@ -2,48 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 from standardwebhooks.webhooks import Webhook
 
-from tests.receiver import Receiver, receiving
-from tests.web.serving import Served, serving
-
-
-@dataclass
-class Here:
-    served: Served
-    receiver: Receiver
-    home: Path
-    key: str
-
-    async def __call__(self, *words: str) -> tuple[int, str, str]:
-        """Exit status, output, errors."""
-        environ = {k: v for k, v in os.environ.items() if not k.startswith("PILOTHOUSE_")}
-        environ |= {
-            "PILOTHOUSE_HOME": str(self.home),
-            "PILOTHOUSE_URL": self.served.url,
-            "PILOTHOUSE_API_KEY": self.key,
-        }
-        child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "pilothouse", "webhook", *words, env=environ,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        out, err = await asyncio.wait_for(child.communicate(), 60)
-        return child.returncode or 0, out.decode(), err.decode()
+from tests.cli.here import Here, running
 
 
 @pytest.fixture
 async def here(tmp_path: Path) -> AsyncIterator[Here]:
-    async with receiving() as receiver, serving(private=[receiver.target]) as served:
-        yield Here(served, receiver, tmp_path, await served.key())
+    async with running("webhook", tmp_path) as made:
+        yield made
 
 
 async def test_a_webhook_s_life(here: Here) -> None:
@@ -69,6 +41,7 @@ async def test_a_webhook_s_life(here: Here) -> None:
     delivery = out.splitlines()[1].split()[0]
     assert delivery.startswith("msg_")
     assert await here("replay", id, delivery) == (0, f"replayed {delivery}\n", "")
+    assert await here("deliveries", id, "--state", "withheld") == (0, "ID  EVENT  CREATED  ATTEMPTS  STATE\n", "")
     status, out, _ = await here("rotate", id, "--grace", "0")
     assert out.startswith("whsec_")
     assert out.strip() != secret
@@ -80,7 +53,10 @@ async def test_a_webhook_s_life(here: Here) -> None:
 
 async def test_what_is_wrong_is_named(here: Here) -> None:
     status, _, err = await here("create", "http://example.com/")
-    assert (status, err) == (1, "Error: url: https, but for a HOST:PORT that webhooks.allow_private lists\n")
+    assert (status, err) == (
+        1,
+        "Error: url: must be https; plain http is for a HOST:PORT that webhooks.allow_private lists\n",
+    )
     some = "5d0c7a7e-0000-4000-8000-000000000000"
     for words in (["change", some], ["replay", some], ["replay", some, "msg", "--dead"], ["ping", "x"]):
         assert (await here(*words))[0] == 2, words

@@ -39,7 +39,7 @@ async def test_the_snippets_run_as_they_stand(program: Program, capsys: pytest.C
     exec(compile(ast.parse(source), "docs/client.md", "exec"), names)
     await asyncio.wait_for(names["page"](program.url, program.key), 60)  # type: ignore[operator]
     assert "Which test is the slowest?" in capsys.readouterr().out, "the echo agent says what it is told"
-    assert len(others) == 4
+    assert len(others) == 5
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -65,14 +65,32 @@ async def test_the_example_runs_as_it_stands(program: Program, answer: str, told
     assert program.key not in said + err.decode()
 
 
-async def test_the_example_says_it_when_nobody_is_there() -> None:
-    env = {**os.environ, "PILOTHOUSE_URL": "http://127.0.0.1:1", "PILOTHOUSE_API_KEY": "x"}
-    env["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
+async def failed(*arguments: str, **env: str) -> str:
+    """What the example says when it does not work."""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), **env}
     child = await asyncio.create_subprocess_exec(
-        sys.executable, str(ROOT / "examples" / "client.py"), "hello", env=env, stdout=-1, stderr=-1
+        sys.executable, str(ROOT / "examples" / "client.py"), *arguments, env=env, stdin=-3, stdout=-1, stderr=-1
     )
     _, err = await asyncio.wait_for(child.communicate(), 60)
-    assert (child.returncode, err) == (1, b"No Pilothouse server answers at http://127.0.0.1:1: Connection refused\n")
+    assert child.returncode == 1
+    return err.decode()
+
+
+async def test_the_example_says_what_is_missing() -> None:
+    given = {"PILOTHOUSE_URL": "http://127.0.0.1:1", "PILOTHOUSE_API_KEY": "x"}
+    told = "No Pilothouse server answers at http://127.0.0.1:1: Connection refused\n"
+    assert await failed("hello", **given) == told
+    assert await failed(**given) == "Say what is to be done: examples/client.py PROMPT\n"
+    keyless = await failed("hello", **given | {"PILOTHOUSE_API_KEY": ""})
+    assert keyless == "PILOTHOUSE_API_KEY is not set. `.venv/bin/pilothouse keys create --plain` prints a key.\n"
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_example_leaves_a_question_that_nobody_is_there_for(program: Program) -> None:
+    err = await failed("run echo x", **program.env, PILOTHOUSE_URL=program.url, PILOTHOUSE_API_KEY=program.key)
+    assert re.fullmatch(
+        r"\nNobody is here to answer\. The job waits: `pilothouse approve [0-9a-f-]{36}`, or `deny`\.\n", err
+    )
 
 
 def test_the_page_names_every_part_and_method() -> None:

@@ -257,9 +257,10 @@ class FakeModels:
         self.asked: asyncio.Queue[list[Asking] | None] = asyncio.Queue()
         self.answers: list[tuple[str, bool, str, bool]] = []
         self.answered = asyncio.Event()
+        self.demo = True
 
     async def state(self) -> ModelState:
-        return ModelState("demo", True, "demo-1", True)
+        return ModelState("demo" if self.demo else "anthropic", self.demo, "demo-1", True)
 
     async def admit(self, session: SessionId, job: JobId | None, budget: Budget) -> None:
         self.admitted.append((session, job, budget))

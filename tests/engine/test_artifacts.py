@@ -291,6 +291,7 @@ async def test_limits_are_held_and_said_by_name(tmp_path: Path) -> None:
     assert [type(e).__name__ for e in events[-6:]] == [*["Artifact"] * 4, "ErrorEvent", "Complete"]
     said = cast(ev.ErrorEvent, events[-2])
     assert said.code == "artifacts_skipped"
+    assert said.message.startswith("Files of the job that were not kept: ")
     assert "(too_large): sparse" in said.message
     assert "(too_many): small-2, small-3, small-4 and 1 more" in said.message
     with pytest.raises(NotFound, match="not kept"):

@@ -312,7 +312,7 @@ async def test_bad_wishes_are_named_and_change_nothing(house: House) -> None:
     who = await signed_in(house)
     url, keys = browser()
     bad: list[tuple[str, Keys | None, Wish, str]] = [
-        ("http://push.example/", keys, Wish(), "url: https"),
+        ("http://push.example/", keys, Wish(), "url: must be https"),
         ("https://169.254.169.254/", keys, Wish(), "url: no public"),
         (url, Keys(p256dh="x", auth=keys.auth), Wish(), "keys: p256dh"),
         (url, Keys(p256dh=keys.p256dh, auth="x"), Wish(), "keys: auth"),

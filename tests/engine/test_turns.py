@@ -36,7 +36,7 @@ async def test_all_who_flood_get_their_turn_in_order() -> None:
 
 async def test_while_somebody_types_turns_are_short_and_few() -> None:
     turns, log = Turns(), list[tuple[str, int]]()
-    turns.typed(Flood(log, "typed in"))
+    turns.typed(Flood(log, "typed in"), turns.now)
     for name in "abcdefgh":
         turns.add(Flood(log, name))
     await asyncio.sleep(0)
@@ -50,7 +50,7 @@ async def test_while_somebody_types_turns_are_short_and_few() -> None:
 async def test_what_was_asked_for_is_not_held_back_for_who_asked() -> None:
     turns, log = Turns(), list[tuple[str, int]]()
     flood = Flood(log, "a", 400)
-    turns.typed(flood)
+    turns.typed(flood, turns.now)
     turns.add(flood)
     while flood.left:
         before = len(log)
@@ -62,8 +62,8 @@ async def test_what_was_asked_for_is_not_held_back_for_who_asked() -> None:
 async def test_it_is_held_back_for_who_types_in_another() -> None:
     turns, log = Turns(), list[tuple[str, int]]()
     flood = Flood(log, "a")
-    turns.typed(Flood(log, "another"))
-    turns.typed(flood)
+    turns.typed(Flood(log, "another"), turns.now)
+    turns.typed(flood, turns.now)
     turns.add(flood)
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -75,7 +75,7 @@ async def test_it_is_held_back_for_who_types_in_another() -> None:
 async def test_another_that_floods_is_held_back_and_who_was_typed_in_with_it() -> None:
     turns, log = Turns(), list[tuple[str, int]]()
     asked, other = Flood(log, "asked"), Flood(log, "other")
-    turns.typed(asked)
+    turns.typed(asked, turns.now)
     turns.add(asked)
     turns.add(other)
     await asyncio.sleep(0)

@@ -18,6 +18,8 @@ import pytest
 from pilothouse.adapters.stores.memory import MemoryStore
 from pilothouse.adapters.stores.sqlite import SqliteStore
 from pilothouse.core import events as ev
+from pilothouse.core import link
+from pilothouse.core.errors import Unavailable
 from pilothouse.core.ids import JobId, SessionId
 from pilothouse.core.tally import FIELDS, Row, Sums
 from pilothouse.engine import records, tallies
@@ -29,6 +31,7 @@ from pilothouse.engine.rules import Rules
 from pilothouse.engine.sessions import Sessions
 from pilothouse.engine.tallies import KIND, Tallies
 from pilothouse.engine.usage import UsageIntake
+from tests.engine.conftest import Bench
 from tests.engine.fakes import FakeModels, FakeSandboxes, HandClock
 
 NOON = 1795348800.0
@@ -226,6 +229,105 @@ async def test_the_agents_word_counts_where_nothing_is_metered() -> None:
     total = (await told(store))[1]
     agree(total, every)
     assert total.agent_tokens == 0
+
+
+class Away(Metered):
+    """Its records came; it cannot be asked for a total."""
+
+    def __init__(self) -> None:
+        super().__init__([])
+        self.come: asyncio.Queue[UsageRecord] = asyncio.Queue()
+
+    async def usage(self, marks: Sequence[tuple[str, int]]) -> AsyncIterator[UsageRecord]:
+        while True:
+            yield await self.come.get()
+
+    async def spent(self, session: SessionId, job: JobId) -> UsageRecord | None:
+        raise Unavailable
+
+
+@pytest.fixture
+async def away() -> AsyncIterator[tuple[Bench, Away]]:
+    models = Away()
+    bench = Bench(models=models, clock=HandClock(NOON))
+    await bench.start()
+    intake = UsageIntake(bench.sessions.kit, bench.sessions)
+    intake.start()
+    yield bench, models
+    await intake.close()
+    await bench.close()
+
+
+def of(job: JobRecord) -> UsageRecord:
+    return record(1, session=job.session_id, job=job.id)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_the_agents_word_does_not_count_beside_records_that_came_before_it(
+    away: tuple[Bench, Away], restarted: bool
+) -> None:
+    bench, models = away
+    session = await bench.session()
+    job, runner = await bench.run(session)
+    runner.say(link.AgentUsage(input_tokens=100, output_tokens=10, total_cost=0.5))
+    models.come.put_nowait(of(job))
+    while not await ledger(bench.store):
+        await asyncio.sleep(0)
+    if restarted:
+        await bench.restart()
+        session = bench.sessions.every()[0]
+        runner.say(link.AgentUsage(input_tokens=100, output_tokens=10, total_cost=0.5))
+    runner.end_turn(job.id)
+    assert any(e.measured == "agent" for e in await bench.until(session, ev.Complete) if isinstance(e, ev.Usage))
+    total = (await told(bench.store))[1]
+    agree(total, await ledger(bench.store))
+    assert (total.calls, total.agent_tokens, total.agent_cost_usd) == (1, 0, 0)
+
+
+async def test_an_agents_price_for_the_demo_model_is_nothing(away: tuple[Bench, Away]) -> None:
+    bench, _ = away
+    costs = []
+    for bench.models.demo in (True, False):
+        session = await bench.session()
+        job, runner = await bench.run(session)
+        runner.say(link.AgentUsage(input_tokens=100, output_tokens=10, total_cost=0.5))
+        runner.end_turn(job.id)
+        costs += [
+            e.total_cost for e in await bench.until(session, ev.Complete) if isinstance(e, ev.Usage | ev.Complete)
+        ]
+    assert costs == [0.0, 0.0, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("ends", ["before", "meanwhile"])
+async def test_a_record_that_is_taken_as_its_job_ends_replaces_the_agents_word(
+    away: tuple[Bench, Away], ends: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, models = away
+    session = await bench.session()
+    job, runner = await bench.run(session)
+    runner.say(link.AgentUsage(input_tokens=100, output_tokens=10, total_cost=0.5))
+    commit = bench.store.commit
+
+    async def late(*ops: Op) -> Commit:
+        if any(isinstance(op, Put) and op.kind == "usage" for op in ops):
+            runner.end_turn(job.id)  # the record was looked at, and is not written yet
+            for _ in range(200):
+                await asyncio.sleep(0)
+        return await commit(*ops)
+
+    if ends == "before":
+        runner.end_turn(job.id)
+        await session.jobs.end_of(job)
+        assert (await told(bench.store))[1].agent_tokens == 110
+    else:
+        monkeypatch.setattr(bench.store, "commit", late)
+    models.come.put_nowait(of(job))
+    await session.jobs.end_of(job)
+    while not await ledger(bench.store):
+        await asyncio.sleep(0)
+    total = (await told(bench.store))[1]
+    agree(total, await ledger(bench.store))
+    assert (total.calls, total.agent_tokens) == (1, 0)
 
 
 CHILD = """

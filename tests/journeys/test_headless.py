@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import textwrap
+import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from pilothouse.client import Client
+from pilothouse.core.api.kept import Invocation
 from tests.journeys.program import Program, installation
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +28,8 @@ EXAMPLES, README = ROOT / "examples", (ROOT / "README.md").read_text()
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 PATIENCE_S = 90
 SAYS = "demo: say done as told"
+PROGRAM = "primes.py"
+"""What the demo model writes when it is asked for a small program."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -58,10 +63,9 @@ async def bash(program: Program, script: str, *arguments: str, **env: str) -> tu
     return process.returncode, out.decode(), err.decode()
 
 
-def block(title: str) -> str:
-    section = README.partition(f"## {title}\n")[2]
-    [found] = re.findall(r"\A.*?^```\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
-    return str(found)
+def blocks(title: str) -> list[str]:
+    section = README.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    return re.findall(r"^```\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
 
 
 def answers(out: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -77,19 +81,66 @@ def answers(out: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     return documents, events
 
 
-async def test_the_lines_of_the_readme(program: Program) -> None:
-    key = next(line for line in block("From curl").splitlines() if line.startswith("KEY="))
-    script = f"{key}\nURL={program.url}\n{block('Call it from a script or CI')}"
-    status, out, err = await bash(program, script)
+async def done(http: httpx.AsyncClient, job: str) -> tuple[set[str], dict[str, Any]]:
+    """The files of its workspace and its last event, when nothing was refused."""
+    events = (await http.get(f"/api/jobs/{job}/events")).json()["events"]
+    said = [e["result"] for e in events if e["type"] == "tool_result"]
+    assert said
+    assert "denied" not in str(said).lower()
+    session = (await http.get(f"/api/jobs/{job}")).json()["sessionId"]
+    files = (await http.get(f"/api/sessions/{session}/files")).json()["entries"]
+    assert events[-1]["type"] == "complete"
+    return {f["name"] for f in files if f["kind"] == "file"}, events[-1]
+
+
+async def test_the_lines_of_the_readme_for_programs(program: Program, http: httpx.AsyncClient) -> None:
+    key = next(line for line in blocks("From curl")[0].splitlines() if line.startswith("KEY="))
+    [lines] = blocks("Call it from a script or CI")
+    status, out, err = await bash(program, f"{key}\nURL={program.url}\n{lines}")
     assert (status, err) == (0, "")
     [invoked, triggered, job], events = answers(out)
     assert invoked["output"]["success"] is True
-    assert invoked["output"]["metadata"]["num_turns"] > 1
-    assert events[-1]["type"] == "complete"
-    assert events[-1]["outcome"] == "succeeded"
+    made, last = await done(http, invoked["output"]["metadata"]["job_id"])
+    assert (made, "It ran and printed" in last["result"]) == ({PROGRAM}, True), last
+    made, last = await done(http, events[-1]["jobId"])
+    assert (made >= {"median.py", "test_median.py"}, "The test passes now" in last["result"]) == (True, True), last
     assert re.fullmatch(r"nightly-\d{4}-\d\d-\d\d", triggered["jobId"])
     assert triggered["jobId"] == job["name"]
     assert triggered["sessionId"] == job["sessionId"]
+    first = await http.post("/invoke", json={"prompt": "never", "job_id": triggered["jobId"]})
+    assert first.json()["output"]["session_id"] == triggered["sessionId"], "it waits for the one that was started"
+    brought = await program.cli("files", triggered["jobId"], PROGRAM, "--out", str(program.home / "brought"))
+    assert (brought[0], (program.home / "brought" / PROGRAM).read_text()[:9]) == (0, '"""Print '), brought
+    made, last = await done(http, triggered["jobId"])
+    assert (made, "It ran and printed" in last["result"]) == ({PROGRAM}, True), last
+
+
+async def test_the_lines_of_the_readme_for_curl(program: Program, http: httpx.AsyncClient) -> None:
+    lines, answer = blocks("From curl")[:2]
+    assert "URL=http://127.0.0.1:8420\n" in lines
+    status, out, err = await bash(program, lines.replace("URL=http://127.0.0.1:8420\n", f"URL={program.url}\n"))
+    assert (status, err) == (0, "")
+    [], events = answers(out)
+    assert (await done(http, events[-1]["jobId"]))[0] == {PROGRAM}
+    assert PROGRAM in zipfile.ZipFile(program.home / "workspace.zip").namelist()
+    session = (await http.post("/api/sessions", json={})).json()["id"]
+    job = (await http.post(f"/api/sessions/{session}/jobs", json={"prompt": "Write a small program and run it"})).json()
+    while not (waiting := (await http.get("/api/approvals?state=pending")).json()["items"]):
+        await asyncio.sleep(0.05)
+    alone = (await http.post("/invoke", json={"prompt": "Write a small program and run it"})).json()["output"]
+    log = (await http.get(f"/api/jobs/{alone['metadata']['job_id']}/events")).json()["events"]
+    refused = [e["result"] for e in log if e["type"] == "tool_result" and e["isError"]]
+    assert (alone["success"], len(refused)) == (True, 1), "nobody there may approve, and it says so"
+    assert "approve" in refused[0]
+    script = f"KEY={program.key}\nURL={program.url}\n{answer.replace('=ID', '=' + waiting[0]['approvalId'])}"
+    status, out, err = await bash(program, script)
+    assert (status, err) == (0, "")
+    [listed, approved], _ = answers(out)
+    assert [one["approvalId"] for one in listed["items"]] == [approved["approvalId"]]
+    while (await http.get(f"/api/jobs/{job['id']}")).json()["state"] != "done":
+        await asyncio.sleep(0.05)
+    made, last = await done(http, job["id"])
+    assert (made, "It ran and printed" in last["result"]) == ({PROGRAM}, True), last
 
 
 async def test_the_examples(program: Program, http: httpx.AsyncClient) -> None:
@@ -176,3 +227,18 @@ async def test_what_was_promised_holds_when_the_server_is_killed(program: Progra
             given = {"prompt": "never", "job_id": f"t-{n}"}
             output = (await http.post("/invoke", json=given)).json()["output"]
             assert (output["result"], output["session_id"]) == (f"t{n}", answer.json()["sessionId"])
+
+
+async def test_a_call_of_the_client_outlives_the_server(program: Program) -> None:
+    async with Client(program.url, program.key) as client:
+        before = {one.id for one in await client.sessions.all()}
+        wish = Invocation(prompt="sleep 2\nsay held", agent="echo", job_id="held")
+        call = asyncio.create_task(client.calls.invoke(wish))
+        while not [one for one in await client.sessions.all() if one.running and one.id not in before]:
+            await asyncio.sleep(0.05)
+        await program.kill()
+        assert not call.done()
+        await program.start()
+        output = await asyncio.wait_for(call, PATIENCE_S)
+        assert (output.result, output.metadata.job_id) == ("held", "held")
+        assert len(await client.sessions.all()) == len(before) + 1

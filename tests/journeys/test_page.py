@@ -45,18 +45,26 @@ async def running() -> AsyncIterator[tuple[Program, Demo]]:
         yield made
 
 
-async def sign_in(context: BrowserContext, program: Program) -> tuple[Page, list[str]]:
-    """A signed-in page, and what its console complains about."""
+async def printed_link(program: Program) -> str:
+    """What the command line prints for a person to open."""
     status, out, err = await program.cli("ticket")
     assert status == 0, err
     link = re.search(r"http://\S+#ticket=\S+", out)
     assert link is not None, out
+    return link[0]
+
+
+async def sign_in(context: BrowserContext, program: Program, link: str | None = None) -> tuple[Page, list[str]]:
+    """A signed-in page, and what its console complains about. Without a link there is no program started to get one."""
+    if link is None:
+        async with program.http() as http:
+            link = str((await http.post("/api/tickets")).json()["url"])
     page = await context.new_page()
     page.set_default_timeout(WAIT)
     troubles: list[str] = []
     page.on("console", lambda m: troubles.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda e: troubles.append(str(e)))
-    await page.goto(link[0])
+    await page.goto(link)
     await expect(page.get_by_test_id("composer")).to_be_visible(timeout=WAIT)
     assert "ticket" not in page.url
     return page, troubles
@@ -99,7 +107,7 @@ async def test_a_first_day(running: tuple[Program, Demo], tmp_path: Path) -> Non
     )
     async with browser() as chromium:
         context = await chromium.new_context(viewport={"width": 1280, "height": 800}, accept_downloads=True)
-        page, troubles = await sign_in(context, program)
+        page, troubles = await sign_in(context, program, await printed_link(program))
         await prompt(page, script)
         await model.held("before")
         await expect(page.get_by_test_id("message-text").first).to_contain_text("First I write the file.")

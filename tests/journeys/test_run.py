@@ -12,16 +12,26 @@ from typing import Any
 
 import jsonschema
 import pytest
+import pytest_asyncio
 
 from pilothouse.core import events as ev
 from tests.journeys.program import CANARY, Demo, Program, installation
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 SCHEMA = jsonschema.Draft202012Validator(ev.schema())
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shipped() -> AsyncIterator[tuple[Program, Demo]]:
     async with installation(demo=False) as made:
+        yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def ours() -> AsyncIterator[tuple[Program, Demo]]:
+    """With a demo model that the test can ask."""
+    async with installation() as made:
         yield made
 
 
@@ -74,13 +84,13 @@ async def test_without_a_server_run_starts_one_and_ends_it() -> None:
             await program.stop()
 
 
-async def test_exit_statuses_tell_what_happened(shipped: tuple[Program, Demo]) -> None:
+async def test_exit_statuses_tell_what_happened(shipped: tuple[Program, Demo], monkeypatch: pytest.MonkeyPatch) -> None:
     program, _ = shipped
     assert (await program.cli("run", "--agent", "nope", "x"))[0] in {1, 2}
     assert (await program.cli("run", ""))[0] == 2
     assert (await program.cli("run", "--no-such-option", "x"))[0] == 2
     assert (await program.cli("run", "--max-cost", "abc", "x"))[0] == 2
-    program.env["PILOTHOUSE_URL"] = "http://127.0.0.1:9"
+    monkeypatch.setitem(program.env, "PILOTHOUSE_URL", "http://127.0.0.1:9")
     status, _, err = await program.cli("run", "x")
     assert status == 3
     assert "127.0.0.1:9" in err
@@ -140,41 +150,43 @@ async def test_c27_the_session_sees_no_secret_and_no_host(tmp_path: Path) -> Non
         ("demo: text 30\ndemo: cut 1\ndemo: say whole again", "succeeded", "whole again"),
     ],
 )
-async def test_a_model_in_trouble_is_told_or_overcome(script: str, outcome: str, words: str) -> None:
-    async with installation() as (program, _):
-        status, out, err = await program.cli("run", "--json", "--timeout", "60", script)
-        events = events_of(out)
-        assert events[-1]["type"] == "complete", err
-        assert events[-1]["outcome"] == outcome
-        assert words in events[-1]["result"]
-        assert status == (0 if outcome == "succeeded" else 1)
-        text = ""
-        message = ""
-        for event in events:
-            if event["type"] == "stream_reset" and event["messageId"] == message:
-                text = ""
-            elif event["type"] == "stream":
-                text = text + event["content"] if event["messageId"] == message else event["content"]
-                message = event["messageId"]
-        assert words in text
+async def test_a_model_in_trouble_is_told_or_overcome(
+    ours: tuple[Program, Demo], script: str, outcome: str, words: str
+) -> None:
+    program, _ = ours
+    status, out, err = await program.cli("run", "--json", "--timeout", "60", script)
+    events = events_of(out)
+    assert events[-1]["type"] == "complete", err
+    assert events[-1]["outcome"] == outcome
+    assert words in events[-1]["result"]
+    assert status == (0 if outcome == "succeeded" else 1)
+    text = ""
+    message = ""
+    for event in events:
+        if event["type"] == "stream_reset" and event["messageId"] == message:
+            text = ""
+        elif event["type"] == "stream":
+            text = text + event["content"] if event["messageId"] == message else event["content"]
+            message = event["messageId"]
+    assert words in text
 
 
-async def test_a_model_that_never_answers_is_ended_by_the_jobs_time() -> None:
-    async with installation() as (program, model):
-        status, out, _ = await program.cli("run", "--json", "--timeout", "5", "demo: hang")
-        last = events_of(out)[-1]
-        assert (status, last["type"], last["outcome"], last["reason"]) == (1, "complete", "failed", "timeout")
-        async with asyncio.timeout(30):
-            while (await model.calls())["open"]:
-                await asyncio.sleep(0.1)
+async def test_a_model_that_never_answers_is_ended_by_the_jobs_time(ours: tuple[Program, Demo]) -> None:
+    program, model = ours
+    status, out, _ = await program.cli("run", "--json", "--timeout", "5", "demo: hang")
+    last = events_of(out)[-1]
+    assert (status, last["type"], last["outcome"], last["reason"]) == (1, "complete", "failed", "timeout")
+    async with asyncio.timeout(30):
+        while (await model.calls())["open"]:
+            await asyncio.sleep(0.1)
 
 
-async def test_a_budget_ends_the_job_and_says_so() -> None:
-    async with installation() as (program, _):
-        script = "\n".join(["demo: text 400", *[f"demo: write f{i}.txt {'x' * 2000}" for i in range(8)]])
-        status, out, err = await program.cli(
-            "run", "--json", "--max-cost", "0.25", "--permission-mode", "acceptAll", script
-        )
-        last = events_of(out)[-1]
-        assert (status, last["type"], last["outcome"]) == (1, "complete", "budget_exceeded"), (last, err)
-        assert last["totalCost"] > 0
+async def test_a_budget_ends_the_job_and_says_so(ours: tuple[Program, Demo]) -> None:
+    program, _ = ours
+    script = "\n".join(["demo: text 400", *[f"demo: write f{i}.txt {'x' * 2000}" for i in range(8)]])
+    status, out, err = await program.cli(
+        "run", "--json", "--max-cost", "0.25", "--permission-mode", "acceptAll", script
+    )
+    last = events_of(out)[-1]
+    assert (status, last["type"], last["outcome"]) == (1, "complete", "budget_exceeded"), (last, err)
+    assert last["totalCost"] > 0

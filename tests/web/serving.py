@@ -147,7 +147,7 @@ async def serving(
     url = f"http{'s' * bool(tls)}://127.0.0.1:{port}{before.base}"
     channels = Channels(store, clock, namespaces, handlers)
     await channels.start()
-    dialogs = Dialogs(sessions, channels)
+    dialogs = Dialogs(sessions, channels, identity.members.now)
     post = Post(private)
     outgoing = Outgoing.made(sessions, identity, Outside(post, WebPush(), PlainSealer(), lambda: url, private))
     platform = Platform(

@@ -177,6 +177,33 @@ async def test_a_key_of_the_request_starts_one_job(
     assert await jobs(served) == 2
 
 
+async def test_one_who_tries_again_at_the_instant_of_the_end_is_told_the_end(
+    served: Served, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask: dict[str, Any] = {"json": {"prompt": "wait"}, "headers": {"idempotency-key": "k"}}
+    said = (await http.post("/trigger", **ask)).json()
+    session = await served.platform.sessions.found(said["sessionId"])
+    assert session is not None
+    while (job := session.live.current) is None:
+        await asyncio.sleep(0.002)
+    runner = served.sandboxes.runners[said["sessionId"]]
+    store = served.platform.kit.store
+    read = store.get
+
+    async def late(kind: str, id: str) -> bytes | None:
+        found = await read(kind, id)
+        if kind == "job" and job.state == "running":
+            runner.end_turn(job.id, result="the end")  # what was read says that it runs
+            await session.jobs.end_of(job)
+        return found
+
+    monkeypatch.setattr(store, "get", late)
+    output = (await http.post("/invoke", **ask)).json()["output"]
+    assert (job.state, output["success"], output["result"]) == ("done", True, "the end")
+    monkeypatch.undo()
+    assert await jobs(served) == 1
+
+
 @pytest.mark.parametrize("given", [["", ""], [""], ["x" * 201], ["ü"], ["a", "b"]])
 async def test_a_key_that_is_none_is_named(served: Served, http: httpx.AsyncClient, given: list[str]) -> None:
     headers = [(b"idempotency-key", one.encode()) for one in given] + [(b"x-api-key", (await served.key()).encode())]

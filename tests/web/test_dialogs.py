@@ -157,6 +157,37 @@ async def test_who_may_not_see_it_hears_nothing_and_is_told_when_time_is_up(
     assert served.platform.dialogs._pending == {}
 
 
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+async def test_c12_who_waits_for_a_job_sees_it_by_what_it_may_when_the_job_comes(
+    served: Served, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members, sessions = served.identity.members, served.platform.sessions
+    await members.make("red", None)
+    for account in ("owner", "boss", "other"):
+        await members.put("red", account, role="admin")
+    session = await sessions.create(owner="owner", organisation="red", agent="echo")
+    await sessions.shelf.share(session, private=True)
+    job = sessions.job(session, "later", "owner", account="owner")
+    _, key = await served.identity.keys.create("x", SCOPES, account="boss", organisation="red")
+    looked = sessions.of_job
+
+    async def late(*args: Any) -> Any:
+        found = await looked(*args)
+        await members.put("red", "boss", role="viewer")
+        return found
+
+    async with websockets.connect(url(served), additional_headers={"x-api-key": key}) as socket:
+        one = Client(socket, {"x-api-key": key})
+        assert (await one.subscribe("ahead", f"dialog/{job.id}"))["type"] == "subscribe_success"
+        if when == "before":
+            await members.put("red", "boss", role="viewer")  # who sees no private session of others
+        else:
+            monkeypatch.setattr(sessions, "of_job", late)
+        await session.jobs.submit(job, client_message_id=None)
+        frame = await one.hear()
+        assert (frame["type"], frame["id"]) == ("error", "ahead")
+
+
 async def test_c12_a_right_that_ends_ends_the_subscription_and_no_other(served: Served) -> None:
     world = World(served)
     await world.settle()

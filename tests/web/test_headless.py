@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from collections.abc import AsyncIterator
@@ -11,9 +12,11 @@ from typing import Any
 import httpx
 import pytest
 
+from pilothouse.adapters.stores.memory import MemoryStore
 from pilothouse.core import link
 from pilothouse.core.access import SCOPES
 from pilothouse.core.errors import BadRequest, Unavailable
+from pilothouse.core.ids import SessionId
 from pilothouse.engine.ports import UsageRecord
 from pilothouse.web import streams
 from tests.engine.fakes import ScriptedRunner
@@ -29,10 +32,16 @@ async def served() -> AsyncIterator[Served]:
         yield running
 
 
-@pytest.fixture
-async def http(served: Served) -> AsyncIterator[httpx.AsyncClient]:
+@contextlib.asynccontextmanager
+async def caller(served: Served) -> AsyncIterator[httpx.AsyncClient]:
     headers = {"x-api-key": await served.key("run")}
     async with httpx.AsyncClient(base_url=served.url, headers=headers, timeout=20) as client:
+        yield client
+
+
+@pytest.fixture
+async def http(served: Served) -> AsyncIterator[httpx.AsyncClient]:
+    async with caller(served) as client:
         yield client
 
 
@@ -73,11 +82,20 @@ async def test_the_prompt_may_stand_inside_input_and_cost_and_model_are_told(
         echo(runner, prompt)
 
     async with serving() as other, answering(other.sandboxes, charged):
-        served = other
+        served, other.models.demo = other, False
         async with httpx.AsyncClient(base_url=other.url, headers={"x-api-key": await other.key("run")}) as client:
             given = {"input": {"prompt": "hi", "agent": "echo", "model": "m-2"}}
             output = (await client.post("/invoke", json=given)).json()["output"]
     assert (output["result"], output["model"], output["metadata"]["total_cost_usd"]) == ("hi", "m-2", 0.25)
+
+
+async def test_the_demo_model_is_named_whatever_was_asked_for(served: Served, http: httpx.AsyncClient) -> None:
+    output = (await http.post("/invoke", json={"prompt": "hi", "model": "claude-opus-4-5"})).json()["output"]
+    job = await http.get(f"/api/jobs/{output['metadata']['job_id']}", headers={"x-api-key": await served.key("read")})
+    assert (output["model"], job.json()["model"]) == ("demo-1", "demo-1")
+    served.sandboxes.refuse = Unavailable("no room on this disk")
+    never = (await http.post("/invoke", json={"prompt": "hi", "model": "claude-opus-4-5"})).json()["output"]
+    assert (never["success"], never["model"]) == (False, "demo-1")
 
 
 async def test_a_job_that_fails_is_200_with_the_reason(http: httpx.AsyncClient) -> None:
@@ -146,7 +164,7 @@ async def test_what_is_not_there_and_what_is_another_s_are_one_404(served: Serve
         answer = await http.post("/invoke", json={"prompt": "x", "session_id": sid})
         told.append((answer.status_code, answer.json()))
     assert told[0] == told[1]
-    assert told[0][0] == 404
+    assert (told[0][0], told[0][1]["detail"][:12]) == (404, "session_id: ")
 
 
 async def test_a_hundred_at_once_in_one_session_are_queued_or_refused_and_none_is_mixed(
@@ -303,6 +321,10 @@ async def test_a_session_that_is_deleted_ends_the_stream_with_complete(served: S
     assert (last["jobId"], last["sessionId"], last["result"]) == ("mine", session, "The session was deleted.")
     assert [e["seq"] for e in found] == sorted({e["seq"] for e in found})
     assert sum(e["type"] == "complete" for e in found) == 1
+    again = (await http.post("/trigger", json=given)).json()
+    assert (again["jobId"], again["sessionId"] == session) == ("mine", False), "its name went with the session"
+    gone = await http.post("/trigger", json={"prompt": "wait", "session_id": session})
+    assert (gone.status_code, gone.json()["code"]) == (404, "not_found")
 
 
 async def test_a_number_that_the_log_has_not_reached_is_of_another_log(http: httpx.AsyncClient) -> None:
@@ -310,6 +332,30 @@ async def test_a_number_that_the_log_has_not_reached_is_of_another_log(http: htt
     first = events((await http.post("/invoke", json=given, headers=SSE)).text)
     again = await asyncio.wait_for(http.post("/invoke", json=given, headers={**SSE, "last-event-id": "9999"}), 10)
     assert events(again.text) == first
+
+
+async def test_a_stream_of_a_job_goes_on_after_what_was_read_last(served: Served, http: httpx.AsyncClient) -> None:
+    said = events((await http.post("/invoke", json={"prompt": "hello", "job_id": "one"}, headers=SSE)).text)
+    read = {**SSE, "x-api-key": await served.key("read")}
+    for last, rest in ((said[1]["seq"], said[2:]), (9999, said), ("x", said)):
+        told = await http.get("/api/jobs/one/events?after=0", headers={**read, "last-event-id": str(last)})
+        assert [e["seq"] for e in events(told.text)] == [e["seq"] for e in rest]
+
+
+async def test_an_end_that_is_no_longer_kept_is_a_gap_in_the_stream_and_told_in_the_document() -> None:
+    store, given = MemoryStore(), {"prompt": "hello", "job_id": "one"}
+    async with serving(store=store) as before, answering(before.sandboxes), caller(before) as http:
+        first = (await http.post("/invoke", json=given)).json()["output"]
+        more = {"prompt": "more", "session_id": first["session_id"]}
+        [*_, last] = events((await http.post("/invoke", json=more, headers=SSE)).text)
+    await store.trim(SessionId(first["session_id"]), last["seq"])
+    async with serving(store=store) as after, caller(after) as http:  # its memory has nothing of it
+        said = (await http.post("/invoke", json=given, headers=SSE)).text
+        assert (await http.post("/invoke", json=given)).json()["output"] == first
+    opening, gap = said.strip().rsplit("\n\n", 1)
+    assert "data:" not in opening
+    assert gap.startswith("event: gap\n")
+    assert events(gap)[0]["to"] == last["seq"] - 1
 
 
 async def test_a_number_of_another_log_does_not_hold_up_a_job_that_runs(

@@ -122,7 +122,12 @@ async def test_a_secret_is_rotated_a_dead_letter_replayed_a_webhook_removed(both
             await asyncio.sleep(0.01)
     assert shown["disabledBecause"] == "its receiver answered 410 (gone)"
     assert shown["dead"] == 1
-    assert (await both.http.post(f"{here}/ping")).status_code == 409
+    for path in ("ping", "replay", f"deliveries/{dead['id']}/replay"):
+        refused = await both.http.post(f"{here}/{path}")
+        assert (refused.status_code, refused.json()["code"], "disabled" in refused.json()["detail"]) == (
+            409, "conflict", True
+        )  # fmt: skip
+    assert (await both.http.get(f"{here}/deliveries?state=dead")).json()["items"] == [dead]
     both.receiver.answer = lambda got: web.Response(status=200)
     assert (await both.http.patch(here, json={"enabled": True})).json()["enabled"] is True
     assert (await both.http.get(f"{here}/deliveries?state=dead")).json()["items"] == [dead]
@@ -152,7 +157,7 @@ async def test_c31_a_receiver_that_points_inside_leads_nowhere(both: Both) -> No
 
 
 @pytest.mark.parametrize(("body", "said"), [
-    ({}, "url"), ({"url": 5}, "url"), ({"url": "http://example.com/"}, "url: https"),
+    ({}, "url"), ({"url": 5}, "url"), ({"url": "http://example.com/"}, "url: must be https"),
     ({"url": "https://169.254.169.254/"}, "url: no public"), ({"url": "https://localhost:1/#"}, "url: without"),
     ({"url": "https://example.com/", "events": []}, "events: "),
     ({"url": "https://example.com/", "events": ["ping"]}, "events: 'ping'"),

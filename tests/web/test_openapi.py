@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import html.parser
 import json
 import re
@@ -15,7 +16,8 @@ import pytest
 import pytest_asyncio
 from openapi_spec_validator import validate
 
-from pilothouse.core.errors import PilothouseError
+from pilothouse.core import invoke
+from pilothouse.core.errors import BadRequest, PilothouseError
 from pilothouse.web import openapi, reference
 from pilothouse.web.front import Front
 from pilothouse.web.operations import OPERATIONS
@@ -79,6 +81,40 @@ def test_examples_are_what_their_schemas_say(place: tuple[str, str]) -> None:
                 check(content["schema"], content["example"])
             if media == openapi.PROBLEM:
                 assert content["example"]["status"] == int(status)
+
+
+@pytest.mark.parametrize(
+    ("field", "good", "bad"),
+    [
+        ("max_cost_usd", [0.01, 999_999, None], [0, 1_000_000]),
+        ("job_id", ["a", "a-1", None], ["", "-a", "a-", "a_b", "x" * 51]),
+        ("timeout_s", [1, 86_400], [0, 86_401]),
+        ("max_tokens", [1], [0]),
+    ],
+)
+def test_the_bounds_of_a_call_are_those_of_its_handler(field: str, good: list[object], bad: list[object]) -> None:
+    schema = OPERATION["POST", "/invoke"]["requestBody"]["content"]["application/json"]["schema"]
+    for value in good:
+        check(schema, given := {"prompt": "x", field: value})
+        invoke.wish(json.dumps(given).encode(), 9)
+    for value in bad:
+        with pytest.raises(jsonschema.ValidationError):
+            check(schema, given := {"prompt": "x", field: value})
+        with pytest.raises(BadRequest, match=field):
+            invoke.wish(json.dumps(given).encode(), 9)
+
+
+@pytest.mark.parametrize(
+    ("place", "headers"),
+    [
+        (("POST", "/invoke"), {"Idempotency-Key", "Last-Event-ID"}),
+        (("GET", "/api/jobs/{id}/events"), {"Last-Event-ID"}),
+        (("GET", "/api/artifacts/{id}/content"), {"Range", "If-Range", "If-None-Match"}),
+        (("GET", "/api/artifacts/{id}/signed"), {"Range", "If-Range", "If-None-Match"}),
+    ],
+)
+def test_headers_that_are_heard_are_told(place: tuple[str, str], headers: set[str]) -> None:
+    assert {p["name"] for p in OPERATION[place]["parameters"] if p["in"] == "header"} == headers
 
 
 def test_every_error_of_ours_has_its_status_in_the_words() -> None:
@@ -155,7 +191,34 @@ async def test_it_is_for_everybody_and_says_nothing_of_the_server(world: World) 
 
 async def test_below_a_path_it_says_where() -> None:
     async with serving(front=Front(base="/pilot")) as served, httpx.AsyncClient(base_url=served.url) as http:
-        assert (await http.get("/openapi.json")).json()["servers"] == [{"url": "/pilot"}]
+        below = await http.get("/openapi.json")
+        assert below.json()["servers"] == [{"url": "/pilot"}]
+    async with serving() as served, httpx.AsyncClient(base_url=served.url) as http:
+        top = await http.get("/openapi.json", headers={"if-none-match": below.headers["etag"]})
+        assert top.status_code == 200
+        assert "servers" not in top.json()
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("path", ["/openapi.json", "/docs"])
+async def test_it_is_made_once_and_not_sent_to_who_has_it(
+    world: World, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with httpx.AsyncClient(base_url=world.served.url, timeout=20) as http:
+        first = await http.get(path)
+        etag = first.headers["etag"]
+        assert etag == f'"{hashlib.sha256(first.content).hexdigest()}"'
+
+        def again(_: object) -> Any:
+            raise AssertionError("made anew")
+
+        monkeypatch.setattr(openapi, "document", again)
+        monkeypatch.setattr(reference, "page", again)
+        same = await http.get(path, headers={"if-none-match": f'"old", W/{etag}'})
+        assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", etag)
+        assert same.headers["cache-control"] == first.headers["cache-control"] == "no-cache"
+        other = await http.get(path, headers={"if-none-match": '"old"'})
+        assert (other.status_code, other.content, other.headers["etag"]) == (200, first.content, etag)
 
 
 # --- the page ---

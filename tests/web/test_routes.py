@@ -189,6 +189,10 @@ async def test_a_ticket_signs_in_once(served: Served) -> None:
         ("/api/sessions", {"agent": 7}, "agent"),
         ("/api/sessions", {"permissionMode": "yolo"}, "permissionMode"),
         ("/api/sessions", {"title": "a\nb"}, "title"),
+        ("/api/sessions", {"limits": {"memory": "much"}}, "limits.memory: expected a number"),
+        ("/api/sessions", {"limits": {"cpu": True}}, "limits.cpu: expected a number"),
+        ("/api/notifications", {"kind": "fax", "url": "https://example.com/"}, "; there are push, slack"),
+        ("/api/webhooks", {"url": "http://a:b@127.0.0.1/#x"}, "url: must be https"),
         ("/api/keys", {"scopes": ["root"]}, "scopes"),
         ("/api/keys", {"name": ""}, "name"),
     ],
@@ -206,6 +210,13 @@ async def test_what_is_no_json_body_is_refused(served: Served) -> None:
                                (b"[" * 100_000, "application/json"), (b"", "application/json")):  # fmt: skip
             answer = await client.post("/api/sessions", content=content, headers={"content-type": media})
             assert answer.status_code == 400, content[:5]
+        for path in ("/api/sessions", "/invoke", "/trigger"):
+            empty = await client.post(path, content=b" \n", headers={"content-type": "application/json"})
+            assert (empty.status_code, empty.json()["detail"]) == (400, "body: it is empty; expected JSON")
+        made = (await client.post("/api/sessions", json={})).json()
+        nameless = await client.get(f"/api/sessions/{made['id']}/files/content")
+        assert (nameless.status_code, nameless.json()["detail"][:5]) == (400, "path:")
+        await client.delete(f"/api/sessions/{made['id']}")
         big = await client.post(
             "/api/sessions", content=b'{"title":"' + b"x" * 5_000_000, headers={"content-type": "application/json"}
         )
@@ -213,11 +224,15 @@ async def test_what_is_no_json_body_is_refused(served: Served) -> None:
         assert (await client.get("/api/sessions")).json()["items"] == []
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=x", "limit=1000", "limit=-1", "cursor=" + "x" * 200])
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=x", "limit=1000", "limit=-1", "cursor=rubbish", "cursor=" + "x" * 200]
+)
 async def test_bad_queries_are_refused_by_name(served: Served, query: str) -> None:
     async with httpx.AsyncClient(base_url=served.url, headers={"x-api-key": await served.key()}) as client:
-        answer = await client.get(f"/api/sessions?{query}")
-        assert answer.status_code == 400
+        for path in ("sessions", "approvals", "questions"):
+            answer = await client.get(f"/api/{path}?{query}")
+            assert answer.status_code == 400
+            assert answer.json()["detail"].startswith(query.partition("=")[0] + ": ")
         assert query.split("=")[0] in answer.json()["detail"]
 
 

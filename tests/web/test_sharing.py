@@ -126,6 +126,8 @@ async def test_a_session_that_becomes_private_is_gone_for_the_others_and_their_s
         await hear(socket, "subscribed")
         assert (await say(socket, type="set_model", chatId=world.ids["sessions"], model="m"))["type"] == "pong"
         assert (await http.delete(f"{path}/grants/viewer")).status_code == 204
+        nobody = await http.delete(f"{path}/grants/{'0' * 201}")
+        assert (nobody.status_code, nobody.json()["detail"][:8]) == (400, "account:")
         assert (await hear(socket, "rejected"))["code"] == "not_found"
     assert (await say(keeping, type="ping"))["type"] == "pong"
     assert world.ids["sessions"] in keeping_follows(world.served, "admin")

@@ -7,6 +7,7 @@ import json
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -105,7 +106,9 @@ async def curl(served: Served, pair: tuple[str, str], *arguments: str, service: 
 async def test_curl(served: Served, pair: tuple[str, str]) -> None:
     me = await curl(served, pair, f"{served.url}/api/me")
     assert me["principal"]["id"] == pair[0]
-    assert (await curl(served, pair, f"{served.url}/api/sessions?limit=5&cursor=x"))["items"] is not None
+    assert (await curl(served, pair, f"{served.url}/api/sessions?limit=5&cursor={uuid.UUID(int=0)}"))[
+        "items"
+    ] is not None
     json_body = ("-H", "content-type: application/json", "-d", '{"title":"grüße"}')
     assert (await curl(served, pair, f"{served.url}/api/sessions", *json_body))["title"] == "grüße"
     wrong = await curl(served, (pair[0], "x" * 40), f"{served.url}/api/me")

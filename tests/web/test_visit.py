@@ -156,7 +156,12 @@ async def test_what_was_on_its_way_when_the_right_ended_is_not_typed(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     terminal, typed = await house.terminal(), list[bytes]()
-    monkeypatch.setattr(terminal.shell, "write", lambda typist, offset, data: typed.append(data))
+
+    def write(typist: int, offset: int, data: bytes) -> int:
+        typed.append(data)
+        return 0
+
+    monkeypatch.setattr(terminal.shell, "write", write)
     record, text = await house.served.identity.keys.create("short", SCOPES, account="owner", organisation="red")
     answer, wire = await house.ours({"x-api-key": text}), Wire()
     serving_it = asyncio.ensure_future(answer.serve(wire))

@@ -173,6 +173,8 @@ class World:
     def address(self, path: str) -> str:
         if path in {"/event/history", "/event/presence"}:
             return f"{path}?channel=default/room"
+        if path == "/api/sessions/{id}/files/content":
+            path += "?path=x"
         kind = path.split("/")[2] if path.count("/") > 1 else ""
         return (
             path.replace("{id}", self.ids.get(kind, ""))

@@ -99,6 +99,22 @@ async def test_a_call_is_metered_to_the_job_of_the_moment(place: tuple[Desk, Lis
     assert first.cost_usd == pytest.approx((first.input_tokens * 3 + first.output_tokens * 15) / 1e6)
 
 
+async def test_the_demo_model_is_free_and_recorded_as_itself(place: tuple[Desk, Listeners]) -> None:
+    session = new_session()
+    place[1].add(session)
+    await place[0].configure(ModelSettings(provider="demo", model="claude-sonnet-4-5"), EgressSettings())
+    await place[0].admit(session, job := new_job(), Budget(max_cost_usd=0.000001, max_tokens=1))
+    async with aiohttp.ClientSession() as http:
+        for status in (200, 402):
+            given = body("demo: say x", model="claude-opus-4-5")
+            async with http.post(place[1].url(session) + "/v1/messages", json=given) as response:
+                assert response.status == status
+    assert [(r.model, r.cost_usd, r.price_guessed) for r in await records(place[0], 2)] == [("demo", 0.0, False)] * 2
+    total = place[0].ledger.spent(session, job)
+    assert total is not None
+    assert (total.model, total.cost_usd, total.output_tokens > 0) == ("demo", 0.0, True)
+
+
 async def test_a_used_up_budget_refuses_the_next_call_only(place: tuple[Desk, Listeners], demo: str) -> None:
     session = await admitted(place, demo, Budget(max_tokens=50))
     async with aiohttp.ClientSession() as http:

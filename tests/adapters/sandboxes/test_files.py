@@ -92,6 +92,11 @@ async def test_what_is_not_there(place: Place, path: str) -> None:
         await place.content(path)
 
 
+async def test_a_file_is_no_folder(place: Place) -> None:
+    with pytest.raises(BadRequest, match="path: it is a file"):
+        await place.files.list("dir/deep/a.txt")
+
+
 async def test_what_is_no_regular_file(place: Place) -> None:
     os.mkfifo(place.root / "fifo")
     for path in ("fifo", "dir", ""):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from pilothouse.adapters.sandboxes.launcher import Launcher
+from pilothouse.adapters.sandboxes.launcher import Launcher, trusted
 from pilothouse.adapters.sandboxes.layout import Layout, make
 from pilothouse.core.errors import Unavailable
 from tests.adapters.sandboxes.conftest import until
@@ -79,6 +81,53 @@ def test_what_it_was_ordered_first_stands(launcher: Launcher, layout: Layout, ba
     with pytest.raises(Unavailable, match="restart the server"):
         start(layout)
     assert not (base / "said").exists() and not (base / "other").exists()
+
+
+HOSTILE = """
+open({said!r}, "a").write(__name__ + " ")
+raise ImportError("hostile")
+"""
+BEGINS = """
+import sys
+sys.path[0] = {first!r}
+from pilothouse.adapters.sandboxes.launcher import Launcher
+late = {late!r} & set(sys.modules)
+launcher = Launcher.fork()
+sys.path.remove({first!r})
+from pathlib import Path
+from pilothouse.adapters.sandboxes.layout import Layout
+start = launcher.order(Layout(Path({home!r}), Path({runtime!r})), ["true"], {{}})
+start(None)
+print(*late)
+"""
+
+
+@pytest.mark.parametrize("first", ["", ".", "there"])
+def test_nothing_is_imported_from_where_the_server_was_started(layout: Layout, base: Path, first: str) -> None:
+    """Neither as `-c` and `-m` have it in the path, nor by a relative entry."""
+    there = base / "there"
+    there.mkdir()
+    late = {"signal", "json", "pathlib", "subprocess", "asyncio", "fcntl"}
+    for name in late:
+        (there / f"{name}.py").write_text(HOSTILE.format(said=str(base / "said")))
+    program = BEGINS.format(
+        first=str(there) if first == "there" else first, late=late, home=str(layout.home), runtime=str(layout.runtime)
+    )
+    env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    done = subprocess.run([sys.executable, "-c", program], cwd=there, env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", ""), "or what is hostile is not imported late"
+    assert not (base / "said").exists()
+
+
+def test_what_it_imports_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, own = tmp_path / "here", os.path.dirname(os.__file__)
+    (here / "lib").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(here)
+    monkeypatch.chdir(here)
+    path = ["", ".", str(here), str(tmp_path / "link"), "lib", "../here", "/nowhere", own, str(tmp_path)]
+    assert trusted(path) == [str(here / "lib"), "/nowhere", own, str(tmp_path)]
+    monkeypatch.chdir(own)
+    assert trusted(["", own]) == [own]  # or it could import nothing
 
 
 async def test_it_ends_with_its_server(layout: Layout, base: Path) -> None:

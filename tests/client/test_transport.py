@@ -1,0 +1,117 @@
+"""Requests whose connection is lost: which are sent again, and for how long."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+
+from pilothouse.client import Client, ClientError, NoServer
+from pilothouse.client.calls import Calls
+from pilothouse.client.transport import Endpoint, Transport
+from pilothouse.core.api.kept import Invocation
+from tests.clock import HandClock
+
+LONG_S = 7200
+PATIENCE_S = 30
+ANSWER = {
+    "output": {
+        "success": True, "result": "done", "session_id": "s", "timestamp": "", "model": "",
+        "metadata": {"duration_ms": 1, "num_turns": 1, "total_cost_usd": 0, "job_id": "j", "uploaded_files": []},
+    }
+}  # fmt: skip
+
+
+class Cutting:
+    """A server that cuts the first `cuts` calls in the middle of an answer that took two hours."""
+
+    def __init__(self) -> None:
+        self.cuts = 0
+        self.keys: list[str] = []
+        self.clock = HandClock()
+        self.heard = asyncio.Event()
+        self.url = ""
+
+    def now(self) -> float:
+        """The client looks at the time when it has an answer's head, and when it has lost it."""
+        self.heard.set()
+        return self.clock.now()
+
+    async def silent(self, request: web.Request) -> web.StreamResponse:
+        self.keys.append("")
+        await asyncio.sleep(PATIENCE_S)
+        return web.Response()
+
+    async def invoked(self, request: web.Request) -> web.StreamResponse:
+        self.keys.append(request.headers.get("idempotency-key", ""))
+        if len(self.keys) > self.cuts:
+            return web.json_response(ANSWER)
+        self.heard.clear()
+        answer = web.StreamResponse(headers={"content-type": "application/json"})
+        await answer.prepare(request)
+        await answer.write(b" ")
+        await self.heard.wait()
+        self.clock.seconds += LONG_S
+        assert request.transport is not None
+        request.transport.abort()
+        return answer
+
+
+@pytest.fixture
+async def cutting() -> AsyncIterator[Cutting]:
+    made = Cutting()
+    app = web.Application()
+    app.add_routes([web.post("/invoke", made.invoked), web.get("/silent", made.silent)])
+    runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield made
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def transport(cutting: Cutting) -> AsyncIterator[Transport]:
+    async def find() -> Endpoint:
+        return Endpoint(cutting.url, "key")
+
+    made = Transport(find, cutting.now)
+    await made.open()
+    yield made
+    await made.close()
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8420", "localhost", "http:/x", "ftp://x", "http://", "http://h:99999"])
+def test_an_address_that_is_none_is_named(url: str) -> None:
+    with pytest.raises(ClientError, match=r"^url: '.*' is no address of a server, such as http://127\.0\.0\.1:8420$"):
+        Client(url, "key")
+
+
+async def test_a_call_that_is_cut_after_hours_is_asked_for_again_by_its_word(
+    cutting: Cutting, transport: Transport
+) -> None:
+    cutting.cuts = 2
+    output = await asyncio.wait_for(Calls(transport).invoke(Invocation(prompt="x")), PATIENCE_S)
+    assert output.result == "done"
+    first, *others = cutting.keys
+    assert first
+    assert others == [first, first]
+
+
+async def test_a_request_without_a_word_is_not(cutting: Cutting, transport: Transport) -> None:
+    cutting.cuts = 1
+    with pytest.raises(NoServer):
+        await transport.send("POST", "/invoke", body={})
+    assert len(cutting.keys) == 1
+
+
+async def test_a_server_that_says_nothing_is_not_asked_again(cutting: Cutting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pilothouse.client.transport.ANSWER_S", 0.5)
+    async with Client(cutting.url, "key") as client:
+        await client.calls.invoke(Invocation(prompt="x"))  # it is there
+        cutting.keys.clear()
+        with pytest.raises(NoServer):
+            await asyncio.wait_for(client.ask(int, "GET", "/silent"), PATIENCE_S)
+    assert len(cutting.keys) == 1
