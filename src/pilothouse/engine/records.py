@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import time
+from collections import deque
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -16,6 +17,8 @@ from pilothouse.core.access import ORGANISATION, Grant
 from pilothouse.core.ids import ApprovalId, ArtifactId, JobId, QuestionId, SessionId
 from pilothouse.engine.ports import Put
 
+TAILS = 256
+"""Random ends of ids made at one time."""
 EVERY = 1_000_000
 """Documents of a kind, all of them: more than memory would hold of what is made one by one."""
 
@@ -248,11 +251,28 @@ def copy(record: R, **changes: Any) -> R:
 
 def new_id() -> str:
     """UUID version 7: random, and in the order of making, so that lists by id are lists by time."""
-    ms = time.time_ns() // 1_000_000
-    tail = int.from_bytes(os.urandom(10), "big")
-    value = ms << 80 | 0x7 << 76 | (tail >> 68 & 0xFFF) << 64 | 0b10 << 62 | tail & (1 << 62) - 1
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    try:
+        tail = _tails.popleft()
+    except IndexError:
+        tail, *more = _random_tails()
+        _tails.extend(more)
+    text = f"{time.time_ns() // 1_000_000:012x}"
+    return f"{text[:8]}-{text[8:]}{tail}"
+
+
+_VARIANT = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
+_tails: deque[str] = deque()
+"""Of ids to come: the kernel is asked for many at one time. One `popleft` is one thread's."""
+
+
+def _random_tails() -> list[str]:
+    """-7RRR-VRRR-RRRRRRRRRRRR"""
+    digits = os.urandom(TAILS * 10).hex()
+    each = (digits[at : at + 20] for at in range(0, len(digits), 20))
+    return [f"-7{one[:3]}-{_VARIANT[one[3]]}{one[4:7]}-{one[7:19]}" for one in each]
+
+
+os.register_at_fork(after_in_child=_tails.clear)  # two processes never make the same
 
 
 def stamp(seconds: float) -> str:
