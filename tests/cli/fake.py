@@ -51,6 +51,11 @@ class FakeServer:
         """What each stream of the network says in turn before it ends; without any, it stays open."""
         self.refuse: web.Response | None = None
         self.url = ""
+        self.more: list[str] = []
+        """Ids of other sessions."""
+        self.together: asyncio.Barrier | None = None
+        """Stops wait for each other there."""
+        self.under_way = self.most_under_way = 0
 
     def event(self, type: str, **fields: Any) -> dict[str, Any]:
         return {"type": type, "sessionId": SESSION, "jobId": JOB, "at": "2026-11-21T09:00:00.000Z", **fields}
@@ -135,7 +140,7 @@ class FakeServer:
                 web.get("/api/sessions/{id}/limits", self._limits),
                 web.post("/api/sessions/{id}/jobs", self._submit),
                 web.get("/api/sessions/{id}/jobs", self._jobs),
-                web.post("/api/sessions/{id}/stop", self._nothing),
+                web.post("/api/sessions/{id}/stop", self._stop),
                 web.get("/api/sessions/{id}/network", self._network),
                 web.get("/api/sessions/{id}/network/stream", self._network_stream),
                 web.put("/api/sessions/{id}/egress", self._egress),
@@ -195,6 +200,7 @@ class FakeServer:
             QUESTION,
             "k1",
             PAIR,
+            *self.more,
         }:
             return problem(404, "not_found", "There is no such thing, or it is not yours to see.")
         return await self._routed(request, handler)
@@ -215,7 +221,18 @@ class FakeServer:
         return web.json_response(self.session(), status=201)
 
     async def _list(self, request: web.Request) -> web.Response:
-        return web.json_response({"items": [self.session()], "next": None})
+        every = [self.session(), *(self.session() | {"id": id} for id in self.more)]
+        return web.json_response({"items": every, "next": None})
+
+    async def _stop(self, request: web.Request) -> web.Response:
+        if self.together is not None:
+            self.under_way += 1
+            self.most_under_way = max(self.most_under_way, self.under_way)
+            await self.together.wait()
+            self.under_way -= 1
+        if request.match_info["id"] in self.more[:1]:
+            return problem(503, "unavailable", "the store cannot write")
+        return web.Response(status=204)
 
     async def _session(self, request: web.Request) -> web.Response:
         if request.match_info["id"] != SESSION:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import uuid
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from pilothouse.cli.commands.sessions import STOPS
 from tests.cli.conftest import Pilothouse
 from tests.cli.fake import APPROVAL, JOB, PAIR, QUESTION, SESSION, FakeServer
 
@@ -164,6 +167,18 @@ async def test_stop(pilothouse: Pilothouse, server: FakeServer) -> None:
         assert ended.status == 0
         assert ended.out == f"stopped {SESSION}\n"
     assert len(server.asked("POST", f"/api/sessions/{SESSION}/stop")) == 2
+
+
+async def test_many_are_stopped_together_and_one_that_cannot_be_keeps_none_running(
+    pilothouse: Pilothouse, server: FakeServer
+) -> None:
+    server.more = [str(uuid.UUID(int=number)) for number in range(1, 2 * STOPS)]
+    server.together = asyncio.Barrier(STOPS)
+    ended = await asyncio.wait_for(pilothouse("stop", "--all"), 20)
+    assert ended.status == 1
+    assert sorted(ended.out.splitlines()) == sorted(f"stopped {id}" for id in [SESSION, *server.more[1:]])
+    assert f"{server.more[0]}: the store cannot write" in ended.err
+    assert server.most_under_way == STOPS
 
 
 async def test_files_are_listed_and_downloaded(pilothouse: Pilothouse, server: FakeServer, tmp_path: Path) -> None:

@@ -23,6 +23,9 @@ from pilothouse.cli.viewer import Viewer
 from pilothouse.core import chat
 from pilothouse.core.ids import is_uuid
 
+STOPS = 8
+"""At the same time: most of an end is to wait for what runs in the session."""
+
 
 @click.command()
 @click.option("--json", "raw", is_flag=True, help="One JSON object a line.")
@@ -169,14 +172,20 @@ def stop(context: click.Context, session: str | None, every: bool) -> None:
 
 async def _stop_all(client: Client, terminal: Terminal) -> int:
     """One that cannot be stopped does not keep the others running."""
-    failed: list[Any] = []
-    for session in await client.sessions():
-        if session.state in {"stopped", "lost", "new"}:
-            continue
-        try:
-            await client.stop(session.id)
-            terminal.write(f"stopped {session.id}\n")
-        except Refused as refusal:
-            failed.append(session.id)
-            terminal.notice(f"{session.id}: {refusal.message}")
+    few, failed = asyncio.Semaphore(STOPS), False
+
+    async def end(id: str) -> None:
+        nonlocal failed
+        async with few:
+            try:
+                await client.stop(id)
+                terminal.write(f"stopped {id}\n")
+            except Refused as refusal:
+                failed = True
+                terminal.notice(f"{id}: {refusal.message}")
+
+    here = [one.id for one in await client.sessions() if one.state not in {"stopped", "lost", "new"}]
+    for ended in await asyncio.gather(*map(end, here), return_exceptions=True):
+        if ended is not None:
+            raise ended
     return FAILED if failed else 0
