@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from typing import Any
 
 from playwright.async_api import BrowserContext, Page, expect
 from standardwebhooks.webhooks import Webhook
@@ -79,21 +80,36 @@ SUBSCRIBE = """
 
 
 async def push_to(context: BrowserContext, page: Page, text: str) -> None:
-    """As a push service would, to the page's worker."""
+    """As a push service would, to the page's worker; returns when the worker has done its part.
+
+    Nobody may ask Chromium for the notifications before: `getNotifications` removes each record of one that is not on
+    the screen yet, and what is written but not drawn at that moment is never listed again.
+    """
     tools = await context.new_cdp_session(page)
-    found: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[str] = loop.create_future()
+    done: asyncio.Future[dict[str, str]] = loop.create_future()
 
     def updated(event: dict[str, list[dict[str, str]]]) -> None:
         for one in event["registrations"]:
             if not found.done():
                 found.set_result(one["registrationId"])
 
+    def noted(event: dict[str, Any]) -> None:
+        one = event["backgroundServiceEvent"]
+        if one["eventName"] == "Push event completed" and not done.done():
+            done.set_result({entry["key"]: entry["value"] for entry in one["eventMetadata"]})
+
     tools.on("ServiceWorker.workerRegistrationUpdated", updated)
+    tools.on("BackgroundService.backgroundServiceEventReceived", noted)
     await tools.send("ServiceWorker.enable")
-    registration = await asyncio.wait_for(found, 20)
+    await tools.send("BackgroundService.setRecording", {"shouldRecord": True, "service": "pushMessaging"})
+    await tools.send("BackgroundService.startObserving", {"service": "pushMessaging"})
+    registration = await asyncio.wait_for(found, WAIT / 1000)
     origin = await page.evaluate("() => location.origin")
     message = {"origin": origin, "registrationId": registration, "data": text}
     await tools.send("ServiceWorker.deliverPushMessage", message)
+    assert (await asyncio.wait_for(done, WAIT / 1000))["Status"] == "Success"
 
 
 SHOWN = """async () => {
@@ -130,10 +146,7 @@ async def test_the_page_subscribes_is_told_and_says_how_it_went() -> None:
                 await http.post(f"/api/sessions/{ticket['id']}/jobs", json={"prompt": "Say hello"})
             text = decrypted(key, auth, (await receiver.until(2))[1].body)
             await push_to(context, page, text)
-            async with asyncio.timeout(WAIT / 1000):
-                while not (shown := await page.evaluate(SHOWN)):
-                    await asyncio.sleep(0.05)
-            assert shown == [["Job done", "Fix <b>it</b>", ticket["id"], f"#/s/{ticket['id']}"]]
+            assert await page.evaluate(SHOWN) == [["Job done", "Fix <b>it</b>", ticket["id"], f"#/s/{ticket['id']}"]]
             # A webhook, made and tested on the page.
             await page.get_by_test_id("webhook-url").fill(f"{receiver.url}/hook")
             await page.get_by_test_id("webhook-create").click()
