@@ -46,6 +46,10 @@ def environment(home: Path) -> Iterator[dict[str, str]]:
 
 def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault(MARK, uuid4().hex)  # the workers of xdist inherit it
+    # Each client of httpx would read all authorities that the machine trusts, for 20 ms of a processor. What tests talk
+    # to has authorities of their own, which they name.
+    os.environ.pop("SSL_CERT_FILE", None)
+    os.environ["SSL_CERT_DIR"] = os.fspath(Path(__file__).parent)
 
 
 # --- nothing is skipped in CI for something that is missing -----------------------------------------------------------

@@ -11,31 +11,55 @@ import contextlib
 import json
 import os
 import random
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from tests.disks import within
-from tests.journeys.program import Program, Viewer, begin, decide, installation
+from tests.journeys.program import Demo, Program, Viewer, begin, decide, installation
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SEEDS = range(6)
 
 
-def agent_processes(program: Program) -> dict[int, str]:
-    """The agents' processes: pid and start time, so that a pid given again is not the same."""
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def installed() -> AsyncIterator[tuple[Program, Demo]]:
+    async with installation() as made:
+        yield made
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def running(installed: tuple[Program, Demo]) -> tuple[Program, Demo]:
+    """With a server that runs, also after a test that failed while it did not."""
+    program, _ = installed
+    if program.process is None or program.process.returncode is not None:
+        await program.start()
+    return installed
+
+
+def agent_processes(session: str) -> dict[int, str]:
+    """The session's agents: pid and start time, so that a pid given again is not the same."""
     found = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         with contextlib.suppress(OSError):
             argv = (entry / "cmdline").read_bytes().split(b"\0")
-            if argv and argv[0].endswith(b"/_bundled/claude") and within(int(entry.name), str(program.home)):
+            if argv and argv[0].endswith(b"/_bundled/claude") and within(int(entry.name), session):
                 found[int(entry.name)] = (entry / "stat").read_text().rpartition(")")[2].split()[19]
     return found
 
 
-async def check_end(program: Program, viewers: list[Viewer], calls: dict[str, Any], model_answers: int) -> None:
+async def answers(model: Demo) -> int:
+    """Which the model has given so far, to whomever."""
+    return int((await model.calls())["calls"])
+
+
+async def check_end(program: Program, viewers: list[Viewer], model: Demo, until: int) -> None:
+    """`until`: how many answers the model has given then."""
     for viewer in viewers:
         await viewer.until("complete")
         await asyncio.sleep(0.2)
@@ -46,10 +70,18 @@ async def check_end(program: Program, viewers: list[Viewer], calls: dict[str, An
         assert not viewer.of("stream_reset")
         assert not viewer.of("retry")
     assert viewers[0].events == viewers[-1].events
-    assert calls["calls"] == model_answers, json.dumps(calls["log"], indent=1)
+    calls = await model.calls()
+    assert calls["calls"] == until, json.dumps(calls["log"], indent=1)
     async with program.http() as http:
         page = (await http.get(f"/api/sessions/{viewers[0].session}/events")).json()
         assert [e["seq"] for e in page["events"]] == [e["seq"] for e in viewers[0].events]
+
+
+async def over(program: Program, *viewers: Viewer) -> None:
+    for viewer in viewers:
+        await viewer.close()
+    async with program.http() as http:
+        assert (await http.delete(f"/api/sessions/{viewers[0].session}")).status_code == 204
 
 
 async def kill_and_return(program: Program, dice: random.Random) -> None:
@@ -59,71 +91,66 @@ async def kill_and_return(program: Program, dice: random.Random) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-async def test_killed_in_the_middle_of_streamed_text(seed: int) -> None:
+async def test_killed_in_the_middle_of_streamed_text(running: tuple[Program, Demo], seed: int) -> None:
     dice = random.Random(seed)
-    async with installation() as (program, model):
-        prompt = "demo: text 200\ndemo: hold here\ndemo: text 200\ndemo: say the end"
-        session, _, first = await begin(program, prompt)
-        await model.held("here")
-        await first.until("stream")
-        before = agent_processes(program)
-        assert len(before) == 1
-        release_first = dice.random() < 0.5
-        if release_first:  # in full flow
-            await model.release("here")
-            await asyncio.sleep(dice.random() * 0.3)
-            await kill_and_return(program, dice)
-        else:  # while it pauses
-            await kill_and_return(program, dice)
-            await model.release("here")
-        second = Viewer(program, session)
-        await check_end(program, [first, second], await _after(model, first), 1)
-        assert agent_processes(program) == before
-        text = "".join(e["content"] for e in first.of("stream"))
-        assert text.endswith("the end")
-        assert text == second_text(second)
-        for viewer in (first, second):
-            await viewer.close()
+    program, model = running
+    given = await answers(model)
+    hold = f"here-{seed}"
+    prompt = f"demo: text 200\ndemo: hold {hold}\ndemo: text 200\ndemo: say the end"
+    session, _, first = await begin(program, prompt)
+    await model.held(hold)
+    await first.until("stream")
+    before = agent_processes(session)
+    assert len(before) == 1
+    release_first = dice.random() < 0.5
+    if release_first:  # in full flow
+        await model.release(hold)
+        await asyncio.sleep(dice.random() * 0.3)
+        await kill_and_return(program, dice)
+    else:  # while it pauses
+        await kill_and_return(program, dice)
+        await model.release(hold)
+    second = Viewer(program, session)
+    await check_end(program, [first, second], model, given + 1)
+    assert agent_processes(session) == before
+    text = "".join(e["content"] for e in first.of("stream"))
+    assert text.endswith("the end")
+    assert text == second_text(second)
+    await over(program, first, second)
 
 
 def second_text(viewer: Viewer) -> str:
     return "".join(e["content"] for e in viewer.of("stream"))
 
 
-async def _after(model: Any, viewer: Viewer) -> dict[str, Any]:
-    await viewer.until("complete")
-    calls: dict[str, Any] = await model.calls()
-    return calls
-
-
 @pytest.mark.parametrize("seed", SEEDS)
-async def test_killed_while_a_tool_runs(seed: int) -> None:
+async def test_killed_while_a_tool_runs(running: tuple[Program, Demo], seed: int) -> None:
     dice = random.Random(seed)
-    async with installation() as (program, model):
-        command = "echo ran >> ran.txt; while [ ! -e go ]; do read -t 0.05 < /dev/zero; done; echo finished"
-        session, _, first = await begin(program, f"demo: bash {command}\ndemo: say over", permissionMode="acceptAll")
-        await first.until("tool_use")
-        ran = program.own(session) / "workspace" / "ran.txt"
-        async with asyncio.timeout(30):
-            while not ran.exists():
-                await asyncio.sleep(0.02)
-        before = agent_processes(program)
-        await asyncio.sleep(dice.random() * 0.3)
-        await program.kill()
-        go_first = dice.random() < 0.5
-        if go_first:
-            touch(ran.with_name("go"), like=ran)
-            await asyncio.sleep(dice.random() * 0.6)
-        await program.start()
-        if not go_first:
-            touch(ran.with_name("go"), like=ran)
-        second = Viewer(program, session)
-        await check_end(program, [first, second], await _after(model, first), 2)
-        assert agent_processes(program) == before
-        assert ran.read_text() == "ran\n", "the command ran once"
-        assert "finished" in first.of("tool_result")[0]["result"]
-        for viewer in (first, second):
-            await viewer.close()
+    program, model = running
+    given = await answers(model)
+    command = "echo ran >> ran.txt; while [ ! -e go ]; do read -t 0.05 < /dev/zero; done; echo finished"
+    session, _, first = await begin(program, f"demo: bash {command}\ndemo: say over", permissionMode="acceptAll")
+    await first.until("tool_use")
+    ran = program.own(session) / "workspace" / "ran.txt"
+    async with asyncio.timeout(30):
+        while not ran.exists():
+            await asyncio.sleep(0.02)
+    before = agent_processes(session)
+    await asyncio.sleep(dice.random() * 0.3)
+    await program.kill()
+    go_first = dice.random() < 0.5
+    if go_first:
+        touch(ran.with_name("go"), like=ran)
+        await asyncio.sleep(dice.random() * 0.6)
+    await program.start()
+    if not go_first:
+        touch(ran.with_name("go"), like=ran)
+    second = Viewer(program, session)
+    await check_end(program, [first, second], model, given + 2)
+    assert agent_processes(session) == before
+    assert ran.read_text() == "ran\n", "the command ran once"
+    assert "finished" in first.of("tool_result")[0]["result"]
+    await over(program, first, second)
 
 
 def touch(path: Path, like: Path) -> None:
@@ -134,27 +161,27 @@ def touch(path: Path, like: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-async def test_killed_with_an_approval_open(seed: int) -> None:
+async def test_killed_with_an_approval_open(running: tuple[Program, Demo], seed: int) -> None:
     dice = random.Random(seed)
-    async with installation() as (program, model):
-        session, _, first = await begin(program, "demo: bash echo ran >> ran.txt\ndemo: say over")
-        card = await first.until("approval_required")
-        before = agent_processes(program)
-        await asyncio.sleep(dice.random() * 0.3)
+    program, model = running
+    given = await answers(model)
+    session, _, first = await begin(program, "demo: bash echo ran >> ran.txt\ndemo: say over")
+    card = await first.until("approval_required")
+    before = agent_processes(session)
+    await asyncio.sleep(dice.random() * 0.3)
+    await kill_and_return(program, dice)
+    if dice.random() < 0.5:
+        await asyncio.sleep(dice.random() * 0.5)
+    async with program.http() as http:
+        waiting = (await http.get("/api/approvals?state=pending")).json()["items"]
+        assert [w["approvalId"] for w in waiting] == [card["approvalId"]]
+    await decide(program, card)
+    if dice.random() < 0.5:  # and again, right behind the answer
         await kill_and_return(program, dice)
-        if dice.random() < 0.5:
-            await asyncio.sleep(dice.random() * 0.5)
-        async with program.http() as http:
-            waiting = (await http.get("/api/approvals?state=pending")).json()["items"]
-            assert [w["approvalId"] for w in waiting] == [card["approvalId"]]
-        await decide(program, card)
-        if dice.random() < 0.5:  # and again, right behind the answer
-            await kill_and_return(program, dice)
-        second = Viewer(program, session)
-        await check_end(program, [first, second], await _after(model, first), 2)
-        assert agent_processes(program) == before
-        assert len(first.of("approval_required")) == len(first.of("approval_resolved")) == 1
-        ran = program.own(session) / "workspace" / "ran.txt"
-        assert ran.read_text() == "ran\n"
-        for viewer in (first, second):
-            await viewer.close()
+    second = Viewer(program, session)
+    await check_end(program, [first, second], model, given + 2)
+    assert agent_processes(session) == before
+    assert len(first.of("approval_required")) == len(first.of("approval_resolved")) == 1
+    ran = program.own(session) / "workspace" / "ran.txt"
+    assert ran.read_text() == "ran\n"
+    await over(program, first, second)

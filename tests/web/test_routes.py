@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from pilothouse.core.access import SCOPES
 from pilothouse.core.limits import Caps
@@ -39,6 +40,13 @@ async def served() -> AsyncIterator[Served]:
         yield running
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared() -> AsyncIterator[Served]:
+    """One for all entries: who asks has a key or a cookie of their own."""
+    async with serving() as running:
+        yield running
+
+
 async def ask(served: Served, entry: Entry, **headers: str) -> httpx.Response:
     body = {"channel": "/default/room", "events": ["1"]} if entry.own is not None else None
     async with httpx.AsyncClient(base_url=served.url, timeout=10) as client:
@@ -67,11 +75,12 @@ async def test_c01_the_application_serves_nothing_beside_the_table(served: Serve
     assert there == {(e.method, e.path) for e in HTTP} | {("GET", p) for p in static.PUBLIC}
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("entry", PROTECTED, ids=name)
-async def test_nobody_is_refused(served: Served, entry: Entry) -> None:
+async def test_nobody_is_refused(shared: Served, entry: Entry) -> None:
     for headers in ({}, {"x-api-key": "ph_000000000000_" + "x" * 43}, {"authorization": "Bearer nonsense"},
-                    {"cookie": f"{COOKIE}={'x' * 43}", "origin": served.url}):  # fmt: skip
-        answer = await ask(served, entry, **headers)
+                    {"cookie": f"{COOKIE}={'x' * 43}", "origin": shared.url}):  # fmt: skip
+        answer = await ask(shared, entry, **headers)
         assert answer.status_code in {401, 403}, headers
         own = entry.own is not None  # in the words of another protocol
         assert answer.headers["content-type"] == ("application/json" if own else "application/problem+json")
@@ -79,34 +88,37 @@ async def test_nobody_is_refused(served: Served, entry: Entry) -> None:
             assert answer.status_code == 401
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("entry", HTTP, ids=name)
-async def test_a_foreign_host_is_refused(served: Served, entry: Entry) -> None:
-    key = await served.key()
-    for host in ("evil.example", f"evil.example:{served.port}", "127.0.0.1.evil.example", "", "localhost:x"):
-        answer = await ask(served, entry, host=host, **{"x-api-key": key})
+async def test_a_foreign_host_is_refused(shared: Served, entry: Entry) -> None:
+    key = await shared.key()
+    for host in ("evil.example", f"evil.example:{shared.port}", "127.0.0.1.evil.example", "", "localhost:x"):
+        answer = await ask(shared, entry, host=host, **{"x-api-key": key})
         assert answer.status_code in {400, 421}, host
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("entry", HTTP, ids=name)
-async def test_a_foreign_origin_is_refused(served: Served, entry: Entry) -> None:
-    key, cookie = await served.key(), await served.cookie()
-    csrf = served.identity.csrf(cookie)
+async def test_a_foreign_origin_is_refused(shared: Served, entry: Entry) -> None:
+    key, cookie = await shared.key(), await shared.cookie()
+    csrf = shared.identity.csrf(cookie)
     for origin in (
         "http://evil.example",
         "null",
-        f"https://127.0.0.1:{served.port}",
-        f"http://127.0.0.1:{served.port}1",
+        f"https://127.0.0.1:{shared.port}",
+        f"http://127.0.0.1:{shared.port}1",
     ):
         for credential in ({"x-api-key": key}, {"cookie": f"{COOKIE}={cookie}", "x-csrf-token": csrf}):
-            answer = await ask(served, entry, origin=origin, **credential)
+            answer = await ask(shared, entry, origin=origin, **credential)
             assert answer.status_code == 403, origin
             assert "access-control-allow-origin" not in answer.headers
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("entry", PROTECTED, ids=name)
-async def test_a_key_without_the_scope_is_refused(served: Served, entry: Entry) -> None:
+async def test_a_key_without_the_scope_is_refused(shared: Served, entry: Entry) -> None:
     others = [s for s in SCOPES if s != entry.scope]
-    answer = await ask(served, entry, **{"x-api-key": await served.key(*others)})
+    answer = await ask(shared, entry, **{"x-api-key": await shared.key(*others)})
     assert answer.status_code == 403
     if entry.own is None:
         assert answer.json()["code"] == "forbidden"
@@ -114,21 +126,22 @@ async def test_a_key_without_the_scope_is_refused(served: Served, entry: Entry) 
         assert answer.json()["errors"][0]["errorType"] == "UnauthorizedException"
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(
     "entry", [e for e in PROTECTED if e.method != "GET" and e.policy == "cookie-same-origin"], ids=name
 )
-async def test_a_change_by_cookie_needs_origin_and_token(served: Served, entry: Entry) -> None:
-    cookie = await served.cookie()
+async def test_a_change_by_cookie_needs_origin_and_token(shared: Served, entry: Entry) -> None:
+    cookie = await shared.cookie()
     base = {"cookie": f"{COOKIE}={cookie}"}
-    token = served.identity.csrf(cookie)
+    token = shared.identity.csrf(cookie)
     for headers in (
         {},
-        {"origin": served.url},
+        {"origin": shared.url},
         {"x-csrf-token": token},
-        {"origin": served.url, "x-csrf-token": "0" * 64},
+        {"origin": shared.url, "x-csrf-token": "0" * 64},
     ):
-        assert (await ask(served, entry, **base, **headers)).status_code == 403, headers
-    passed = await ask(served, entry, **base, origin=served.url, **{"x-csrf-token": token})
+        assert (await ask(shared, entry, **base, **headers)).status_code == 403, headers
+    passed = await ask(shared, entry, **base, origin=shared.url, **{"x-csrf-token": token})
     assert passed.status_code not in {401, 403}
 
 
