@@ -62,6 +62,26 @@ const SIGNINS: Json[] = [
   signIn("s3", 3, "Chrome on Windows", "198.51.100.23", { own: false, account: "bob", name: "Bob Builder" }),
 ];
 
+const SECRETS: Json[] = [
+  { name: "GH_TOKEN", where: "project", for: "both", file: false, masked: true, setAt: YESTERDAY, setBy: ME, project: { git: "https://github.com/owner/app.git" } },
+  { name: "NPM_TOKEN", where: "account", for: "shells", file: false, masked: true, setAt: YESTERDAY, setBy: ME, lastUsedAt: now() },
+];
+const secretsOf = (session: string | undefined): Json[] => SECRETS.filter((one) => (session === undefined ? one.where !== "session" : one.where === "account" || one.session === session));
+
+/** What was said is not kept. */
+function secrets(method: string, session: string | undefined, name: string, body: Json): Answer {
+  if (method === "GET") return [200, { items: secretsOf(session), next: null }];
+  const at = SECRETS.findIndex((one) => one.name === name && (session === undefined ? one.where !== "session" : one.session === session));
+  if (at >= 0) SECRETS.splice(at, 1);
+  if (method === "DELETE") return [204];
+  if (/^(PATH|LD_.*)$/.test(name)) throw new Refusal(400, "bad_request", `name: ${name} may not be set: programs and sessions are steered by it`);
+  const { value, project, ...more } = body;
+  if (value === "") throw new Refusal(400, "bad_request", "value: it is empty");
+  const made = { name, where: session !== undefined ? "session" : project ? "project" : "account", ...more, masked: String(value).length >= 8, setAt: now(), setBy: ME, ...(project ? { project } : {}), ...(session === undefined ? {} : { session }) };
+  SECRETS.push(made);
+  return [200, made];
+}
+
 class Refusal extends Error {
   constructor(readonly status: number, readonly code: string, detail: string, readonly more: Json = {}) {
     super(detail);
@@ -138,6 +158,7 @@ function route(world: World, method: string, url: URL, body: Json): Answer {
   if (kind === "members") return members(method, decodeURIComponent(id ?? ""), body);
   if (kind === "tickets") return [201, { ticket: "demo", url: "http://localhost/#ticket=demo", expiresAt: new Date(Date.now() + 600_000).toISOString() }];
   if (kind === "audit") return [200, { items: AUDIT, next: null }];
+  if (kind === "secrets") return secrets(method, undefined, id ?? "", body);
   if (kind === "keys") return keys(world, method, id, body);
   if (kind === "approvals" || kind === "questions") return decide(world, method, id ?? "", body);
   if (kind !== "sessions") throw new Refusal(404, "not_found", "No such thing.");
@@ -151,6 +172,7 @@ function route(world: World, method: string, url: URL, body: Json): Answer {
   const session = world.sessions.get(id);
   if (!session) throw new Refusal(404, "not_found", "No such session.");
   if (part === "events") return [200, { epoch: world.epoch, oldest: 1, head: session.log.length, gap: false, events: [] }];
+  if (part === "secrets") return secrets(method, id, tail ?? "", body);
   if (part === "texts") return [200, world.texts.get(tail ?? "") ?? "", "text/plain"];
   if (part === "shells") {
     const there = shells.get(id) ?? [];

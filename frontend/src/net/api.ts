@@ -4,6 +4,7 @@ import type { Http } from "./http.ts";
 import type { LogPlace, LogSource } from "./logstream.ts";
 import { makeOutgoing } from "./outgoing.ts";
 import { makePeople } from "./people.ts";
+import { makeSecrets } from "./secrets.ts";
 import { makeShells } from "./shells.ts";
 import { usageOf } from "./usage.ts";
 
@@ -196,6 +197,7 @@ const id = encodeURIComponent;
 export const makeApi = (http: Http) => ({
   ...makeOutgoing(http),
   ...makePeople(http),
+  ...makeSecrets(http),
   ...makeShells(http),
   me: (signal?: AbortSignal) => http.get<Me>("api/me", signal),
   signIn: (ticket: string) => http.send<undefined>("POST", "api/signin", { ticket }),

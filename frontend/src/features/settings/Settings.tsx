@@ -5,6 +5,7 @@ import type { Me } from "../../net/api.ts";
 import { MembersPart } from "../members/MembersPart.tsx";
 import { Notifications } from "../outgoing/Notifications.tsx";
 import { Webhooks } from "../outgoing/Webhooks.tsx";
+import { Secrets } from "../secrets/Secrets.tsx";
 import { KeyPairs } from "./KeyPairs.tsx";
 import { Keys } from "./Keys.tsx";
 import { TerminalPrefs } from "../terminals/TerminalPrefs.tsx";
@@ -56,6 +57,7 @@ export function Settings({ me }: { me: Me }) {
         </Part>
         {principal.kind === "person" ? <Notifications /> : null}
         <Rules />
+        {principal.scopes.includes("run") ? <Secrets files={server.isolation !== "none"} /> : null}
         <MembersPart me={me} />
         {principal.scopes.includes("admin") ? <Keys account={principal.account} /> : null}
         {principal.scopes.includes("admin") ? <KeyPairs account={principal.account} /> : null}
