@@ -42,6 +42,7 @@ const SERVER: Json = {
   promptMax: 1_048_576,
   approvalTimeoutS: 300,
   limits: LIMITS,
+  rates: { ratePerS: 10, rateBurst: 20, quotaPerDay: 1000 },
 };
 const TREE: Record<string, [string, string, number][]> = {
   "": [["src", "directory", 0], ["tests", "directory", 0], ["README.md", "file", 812], ["latest", "link", 0], ["primes.py", "file", 431]],
@@ -235,8 +236,10 @@ function keys(world: World, method: string, id: string | undefined, body: Json):
   if (method === "GET") return [200, { items: [...world.keys.values()], next: null }];
   if (method === "DELETE") return world.keys.delete(id ?? ""), [204];
   const pair = body.kind === "sigv4";
+  if (body.rateBurst === 0) throw new Refusal(400, "bad_request", "rateBurst: from 1 to 1000000");
+  const { ratePerS, rateBurst, quotaPerDay } = body;
   const expiresAt = typeof body.expiresInS === "number" ? { expiresAt: new Date(Date.now() + body.expiresInS * 1000).toISOString() } : {};
-  const key = { id: pair ? "PHKAMOCKMOCKMOCKMOCK" : randomUUID(), kind: pair ? "sigv4" : "key", account: ME, name: body.name, scopes: body.scopes, createdAt: now(), ...expiresAt };
+  const key = { id: pair ? "PHKAMOCKMOCKMOCKMOCK" : randomUUID(), kind: pair ? "sigv4" : "key", account: ME, name: body.name, scopes: body.scopes, createdAt: now(), ratePerS, rateBurst, quotaPerDay, ...expiresAt };
   world.keys.set(key.id, key);
   if (pair) return [201, { ...key, accessKeyId: key.id, secretAccessKey: randomBytes(30).toString("base64url"), ...(body.sessionToken ? { sessionToken: randomBytes(32).toString("base64url") } : {}) }];
   return [201, { ...key, key: `ph_${randomBytes(24).toString("base64url")}` }];

@@ -59,8 +59,8 @@ export function Settings({ me }: { me: Me }) {
         <Rules />
         {principal.scopes.includes("run") ? <Secrets files={server.isolation !== "none"} /> : null}
         <MembersPart me={me} />
-        {principal.scopes.includes("admin") ? <Keys account={principal.account} /> : null}
-        {principal.scopes.includes("admin") ? <KeyPairs account={principal.account} /> : null}
+        {principal.scopes.includes("admin") ? <Keys account={principal.account} usual={server.rates} /> : null}
+        {principal.scopes.includes("admin") ? <KeyPairs account={principal.account} usual={server.rates} /> : null}
         {principal.scopes.includes("admin") ? <Webhooks /> : null}
         {principal.kind === "person" ? <SignIns /> : null}
         <Part title="Usage">
