@@ -50,6 +50,10 @@ def test_an_id_is_that_of_one_event_and_one_target() -> None:
     ("https://example.com/#x", "fragment"), ("https://example.com/ x", "spaces"), ("https://exämple.com/", "ASCII"),
     ("https://example.com/\n", "ASCII"), ("https://example.com\\@10.0.0.1/", "backslash"),
     ("https://127.0.0.1/", "public"), ("https://[::1]/", "public"), ("https://169.254.169.254/", "public"),
+    ("https://localhost/x", "^url: localhost does not lead to a public address; webhooks.allow_private "),
+    ("https://LocalHost.:8443/", "localhost does not"), ("https://a.localhost/", "a.localhost does not"),
+    ("https://localhost.localdomain/", "public"), ("https://10.0.0.7:8443/", "10.0.0.7 does not lead to a public"),
+    ("https://[::ffff:192.168.0.1]/", "public"),
     ("https://2130706433/", "address"), ("https://example.com:0/", "url"), ("https://example.com:99999/", "url"),
     ("https://example.com/" + "x" * 3000, "2048"), ("https://a..b/", "url"), ("https://[::1%25eth0]/", "url"),
 ])  # fmt: skip
@@ -60,10 +64,11 @@ def test_what_is_no_address_is_refused(url: str, said: str) -> None:
 
 
 def test_one_s_own_are_allowed_where_they_are_listed() -> None:
-    mine = [Target("127.0.0.1", 9000), Target("build.internal", 443)]
-    for url in ("http://127.0.0.1:9000/x?y", "https://127.0.0.1:9000/", "https://Build.Internal/"):
+    mine = [Target("127.0.0.1", 9000), Target("build.internal", 443), Target("localhost", 9000)]
+    own = ("http://127.0.0.1:9000/x?y", "https://127.0.0.1:9000/", "https://Build.Internal/", "http://LocalHost:9000")
+    for url in (*own, "https://localhosts/", "https://localhost.example/"):
         assert webhook.check_url(url, mine) == url
-    for url in ("http://127.0.0.1:9001/", "http://127.0.0.1/", "http://build.internal/"):
+    for url in ("http://127.0.0.1:9001/", "http://127.0.0.1/", "http://build.internal/", "https://localhost/"):
         with pytest.raises(BadRequest):
             webhook.check_url(url, mine)
 

@@ -158,7 +158,8 @@ async def test_c31_a_receiver_that_points_inside_leads_nowhere(both: Both) -> No
 
 @pytest.mark.parametrize(("body", "said"), [
     ({}, "url"), ({"url": 5}, "url"), ({"url": "http://example.com/"}, "url: must be https"),
-    ({"url": "https://169.254.169.254/"}, "url: no public"), ({"url": "https://localhost:1/#"}, "url: without"),
+    ({"url": "https://169.254.169.254/"}, "url: 169.254.169.254 does not lead to a public address; "),
+    ({"url": "https://localhost/"}, "url: localhost does not lead"), ({"url": "https://localhost:1/#"}, "url: without"),
     ({"url": "https://example.com/", "events": []}, "events: "),
     ({"url": "https://example.com/", "events": ["ping"]}, "events: 'ping'"),
     ({"url": "https://example.com/", "name": ""}, "name: "), ({"url": "https://example.com/", "secret": "x"}, "secret"),
@@ -168,6 +169,21 @@ async def test_bad_ones_are_named(both: Both, body: dict[str, Any], said: str) -
     assert answer.status_code == 400
     assert said in answer.json()["detail"]
     assert (await both.http.get("/api/webhooks")).json()["items"] == []
+
+
+async def test_an_address_of_this_machine_is_refused_in_the_words_of_its_delivery(both: Both) -> None:
+    """As soon as it is said, with nobody asked for the name: also of a change, and of a person's own."""
+    made = await both.webhook()
+    said = "url: localhost does not lead to a public address; webhooks.allow_private lists those that may"
+    url = "https://localhost/services/T/B/x"
+    async with await both.signed_in() as http:
+        answers = [
+            await both.http.patch(f"/api/webhooks/{made['id']}", json={"url": url}),
+            await http.post("/api/notifications", json={"kind": "slack", "url": url}),
+        ]
+        assert [(answer.status_code, said in answer.json()["detail"]) for answer in answers] == [(400, True)] * 2
+        assert (await http.get("/api/notifications")).json()["items"] == []
+    assert (await both.http.get(f"/api/webhooks/{made['id']}")).json()["url"] == f"{both.receiver.url}/…"
 
 
 async def test_bad_questions_are_named(both: Both) -> None:

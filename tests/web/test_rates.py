@@ -97,6 +97,10 @@ async def test_successes_say_how_many_are_left_and_waiting_as_told_is_enough(
 
 
 async def test_one_key_is_no_other_and_may_be_given_rates_of_its_own(served: Served, http: httpx.AsyncClient) -> None:
+    usual = served.platform.gate.rates
+    assert (await http.get("/api/me")).json()["server"]["rates"] == {
+        "ratePerS": usual.per_s, "rateBurst": usual.burst, "quotaPerDay": usual.per_day
+    }  # fmt: skip
     made = (await http.post("/api/keys", json={"name": "wide", "ratePerS": 0, "quotaPerDay": 0})).json()
     assert (made["ratePerS"], made["rateBurst"], made["quotaPerDay"]) == (0, 4, 0)
     other = await served.key()

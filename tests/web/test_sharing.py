@@ -194,6 +194,7 @@ async def test_c10_a_link_is_made_redeemed_used_and_revoked(world: World) -> Non
         assert me["principal"]["kind"] == "link"
         assert "account" not in me["principal"]
         assert me["server"]["isolationSummary"] == ""
+        assert "rates" not in me["server"]
         assert (await http.get("/api/sessions")).json()["code"] == "link"
         seen = (await http.get(path)).json()
         assert seen["rights"] == ["read", "approve"]

@@ -42,6 +42,7 @@ const SERVER: Json = {
   promptMax: 1_048_576,
   approvalTimeoutS: 300,
   limits: LIMITS,
+  rates: { ratePerS: 10, rateBurst: 20, quotaPerDay: 1000 },
 };
 const TREE: Record<string, [string, string, number][]> = {
   "": [["src", "directory", 0], ["tests", "directory", 0], ["README.md", "file", 812], ["latest", "link", 0], ["primes.py", "file", 431]],
@@ -61,6 +62,26 @@ const SIGNINS: Json[] = [
   signIn("s2", 30, "Safari on iPhone", "2001:db8:1:2:3:4:5:6", { via: null }),
   signIn("s3", 3, "Chrome on Windows", "198.51.100.23", { own: false, account: "bob", name: "Bob Builder" }),
 ];
+
+const SECRETS: Json[] = [
+  { name: "GH_TOKEN", where: "project", for: "both", file: false, masked: true, setAt: YESTERDAY, setBy: ME, project: { git: "https://github.com/owner/app.git" } },
+  { name: "NPM_TOKEN", where: "account", for: "shells", file: false, masked: true, setAt: YESTERDAY, setBy: ME, lastUsedAt: now() },
+];
+const secretsOf = (session: string | undefined): Json[] => SECRETS.filter((one) => (session === undefined ? one.where !== "session" : one.where === "account" || one.session === session));
+
+/** What was said is not kept. */
+function secrets(method: string, session: string | undefined, name: string, body: Json): Answer {
+  if (method === "GET") return [200, { items: secretsOf(session), next: null }];
+  const at = SECRETS.findIndex((one) => one.name === name && (session === undefined ? one.where !== "session" : one.session === session));
+  if (at >= 0) SECRETS.splice(at, 1);
+  if (method === "DELETE") return [204];
+  if (/^(PATH|LD_.*)$/.test(name)) throw new Refusal(400, "bad_request", `name: ${name} may not be set: programs and sessions are steered by it`);
+  const { value, project, ...more } = body;
+  if (value === "") throw new Refusal(400, "bad_request", "value: it is empty");
+  const made = { name, where: session !== undefined ? "session" : project ? "project" : "account", ...more, masked: String(value).length >= 8, setAt: now(), setBy: ME, ...(project ? { project } : {}), ...(session === undefined ? {} : { session }) };
+  SECRETS.push(made);
+  return [200, made];
+}
 
 class Refusal extends Error {
   constructor(readonly status: number, readonly code: string, detail: string, readonly more: Json = {}) {
@@ -138,6 +159,7 @@ function route(world: World, method: string, url: URL, body: Json): Answer {
   if (kind === "members") return members(method, decodeURIComponent(id ?? ""), body);
   if (kind === "tickets") return [201, { ticket: "demo", url: "http://localhost/#ticket=demo", expiresAt: new Date(Date.now() + 600_000).toISOString() }];
   if (kind === "audit") return [200, { items: AUDIT, next: null }];
+  if (kind === "secrets") return secrets(method, undefined, id ?? "", body);
   if (kind === "keys") return keys(world, method, id, body);
   if (kind === "approvals" || kind === "questions") return decide(world, method, id ?? "", body);
   if (kind !== "sessions") throw new Refusal(404, "not_found", "No such thing.");
@@ -151,6 +173,7 @@ function route(world: World, method: string, url: URL, body: Json): Answer {
   const session = world.sessions.get(id);
   if (!session) throw new Refusal(404, "not_found", "No such session.");
   if (part === "events") return [200, { epoch: world.epoch, oldest: 1, head: session.log.length, gap: false, events: [] }];
+  if (part === "secrets") return secrets(method, id, tail ?? "", body);
   if (part === "texts") return [200, world.texts.get(tail ?? "") ?? "", "text/plain"];
   if (part === "shells") {
     const there = shells.get(id) ?? [];
@@ -213,8 +236,10 @@ function keys(world: World, method: string, id: string | undefined, body: Json):
   if (method === "GET") return [200, { items: [...world.keys.values()], next: null }];
   if (method === "DELETE") return world.keys.delete(id ?? ""), [204];
   const pair = body.kind === "sigv4";
+  if (body.rateBurst === 0) throw new Refusal(400, "bad_request", "rateBurst: from 1 to 1000000");
+  const { ratePerS, rateBurst, quotaPerDay } = body;
   const expiresAt = typeof body.expiresInS === "number" ? { expiresAt: new Date(Date.now() + body.expiresInS * 1000).toISOString() } : {};
-  const key = { id: pair ? "PHKAMOCKMOCKMOCKMOCK" : randomUUID(), kind: pair ? "sigv4" : "key", account: ME, name: body.name, scopes: body.scopes, createdAt: now(), ...expiresAt };
+  const key = { id: pair ? "PHKAMOCKMOCKMOCKMOCK" : randomUUID(), kind: pair ? "sigv4" : "key", account: ME, name: body.name, scopes: body.scopes, createdAt: now(), ratePerS, rateBurst, quotaPerDay, ...expiresAt };
   world.keys.set(key.id, key);
   if (pair) return [201, { ...key, accessKeyId: key.id, secretAccessKey: randomBytes(30).toString("base64url"), ...(body.sessionToken ? { sessionToken: randomBytes(32).toString("base64url") } : {}) }];
   return [201, { ...key, key: `ph_${randomBytes(24).toString("base64url")}` }];

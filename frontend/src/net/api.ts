@@ -4,6 +4,8 @@ import type { Http } from "./http.ts";
 import type { LogPlace, LogSource } from "./logstream.ts";
 import { makeOutgoing } from "./outgoing.ts";
 import { makePeople } from "./people.ts";
+import type { NewKey, Rates } from "./people.ts";
+import { makeSecrets } from "./secrets.ts";
 import { makeShells } from "./shells.ts";
 import { usageOf } from "./usage.ts";
 
@@ -36,6 +38,8 @@ export interface Me {
     approvalTimeoutS: number;
     /** What a session may use that asks for nothing else. */
     limits?: Readonly<Record<string, number>>;
+    /** Of a key that has none of its own. */
+    rates?: Rates;
   };
 }
 
@@ -107,7 +111,8 @@ export interface Decision {
   message?: string;
   updatedInput?: unknown;
 }
-export interface Key {
+/** Its rates where they are not as configured. */
+export interface Key extends Partial<Rates> {
   id: string;
   name: string;
   scopes: string[];
@@ -116,10 +121,6 @@ export interface Key {
   createdAt: string;
   lastUsedAt?: string | null;
   expiresAt?: string;
-  /** Its own, where they are not as configured; 0: no limit. */
-  ratePerS?: number;
-  rateBurst?: number;
-  quotaPerDay?: number;
 }
 export interface Rule {
   id: string;
@@ -196,6 +197,7 @@ const id = encodeURIComponent;
 export const makeApi = (http: Http) => ({
   ...makeOutgoing(http),
   ...makePeople(http),
+  ...makeSecrets(http),
   ...makeShells(http),
   me: (signal?: AbortSignal) => http.get<Me>("api/me", signal),
   signIn: (ticket: string) => http.send<undefined>("POST", "api/signin", { ticket }),
@@ -255,8 +257,7 @@ export const makeApi = (http: Http) => ({
     http.send<undefined>("DELETE", `api/sessions/${id(session)}/links/${id(link)}`),
   keys: (signal?: AbortSignal, organisation?: string) =>
     http.get<Page<Key>>(`api/keys${organisation ? `?organisation=${id(organisation)}` : ""}`, signal),
-  createKey: (name: string, scopes: string[]) =>
-    http.send<Key & { key: string }>("POST", "api/keys", { name, scopes }),
+  createKey: (body: NewKey) => http.send<Key & { key: string }>("POST", "api/keys", body),
   /** Newest first; `before` a record's number, 0 for all. */
   audit: (asked: { action: string; who: string; before: number }, signal?: AbortSignal) => {
     const query = new URLSearchParams({ action: asked.action, who: asked.who, before: String(asked.before) });

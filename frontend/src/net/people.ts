@@ -18,9 +18,18 @@ export interface Ticket {
   url: string;
   expiresAt: string;
 }
-export interface NewPair {
+/** How often somebody may; 0 requests a second or jobs a day: no limit. */
+export interface Rates {
+  ratePerS: number;
+  rateBurst: number;
+  quotaPerDay: number;
+}
+/** Rates that are left out are as configured. */
+export interface NewKey extends Partial<Rates> {
   name: string;
   scopes: string[];
+}
+export interface NewPair extends NewKey {
   expiresInS?: number;
   sessionToken?: true;
 }

@@ -13,11 +13,13 @@ interface Props {
   act: string;
   doing: () => Promise<unknown>;
   onClose: () => void;
+  /** Where the keyboard goes on when what was asked about is gone; else from the page's content. */
+  next?: () => HTMLElement | null;
 }
 
 /** Asked before what cannot be taken back. */
-export function Confirm({ title, children, act, doing, onClose }: Props) {
-  const working = useMutation({ mutationFn: doing, onSuccess: () => (onClose(), goOn()) });
+export function Confirm({ title, children, act, doing, onClose, next }: Props) {
+  const working = useMutation({ mutationFn: doing, onSuccess: () => (onClose(), goOn(next)) });
   return (
     <Modal opened onClose={onClose} title={title} centered closeButtonProps={{ "aria-label": "Close" }}>
       <Stack>
@@ -36,9 +38,9 @@ export function Confirm({ title, children, act, doing, onClose }: Props) {
   );
 }
 
-/** What was asked about is gone, and often the button with it: the keyboard goes on from the page's content. */
-function goOn(): void {
+/** What was asked about is gone, and often the button with it. */
+function goOn(next: (() => HTMLElement | null) | undefined): void {
   setTimeout(() => {
-    if (document.activeElement === document.body) document.getElementById("content")?.focus();
+    if (document.activeElement === document.body) (next?.() ?? document.getElementById("content"))?.focus();
   }, SETTLED_MS);
 }

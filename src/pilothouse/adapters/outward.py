@@ -87,7 +87,7 @@ class Checked(AbstractResolver):
         for kind, _, proto, _, address in found:
             where = str(address[0])
             if not self._may(where):
-                raise OSError(errno.EACCES, f"{host} does not lead to a public address")
+                raise OSError(errno.EACCES, reach.not_public(host))
             out.append(
                 ResolveResult(
                     hostname=host, host=where, port=port, family=kind, proto=proto, flags=socket.AI_NUMERICHOST

@@ -243,6 +243,17 @@ def public(text: str) -> bool:
     return _public(address)
 
 
+def inside(host: str) -> bool:
+    """Whether a host, in its one form, is known to lead to no public address without looking it up: such an address, or
+    this machine by a name that every resolver has to keep for it (RFC 6761)."""
+    return not public(host) if is_address(host) else f".{host}".endswith((".localhost", ".localhost.localdomain"))
+
+
+def not_public(host: str) -> str:
+    """The words for it, wherever it is refused."""
+    return f"{host} does not lead to a public address"
+
+
 def _public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     if any(address in network for network in _NEVER if network.version == address.version):
         return False

@@ -169,8 +169,9 @@ def check_url(text: str, private: Sequence[reach.Target] = ()) -> str:
         raise BadRequest("url: without a fragment")
     if where in private:
         return text
-    if reach.is_address(where.host) and not reach.public(where.host):
-        raise BadRequest("url: no public address; webhooks.allow_private lists those that may be reached all the same")
+    if reach.inside(where.host):
+        said = reach.not_public(where.host)
+        raise BadRequest(f"url: {said}; webhooks.allow_private lists those that may be reached all the same")
     return text
 
 

@@ -48,6 +48,7 @@ async def me(call: Call) -> Response:
     cookie = cookie_of(call.request.headers, named) if named else None
     settings = platform.kit.limits
     probe = platform.sessions.probe
+    usual = platform.gate.rates
     inside = who.session is None  # what the host is like is not for whoever has a link
     server = shown.Server(
         version=platform.version,
@@ -65,6 +66,9 @@ async def me(call: Call) -> Response:
         prompt_max=settings.prompt_max,
         approval_timeout_s=settings.approval_timeout_s,
         limits=dict(settings.caps.values()) if inside else {},
+        rates=shown.Rates(rate_per_s=usual.per_s, rate_burst=usual.burst, quota_per_day=usual.per_day)
+        if inside
+        else None,
     )
     csrf = platform.identity.csrf(cookie) if cookie else None
     return wire.Reply(shown.Me(principal=views.principal(who), csrf=csrf, server=server))

@@ -10,7 +10,9 @@ import pytest
 from aiohttp import web
 
 from pilothouse.adapters.outgoing.post import Post
+from pilothouse.core.errors import BadRequest
 from pilothouse.core.reach import Target
+from pilothouse.core.webhook import check_url
 from pilothouse.engine.deliveries import NotSent, Request
 from tests.receiver import receiving
 
@@ -71,6 +73,19 @@ async def test_only_the_listed_port_is_private() -> None:
             await post.post(to(f"{other.url}/"))
         assert not other.got
         await post.close()
+
+
+async def test_what_leads_inside_is_said_in_the_words_of_its_making() -> None:
+    post = Post()
+    for url in ("https://localhost/x", "https://127.0.0.1/x", "https://[::1]:8443/x"):
+        with pytest.raises(BadRequest) as refused:
+            check_url(url)
+        words = refused.value.message.removeprefix("url: ").partition(";")[0]
+        with pytest.raises(NotSent) as failed:
+            await post.post(to(url))
+        assert words in str(failed.value)
+        assert "does not lead to a public address" in words
+    await post.close()
 
 
 async def test_one_that_does_not_answer_is_left() -> None:

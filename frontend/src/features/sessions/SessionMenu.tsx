@@ -1,7 +1,7 @@
 import { ActionIcon, Menu } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
-import { Ellipsis, Pencil, Square, Trash2 } from "lucide-react";
-import { useState } from "react";
+import { Ellipsis, KeyRound, Pencil, Square, Trash2 } from "lucide-react";
+import { lazy, Suspense, useState } from "react";
 import type { ReactNode } from "react";
 import type { Session } from "../../net/api.ts";
 import { sayError } from "../../net/http.ts";
@@ -9,6 +9,8 @@ import { plain } from "../../protocol/reveal.ts";
 import { api, client } from "../../wiring.ts";
 import { ALL_RIGHTS } from "../sharing/rights.ts";
 import { DeleteSession, RenameSession } from "./dialogs.tsx";
+
+const SessionSecrets = lazy(async () => ({ default: (await import("../secrets/SessionSecrets.tsx")).SessionSecrets }));
 
 interface Props {
   one: Session;
@@ -21,7 +23,7 @@ interface Props {
 /** What can be done with a session, in its row and above its log. */
 export function SessionMenu({ one, onGone, className, children }: Props) {
   const queries = useQueryClient();
-  const [dialog, open] = useState<"rename" | "delete">();
+  const [dialog, open] = useState<"rename" | "secrets" | "delete">();
   const rights = one.rights ?? ALL_RIGHTS;
   const close = (): void => open(undefined);
   const stop = (): void => {
@@ -43,6 +45,11 @@ export function SessionMenu({ one, onGone, className, children }: Props) {
           <Menu.Item leftSection={<Pencil size={14} />} onClick={() => open("rename")} disabled={!rights.includes("run")} data-testid="rename">
             Rename…
           </Menu.Item>
+          {rights.includes("run") ? (
+            <Menu.Item leftSection={<KeyRound size={14} />} onClick={() => open("secrets")} data-testid="session-secrets">
+              Secrets…
+            </Menu.Item>
+          ) : null}
           <Menu.Item leftSection={<Square size={14} />} onClick={stop} disabled={!rights.includes("run") || one.state === "stopped" || one.state === "new"}>
             Stop its processes
           </Menu.Item>
@@ -53,6 +60,7 @@ export function SessionMenu({ one, onGone, className, children }: Props) {
         </Menu.Dropdown>
       </Menu>
       {dialog === "rename" ? <RenameSession session={one} onClose={close} /> : null}
+      <Suspense>{dialog === "secrets" ? <SessionSecrets session={one} onClose={close} /> : null}</Suspense>
       {dialog === "delete" ? <DeleteSession session={one} onClose={close} onGone={onGone} /> : null}
     </>
   );

@@ -1,13 +1,15 @@
 import { Button, Checkbox, Group, NativeSelect, Text, TextInput } from "@mantine/core";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
-import type { NewPair, PairSecret } from "../../net/people.ts";
+import type { NewPair, PairSecret, Rates } from "../../net/people.ts";
 import { CopyButton } from "../../ui/CopyButton.tsx";
 import { Fault } from "../../ui/Fault.tsx";
 import { Secret } from "../../ui/Secret.tsx";
 import { api } from "../../wiring.ts";
 import { KeyList } from "./KeyList.tsx";
 import { SCOPES, environment } from "./keywords.ts";
+import { RateFields } from "./RateFields.tsx";
+import { elsewhere, useRates } from "./rates.ts";
 import { Part } from "./Settings.tsx";
 
 const DAY_S = 86_400;
@@ -22,7 +24,7 @@ const LASTS = [
 ];
 
 /** Access key ids and secrets, for clients that sign their requests. */
-export function KeyPairs({ account }: { account: string | undefined }) {
+export function KeyPairs({ account, usual }: { account: string | undefined; usual?: Rates | undefined }) {
   const queries = useQueryClient();
   const keys = useQuery({ queryKey: ["keys"], queryFn: ({ signal }) => api.keys(signal) });
   const refresh = (): Promise<void> => queries.invalidateQueries({ queryKey: ["keys"] });
@@ -32,26 +34,29 @@ export function KeyPairs({ account }: { account: string | undefined }) {
         For AWS’s clients and SDKs, pointed at this server: they sign with them (Signature Version 4) and send no secret.
       </Text>
       <Fault error={keys.error} again={() => void keys.refetch()} />
-      <MakePair onMade={refresh} />
+      <MakePair usual={usual} onMade={refresh} />
       {keys.data ? <KeyList what="key pair" keys={keys.data.items.filter((one) => one.kind === "sigv4")} account={account} onRevoke={refresh} /> : null}
     </Part>
   );
 }
 
-function MakePair({ onMade }: { onMade: () => Promise<void> }) {
+function MakePair({ usual, onMade }: { usual: Rates | undefined; onMade: () => Promise<void> }) {
   const [name, setName] = useState("");
   const [scopes, setScopes] = useState(["read", "run", "approve"]);
   const [lasts, setLasts] = useState("");
   const [token, setToken] = useState(false);
+  const rates = useRates();
   const making = useMutation({
     mutationFn: () => {
-      const wish: NewPair = { name: name.trim() || "key pair", scopes };
+      const wish: NewPair = { name: name.trim() || "key pair", scopes, ...rates.wish() };
       if (lasts) wish.expiresInS = Number(lasts);
       if (token) wish.sessionToken = true;
       return api.createPair(wish);
     },
+    onError: rates.refused,
     onSuccess: async () => {
       setName("");
+      rates.clear();
       await onMade();
     },
     gcTime: 0,
@@ -59,7 +64,7 @@ function MakePair({ onMade }: { onMade: () => Promise<void> }) {
   return (
     <>
       {making.data ? <MadePair made={making.data} onClose={() => making.reset()} /> : null}
-      <form onSubmit={(event) => (event.preventDefault(), making.mutate())} aria-label="Make a key pair">
+      <form onSubmit={(event) => (event.preventDefault(), rates.check() ? making.mutate() : undefined)} aria-label="Make a key pair">
         <Group gap="sm" align="flex-end">
           <TextInput size="xs" label="Name" value={name} maxLength={80} onChange={(event) => setName(event.currentTarget.value)} data-testid="pair-name" />
           <Checkbox.Group label="Scopes" size="xs" value={scopes} onChange={setScopes}>
@@ -75,8 +80,9 @@ function MakePair({ onMade }: { onMade: () => Promise<void> }) {
           </Button>
         </Group>
         <Checkbox mt="xs" size="xs" label="With a session token, which every request has to carry" checked={token} onChange={(event) => setToken(event.currentTarget.checked)} data-testid="pair-token" />
+        <RateFields what="key pair" rates={rates} usual={usual} />
       </form>
-      <Fault error={making.error} />
+      <Fault error={elsewhere(making.error)} />
     </>
   );
 }

@@ -5,6 +5,7 @@ import type { Me } from "../../net/api.ts";
 import { MembersPart } from "../members/MembersPart.tsx";
 import { Notifications } from "../outgoing/Notifications.tsx";
 import { Webhooks } from "../outgoing/Webhooks.tsx";
+import { Secrets } from "../secrets/Secrets.tsx";
 import { KeyPairs } from "./KeyPairs.tsx";
 import { Keys } from "./Keys.tsx";
 import { TerminalPrefs } from "../terminals/TerminalPrefs.tsx";
@@ -56,9 +57,10 @@ export function Settings({ me }: { me: Me }) {
         </Part>
         {principal.kind === "person" ? <Notifications /> : null}
         <Rules />
+        {principal.scopes.includes("run") ? <Secrets files={server.isolation !== "none"} /> : null}
         <MembersPart me={me} />
-        {principal.scopes.includes("admin") ? <Keys account={principal.account} /> : null}
-        {principal.scopes.includes("admin") ? <KeyPairs account={principal.account} /> : null}
+        {principal.scopes.includes("admin") ? <Keys account={principal.account} usual={server.rates} /> : null}
+        {principal.scopes.includes("admin") ? <KeyPairs account={principal.account} usual={server.rates} /> : null}
         {principal.scopes.includes("admin") ? <Webhooks /> : null}
         {principal.kind === "person" ? <SignIns /> : null}
         <Part title="Usage">

@@ -6,12 +6,12 @@ import userEvent from "@testing-library/user-event";
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import type { Key } from "../../net/api.ts";
 import { HttpError } from "../../net/http.ts";
-import type { NewPair, PairSecret } from "../../net/people.ts";
+import type { NewKey, NewPair, PairSecret } from "../../net/people.ts";
 
 const api = {
   keys: vi.fn<() => Promise<{ items: Key[] }>>(),
   createPair: vi.fn<(wish: NewPair) => Promise<PairSecret>>(),
-  createKey: vi.fn<(name: string, scopes: string[]) => Promise<Key & { key: string }>>(),
+  createKey: vi.fn<(wish: NewKey) => Promise<Key & { key: string }>>(),
   revokeKey: vi.fn<(id: string) => Promise<undefined>>(),
 };
 vi.mock("../../wiring.ts", () => ({ api, client: {} }));
@@ -102,6 +102,57 @@ it("lists each kind in its own place, and revokes when that is confirmed", async
   await userEvent.click(screen.getByTestId("confirm"));
   await waitFor(() => expect(screen.queryByRole("dialog")).toBeNull());
   expect(api.revokeKey).toHaveBeenCalledWith("PHKA2");
+});
+
+const USUAL = { ratePerS: 10, rateBurst: 20, quotaPerDay: 0 };
+
+it("makes a key with rates of its own, and says what counts for those that are left empty", async () => {
+  const user = userEvent.setup();
+  show(<Keys account="ann" usual={USUAL} />);
+  api.createKey.mockResolvedValue({ ...key(), key: "ph_x" });
+  await user.click(screen.getByTestId("key-create"));
+  expect(api.createKey).toHaveBeenLastCalledWith({ name: "key", scopes: ["read", "run", "approve"] });
+  const fold = screen.getByRole("button", { name: "How often it may" });
+  expect([fold.getAttribute("aria-expanded"), screen.queryByRole("group", { name: "How often the API key may" })]).toEqual(["false", null]);
+  await user.click(fold);
+  expect(fold.getAttribute("aria-expanded")).toBe("true");
+  const [perS, burst, perDay] = ["Requests a second", "Requests at once", "Jobs a day"].map((label) => screen.getByLabelText<HTMLInputElement>(label)) as [HTMLInputElement, HTMLInputElement, HTMLInputElement];
+  expect([perS, burst, perDay].map((one) => one.placeholder)).toEqual(["10", "20", "no limit"]);
+  await user.type(perS, " 0.5 ");
+  await user.type(perDay, "100");
+  await user.click(screen.getByTestId("key-create"));
+  expect(api.createKey).toHaveBeenLastCalledWith({ name: "key", scopes: ["read", "run", "approve"], ratePerS: 0.5, quotaPerDay: 100 });
+  await waitFor(() => expect(perS.value + perDay.value).toBe(""));
+  await user.type(burst, "1.5{Enter}");
+  expect(api.createKey).toHaveBeenCalledTimes(2);
+  expect(screen.getByRole("alert").textContent).toBe("A whole number");
+  expect([burst.getAttribute("aria-invalid"), document.activeElement === burst]).toEqual(["true", true]);
+});
+
+it("names a rate that is refused beside its field, also where that is folded away", async () => {
+  const user = userEvent.setup();
+  show(<KeyPairs account="ann" />);
+  api.createPair.mockRejectedValueOnce(new HttpError(400, "bad_request", "rateBurst: from 1 to 1000000"));
+  await user.click(screen.getByTestId("pair-rates"));
+  const burst = screen.getByLabelText("Requests at once");
+  expect(burst.getAttribute("placeholder")).toBe("as configured");
+  await user.type(burst, "0");
+  await user.click(screen.getByTestId("pair-rates"));
+  expect(screen.getByTestId("pair-rates").textContent).toContain("1 set");
+  await user.click(screen.getByTestId("pair-make"));
+  const alert = await screen.findByRole("alert");
+  expect([alert.textContent, burst.getAttribute("aria-describedby")?.includes(alert.id), screen.getByTestId("pair-rates").getAttribute("aria-expanded")]).toEqual(["From 1 to 1000000", true, "true"]);
+  await user.type(burst, "{Backspace}30");
+  expect(screen.queryByRole("alert")).toBeNull();
+  api.createPair.mockRejectedValueOnce(new HttpError(403, "forbidden", "ratePerS, rateBurst, quotaPerDay: only an admin of the server gives more than it gives itself."));
+  await user.click(screen.getByTestId("pair-make"));
+  expect((await screen.findByRole("alert")).textContent).toBe("Only an admin of the server gives more than it gives itself.");
+  expect(screen.queryByTestId("try-again"), "it is no matter of one's role").toBeNull();
+  expect(document.querySelectorAll('[aria-invalid="true"]')).toHaveLength(3);
+  api.createPair.mockResolvedValueOnce({ accessKeyId: "PHKA3", secretAccessKey: "s" });
+  await user.click(screen.getByTestId("pair-make"));
+  expect(api.createPair).toHaveBeenLastCalledWith({ name: "key pair", scopes: ["read", "run", "approve"], rateBurst: 30 });
+  await waitFor(() => expect(screen.queryByRole("alert")).toBeNull());
 });
 
 it("says that there is none, and what could not be read", async () => {

@@ -43,7 +43,7 @@ class Post:
         if not listed and not request.url.startswith("https://"):
             raise NotSent("An address that is not https is asked only where it is listed as private.")
         if not listed and outward.leads_inside(where.host, self._public):
-            raise NotSent("It leads to no public address.")
+            raise NotSent(f"{reach.not_public(where.host)}.")
         timeout = aiohttp.ClientTimeout(total=self._seconds)
         try:
             async with self._session(listed).post(

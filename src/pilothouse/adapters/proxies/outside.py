@@ -83,7 +83,7 @@ class Outside:
         if not addresses:
             raise Unreachable(502, "not_found", f"there is no address for the name {target.host}")
         if target not in self._private and not all(map(self._public, addresses[:ADDRESSES_MAX])):
-            raise Unreachable(403, "not_public", f"{target.host} does not lead to a public address")
+            raise Unreachable(403, "not_public", reach.not_public(target.host))
         return addresses[:ADDRESSES_MAX]
 
     async def _resolve(self, host: str, port: int) -> list[str]:

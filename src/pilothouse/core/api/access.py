@@ -72,6 +72,14 @@ class Agent(Answer, frozen=True, kw_only=True):
     label: str
 
 
+class Rates(Answer, frozen=True, kw_only=True):
+    """How often somebody may."""
+
+    rate_per_s: Annotated[float, Meta(description="Requests a second; 0: no limit.")]
+    rate_burst: Annotated[int, Meta(description="Requests at once.")]
+    quota_per_day: Annotated[int, Meta(description="Jobs a day; 0: no limit.")]
+
+
 class Server(Answer, frozen=True, kw_only=True):
     """What this server is and does. Who follows a share link is not told of the host."""
 
@@ -90,6 +98,7 @@ class Server(Answer, frozen=True, kw_only=True):
     prompt_max: Annotated[int, Meta(description="Bytes.")]
     approval_timeout_s: Annotated[float, Meta(description="Seconds.")]
     limits: Annotated[Caps, Meta(description="Of a session that asks for none.")]
+    rates: Annotated[Rates | None, Meta(description="Of a key that has none of its own.")] = None
 
 
 class Me(Answer, frozen=True, kw_only=True):

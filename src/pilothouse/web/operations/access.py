@@ -46,6 +46,7 @@ SERVER = access.Server(
     prompt_max=1_048_576,
     approval_timeout_s=300,
     limits={"memory": 4_294_967_296, "cpu": 1},
+    rates=access.Rates(rate_per_s=10, rate_burst=20, quota_per_day=1000),
 )
 SIGN_IN = access.SignIn(
     id="5d41402abc4b2a76b9719d911017c592ae8f2b1c0d3e4f5a6b7c8d9e0f1a2b3c",
