@@ -188,7 +188,7 @@ async def test_files_that_are_always_refused_hold_up_none_behind_them(shop: Shop
 
     shop.remote.put = put  # type: ignore[union-attr,method-assign]
     session, _ = await ended(shop, *((f"{n}", b"x%d" % n) for n in range(6)))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while sum(one.state == "stored" for one in (await shop.made(session)).values()) < 2:
             await asyncio.sleep(0.02)
             await shop.clock.wind(301)

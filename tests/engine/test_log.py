@@ -84,7 +84,7 @@ async def test_a_follower_of_another_session_in_the_same_commit_is_woken(log: Lo
     waiting = asyncio.create_task(take(log, 1, session=B))
     await asyncio.sleep(0.02)
     await log.append(A, [event(1)], Append(B, b'{"x":1}'))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert [row.seq for row in await waiting if isinstance(row, Row)] == [1]
 
 
@@ -178,7 +178,7 @@ async def test_a_row_committed_between_read_and_wait_is_not_missed() -> None:
     store = Sly()
     log = Log(store, HandClock())
     store.between = lambda: log.append(A, [event(1)])
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert [row.seq for row in await take(log, 1) if isinstance(row, Row)] == [1]
 
 
@@ -224,7 +224,7 @@ async def test_purging_ends_the_followers(log: Log) -> None:
     await anext(dawdling)
     await asyncio.sleep(0.05)
     await log.append(A, [], Purge(A), Purge(B))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert len(await current) == 5
         assert await new == []
         assert [batch async for batch in dawdling] == []
@@ -232,7 +232,7 @@ async def test_purging_ends_the_followers(log: Log) -> None:
 
 async def test_a_cursor_that_was_never_given_ends_at_once(store: EventStore, log: Log) -> None:
     await grow(log, 5)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert await take(Log(store, HandClock()), 1, after=6) == []
 
 
@@ -246,7 +246,7 @@ async def test_followers_see_what_a_cancelled_caller_appended(log: Log) -> None:
     await asyncio.gather(append, return_exceptions=True)
     await asyncio.sleep(0.05)
     await log.append(A, [event(3)])
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert [row.seq for row in await waiting if isinstance(row, Row)] == [1, 2, 3]
 
 
@@ -263,7 +263,7 @@ async def test_a_cancelled_append_wakes_without_a_later_one() -> None:
     append = asyncio.create_task(log.append(A, [event(1)]))
     await asyncio.sleep(0.01)
     append.cancel()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert len(await waiting) == 1
 
 
@@ -278,7 +278,7 @@ async def test_a_failing_store_uses_no_number_and_goes_on() -> None:
     assert (await log.page(A, 0, 9)).head == 1
     store.failing = ""
     await log.append(A, [event(3)])
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert [row.seq for row in await waiting if isinstance(row, Row)] == [1, 2]
 
 

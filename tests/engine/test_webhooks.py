@@ -339,7 +339,7 @@ async def test_410_ends_a_webhook_and_404_does_not(house: House) -> None:
     await house.bench.clock.wind(5)
     (dead,) = await house.state(record.id, "dead")
     assert dead.status == 410
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not house.outgoing.webhooks.get(ORGANISATION, record.id).disabled:
             await asyncio.sleep(0)
     await house.finished()
@@ -391,7 +391,7 @@ async def test_what_waits_and_what_is_kept_has_an_end(house: House, monkeypatch:
     for _ in range(5):
         await house.outgoing.webhooks.ping(ORGANISATION, record.id)
         await asyncio.sleep(0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while house.outgoing.couriers.waiting(record.id):
             await asyncio.sleep(0)
     assert await house.outgoing.couriers.deliveries.count(record.id, "done") == 3

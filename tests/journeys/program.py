@@ -41,7 +41,7 @@ class Program:
             "PILOTHOUSE_HOME": str(home / "ph"),
             "PILOTHOUSE_LOG_FORMAT": "json",
             "PILOTHOUSE_SPARES": "0",
-            **{k: v for k, v in os.environ.items() if k.startswith("PILOTHOUSE_TEST_")},
+            **{k: v for k, v in os.environ.items() if k.startswith("PILOTHOUSE_TEST_") or k == "SSL_CERT_DIR"},
             **env,
         }
         self.process: asyncio.subprocess.Process | None = None

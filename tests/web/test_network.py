@@ -127,7 +127,7 @@ async def test_the_stream_says_all_then_changes_and_ends_with_its_key(served: Se
             ("<img onerror=alert(1)>", "refused", 2)
         ]
         await served.identity.keys.revoke(record.id)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             async for _ in lines:
                 pass
     assert not platform.streams._open

@@ -39,7 +39,7 @@ async def host(base: Path, kind: str, *, allow_reduced: bool) -> AsyncIterator[B
 @pytest.mark.parametrize(
     ("kind", "said", "cause", "mend"),
     [
-        ("no-userns", "No permissions to create new namespace", "does not let ordinary users", "seccomp profile"),
+        ("no-userns", "No permissions to creat", "does not let ordinary users", "seccomp profile"),
         ("limit=0", "max_*_namespaces exceeded", "limited to too few", "sysctl -w user.max_user_namespaces"),
         ("limit=1", "unshare user ns: No space left", "limited to too few", "sysctl -w user.max_user_namespaces"),
         ("no-map", "setting up uid map: Permission denied", "AppArmor", "bwrap-userns-restrict"),

@@ -199,7 +199,7 @@ async def test_what_cannot_be_said_of_a_shell(liar: Liar, said: bytes) -> None:
     shell.listen(news.set)
     shell.grant(WINDOW, typed_in=True)
     liar.say(said)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await news.wait()
     assert (shell.ended, shell.head) == (LOST, 5)
 
@@ -226,7 +226,7 @@ async def test_descriptors_that_nobody_asked_for_do_not_pile_up(liar: Liar) -> N
         except OSError:
             break
         await asyncio.sleep(0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while shell.ended is None:
             await asyncio.sleep(0.01)
     assert len(os.listdir("/proc/self/fd")) <= before < most
@@ -237,7 +237,7 @@ async def test_one_that_reads_nothing_costs_no_more_than_its_bound(liar: Liar) -
     liar.shell()
     (shell,) = await liar.held.find(SESSION)
     data, sent = bytes(65_536), 0
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while shell.ended is None:
             shell.write(1, sent, data)
             sent += len(data)
@@ -252,7 +252,7 @@ async def test_one_that_says_that_everything_was_read_does_not_change_what_was_s
     (shell,) = await liar.held.find(SESSION)
     shell.write(1, 0, bytes(1000))
     liar.say(wire.record(wire.TYPED, 1, 0, 400, wire.taken(1, 50)))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while shell.backlog == 1000:
             await asyncio.sleep(0.01)
     assert (shell.backlog, shell.typed(1)) == (650, 400)
@@ -269,7 +269,7 @@ async def test_a_shell_that_comes_when_nobody_waits_for_it_any_more_is_ended(
     liar.shell()
     liar.say(wire.record(wire.OUTPUT, 1, 0, 5) + wire.record(wire.ENDED, 1, 0, 5, wire.exited(0, 1)))
     records, kinds = wire.Records(), list[int]()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while wire.FORGET not in kinds:
             await asyncio.sleep(0.01)
             with contextlib.suppress(BlockingIOError):
@@ -475,7 +475,7 @@ async def test_nothing_is_read_here_once_there_are_secrets(liar: Liar) -> None:
         await liar.held.hide(SESSION, ["secret"])
         liar.say(LENT, *fds)
         kinds = list[int]()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while wire.RETURN not in kinds:
                 await asyncio.sleep(0.005)
                 kinds += [record.kind for record in heard(liar)]
@@ -496,7 +496,7 @@ async def test_descriptors_that_there_is_no_room_for_are_a_loan_that_is_not_take
                     filler.append(os.dup(fds[0]))
             os.close(filler.pop())
             kinds = list[int]()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while wire.RETURN not in kinds:
                     await asyncio.sleep(0.005)
                     kinds += [record.kind for record in heard(liar)]
