@@ -131,6 +131,7 @@ async def tour(page: Page, url: str, look: Callable[[str], Awaitable[None]]) -> 
     await page.keyboard.press("Escape")
     await page.get_by_test_id("events-hide").click()
     await page.goto(f"{url}/#/settings")
+    await page.get_by_test_id("key-rates").click()
     await look("settings")
     await page.get_by_test_id("audit-open").click()
     await expect(page.get_by_test_id("audit-row").first).to_be_visible()

@@ -123,6 +123,8 @@ async def test_a_secret_of_the_page_is_in_a_shell_and_nowhere_else() -> None:
         await expect(page.get_by_test_id("secret-said")).to_have_text("DEPLOY_KEY is removed.")
         await expect(row).to_have_count(1)
         await expect(name).to_be_focused()
+        await page.keyboard.press("Escape")
+        await expect(page.get_by_test_id("session-menu")).to_be_focused()
         shell = await in_a_new_shell(program, session, "after", looks)
         assert digest(TYPED) in shell
         assert digest(LINES) not in shell

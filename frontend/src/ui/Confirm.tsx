@@ -2,9 +2,7 @@ import { Button, Group, Modal, Stack, Text } from "@mantine/core";
 import { useMutation } from "@tanstack/react-query";
 import type { ReactNode } from "react";
 import { Fault } from "./Fault.tsx";
-
-/** The dialog gives the focus back first. */
-const SETTLED_MS = 100;
+import { goOn } from "./goOn.ts";
 
 interface Props {
   title: string;
@@ -36,11 +34,4 @@ export function Confirm({ title, children, act, doing, onClose, next }: Props) {
       </Stack>
     </Modal>
   );
-}
-
-/** What was asked about is gone, and often the button with it. */
-function goOn(next: (() => HTMLElement | null) | undefined): void {
-  setTimeout(() => {
-    if (document.activeElement === document.body) (next?.() ?? document.getElementById("content"))?.focus();
-  }, SETTLED_MS);
 }

@@ -6,7 +6,7 @@ import type { GivenTo, Place, Secret } from "../../net/secrets.ts";
 import { Fault } from "../../ui/Fault.tsx";
 import { api } from "../../wiring.ts";
 import { ValueField } from "./ValueField.tsx";
-import { GIVEN, nameFault, projectOf, refused, same } from "./words.ts";
+import { GIVEN, nameFault, projectFault, projectOf, refused, same } from "./words.ts";
 import type { Field } from "./words.ts";
 
 interface Props {
@@ -18,6 +18,7 @@ interface Props {
   items: readonly Secret[];
   /** Whether shells can have files here. */
   files: boolean;
+  onTry?: () => void;
   onSet: (made: Secret) => unknown;
 }
 interface Wrong {
@@ -25,7 +26,7 @@ interface Wrong {
   words: string;
 }
 
-export function SecretForm({ place, replacing, items, files, onSet }: Props) {
+export function SecretForm({ place, replacing, items, files, onTry, onSet }: Props) {
   const form = useRef<HTMLFormElement>(null);
   const held = useRef<string>(undefined);
   const [name, setName] = useState(replacing?.name ?? "");
@@ -53,9 +54,13 @@ export function SecretForm({ place, replacing, items, files, onSet }: Props) {
   /** A refusal stands at its field until that is changed. */
   const touched = (field: Field): void => setFault((before) => (before?.field === field ? undefined : before));
   const set = (): void => {
-    const wrong = nameFault(name) ?? (!replacing && items.some((one) => same(one, name, there)) ? `${name} is set already; replace it below.` : undefined);
-    setFault(wrong === undefined ? undefined : { field: "name", words: wrong });
-    if (wrong === undefined) setting.mutate();
+    const taken = !replacing && items.some((one) => same(one, name, there)) ? `${name} is set already; replace it below.` : undefined;
+    const wrong: Record<"name" | "project", string | undefined> = { name: nameFault(name) ?? taken, project: project === undefined ? undefined : projectFault(project) };
+    const field = wrong.name ? "name" : "project";
+    const words = wrong[field];
+    setFault(words === undefined ? undefined : { field, words });
+    onTry?.();
+    if (words === undefined) setting.mutate();
   };
   const at = (field: Field) => ({ size: "xs", error: fault?.field === field ? fault.words : undefined, errorProps: { role: "alert" } }) as const;
   return (
@@ -124,7 +129,7 @@ function ProjectField({ value, onChange, ...rest }: ProjectProps) {
   const known = [...new Set(sources.filter((one) => one !== ""))];
   return (
     <>
-      <TextInput {...rest} className="wholeline" label="Git URL or directory on the server" placeholder="https://github.com/owner/project.git" required withAsterisk={false} list={id} value={value} maxLength={4096} autoComplete="off" autoCapitalize="none" spellCheck={false} onChange={(event) => onChange(event.currentTarget.value)} data-testid="secret-project" />
+      <TextInput {...rest} className="wholeline" label="Git URL or directory on the server" placeholder="https://github.com/owner/project.git" list={id} value={value} maxLength={4096} autoComplete="off" autoCapitalize="none" spellCheck={false} onChange={(event) => onChange(event.currentTarget.value)} data-testid="secret-project" />
       <datalist id={id}>
         {known.map((one) => (
           <option key={one} value={one} />

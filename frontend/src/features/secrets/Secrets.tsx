@@ -7,7 +7,7 @@ import { useSecrets } from "./useSecrets.ts";
 
 /** The reader's own: of all sessions, and of those of a project. */
 export function Secrets({ files }: { files: boolean }) {
-  const { part, said, found, items, next, set, replaced, removed } = useSecrets();
+  const { part, said, found, items, next, forget, set, replaced, removed } = useSecrets();
   return (
     <Part title="Secrets">
       <div ref={part} className="secrets">
@@ -15,7 +15,7 @@ export function Secrets({ files }: { files: boolean }) {
           Values that your shells or agents are given when they start. Nobody is shown one again: what they write has asterisks in its place.
         </Text>
         <Fault error={found.error} again={() => void found.refetch()} />
-        <SecretForm items={items} files={files} onSet={set} />
+        <SecretForm items={items} files={files} onTry={forget} onSet={set} />
         <Said words={said} />
         {found.data && items.length > 0 ? <SecretList items={items} files={files} may={() => true} onReplaced={replaced} onRemoved={removed} next={next} /> : null}
         {found.data?.items.length === 0 ? <None /> : null}

@@ -12,7 +12,7 @@ import { useSecrets } from "./useSecrets.ts";
 
 /** Those that reach a session. Its own are set by those who share it; the others by whoever they are of. */
 export function SessionSecrets({ session, onClose }: { session: Session; onClose: () => void }) {
-  const { part, said, found, items, next, set, replaced, removed } = useSecrets(session.id);
+  const { part, said, found, items, next, forget, set, replaced, removed } = useSecrets(session.id);
   const account = useMe().data?.principal.account;
   const [asking, ask] = useState(false);
   const own = session.owner === undefined || session.owner === account;
@@ -30,7 +30,7 @@ export function SessionSecrets({ session, onClose }: { session: Session; onClose
             <Loader size={14} /> Reading…
           </Group>
         ) : null}
-        {may ? <SecretForm place={{ where: "session", session: session.id }} items={items} files={files} onSet={set} /> : null}
+        {may ? <SecretForm place={{ where: "session", session: session.id }} items={items} files={files} onTry={forget} onSet={set} /> : null}
         <Said words={said} />
         {items.length > 0 ? <SecretList items={items} session={session.id} owner={own ? undefined : session.owner} files={files} may={(one) => may && one.where === "session"} onAsk={ask} onReplaced={replaced} onRemoved={removed} next={next} /> : null}
         {found.data?.items.length === 0 ? <None /> : null}

@@ -61,7 +61,8 @@ const everywhere = (queries: QueryClient): string =>
 it("says where one counts, since when, and what is wrong with a name in the server's words", () => {
   const now = Date.parse(AT);
   expect([secret(), OF_PROJECT, OF_SESSION].map((one) => whereWords(one))).toEqual(["in all your sessions", "in your sessions of https://git.example/a.git", "in this session alone"]);
-  expect(whereWords(secret(), "bob")).toBe("in all bob’s sessions");
+  expect(whereWords(secret(), "bob")).toBe("in all sessions of bob");
+  expect(whereWords(OF_PROJECT, "bob")).toBe("in bob’s sessions of https://git.example/a.git");
   expect(sinceWords(secret(), now)).toBe("Set now by ann; never used");
   expect(sinceWords(secret({ setBy: "key:ci", lastUsedAt: AT }), now)).toBe("Set now by ci (API key); last used now");
   expect(nameFault("A_1")).toBeUndefined();
@@ -111,6 +112,7 @@ it("says what secrets are for where there is none, and keeps a value in the fiel
   expect(everywhere(queries)).not.toContain(VALUE);
   await user.type(screen.getByLabelText("Name"), "NPM_TOKEN{Enter}");
   expect(screen.getByRole("alert").textContent).toBe("NPM_TOKEN is set already; replace it below.");
+  expect(screen.getByRole("status").textContent).toBe("");
   expect(api.setSecret).toHaveBeenCalledTimes(1);
 });
 
@@ -191,6 +193,10 @@ it("gives one to a project, and a file to shells alone", async () => {
   await user.selectOptions(screen.getByLabelText("Counts in"), "Those of a project");
   const field = screen.getByLabelText("Git URL or directory on the server");
   await waitFor(() => expect([...document.querySelectorAll("datalist option")].map((one) => one.getAttribute("value"))).toEqual(["https://git.example/a.git"]));
+  await user.type(field, "a.git{Enter}");
+  expect(screen.getByRole("alert").textContent).toBe("A git URL, or a directory on the server, from /");
+  expect([document.activeElement === field, api.setSecret.mock.calls.length]).toEqual([true, 0]);
+  await user.clear(field);
   await user.type(field, "https://git.example/a.git{Enter}");
   expect(api.setSecret).toHaveBeenCalledWith({ where: "project", project: { git: "https://git.example/a.git" } }, "GH_TOKEN", { value: VALUE, for: "both", file: false });
 });
@@ -236,7 +242,7 @@ it("lets those who share a session set its own, and nobody change another's", as
   cleanup();
   show(<SessionSecrets session={session({ owner: "bob", rights: ["read", "run"], isolation: "none" })} onClose={() => undefined} />);
   const [row] = await screen.findAllByTestId("secret-row");
-  await waitFor(() => expect(row?.textContent).toContain("in all bob’s sessions"));
+  await waitFor(() => expect(row?.textContent).toContain("in all sessions of bob"));
   expect(screen.queryByTestId("secret-remove")).toBeNull();
   expect(screen.queryByRole("form")).toBeNull();
   expect(screen.getByText(/sets its own/)).toBeTruthy();

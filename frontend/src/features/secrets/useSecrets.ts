@@ -20,6 +20,7 @@ export function useSecrets(session?: string) {
     found,
     items: found.data?.items ?? [],
     next,
+    forget: () => say(""),
     set: async (one: Secret) => {
       await done(`${one.name} is set. Shells that are opened and agents that are started from now on have it.`);
       next()?.focus();

@@ -29,6 +29,8 @@ export function refused(error: unknown): { field: Field; words: string } | undef
 
 /** As the command line reads it. */
 export const projectOf = (text: string): Project => (text.includes("://") ? { git: text.trim() } : { dir: text.trim() });
+export const projectFault = (text: string): string | undefined =>
+  text.includes("://") || text.trim().startsWith("/") ? undefined : "A git URL, or a directory on the server, from /";
 const projectName = ({ project }: Secret): string => project?.git ?? project?.dir ?? "";
 
 export const placeOf = (one: Secret, session: string | undefined): Place => {
@@ -39,8 +41,9 @@ export const placeOf = (one: Secret, session: string | undefined): Place => {
 /** `owner`: whose account it is of, where that is not the reader's. */
 export function whereWords(one: Secret, owner?: string): string {
   if (one.where === "session") return "in this session alone";
-  const whose = owner === undefined ? "your" : `${plain(owner)}’s`;
-  return one.where === "project" ? `in ${whose} sessions of ${plain(projectName(one))}` : `in all ${whose} sessions`;
+  const name = plain(projectName(one));
+  if (owner === undefined) return one.where === "project" ? `in your sessions of ${name}` : "in all your sessions";
+  return one.where === "project" ? `in ${plain(owner)}’s sessions of ${name}` : `in all sessions of ${plain(owner)}`;
 }
 
 export const givenWords = (one: Secret): string => {

@@ -1,11 +1,12 @@
 import { ActionIcon, Menu } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
 import { Ellipsis, KeyRound, Pencil, Square, Trash2 } from "lucide-react";
-import { lazy, Suspense, useState } from "react";
+import { lazy, Suspense, useRef, useState } from "react";
 import type { ReactNode } from "react";
 import type { Session } from "../../net/api.ts";
 import { sayError } from "../../net/http.ts";
 import { plain } from "../../protocol/reveal.ts";
+import { goOn } from "../../ui/goOn.ts";
 import { api, client } from "../../wiring.ts";
 import { ALL_RIGHTS } from "../sharing/rights.ts";
 import { DeleteSession, RenameSession } from "./dialogs.tsx";
@@ -25,7 +26,9 @@ export function SessionMenu({ one, onGone, className, children }: Props) {
   const queries = useQueryClient();
   const [dialog, open] = useState<"rename" | "secrets" | "delete">();
   const rights = one.rights ?? ALL_RIGHTS;
-  const close = (): void => open(undefined);
+  const opener = useRef<HTMLButtonElement>(null);
+  /** The menu, which had the focus, is gone. */
+  const close = (): void => (open(undefined), goOn(() => opener.current));
   const stop = (): void => {
     api.stopSession(one.id).then(
       () => queries.invalidateQueries({ queryKey: ["sessions"] }),
@@ -36,7 +39,7 @@ export function SessionMenu({ one, onGone, className, children }: Props) {
     <>
       <Menu position="bottom-end" withInitialFocusPlaceholder={false} withinPortal shadow="md">
         <Menu.Target>
-          <ActionIcon {...(className ? { className } : {})} variant="subtle" color="gray" size={className ? "sm" : "md"} aria-label={`More for ${plain(one.title) || "Untitled session"}`} data-testid={className ? "row-menu" : "session-menu"}>
+          <ActionIcon ref={opener} {...(className ? { className } : {})} variant="subtle" color="gray" size={className ? "sm" : "md"} aria-label={`More for ${plain(one.title) || "Untitled session"}`} data-testid={className ? "row-menu" : "session-menu"}>
             <Ellipsis size={className ? 16 : 18} />
           </ActionIcon>
         </Menu.Target>

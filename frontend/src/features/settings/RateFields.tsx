@@ -54,7 +54,7 @@ export function RateFields({ what, rates, usual }: Props) {
           </Text>
         ) : null}
         <Text fz="xs" c="dimmed" mt={6}>
-          Left empty: as the server is configured, which is what stands there in grey. 0 requests a second, or 0 jobs a day: no limit.
+          Left empty: as the server is configured, shown in grey. 0 requests a second, or 0 jobs a day: no limit.
         </Text>
       </div>
     </div>
