@@ -307,7 +307,7 @@ class FakeServer:
         if request.match_info["id"] == JOB:
             return problem(404, "not_found", "There is no such thing, or it is not yours to see.")
         if request.query.get("path", "") not in {"", "sub"}:
-            return problem(404, "not_found", "no such file in the workspace")
+            return problem(400, "bad_request", "path: it is a file, or leads through one; expected a folder")
         entries = [
             {"name": "src", "kind": "directory", "size": 0, "mtime": "2026-11-21T09:00:00.000Z"},
             {"name": "a\x1b[31m.txt", "kind": "file", "size": 12345, "mtime": "2026-11-21T09:00:00.000Z"},

@@ -234,6 +234,18 @@ async def test_the_command_line_lists_hostile_names_on_one_line_each(house: Hous
     assert "\u202e" not in out
 
 
+async def test_the_command_line_brings_one_file(house: House, tmp_path: Path) -> None:
+    name = next(name for name in NAMES if name.isascii() and name.isprintable())
+    for path in (name, f"dir/{name}"):
+        out = tmp_path / str(len(path))
+        out.mkdir()
+        status, _, err = await house.program.cli("files", house.session, path, "--out", str(out))
+        assert status == 0, err
+        assert [one.read_bytes() for one in out.iterdir()] == [house.contents[path]]
+    status, _, err = await house.program.cli("files", house.session, "nothing", "--out", str(tmp_path))
+    assert (status, err) == (1, "Error: no such file in the workspace\n")
+
+
 async def test_a_large_sparse_file_can_be_left_at_any_moment(house: House) -> None:
     session = await _session(house.program)
     with (house.workspace(session) / "sparse").open("wb") as file:

@@ -250,26 +250,30 @@ def copy(record: R, **changes: Any) -> R:
 
 
 def new_id() -> str:
-    """UUID version 7: random, and in the order of making, so that lists by id are lists by time."""
+    """UUID version 7, in the order of making, so that lists by id are lists by time: milliseconds, 4096ths of one, and
+    62 random bits. Where the clock stands still or goes back it counts on."""
+    global _last
     try:
         tail = _tails.popleft()
     except IndexError:
         tail, *more = _random_tails()
         _tails.extend(more)
-    text = f"{time.time_ns() // 1_000_000:012x}"
-    return f"{text[:8]}-{text[8:]}{tail}"
+    _last = moment = max((time.time_ns() << 12) // 1_000_000, _last + 1)
+    text = f"{moment:015x}"
+    return f"{text[:8]}-{text[8:12]}-7{text[12:]}{tail}"
 
 
 _VARIANT = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
+_last = 0
 _tails: deque[str] = deque()
 """Of ids to come: the kernel is asked for many at one time. One `popleft` is one thread's."""
 
 
 def _random_tails() -> list[str]:
-    """-7RRR-VRRR-RRRRRRRRRRRR"""
-    digits = os.urandom(TAILS * 10).hex()
-    each = (digits[at : at + 20] for at in range(0, len(digits), 20))
-    return [f"-7{one[:3]}-{_VARIANT[one[3]]}{one[4:7]}-{one[7:19]}" for one in each]
+    """-VRRR-RRRRRRRRRRRR"""
+    digits = os.urandom(TAILS * 8).hex()
+    each = (digits[at : at + 16] for at in range(0, len(digits), 16))
+    return [f"-{_VARIANT[one[0]]}{one[1:4]}-{one[4:]}" for one in each]
 
 
 os.register_at_fork(after_in_child=_tails.clear)  # two processes never make the same

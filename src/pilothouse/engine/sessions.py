@@ -122,9 +122,10 @@ class Sessions:
         now = records.stamp(self.kit.clock.now())
         title, model = wishes.title(title or ""), wishes.model(model or "")
         mode = policy.mode(self.kit.limits.permission_mode if permission_mode is None else permission_mode)
-        spare = (
-            self.spares.take(agent) if source is None and not limits else None
-        )  # the last thing that may be refused is past
+        plain = source is None and not limits
+        spare = self.spares.take(agent) if plain else None  # the last thing that may be refused is past
+        if spare is None:
+            self.spares.passed_by()
         record = SessionRecord(
             id=spare or SessionId(records.new_id()),
             owner=whose[1],

@@ -3,6 +3,9 @@
 What costs is the runner's start (it imports the agent's SDK: over a second); it happens here, before anybody waits. A
 spare has an empty workspace and a UUID of its own, and nothing in the store: what a killed server left is removed by
 the next one, as is every other sandbox without a session.
+
+Sessions are listed by their ids, which say when they were made. So a spare waits only as long as no session is made
+beside it: taken afterwards, it would be listed as the older one.
 """
 
 from __future__ import annotations
@@ -29,6 +32,9 @@ class Spares:
         self._agent = agent
         self._count = count
         self._ready: deque[SessionId] = deque()
+        self._old: list[SessionId] = []
+        """What nobody may take any more."""
+        self._passes = 0
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -41,9 +47,8 @@ class Spares:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        while self._ready:
-            with contextlib.suppress(PilothouseError):
-                await self._kit.sandboxes.delete(self._ready.popleft())
+        self._set_aside()
+        await self._clear()
 
     def take(self, agent: str) -> SessionId | None:
         """A spare's id for a new session of this agent without a source; None when there is none."""
@@ -52,18 +57,38 @@ class Spares:
         self._wanted.set()
         return self._ready.popleft()
 
+    def passed_by(self) -> None:
+        """A session with another id was made at this moment."""
+        self._passes += 1
+        self._set_aside()
+        self._wanted.set()
+
+    def _set_aside(self) -> None:
+        self._old += self._ready
+        self._ready.clear()
+
+    async def _clear(self) -> None:
+        while self._old:
+            with contextlib.suppress(PilothouseError):
+                await self._kit.sandboxes.delete(self._old.pop())
+
     async def _fill(self) -> None:
         while True:
+            await self._clear()
             if len(self._ready) >= self._count:
                 self._wanted.clear()
                 await self._wanted.wait()
                 await self._kit.clock.sleep(PAUSE_S)
                 continue
-            spare = SessionId(records.new_id())
+            passes, spare = self._passes, SessionId(records.new_id())
             try:
                 await self._kit.sandboxes.open(SandboxSpec(spare, self._agent))
                 await self._kit.sandboxes.runner(spare)
-                self._ready.append(spare)
+                if passes == self._passes:
+                    self._ready.append(spare)
+                else:
+                    self._old.append(spare)
+                    await self._kit.clock.sleep(PAUSE_S)
             except PilothouseError as error:
                 self._kit.note("no_spare", why=error.message[:200])
                 await self._kit.clock.sleep(AGAIN_S)

@@ -76,11 +76,11 @@ async def _of_session(
 
 
 async def _listing(client: Client, session: str, path: str) -> wire.Listing | None:
-    """None: `path` is no directory. Whether it is a file shows when it is asked for."""
+    """None: `path` is no directory (400), or is not there. Whether it is a file shows when it is asked for."""
     try:
         return await client.files(session, path)
     except Refused as refusal:
-        if refusal.status != 404 or not path:
+        if refusal.status not in {400, 404} or not path:
             raise
         return None
 
