@@ -26,5 +26,6 @@ export default defineConfig(({ mode }) => ({
     ...(mode === "mock" ? {} : { proxy: { "/api": { target: SERVER }, "/ws": { target: SERVER, ws: true } } }),
   },
   preview: { host: "127.0.0.1" },
-  test: { include: ["src/**/*.test.{ts,tsx}"], environment: "node" },
+  // No test measures a time: what takes long on a loaded machine is still right.
+  test: { include: ["src/**/*.test.{ts,tsx}"], environment: "node", setupFiles: ["dev/patience.ts"], testTimeout: 60_000, hookTimeout: 60_000 },
 }));

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import shutil
 import signal
@@ -50,6 +51,14 @@ def pytest_configure(config: pytest.Config) -> None:
     # to has authorities of their own, which they name.
     os.environ.pop("SSL_CERT_FILE", None)
     os.environ["SSL_CERT_DIR"] = os.fspath(Path(__file__).parent)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Thousands of tests and all that they import stay to the end: whoever collects garbage, which takes a third of a
+    second with them, need not look at them again."""
+    gc.collect()
+    gc.freeze()
 
 
 # --- nothing is skipped in CI for something that is missing -----------------------------------------------------------
