@@ -1,32 +1,20 @@
-"""One open connection on picows, and the one timer for all of them.
-
-picows' `WSProtocol` is not meant to be made by others: its constructor is positional and undocumented. It is used in
-`_picows` below and nowhere else; `tests/web/test_hot.py` fails when it changes shape.
-"""
+"""One open connection on its transport, and the one timer for all of them. Frames are taken apart by `web.readers`."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import logging
 from collections.abc import Coroutine
-from typing import Any, Final, cast
+from typing import Any, cast
 
-from picows import (
-    WSAutoPingStrategy,
-    WSCloseCode,
-    WSFrame,
-    WSListener,
-    WSMsgType,
-    WSTransport,
-    WSUpgradeRequest,
-    WSUpgradeResponse,
-    WSUpgradeResponseWithListener,
-)
-from picows.picows import WSProtocol  # type: ignore[attr-defined]
+from picows import WSFrame, WSMsgType
 from uvicorn.server import ServerState
 
 from pilothouse.core.run import BINARY, TEXT, Run, header
 from pilothouse.web.kernel import unacknowledged
+from pilothouse.web.readers import Reader, Readers
 from pilothouse.web.socket import (
     Accept,
     Frames,
@@ -40,38 +28,37 @@ from pilothouse.web.socket import (
     reason_bytes,
 )
 
-READ_BUFFER = 2048
-"""picows' smallest: an idle connection costs little, a busy one's grows."""
-COPIED_MAX = 8192
-"""Bytes of a message, up to which picows copies it. With a longer one it gives the transport a view of its own header
-buffer, which it writes on again with the next: what waits for a slow client would get the headers of later messages."""
+JOINED_MAX = 8192
+"""Bytes of a message, up to which it is copied behind its header."""
 SWEEP_S = 1.0
 """How often the one timer looks at all connections."""
+MISTAKE_S = 0.01
+"""From the close frame that tells of a mistake to the connection's end."""
 
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_CLOSE, _PING, _PONG = 8, 9, 10
 _DATA = WSMsgType.BINARY
+_HEADERS = tuple(header(BINARY, size) for size in range(126))
 
 _log = logging.getLogger(__name__)
-_NOBODY: Final = asyncio.Protocol()
-"""Hears what nobody sends any more."""
 
 
-def take_over(socket: HotSocket, accept: Accept, key: str, transport: asyncio.Transport, limits: Limits) -> None:
-    """Answers the upgrade and makes picows the transport's protocol. The transport's reading is paused, and resumed
-    here: uvloop chooses its way of reading (into a buffer of the protocol's, or not) when reading begins."""
-    protocol = _picows(socket, accept, limits)
-    protocol.connection_made(transport)
-    _feed(protocol, _handshake(key))
-    transport.set_protocol(_NOBODY)  # uvloop keeps the last one that is not buffered, and all that it has
-    transport.set_protocol(protocol)
+def take_over(socket: HotSocket, accept: Accept, key: str, transport: asyncio.Transport) -> None:
+    """Answers the upgrade and makes the socket the transport's protocol. The transport's reading is paused, and resumed
+    here."""
+    transport.write(_handshake(accept, key))
+    transport.set_protocol(socket)
+    socket.connection_made(transport)
     transport.resume_reading()
 
 
-class HotSocket(WSListener):
-    """A `Socket` on picows; also its listener. Callbacks of picows begin with `on_ws_`."""
+class HotSocket(asyncio.Protocol):
+    """A `Socket`, and the protocol of its transport."""
 
     __slots__ = (
         "_accept",
         "_below",
+        "_deaf",
         "_inbox",
         "_keeper",
         "_limits",
@@ -81,12 +68,12 @@ class HotSocket(WSListener):
         "_state",
         "_valves",
         "_wire",
-        "_ws",
         "closed",
         "closing_since",
         "gone_since",
         "heard",
         "pinged",
+        "reader",
         "serving",
     )
 
@@ -97,15 +84,16 @@ class HotSocket(WSListener):
         self.closing_since: float | None = None
         self.gone_since: float | None = None
         self.serving: asyncio.Task[None] | None = None
+        self.reader: Reader | None = None
         self._accept: Accept | None = accept
         self._limits = limits
         self._keeper = keeper
         self._state = state
         self._loop = asyncio.get_running_loop()
-        self._ws: WSTransport
         self._wire: asyncio.Transport
         self._inbox = Inbox(limits.inbox, self._pause_reading, self._resume_reading)
         self._below: asyncio.Event | None = None
+        self._deaf = False
         self._open: bytearray | None = None
         self._open_text = False
         self._valves: tuple[Valve, ...] = ()
@@ -116,14 +104,14 @@ class HotSocket(WSListener):
         self._send(TEXT, data)
 
     def send_binary(self, data: bytes) -> None:
-        if len(data) <= COPIED_MAX and self._below is None and not self.closed:  # an echo, as a rule
-            self._ws.send(_DATA, data)
+        if len(data) < 126 and self._below is None and not self.closed:  # an echo, as a rule
+            self._wire.write(_HEADERS[len(data)] + data)
         else:
             self._send(BINARY, data)
 
     def send_frames(self, frames: Frames) -> None:
         if not self.closed and not self._wire.is_closing():
-            self._wire.write(frames.raw)  # past picows' own check, so the state is checked here
+            self._wire.write(frames.raw)
             self._check_cut()
 
     def send_run(self, prefix: bytes, run: Run) -> bool:
@@ -164,15 +152,13 @@ class HotSocket(WSListener):
         """Says so, then waits for the client to do the same; the sweep ends the wait."""
         if self.closed:
             return
-        self._ws.send_close(cast(WSCloseCode, code), reason_bytes(reason))
+        self._control(_CLOSE, code.to_bytes(2) + reason_bytes(reason))
         self._shut()
 
-    # --- what picows calls
+    # --- what the transport calls
 
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        self._ws = transport
-        transport.request.headers = transport.response.headers = None  # type: ignore[assignment]  # read by nobody
-        self._wire = transport.underlying_transport
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._wire = cast(asyncio.Transport, transport)
         self._wire.set_write_buffer_limits(high=self._limits.high_water)
         self.heard = self.pinged = self._loop.time()
         self._state.connections.add(self)  # type: ignore[arg-type]
@@ -181,35 +167,13 @@ class HotSocket(WSListener):
         self._state.tasks.add(self.serving)
         self.serving.add_done_callback(self._state.tasks.discard)
 
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        kind = frame.msg_type
-        odd = frame.rsv1 or frame.rsv2 or frame.rsv3 or self.closed or self._open is not None
-        if kind == _DATA and frame.fin and not odd:  # a keystroke, as a rule: it waits for nothing else
-            inbox = self._inbox
-            if inbox.listener is None:
-                inbox.put(frame.get_payload_as_bytes(), False)
-            elif not inbox.listener(frame.get_payload_as_bytes(), False):
-                inbox.listener = None
-            self.heard = self._loop.time()
-            return
-        self.heard = self._loop.time()
-        if frame.rsv1 or frame.rsv2 or frame.rsv3:
-            self._fail(1002, "reserved bits")
-        elif kind == WSMsgType.CLOSE:
-            if not self.closed:
-                code = close_answer(frame.get_payload_as_bytes())
-                self._ws.send_close(cast(WSCloseCode, code))
-                self._shut()
-            self._wire.close()
-        elif self.closed or kind == WSMsgType.PONG:
-            return
-        elif kind == WSMsgType.PING:
-            self._ws.send_pong(frame.get_payload_as_bytes())
-        else:
-            self._take(kind, frame)
+    def data_received(self, data: bytes) -> None:
+        if not self._deaf:
+            self._keeper.readers.read(self, data)
 
-    def on_ws_disconnected(self, transport: WSTransport) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self.gone_since = self._loop.time()
+        self.reader = None
         self._shut()
         self._state.connections.discard(self)
         if self.serving is None or self.serving.done():
@@ -225,6 +189,41 @@ class HotSocket(WSListener):
             self._below = None
         self._turn_valves()
 
+    # --- what the reader calls
+
+    def on_frame(self, frame: WSFrame) -> None:
+        kind = frame.msg_type
+        odd = frame.rsv1 or frame.rsv2 or frame.rsv3 or self.closed or self._open is not None
+        if kind == _DATA and frame.fin and not odd:  # a keystroke, as a rule: it waits for nothing else
+            inbox = self._inbox
+            if inbox.listener is None:
+                inbox.put(frame.get_payload_as_bytes(), False)
+            elif not inbox.listener(frame.get_payload_as_bytes(), False):
+                inbox.listener = None
+            self.heard = self._loop.time()
+            return
+        self.heard = self._loop.time()
+        if frame.rsv1 or frame.rsv2 or frame.rsv3:
+            self._fail(1002, "reserved bits")
+        elif kind == WSMsgType.CLOSE:
+            if not self.closed:
+                self._control(_CLOSE, close_answer(frame.get_payload_as_bytes()).to_bytes(2))
+                self._shut()
+            self._wire.close()
+        elif self.closed or kind == WSMsgType.PONG:
+            return
+        elif kind == WSMsgType.PING:
+            self._control(_PONG, frame.get_payload_as_bytes())
+        else:
+            self._take(kind, frame)
+
+    def on_mistake(self, said: bytes) -> None:
+        self._deaf = True
+        if not self.closed:
+            self._wire.write(said)
+            self._shut()
+        self._loop.call_later(MISTAKE_S, self._wire.close)
+
     # --- what uvicorn and the sweep call
 
     def shutdown(self) -> None:
@@ -232,7 +231,7 @@ class HotSocket(WSListener):
 
     def ping(self, now: float) -> None:
         self.pinged = now
-        self._ws.send_ping()
+        self._control(_PING, b"")
 
     def abort(self) -> None:
         self._wire.abort()
@@ -257,13 +256,17 @@ class HotSocket(WSListener):
                 self._keeper.remove(self)
 
     def _send(self, opcode: int, data: bytes) -> None:
-        if self.closed:
+        if self.closed or self._wire.is_closing():
             return
-        if len(data) <= COPIED_MAX:
-            self._ws.send(cast(WSMsgType, opcode), data)
-        elif not self._wire.is_closing():
+        if len(data) <= JOINED_MAX:
+            self._wire.write(header(opcode, len(data)) + data)
+        else:
             self._wire.writelines((header(opcode, len(data)), data))
         self._check_cut()
+
+    def _control(self, opcode: int, data: bytes) -> None:
+        if not self._wire.is_closing():
+            self._wire.write(header(opcode, len(data)) + data)
 
     def _take(self, kind: WSMsgType, frame: WSFrame) -> None:
         """Puts fragments together."""
@@ -326,6 +329,7 @@ class Keepalive:
     """One timer for all connections: pings, silence, closings that do not end, doors that do not return."""
 
     def __init__(self, limits: Limits) -> None:
+        self.readers = Readers(limits.message)
         self._limits = limits
         self._every = min(SWEEP_S, limits.ping_s / 4, limits.close_s / 2)
         self._all: set[HotSocket] = set()
@@ -368,64 +372,10 @@ class Keepalive:
             socket.ping(now)
 
 
-class _Silent:
-    """picows logs every mistake of a client as an error; here a client's mistakes are its own affair."""
-
-    __slots__ = ()
-
-    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - the name that picows calls
-        return False
-
-    def debug(self, message: str, *args: object) -> None: ...
-    def info(self, message: str, *args: object) -> None: ...
-    def warning(self, message: str, *args: object) -> None: ...
-    def error(self, message: str, *args: object) -> None: ...
-
-    def exception(self, message: str, *args: object) -> None:
-        _log.exception(message, *args)
-
-
-def _picows(listener: HotSocket, accept: Accept, limits: Limits) -> WSProtocol:
-    """The one place that knows the constructor."""
-
-    def answer(_: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
-        headers = list(accept.headers)
-        if accept.subprotocol is not None:
-            headers.append(("Sec-WebSocket-Protocol", accept.subprotocol))
-        return WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(headers), listener)
-
-    return WSProtocol(
-        None,  # host and port: a client's business
-        None,  # path: likewise
-        False,  # is_client_side
-        answer,
-        _Silent(),
-        True,  # disconnect_on_exception
-        None,  # handshake time-out: over before picows comes in
-        False,  # auto ping: `Keepalive` has one timer for all
-        limits.ping_s,
-        limits.ping_s,
-        WSAutoPingStrategy.PING_WHEN_IDLE,
-        False,  # auto pong: it would hide pings from `heard`
-        limits.message,
-        None,  # extra headers: a client's business
-        READ_BUFFER,
-    )
-
-
-def _feed(protocol: WSProtocol, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        room = protocol.get_buffer(-1)
-        size = min(len(room), len(view))
-        room[:size] = view[:size]
-        protocol.buffer_updated(size)
-        view = view[size:]
-
-
-def _handshake(key: str) -> bytes:
-    """All that picows needs to see: a request that was checked here already, without its possibly many headers."""
-    return (
-        f"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
-    ).encode()
+def _handshake(accept: Accept, key: str) -> bytes:
+    lines = ["HTTP/1.1 101 Switching Protocols", *(f"{name}: {value}" for name, value in accept.headers)]
+    if accept.subprotocol is not None:
+        lines.append(f"Sec-WebSocket-Protocol: {accept.subprotocol}")
+    proof = base64.b64encode(hashlib.sha1(key.encode() + _GUID, usedforsecurity=False).digest()).decode()
+    lines += ["Connection: upgrade", "Upgrade: websocket", f"Sec-WebSocket-Accept: {proof}", "", ""]
+    return "\r\n".join(lines).encode()

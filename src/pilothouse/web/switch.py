@@ -130,7 +130,7 @@ class Switch(asyncio.Protocol):
             return
         socket = HotSocket(answer, self._limits, self._keeper, self._state)
         self._state.connections.discard(self)
-        take_over(socket, answer, key, self._transport, self._limits)
+        take_over(socket, answer, key, self._transport)
         self._asking = None
 
     def _refuse(self, answer: Refuse) -> None:
