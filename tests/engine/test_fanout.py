@@ -193,8 +193,13 @@ async def test_what_is_gone_is_said() -> None:
     place = Place(Past(oldest=11))
     place.push(20)
     told: list[Lost] = []
+
+    class Told(Subscriber):
+        def missed(self, lost: Lost) -> None:
+            told.append(lost)
+
     sink = Sink()
-    place.feed.join(Subscriber(sink, b"p", told.append), 4)
+    place.feed.join(Told(sink, b"p"), 4)
     await place.calm()
     assert told == [Lost(5, 10)]
     assert sink.numbers == list(range(11, 21))

@@ -72,6 +72,21 @@ def test_uvicorn_hands_over_as_expected() -> None:
     assert names[:4] == ["self", "config", "server_state", "app_state"]
 
 
+def test_uvicorn_begins_a_connection_as_we_do() -> None:
+    """`Http.connection_made` does these by itself."""
+    source = inspect.getsource(HttpToolsProtocol.connection_made)
+    done = [line.strip() for line in source.splitlines() if line.strip().startswith("self.")]
+    assert done == [
+        "self.connections.add(self)",
+        "self.transport = transport",
+        "self.flow = FlowControl(transport)",
+        "self.server = get_local_addr(transport)",
+        "self.client = get_remote_addr(transport)",
+        'self.scheme = "https" if is_ssl(transport) else "http"',
+        'self.logger.log(TRACE_LOG_LEVEL, "%sHTTP connection made", prefix)',
+    ]
+
+
 def test_uvicorn_keeps_what_we_put_into_its_state() -> None:
     state = ServerState()
     assert isinstance(state.connections, set)
@@ -89,12 +104,12 @@ async def test_a_door_really_goes_through_picows(monkeypatch: pytest.MonkeyPatch
     import websockets.asyncio.client as client
 
     answered = []
-    real = Switch._answer
+    real = Switch.answer
 
-    async def answer(self: Switch, *args: Any) -> None:
-        await real(self, *args)
-        answered.append(type(self._transport.get_protocol()))
+    def answer(self: Switch, said: Any, key: Any, transport: Any, state: Any) -> None:
+        real(self, said, key, transport, state)
+        answered.append(type(transport.get_protocol()))
 
-    monkeypatch.setattr(Switch, "_answer", answer)
+    monkeypatch.setattr(Switch, "answer", answer)
     async with house("hot", Limits()) as doors, client.connect(f"ws://127.0.0.1:{doors.port}/door"):
         assert answered == [HotSocket]

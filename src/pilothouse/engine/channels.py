@@ -137,6 +137,13 @@ class Channels:
 
     # --- subscribing ---
 
+    def place_at_once(self, organisation: str, pattern: Pattern, after: int | None) -> Place | None:
+        """The same for what is in no history, without a cursor. None: `place` says."""
+        namespace = self._namespaces[pattern.namespace]
+        if after is not None or namespace.built_in or (namespace.keeps and not pattern.wild):
+            return None
+        return Place(organisation, pattern)
+
     async def place(
         self, organisation: str, pattern: Pattern, after: int | None = None, epoch: str | None = None
     ) -> Place:

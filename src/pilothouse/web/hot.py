@@ -6,8 +6,8 @@ import asyncio
 import base64
 import hashlib
 import logging
-from collections.abc import Coroutine
-from typing import Any, cast
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, ParamSpec, cast
 
 from picows import WSFrame, WSMsgType
 from uvicorn.server import ServerState
@@ -18,6 +18,7 @@ from pilothouse.web.readers import Reader, Readers
 from pilothouse.web.socket import (
     Accept,
     Frames,
+    Hearer,
     Inbox,
     Limits,
     Listener,
@@ -41,11 +42,11 @@ _DATA = WSMsgType.BINARY
 _HEADERS = tuple(header(BINARY, size) for size in range(126))
 
 _log = logging.getLogger(__name__)
+P = ParamSpec("P")
 
 
 def take_over(socket: HotSocket, accept: Accept, key: str, transport: asyncio.Transport) -> None:
-    """Answers the upgrade and makes the socket the transport's protocol. The transport's reading is paused, and resumed
-    here."""
+    """Answers the upgrade and makes the socket the transport's protocol. Reading may be paused, and goes on here."""
     transport.write(_handshake(accept, key))
     transport.set_protocol(socket)
     socket.connection_made(transport)
@@ -59,6 +60,7 @@ class HotSocket(asyncio.Protocol):
         "_accept",
         "_below",
         "_deaf",
+        "_hearer",
         "_inbox",
         "_keeper",
         "_limits",
@@ -68,6 +70,7 @@ class HotSocket(asyncio.Protocol):
         "_state",
         "_valves",
         "_wire",
+        "_write",
         "closed",
         "closing_since",
         "gone_since",
@@ -91,7 +94,10 @@ class HotSocket(asyncio.Protocol):
         self._state = state
         self._loop = asyncio.get_running_loop()
         self._wire: asyncio.Transport
-        self._inbox = Inbox(limits.inbox, self._pause_reading, self._resume_reading)
+        self._write: Callable[[bytes], object]
+        self._hearer: Hearer | None = None
+        self._inbox: Inbox | None = None
+        """Made when somebody waits for messages, or they for somebody."""
         self._below: asyncio.Event | None = None
         self._deaf = False
         self._open: bytearray | None = None
@@ -105,13 +111,13 @@ class HotSocket(asyncio.Protocol):
 
     def send_binary(self, data: bytes) -> None:
         if len(data) < 126 and self._below is None and not self.closed:  # an echo, as a rule
-            self._wire.write(_HEADERS[len(data)] + data)
+            self._write(_HEADERS[len(data)] + data)
         else:
             self._send(BINARY, data)
 
     def send_frames(self, frames: Frames) -> None:
         if not self.closed and not self._wire.is_closing():
-            self._wire.write(frames.raw)
+            self._write(frames.raw)
             self._check_cut()
 
     def send_run(self, prefix: bytes, run: Run) -> bool:
@@ -119,11 +125,11 @@ class HotSocket(asyncio.Protocol):
         if self._below is not None:
             return False
         if not self.closed:
-            self._wire.write(run.frames(prefix))
+            self._write(run.frames(prefix))
         return True
 
     def attach(self, valve: Valve) -> None:
-        valve.write = self._wire.write
+        valve.write = self._write
         valve.open = self._below is None and not self.closed
         self._valves = (*self._valves, valve)
 
@@ -143,10 +149,10 @@ class HotSocket(asyncio.Protocol):
         return not self.closed
 
     def receive(self) -> Coroutine[Any, Any, Message | None]:
-        return self._inbox.get()
+        return self._waiting().get()
 
     def listen(self, on_message: Listener) -> None:
-        self._inbox.listen(on_message)
+        self._waiting().listen(on_message)
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Says so, then waits for the client to do the same; the sweep ends the wait."""
@@ -159,13 +165,18 @@ class HotSocket(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._wire = cast(asyncio.Transport, transport)
+        self._write = self._wire.write
         self._wire.set_write_buffer_limits(high=self._limits.high_water)
         self.heard = self.pinged = self._loop.time()
         self._state.connections.add(self)  # type: ignore[arg-type]
         self._keeper.add(self)
-        self.serving = self._loop.create_task(self._serve())
-        self._state.tasks.add(self.serving)
-        self.serving.add_done_callback(self._state.tasks.discard)
+        accept, self._accept = self._accept, None  # what it came from need not be kept
+        assert accept is not None
+        self._hearer = accept.hearer
+        if self._hearer is None:
+            self._work(self._serve(accept.serve(self)))
+        else:
+            self._tell(self._hearer.opened, self)
 
     def data_received(self, data: bytes) -> None:
         if not self._deaf:
@@ -196,8 +207,8 @@ class HotSocket(asyncio.Protocol):
         odd = frame.rsv1 or frame.rsv2 or frame.rsv3 or self.closed or self._open is not None
         if kind == _DATA and frame.fin and not odd:  # a keystroke, as a rule: it waits for nothing else
             inbox = self._inbox
-            if inbox.listener is None:
-                inbox.put(frame.get_payload_as_bytes(), False)
+            if inbox is None or inbox.listener is None:
+                self._put(frame.get_payload_as_bytes(), text=False)
             elif not inbox.listener(frame.get_payload_as_bytes(), False):
                 inbox.listener = None
             self.heard = self._loop.time()
@@ -220,7 +231,7 @@ class HotSocket(asyncio.Protocol):
     def on_mistake(self, said: bytes) -> None:
         self._deaf = True
         if not self.closed:
-            self._wire.write(said)
+            self._write(said)
             self._shut()
         self._loop.call_later(MISTAKE_S, self._wire.close)
 
@@ -238,35 +249,82 @@ class HotSocket(asyncio.Protocol):
 
     # ---
 
-    async def _serve(self) -> None:
-        assert self._accept is not None
+    def _work(self, doing: Coroutine[Any, Any, None]) -> None:
+        self.serving = self._loop.create_task(doing)
+        self._state.tasks.add(self.serving)
+        self.serving.add_done_callback(self._state.tasks.discard)
+
+    async def _serve(self, serving: Awaitable[None]) -> None:
         try:
-            serving, self._accept = self._accept.serve(self), None  # what it came from need not be kept
             await serving
         except asyncio.CancelledError:
             self.close(1012, "restarting")
             raise
         except Exception:  # noqa: BLE001 - the last one who can say so; the connection ends with it
-            _log.exception("a door failed")
-            self.close(1011)
+            self._failed()
         else:
             self.close(1000)
         finally:
             if self.gone_since is not None:
                 self._keeper.remove(self)
 
+    def _tell(self, hearer: Callable[P, Coroutine[Any, Any, None] | None], *said: P.args, **how: P.kwargs) -> None:
+        """Makes a task where there is something to wait for."""
+        try:
+            more = hearer(*said, **how)
+        except Exception:  # noqa: BLE001 - as above
+            self._failed()
+            return
+        if more is not None or self._below is not None:
+            self._work(self._hear(more))
+
+    async def _hear(self, more: Coroutine[Any, Any, None] | None) -> None:
+        """Waits, then hands over what has come meanwhile."""
+        hearer = self._hearer
+        assert hearer is not None
+        try:
+            if more is not None:
+                await more
+            await self.writable()
+            while self._inbox is not None and (message := self._inbox.next()) is not None:
+                more = hearer.heard(message.data, message.text)
+                if more is not None:
+                    await more
+                await self.writable()
+        except asyncio.CancelledError:
+            self.close(1012, "restarting")
+            raise
+        except Exception:  # noqa: BLE001 - as above
+            self._failed()
+        finally:
+            self.serving = None
+            if self.closed:
+                self._end()
+            if self.gone_since is not None:
+                self._keeper.remove(self)
+
+    def _failed(self) -> None:
+        _log.exception("a door failed")
+        self.close(1011)
+
+    def _end(self) -> None:
+        """Tells the hearer, unless it is busy: then it is told when it has done."""
+        if self._hearer is not None and self.serving is None:
+            hearer, self._hearer = self._hearer, None
+            hearer.ended()
+
     def _send(self, opcode: int, data: bytes) -> None:
         if self.closed or self._wire.is_closing():
             return
         if len(data) <= JOINED_MAX:
-            self._wire.write(header(opcode, len(data)) + data)
+            self._write(header(opcode, len(data)) + data)
         else:
             self._wire.writelines((header(opcode, len(data)), data))
         self._check_cut()
 
     def _control(self, opcode: int, data: bytes) -> None:
         if not self._wire.is_closing():
-            self._wire.write(header(opcode, len(data)) + data)
+            self._write(header(opcode, len(data)) + data)
 
     def _take(self, kind: WSMsgType, frame: WSFrame) -> None:
         """Puts fragments together."""
@@ -290,7 +348,20 @@ class HotSocket(asyncio.Protocol):
         if text and not is_utf8(data):
             self._fail(1007, "not UTF-8")
             return
-        self._inbox.put(data, text)
+        self._put(data, text=text)
+
+    def _put(self, data: bytes, *, text: bool) -> None:
+        if self._hearer is None or self.serving is not None:
+            self._waiting().put(data, text)
+        else:
+            self._tell(self._hearer.heard, data, text)
+
+    def _waiting(self) -> Inbox:
+        if self._inbox is None:
+            self._inbox = Inbox(self._limits.inbox, self._pause_reading, self._resume_reading)
+            if self.closed:
+                self._inbox.end()
+        return self._inbox
 
     def _fail(self, code: int, reason: str) -> None:
         self.close(code, reason)
@@ -308,7 +379,10 @@ class HotSocket(asyncio.Protocol):
             self.closing_since = self._loop.time()
         if self._below is not None:
             self._below.set()
-        self._inbox.end()
+        if self._inbox is not None:
+            self._inbox.end()
+        if self._hearer is not None:
+            self._loop.call_soon(self._end)  # not within a send: it may be among those that are being written to
         self._resume_reading()  # or the client's close frame would never be seen
 
     def _check_cut(self) -> None:
