@@ -159,6 +159,10 @@ class Feed:
     def __len__(self) -> int:
         return sum(len(group.members) for group in self._groups) + len(self._behind)
 
+    def __bool__(self) -> bool:
+        """Whether anybody is there: asked whenever one goes, of those who may be thousands."""
+        return bool(self._behind) or any(group.members for group in self._groups)
+
     # --- publishers ---
 
     def push(self, rests: Sequence[tuple[int, bytes]]) -> None:

@@ -67,6 +67,7 @@ class _Live(Subscriber):
     def end(self, socket: Socket) -> None:
         socket.detach(self)
         self.place.end()
+        del self.place  # it knows this one
         if self.leave is not None:
             self.leave()
 

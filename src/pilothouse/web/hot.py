@@ -186,6 +186,7 @@ class HotSocket(asyncio.Protocol):
         self.gone_since = self._loop.time()
         self.reader = None
         self._shut()
+        self._write = _nowhere
         self._state.connections.discard(self)
         if self.serving is None or self.serving.done():
             self._keeper.remove(self)
@@ -444,6 +445,10 @@ class Keepalive:
             socket.close(1011, "no sign of life")
         elif now - socket.pinged > limits.ping_s:
             socket.ping(now)
+
+
+def _nowhere(data: bytes) -> None:
+    """In place of what the transport has, which has gone."""
 
 
 def _handshake(accept: Accept, key: str) -> bytes:
