@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import gc
 import socket
 import sys
 from typing import Any
@@ -145,6 +146,8 @@ async def _serve(
         stack.callback(settings.server_file.unlink, missing_ok=True)
         server = _uvicorn(settings, platform, guard, hub, certificate)
         await _welcome(settings, platform)
+        gc.collect()
+        gc.freeze()  # modules and what was made for good: a collection need not look at them each time
         await until_signal(server, listening, hub, platform.streams)
         note.info("stopping", note="sessions go on under the keeper")
     lock.close()

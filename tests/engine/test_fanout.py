@@ -102,6 +102,19 @@ async def test_everybody_gets_everything_in_order_and_late_comers_what_comes_the
     assert place.feed._rests == [], "nothing is kept for nobody"
 
 
+async def test_a_feed_knows_whether_anybody_is_there() -> None:
+    place = Place(Past())
+    assert not place.feed
+    many = [place.add()[1] for _ in range(2 * SLICE + 1)]
+    place.push()
+    late = place.add(0)[1]
+    for who in (*many, late):
+        assert place.feed
+        place.feed.leave(who)
+    assert not place.feed
+    assert len(place.feed) == 0
+
+
 async def test_the_loop_is_let_go_after_each_slice_and_what_comes_meanwhile_joins() -> None:
     place = Place()
     sinks = [place.add()[0] for _ in range(4 * SLICE)]
@@ -193,8 +206,13 @@ async def test_what_is_gone_is_said() -> None:
     place = Place(Past(oldest=11))
     place.push(20)
     told: list[Lost] = []
+
+    class Told(Subscriber):
+        def missed(self, lost: Lost) -> None:
+            told.append(lost)
+
     sink = Sink()
-    place.feed.join(Subscriber(sink, b"p", told.append), 4)
+    place.feed.join(Told(sink, b"p"), 4)
     await place.calm()
     assert told == [Lost(5, 10)]
     assert sink.numbers == list(range(11, 21))

@@ -247,6 +247,16 @@ def test_connections_of_one_are_counted_over_all_kinds_and_let_go(store: Countin
     assert not gate._open
 
 
+def test_connections_of_one_share_what_counts_them(store: CountingStore, clock: HandClock) -> None:
+    gate = Gate(store, clock)
+    mine = [gate.connected(caller(), ":events", 5) for _ in range(3)]
+    others = [gate.connected(caller("other"), ":events", 5), gate.connected(caller()), gate.connected(caller(), "", 7)]
+    assert len({id(one) for one in mine}) == 1
+    assert len({id(one) for one in (*mine, *others)}) == 4
+    del mine, others
+    assert not gate._rooms
+
+
 def test_connections_of_everybody_have_an_end_too(store: CountingStore, clock: HandClock) -> None:
     gate = Gate(store, clock, connections_max=3, everybody_max=4)
     with contextlib.ExitStack() as opened:

@@ -8,8 +8,9 @@ import contextlib
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -22,19 +23,31 @@ from pilothouse.core.errors import Unauthenticated
 from pilothouse.web.certificate import Pair
 from pilothouse.web.listener import TlsServer
 from pilothouse.web.plain import PlainDoor, plain_options
-from pilothouse.web.socket import Accept, Door, Frames, Limits, Refuse, Socket, UpgradeRequest
+from pilothouse.web.socket import Accept, Door, Frames, Limits, Refuse, Socket, UpgradeRequest, attend
 from pilothouse.web.switch import hot_options
 
 
 @dataclass
-class Echo:
+class Echo(Door):
     """Says back what it hears; some words make it do something else."""
 
     seen: list[UpgradeRequest] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
     flooded: int = 0
+    heard: list[bytes] = field(default_factory=list)
+
+    def at_once(self, request: UpgradeRequest) -> Accept | Refuse | None:
+        if not request.query.startswith("once"):
+            return None
+        self.seen.append(request)
+        if request.query == "once-refuse":
+            return Refuse(403, [("x-why", "at once")], b"not you")
+        hearer = Hears(self, request.query)
+        return Accept(lambda socket: attend(hearer, socket), [("x-door", "hears")], hearer=hearer)
 
     async def authorize(self, request: UpgradeRequest) -> Accept | Refuse:
+        if request.query.startswith("once"):  # where nobody asks for less
+            return self.at_once(request) or Refuse(500)
         self.seen.append(request)
         if request.query == "raise":
             raise Unauthenticated
@@ -87,6 +100,52 @@ class Echo:
         while (message := await socket.receive()) is not None:
             socket.send_text(b"received " + message.data)
             socket.listen(heard)
+
+
+class Hears:
+    """A hearer; some words have it wait, fail, or write much."""
+
+    def __init__(self, echo: Echo, query: str) -> None:
+        self._echo = echo
+        self._query = query
+        self.socket: Socket
+
+    def opened(self, socket: Socket) -> Coroutine[Any, Any, None] | None:
+        self.socket = socket
+        if self._query == "once-fail":
+            raise RuntimeError("on purpose")
+        return self._wait() if self._query == "once-wait" else None
+
+    def heard(self, data: bytes, text: bool) -> Coroutine[Any, Any, None] | None:
+        if data == b"fail":
+            raise RuntimeError("on purpose")
+        if data == b"bye":
+            self.socket.close(4001, "grüße")
+        elif data == b"much":
+            self.socket.send_binary(b"x" * 1_500_000)
+        elif data == b"rudely":
+            while not self.socket.closed:
+                self.socket.send_binary(b"x" * 65536)
+        elif data in {b"wait", b"fail later", b"sleep"}:
+            return getattr(self, "_" + data.decode().replace(" ", "_"))()  # type: ignore[no-any-return]
+        else:
+            self._echo.heard.append(data)
+            self.socket.send_text(b"heard " + data)
+        return None
+
+    def ended(self) -> None:
+        self._echo.ended.append("hearer")
+
+    async def _wait(self) -> None:
+        await asyncio.sleep(0.05)
+        self.socket.send_text(b"waited")
+
+    async def _fail_later(self) -> None:
+        await asyncio.sleep(0.05)
+        raise RuntimeError("on purpose")
+
+    async def _sleep(self) -> None:
+        await asyncio.sleep(3600)
 
 
 def pieces() -> Iterator[bytes]:

@@ -1,9 +1,8 @@
-"""The shapes that `web.hot` and `web.switch` rely on. When one of these fails after an upgrade of picows or uvicorn,
-read the library's changes before touching the pin."""
+"""The shapes that `web.readers` and `web.switch` rely on. When one of these fails after an upgrade of picows or
+uvicorn, read the library's changes before touching the pin."""
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from importlib.metadata import version
 from typing import Any
@@ -17,7 +16,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from uvicorn.server import Server, ServerState
 
 from pilothouse.web.head import Http
-from pilothouse.web.hot import _Silent
+from pilothouse.web.hot import HotSocket
+from pilothouse.web.readers import SHORT, _Silent
 from pilothouse.web.socket import Limits
 from pilothouse.web.switch import Switch
 from tests.web.doorhouse import house
@@ -52,14 +52,13 @@ async def test_picows_constructor_takes_exactly_these() -> None:
             WSProtocol(*wrong)
 
 
-async def test_picows_is_a_buffered_protocol() -> None:
+async def test_picows_is_fed_through_a_buffer_and_tells_of_frames() -> None:
     protocol = WSProtocol(*ARGUMENTS)
-    assert isinstance(protocol, asyncio.BufferedProtocol)
-    assert len(memoryview(protocol.get_buffer(-1))) > 256
-    for name in ("on_ws_connected", "on_ws_frame", "on_ws_disconnected", "pause_writing", "resume_writing"):
+    assert len(memoryview(protocol.get_buffer(-1))) >= SHORT
+    for name in ("on_ws_connected", "on_ws_frame"):
         assert hasattr(picows.WSListener, name)
-    for name in ("send", "send_ping", "send_pong", "send_close", "underlying_transport"):
-        assert hasattr(picows.WSTransport, name)
+    for name in ("msg_type", "fin", "rsv1", "rsv2", "rsv3", "tail_size", "get_payload_as_bytes"):
+        assert hasattr(picows.WSFrame, name)
 
 
 def test_uvicorn_hands_over_as_expected() -> None:
@@ -71,6 +70,21 @@ def test_uvicorn_hands_over_as_expected() -> None:
     assert places == sorted(places)
     names = list(inspect.signature(WebSocketsSansIOProtocol.__init__).parameters)
     assert names[:4] == ["self", "config", "server_state", "app_state"]
+
+
+def test_uvicorn_begins_a_connection_as_we_do() -> None:
+    """`Http.connection_made` does these by itself."""
+    source = inspect.getsource(HttpToolsProtocol.connection_made)
+    done = [line.strip() for line in source.splitlines() if line.strip().startswith("self.")]
+    assert done == [
+        "self.connections.add(self)",
+        "self.transport = transport",
+        "self.flow = FlowControl(transport)",
+        "self.server = get_local_addr(transport)",
+        "self.client = get_remote_addr(transport)",
+        'self.scheme = "https" if is_ssl(transport) else "http"',
+        'self.logger.log(TRACE_LOG_LEVEL, "%sHTTP connection made", prefix)',
+    ]
 
 
 def test_uvicorn_keeps_what_we_put_into_its_state() -> None:
@@ -90,12 +104,12 @@ async def test_a_door_really_goes_through_picows(monkeypatch: pytest.MonkeyPatch
     import websockets.asyncio.client as client
 
     answered = []
-    real = Switch._answer
+    real = Switch.answer
 
-    async def answer(self: Switch, *args: Any) -> None:
-        await real(self, *args)
-        answered.append(type(self._transport.get_protocol()))
+    def answer(self: Switch, said: Any, key: Any, transport: Any, state: Any) -> None:
+        real(self, said, key, transport, state)
+        answered.append(type(transport.get_protocol()))
 
-    monkeypatch.setattr(Switch, "_answer", answer)
+    monkeypatch.setattr(Switch, "answer", answer)
     async with house("hot", Limits()) as doors, client.connect(f"ws://127.0.0.1:{doors.port}/door"):
-        assert answered == [WSProtocol]
+        assert answered == [HotSocket]

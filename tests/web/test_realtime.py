@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -21,7 +22,7 @@ from pilothouse.core.namespaces import Namespace
 from pilothouse.core.publish import EVENT_MAX
 from pilothouse.engine import gate
 from pilothouse.engine.authorizer import Ways
-from pilothouse.web import conversation
+from pilothouse.web import conversation, hub
 from pilothouse.web.guard import LOOPBACK, Trust
 from pilothouse.web.pulse import LIFE_S, Pulse
 from tests.web.serving import Served, serving
@@ -417,6 +418,45 @@ async def test_every_minute_a_sign_of_life_and_after_a_day_the_end() -> None:
     pulse.look(now + LIFE_S + 1)
     assert socket.said[-1] == 1001
     pulse.remove(socket)  # type: ignore[arg-type]
+
+
+async def test_who_comes_later_is_given_a_sign_later() -> None:
+    pulse, early, late = Pulse(), Told(), Told()
+    now = asyncio.get_running_loop().time()
+    pulse.add(early)  # type: ignore[arg-type]
+    pulse.look(now + 56)
+    pulse.add(late)  # type: ignore[arg-type]
+    pulse.look(now + 54)
+    assert (len(early.said), len(late.said)) == (1, 0)
+    pulse.look(now + 57)
+    assert (len(early.said), len(late.said)) == (1, 1)
+    pulse.remove(early)  # type: ignore[arg-type]
+    pulse.remove(late)  # type: ignore[arg-type]
+
+
+async def test_of_a_connection_that_has_ended_nothing_is_left_for_a_collection(
+    served: Served, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "plain" in request.node.name:
+        pytest.skip("uvicorn's own protocol and its tasks know each other")
+
+    def there() -> list[conversation.Conversation]:
+        return [one for one in gc.get_objects() if isinstance(one, conversation.Conversation)]
+
+    monkeypatch.setattr(hub, "LINGER_S", 0.01)
+    await asyncio.sleep(0.1)
+    gc.collect()
+    gc.disable()
+    try:
+        known = {id(one) for one in there()}
+        async with client(served) as one:
+            assert (await one.subscribe("a", "/default/left"))["type"] == "subscribe_success"
+            (mine,) = [id(found) for found in there() if id(found) not in known]
+        async with asyncio.timeout(5):
+            while mine in {id(found) for found in there()}:
+                await asyncio.sleep(0.05)
+    finally:
+        gc.enable()
 
 
 # --- history and presence ---

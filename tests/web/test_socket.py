@@ -42,6 +42,7 @@ class Client(House):
     """A house, and how one gets in."""
 
     tls: ssl.SSLContext | None = None
+    way: str = ""
 
     def connect(self, target: str = "/door", **options: Any) -> client.connect:
         scheme = "wss" if self.tls else "ws"
@@ -89,7 +90,7 @@ def opened(way: str, pair: Pair, trusting: ssl.SSLContext | None) -> Open:
     @contextlib.asynccontextmanager
     async def open(limits: Limits) -> AsyncIterator[Client]:
         async with house(way.split()[0], limits, pair if trusting else None) as made:
-            yield Client(made.port, made.echo, made.server, trusting)
+            yield Client(made.port, made.echo, made.server, trusting, way)
 
     return open
 
@@ -230,6 +231,119 @@ async def test_a_door_that_does_not_return_is_cancelled(opened: Open) -> None:
         async with asyncio.timeout(20):
             while doors.server.server_state.tasks:
                 await asyncio.sleep(0.01)
+
+
+# --- doors that hear, without a task ---
+
+
+async def ended(doors: Client, count: int = 1) -> None:
+    async with asyncio.timeout(5):
+        while len(doors.echo.ended) < count:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
+    assert doors.echo.ended == ["hearer"] * count
+
+
+async def test_a_door_that_hears_has_nothing_to_wait_for(doors: Client) -> None:
+    async with doors.connect("/door?once") as socket:
+        assert socket.response is not None
+        assert socket.response.headers["x-door"] == "hears"
+        for word in ("a", "b"):
+            await socket.send(word)
+            assert await socket.recv() == f"heard {word}"
+        if "hot" in doors.way:
+            assert not doors.server.server_state.tasks
+    await ended(doors)
+
+
+async def test_a_door_may_refuse_at_once(doors: Client) -> None:
+    with pytest.raises(InvalidStatus) as caught:
+        await doors.connect("/door?once-refuse")
+    answer = caught.value.response
+    assert (answer.status_code, answer.headers["x-why"], answer.body) == (403, "at once", b"not you")
+    assert len(doors.echo.seen) == 1
+
+
+@pytest.mark.parametrize("target", ["/door?once", "/door?once-wait"])
+async def test_what_comes_while_a_hearer_waits_is_heard_after_it_and_in_order(doors: Client, target: str) -> None:
+    async with doors.connect(target) as socket:
+        for word in ("a", "wait", "b", "wait", "wait", "c"):
+            await socket.send(word)
+        said = [await socket.recv() for _ in range(7 if target.endswith("wait") else 6)]
+        await socket.send("d")
+        assert await socket.recv() == "heard d"
+    first = ["waited"] if target.endswith("wait") else []
+    assert said == [*first, "heard a", "waited", "heard b", "waited", "waited", "heard c"]
+    await ended(doors)
+
+
+@pytest.mark.parametrize(("words", "code"), [(["bye"], 4001), (["fail"], 1011), (["fail later"], 1011)])
+async def test_how_a_hearer_ends(doors: Client, words: list[str], code: int) -> None:
+    async with doors.connect("/door?once") as socket:
+        for word in words:
+            await socket.send(word)
+        with pytest.raises(ConnectionClosed) as caught:
+            await socket.recv()
+        assert caught.value.rcvd is not None
+        assert caught.value.rcvd.code == code
+    await ended(doors)
+
+
+async def test_a_hearer_that_fails_at_the_beginning_is_closed(doors: Client) -> None:
+    async with doors.connect("/door?once-fail") as socket:
+        with pytest.raises(ConnectionClosed) as caught:
+            await socket.recv()
+    assert caught.value.rcvd is not None
+    assert caught.value.rcvd.code == 1011
+    await ended(doors)
+
+
+async def test_a_hearer_is_told_that_its_client_has_vanished(doors: Client) -> None:
+    raw = await doors.open("/door?once")
+    raw.writer.transport.abort()
+    await ended(doors)
+
+
+async def test_a_hearer_is_handed_what_arrived_before_its_client_left(doors: Client) -> None:
+    raw = await doors.open("/door?once")
+    raw.frame(1, b"wait").frame(1, b"a").frame(1, b"b").frame(8, (1000).to_bytes(2))
+    await raw.writer.drain()
+    await ended(doors)
+    assert doors.echo.heard == [b"a", b"b"]
+    raw.writer.close()
+
+
+async def test_a_hearer_that_does_not_come_back_is_cancelled(opened: Open) -> None:
+    async with opened(SMALL) as doors:
+        raw = await doors.open("/door?once")
+        raw.frame(1, b"sleep")
+        await raw.writer.drain()
+        await asyncio.sleep(0.05)
+        raw.writer.transport.abort()
+        await ended(doors)
+        assert not doors.server.server_state.tasks
+
+
+async def test_who_does_not_read_is_not_heard_until_it_does(doors: Client) -> None:
+    raw = await doors.open("/door?once")
+    for _ in range(16):
+        raw.frame(1, b"much")
+    raw.frame(1, b"a")
+    await asyncio.sleep(0.3)
+    assert doors.echo.heard == []
+    async with asyncio.timeout(60):
+        assert [len((await raw.read())[1]) for _ in range(17)] == [*[1_500_000] * 16, len(b"heard a")]
+    raw.writer.transport.abort()
+    await ended(doors)
+
+
+async def test_a_hearer_that_does_not_wait_loses_the_connection(opened: Open) -> None:
+    async with opened(ROOMY) as doors:
+        raw = await doors.open("/door?once")
+        raw.frame(1, b"rudely")
+        await raw.writer.drain()
+        await ended(doors)
+        raw.writer.transport.abort()
 
 
 def closing(code: int, raw: Raw) -> Raw:

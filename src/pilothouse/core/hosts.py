@@ -9,18 +9,26 @@ user before it, with a path after it, or with a port that is none.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 NAME_MAX = 253
 """Characters of a name in the DNS."""
+HEADER_MAX = NAME_MAX + len(".:65535")
+KNOWN_MAX = 256
+"""Headers that need not be read again: almost all requests have one of a few."""
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
 _PORT = re.compile(r"[0-9]{1,5}", re.ASCII)
 
 
 def of_header(text: str) -> str:
     """The name in a `Host` header; empty where there is none."""
+    return _known(text) if len(text) <= HEADER_MAX else _of_header(text)
+
+
+def _of_header(text: str) -> str:
     if text.startswith("["):
         name, bracket, rest = text[1:].partition("]")
         return _six(name) if bracket and (not rest or _is_port(rest)) else ""
@@ -59,3 +67,6 @@ def _name(text: str) -> str:
 
 def _is_port(text: str) -> bool:
     return text.startswith(":") and _PORT.fullmatch(text[1:]) is not None and 0 < int(text[1:]) < 65_536
+
+
+_known = functools.lru_cache(maxsize=KNOWN_MAX)(_of_header)

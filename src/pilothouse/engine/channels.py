@@ -74,19 +74,27 @@ class Place:
     gap: Lost | None = None
 
 
+class _Feed(Feed):
+    """Of one channel or wildcard."""
+
+    def __init__(self, key: tuple[str, str], fanout: Fanout, journal: Journal | None) -> None:
+        super().__init__(fanout, 0 if journal is None else journal.head, journal)
+        self.key = key
+
+
 class Subscription:
     """One subscriber's place on a feed."""
 
-    __slots__ = ("_channels", "_key", "who")
+    __slots__ = ("_channels", "_feed", "who")
 
-    def __init__(self, channels: Channels, key: tuple[str, str], who: Subscriber) -> None:
+    def __init__(self, channels: Channels, feed: _Feed, who: Subscriber) -> None:
         self._channels = channels
-        self._key = key
+        self._feed = feed
         self.who = who
 
     def end(self) -> None:
         """From here on nothing is written."""
-        self._channels._left(self._key, self.who)
+        self._channels._left(self._feed, self.who)
 
 
 class _Kept(msgspec.Struct, frozen=True, rename="camel"):
@@ -112,7 +120,7 @@ class Channels:
         self.fanout = Fanout()
         self.published = 0
         """Events taken, those that are sent again by their key not counted again."""
-        self._feeds: dict[tuple[str, str], Feed] = {}
+        self._feeds: dict[tuple[str, str], _Feed] = {}
         self._journals: OrderedDict[tuple[str, str], Journal] = OrderedDict()
         self._kept: dict[str, set[SessionId]] = {}
         self.presences = Presences()
@@ -136,6 +144,13 @@ class Channels:
             self._kept.setdefault(found.organisation, set()).add(log_id(found.organisation, Channel(found.path)))
 
     # --- subscribing ---
+
+    def place_at_once(self, organisation: str, pattern: Pattern, after: int | None) -> Place | None:
+        """The same for what is in no history, without a cursor. None: `place` says."""
+        namespace = self._namespaces[pattern.namespace]
+        if after is not None or namespace.built_in or (namespace.keeps and not pattern.wild):
+            return None
+        return Place(organisation, pattern)
 
     async def place(
         self, organisation: str, pattern: Pattern, after: int | None = None, epoch: str | None = None
@@ -166,17 +181,15 @@ class Channels:
             journal = place.journal
             if journal is not None:
                 journal = self._journals.setdefault(key, journal)
-            feed = Feed(self.fanout) if journal is None else Feed(self.fanout, journal.head, journal)
-            self._feeds[key] = feed
+            feed = self._feeds[key] = _Feed(key, self.fanout, journal)
         feed.join(who, place.after)
-        return Subscription(self, key, who)
+        return Subscription(self, feed, who)
 
-    def _left(self, key: tuple[str, str], who: Subscriber) -> None:
-        feed = self._feeds[key]
+    def _left(self, feed: _Feed, who: Subscriber) -> None:
         feed.leave(who)
-        if not len(feed):
+        if not feed:
             feed.close()
-            del self._feeds[key]
+            del self._feeds[feed.key]
 
     async def history(self, organisation: str, channel: Channel, after: int, limit: int) -> Page | None:
         """None: it keeps none. Raises StoreFailed."""

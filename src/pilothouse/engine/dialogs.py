@@ -205,7 +205,7 @@ class Dialogs:
         spot = following.spot
         feed = watch.feeds[spot.name]
         feed.leave(following.who)
-        if not len(feed):
+        if not feed:
             feed.close()
             del watch.feeds[spot.name]
             if watch.names.get(spot.job) == spot.name:
@@ -228,7 +228,7 @@ class Dialogs:
 
         def stop() -> None:
             feed.leave(following.who)
-            if not len(feed):
+            if not feed:
                 self._wild.pop(key, None)
                 for sid, watch in list(self._watches.items()):
                     self._rest(sid, watch)

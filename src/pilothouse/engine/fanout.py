@@ -84,18 +84,20 @@ class Past(Protocol):
 
 
 class Subscriber:
-    __slots__ = ("group", "late", "open", "prefix", "said_gap", "sink", "write")
+    __slots__ = ("group", "late", "open", "prefix", "sink", "write")
 
-    def __init__(self, sink: Sink, prefix: bytes, said_gap: Callable[[Lost], None] | None = None) -> None:
+    def __init__(self, sink: Sink, prefix: bytes) -> None:
         self.sink = sink
         self.prefix = prefix
-        self.said_gap = said_gap
         self.open = False
         """Set by the sink, if it likes: `write` does as well as `send_run`, and is one call less."""
         self.write: Callable[[bytes], object]
         self.group: Group | None = None
         self.late: asyncio.Task[None] | None = None
         """While it is behind."""
+
+    def missed(self, lost: Lost) -> None:
+        """It will not get these."""
 
 
 class Group:
@@ -156,6 +158,10 @@ class Feed:
 
     def __len__(self) -> int:
         return sum(len(group.members) for group in self._groups) + len(self._behind)
+
+    def __bool__(self) -> bool:
+        """Whether anybody is there: asked whenever one goes, of those who may be thousands."""
+        return bool(self._behind) or any(group.members for group in self._groups)
 
     # --- publishers ---
 
@@ -318,8 +324,8 @@ class Feed:
             raise _Gone
         else:
             found = await self._past.after(cursor, self.head)
-            if found.lost is not None and who.said_gap is not None:
-                who.said_gap(found.lost)
+            if found.lost is not None:
+                who.missed(found.lost)
                 self._behind[who] = found.lost.end
             rows, upto = found.rows, found.upto
         some = _at_once(rows)

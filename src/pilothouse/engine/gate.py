@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import ipaddress
 from collections import Counter, OrderedDict
@@ -26,6 +27,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -48,6 +50,10 @@ CONNECTIONS_MAX = 100
 """Chat sockets and streams of one key or person: a page has a few, a program that has more does not close them."""
 EVERYBODY = ""
 """No holder's name: all of them together."""
+ADDRESS_MAX = 64
+"""Characters that count of what is none, and up to which one is remembered."""
+NETWORKS_MAX = 1024
+"""Addresses whose network need not be found again."""
 KNOCKING_MAX = 50
 """Sockets of one address that are not signed in yet."""
 WRONG = Rates(per_s=0.1, burst=30, per_day=0)
@@ -126,6 +132,8 @@ class Gate:
         self._open: Counter[str] = Counter()
         self._all: Counter[str] = Counter()
         self._knocking: Counter[str] = Counter()
+        self._rooms: WeakValueDictionary[tuple[str, int], _Room] = WeakValueDictionary()
+        """One for all that one holder has open."""
 
     # --- how often ---
 
@@ -252,8 +260,11 @@ class Gate:
     def connected(self, who: Principal, kind: str = "", most: int | None = None) -> AbstractContextManager[None]:
         """For a socket or stream, to be entered while it is open. `kind`: one that is counted by itself, up to `most`.
         Raises TooMany at once."""
-        mine = (self._open, holder(who) + kind, self._connections_max if most is None else most)
-        room = _Room(mine, (self._all, EVERYBODY, self._everybody_max))
+        name, most = holder(who) + kind, self._connections_max if most is None else most
+        room = self._rooms.get((name, most))
+        if room is None:
+            everybody = (self._all, EVERYBODY, self._everybody_max)
+            room = self._rooms[name, most] = _Room((self._open, name, most), everybody)
         room.check()
         return room
 
@@ -265,10 +276,10 @@ class Gate:
         return _Room((self._knocking, name, None))
 
 
-class _Room(AbstractContextManager[None]):
-    """One of so many. A class, since thousands are open at one time and a generator takes ten times as much."""
+class _Room:
+    """One of so many; entered by each. A class, since a generator would be one for each, and ten times as much."""
 
-    __slots__ = ("_counted",)
+    __slots__ = ("__weakref__", "_counted")
 
     def __init__(self, *counted: tuple[Counter[str], str, int | None]) -> None:
         """Counters, the name in each, and how many there may be."""
@@ -300,12 +311,19 @@ def holder(who: Principal) -> str:
 
 def network(address: str) -> str:
     """What a limit by address counts together: an IPv4 address, an IPv6 /64, which is one subscriber's."""
+    return _known(address) if len(address) <= ADDRESS_MAX else _network(address)
+
+
+def _network(address: str) -> str:
     try:
         known = ipaddress.ip_address(address)
     except ValueError:
-        return address[:64]
+        return address[:ADDRESS_MAX]
     if isinstance(known, ipaddress.IPv4Address):
         return str(known)
     if known.ipv4_mapped is not None:
         return str(known.ipv4_mapped)
     return str(ipaddress.ip_network((int(known), 128)).supernet(new_prefix=64))
+
+
+_known = functools.lru_cache(maxsize=NETWORKS_MAX)(_network)

@@ -122,6 +122,14 @@ class Keys:
             raise Unauthenticated("That key was revoked at this moment.")
         return self._principal(record)
 
+    def at_hand(self, text: str) -> Principal | None:
+        """Whose it is, where it is known and its use need not be written down; else `by_secret` says."""
+        match = _KEY.match(text)
+        record = None if match is None else self._known.get(match[1])
+        if match is None or record is None or not hmac.compare_digest(record.hash, _hash(match[2])):
+            return None
+        return None if self._is_due(record, self._clock.now()) else self._principal(record)
+
     def _principal(self, record: KeyRecord) -> Principal:
         """Made once: of a record nothing of it changes."""
         found = self._principals.get(record.id)
@@ -157,9 +165,14 @@ class Keys:
                 return None
             return self._known.setdefault(key_id, msgspec.json.decode(doc, type=KeyRecord))
 
+    @staticmethod
+    def _is_due(record: KeyRecord, now: float) -> bool:
+        """Whether its use is to be written down."""
+        return record.last_used_at is None or now - record.last_used_at > USED_EVERY_S
+
     async def _used(self, record: KeyRecord) -> None:
         now = self._clock.now()
-        if record.last_used_at is not None and now - record.last_used_at <= USED_EVERY_S:
+        if not self._is_due(record, now):
             return
         record.last_used_at = now
         async with self._changing:

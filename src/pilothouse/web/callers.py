@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 from pilothouse.core import bearer, modes
@@ -25,20 +26,26 @@ from pilothouse.web.asked import Asked
 from pilothouse.web.call import Platform
 from pilothouse.web.guard import Guard
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
     mode: Mode
     principal: Principal
-    known: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    known: Mapping[str, Any] = field(default_factory=lambda: NOTHING, repr=False)
     """What is verified besides: a token's claims, or what the custom authorizer says."""
-    told: Mapping[str, str] = field(default_factory=dict, repr=False)
+    told: Mapping[str, str] = field(default_factory=lambda: NOTHING, repr=False)
     """Headers, as the user's code is told them."""
     address: str = ""
 
     @property
     def asker(self) -> Asker:
         return Asker(identity(self.mode, self.principal, self.known, self.address), self.told)
+
+    def bare(self) -> Caller:
+        """Without what handlers are told, which may be many kilobytes."""
+        return Caller(self.mode, self.principal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +104,26 @@ class Callers:
             await admit.wrong(self._platform, address, _mark(given), "credential.refuse")
             raise
 
+    def at_hand(
+        self,
+        operation: Operation,
+        headers: Iterable[tuple[str, Any]],
+        address: str,
+        besides: Mapping[str, str] | None = None,
+    ) -> Caller | None:
+        """The same for a key, where nothing has to be read or written and nothing is wrong. None: `of` says."""
+        given = list(headers)
+        try:
+            shown = self._shown(given)
+            if shown.mode != "API_KEY" or (operation == "connect" and "API_KEY" not in self._ways.connect):
+                return None
+            who = self._guard.key_at_hand(shown.text)
+        except Unauthenticated:
+            return None
+        if who is None:
+            return None
+        return Caller("API_KEY", who, NOTHING, {**(besides or {}), **told(given)} if self.tells else NOTHING, address)
+
     def _shown(self, headers: Iterable[tuple[str, Any]]) -> Shown:
         """Raises Unauthenticated."""
         try:
@@ -138,13 +165,19 @@ class Callers:
         self, caller: Caller, operation: Operation, where: Channel | Pattern, address: str, route: str
     ) -> Namespace:
         """Raises Forbidden: also where there is no such namespace. Whoever is refused is in the audit."""
-        assert self._platform.channels is not None
-        found = self._platform.channels.namespace(where.namespace)
-        if found is None or not found.may(operation, caller.mode, caller.principal, wild=where.wild):
+        found = self.namespace(caller, operation, where)
+        if found is None:
             error = Forbidden()
             await admit.forbidden(self._platform, Who(caller.principal, address), route, error)
             raise error
         return found
+
+    def namespace(self, caller: Caller, operation: Operation, where: Channel | Pattern) -> Namespace | None:
+        """None: it may not, or there is none."""
+        assert self._platform.channels is not None
+        found = self._platform.channels.namespace(where.namespace)
+        may = found is not None and found.may(operation, caller.mode, caller.principal, wild=where.wild)
+        return found if may else None
 
     async def look(self, caller: Caller, namespace: Namespace, channel: Channel) -> None:
         """Who asks for what was published, without a subscription, needs the same word. Raises HandlerFailed,

@@ -29,7 +29,7 @@ from pilothouse.web.call import Platform
 from pilothouse.web.guard import Guard, Once
 from pilothouse.web.hub import Hub
 from pilothouse.web.peer import upgrade_peer
-from pilothouse.web.socket import Accept, Message, Refuse, Socket, UpgradeRequest
+from pilothouse.web.socket import Accept, Door, Message, Refuse, Socket, UpgradeRequest
 from pilothouse.web.streams import lapse
 
 SUBSCRIPTIONS_MAX = 50
@@ -43,7 +43,7 @@ GONE = "The session was deleted, or is not yours to see any more."
 _log = logging.getLogger(__name__)
 
 
-class ChatDoor:
+class ChatDoor(Door):
     def __init__(self, platform: Platform, guard: Guard, hub: Hub) -> None:
         self._platform = platform
         self._guard = guard

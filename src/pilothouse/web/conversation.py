@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
 from typing import Any
 
 from pilothouse.core import appsync
@@ -20,14 +20,14 @@ from pilothouse.core.channels import Channel, Pattern
 from pilothouse.core.errors import BadRequest, Forbidden, PilothouseError, TooMany, Unauthenticated, Unavailable
 from pilothouse.core.namespaces import Namespace, Operation
 from pilothouse.core.publish import Bad
-from pilothouse.engine.channels import Place, Subscription
+from pilothouse.engine.channels import Channels, Place, Subscription
 from pilothouse.engine.dialogs import Following, Spot
 from pilothouse.engine.fanout import AWAY, Lost, Subscriber
 from pilothouse.engine.handlers import HandlerFailed
 from pilothouse.engine.ports import StoreFailed
 from pilothouse.engine.sessions import Session
 from pilothouse.web.call import Platform
-from pilothouse.web.callers import Caller, Callers, Signed, refusal, told
+from pilothouse.web.callers import NOTHING, Caller, Callers, Signed, refusal, told
 from pilothouse.web.hub import Hub
 from pilothouse.web.pulse import Pulse
 from pilothouse.web.socket import Headers, Socket
@@ -46,21 +46,30 @@ async def turn_away(socket: Socket, why: Refusal) -> None:
     socket.close(1000)
 
 
-@dataclass
-class _Held:
+class _Live(Subscriber):
     """A live subscription, and by whose right."""
 
-    caller: Caller
-    namespace: Namespace
-    wild: bool
-    who: Subscriber
-    place: Subscription | Following
-    leave: Callable[[], None] = lambda: None
+    __slots__ = ("caller", "conversation", "id", "leave", "namespace", "place", "wild")
+
+    def __init__(self, conversation: Conversation, step: Subscribe, caller: Caller, namespace: Namespace) -> None:
+        super().__init__(conversation.socket, appsync.data_head(step.id))
+        self.conversation = conversation
+        self.id = step.id
+        self.caller = caller
+        self.namespace = namespace
+        self.wild = step.pattern.wild
+        self.place: Subscription | Following
+        self.leave: Callable[[], None] | None = None
+
+    def missed(self, lost: Lost) -> None:
+        self.conversation.gap(self.id, lost)
 
     def end(self, socket: Socket) -> None:
-        socket.detach(self.who)
+        socket.detach(self)
         self.place.end()
-        self.leave()
+        del self.place  # it knows this one
+        if self.leave is not None:
+            self.leave()
 
 
 class _Other:
@@ -87,8 +96,25 @@ class _Other:
 
 
 class Conversation:
-    """One connection. Also what the hub knows of it."""
+    """One connection: who hears it. Also what the hub knows of it."""
 
+    __slots__ = (
+        "_address",
+        "_asking",
+        "_callers",
+        "_ending",
+        "_held",
+        "_hub",
+        "_others",
+        "_path",
+        "_platform",
+        "_pulse",
+        "_room",
+        "_told",
+        "_wire",
+        "caller",
+        "socket",
+    )
     door = "events"
 
     def __init__(
@@ -101,76 +127,108 @@ class Conversation:
         path: str,
         headers: Headers,
         address: str,
+        room: AbstractContextManager[None],
     ) -> None:
-        assert platform.channels is not None
+        """`room`: taken while it is open."""
         self._platform = platform
-        self._channels = platform.channels
         self._hub = hub
         self._callers = callers
         self._pulse = pulse
-        self._path = path
-        self._address = address
-        self._told = told(headers) if callers.tells else {}
-        self.principal = caller.principal
+        self._path = sys.intern(path)  # thousands have the same
+        self._address = sys.intern(address)
+        self._told = told(headers) if callers.tells else NOTHING
+        self._room: AbstractContextManager[None] | None = room
+        self.caller = caller.bare()
         self.socket: Socket
-        self._now = asyncio.get_running_loop().time
-        self._wire = appsync.Connection(self._now())
-        self._held: dict[str, _Held] = {}
-        self._others: dict[str, _Other] = {}
-        self._asking: dict[asyncio.Task[None], None] = {}
-        """A set, but for its size: of thousands almost all are empty."""
+        self._wire = appsync.Connection(_now())
+        self._held: dict[str, _Live] = {}
+        self._others: dict[str, _Other] | None = None
+        self._asking: dict[asyncio.Task[None], None] | None = None
+        """A set, but for its size. Of thousands almost all have neither of these."""
+        self._ending: asyncio.Task[None] | None = None
 
-    async def serve(self, socket: Socket, room: AbstractContextManager[None]) -> None:
+    @property
+    def principal(self) -> Principal:
+        return self.caller.principal
+
+    @property
+    def _channels(self) -> Channels:
+        assert self._platform.channels is not None
+        return self._platform.channels
+
+    # --- what the socket calls ---
+
+    def opened(self, socket: Socket) -> Coroutine[Any, Any, None] | None:
         self.socket = socket
+        room, self._room = self._room, None
+        assert room is not None
         try:
-            with room:
-                await self._serve()
+            room.__enter__()
         except TooMany as error:
-            await turn_away(socket, refusal(error))
-
-    async def _serve(self) -> None:
+            return turn_away(socket, refusal(error))
+        self._room = room
         self._hub.opened(self)
-        self._pulse.add(self.socket)
-        ends = self._platform.left(self.principal) is not None
-        ending = asyncio.create_task(self._end_with_credential(), name="credential") if ends else None
-        try:
-            while (message := await self.socket.receive()) is not None:
-                await self._take(message.data, text=message.text)
-        finally:
-            if ending is not None:
-                ending.cancel()
-            self._pulse.remove(self.socket)
-            self._hub.closed(self)
-            for other in self._others.values():
-                self._hub.closed(other)
-                other.close()
-            for task in list(self._asking):
-                task.cancel()
-            for held in self._held.values():
-                held.end(self.socket)
+        self._pulse.add(socket)
+        if self._platform.left(self.principal) is not None:
+            self._ending = asyncio.create_task(self._end_with_credential(), name="credential")
+        return None
 
-    async def _take(self, data: bytes, *, text: bool) -> None:
-        step = self._wire.take(data, text=text, now=self._now())
+    def heard(self, data: bytes, text: bool) -> Coroutine[Any, Any, None] | None:
+        if self._room is None:
+            return None  # it was turned away
+        step = self._wire.take(data, text=text, now=_now())
         match step:
             case Reply():
                 for frame in step.frames:
                     self.socket.send_text(frame)
             case Subscribe():
-                task = asyncio.create_task(self._subscribe(step), name="subscribe")
-                self._asking[task] = None
-                task.add_done_callback(lambda done: self._asking.pop(done, None))
+                if not self._subscribe_at_once(step):
+                    self._ask(self._subscribe(step))
             case Unsubscribe():
                 self._release(step.id)
                 self._say(self._wire.unsubscribed(step))
             case Publish():
-                if self._asking:
-                    await asyncio.wait(self._asking)
-                await self._publish(step)
-        await self.socket.writable()  # who asks without reading waits for itself
+                return self._publish(step)
+        return None
+
+    def ended(self) -> None:
+        if self._room is None:
+            return
+        self._room.__exit__(None, None, None)
+        if self._ending is not None:
+            self._ending.cancel()
+        self._pulse.remove(self.socket)
+        self._hub.closed(self)
+        for other in (self._others or {}).values():
+            self._hub.closed(other)
+            other.close()
+        for task in list(self._asking or ()):
+            task.cancel()
+        for held in self._held.values():
+            held.end(self.socket)
+        self._held.clear()  # they know it, as it knows them
+
+    def _ask(self, asking: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(asking, name="subscribe")
+        waiting = self._asking = {} if self._asking is None else self._asking
+        waiting[task] = None
+        task.add_done_callback(lambda done: waiting.pop(done, None))
 
     def _say(self, frame: bytes | None) -> None:
         if frame is not None:
             self.socket.send_text(frame)
+
+    def _subscribe_at_once(self, step: Subscribe) -> bool:
+        """Where nobody has to be waited for, and nothing is wrong. Everything else is `_subscribe`'s."""
+        caller = self._callers.at_hand("subscribe", step.authorization.items(), self._address, self._told)
+        namespace = None if caller is None else self._callers.namespace(caller, "subscribe", step.pattern)
+        if caller is None or namespace is None or namespace.on_subscribe or step.presence:
+            return False
+        place = self._channels.place_at_once(caller.principal.organisation, step.pattern, step.after)
+        if place is None:
+            return False
+        self._begin(step, place, caller, namespace)
+        return True
 
     async def _subscribe(self, step: Subscribe) -> None:
         try:
@@ -178,7 +236,8 @@ class Conversation:
             namespace = await self._callers.may(caller, "subscribe", step.pattern, self._address, ROUTE)
             if step.presence and (step.pattern.wild or not namespace.presence):
                 raise BadRequest("presence: there is none of this channel")
-            await self._channels.handlers.subscribe(namespace, step.pattern, caller.asker)
+            if namespace.on_subscribe:
+                await self._channels.handlers.subscribe(namespace, step.pattern, caller.asker)
             begin = await self._placed(step, self._callers.still(caller), namespace)
         except HandlerFailed as error:
             self._say(self._wire.refused(step, Refusal("Unauthorized", error.message, 403)))
@@ -206,26 +265,31 @@ class Conversation:
 
     def _begin(self, step: Subscribe, place: Place, caller: Caller, namespace: Namespace) -> None:
         cursor = None if place.journal is None else (place.journal.head, place.oldest)
-        who = self._live(step, cursor, place.gap)
-        if who is None:
+        held = self._live(step, cursor, place.gap, caller, namespace)
+        if held is None:
             return
-        held = _Held(caller, namespace, step.pattern.wild, who, self._channels.subscribe(place, who))
+        held.place = self._channels.subscribe(place, held)
         if namespace.presence and not step.pattern.wild:
-            tell = (lambda said: self._say(appsync.presence(step.id, said))) if step.presence else None
+            id = step.id
+            tell = (lambda said: self._say(appsync.presence(id, said))) if step.presence else None
             held.leave = self._channels.presences.enter(
                 place.organisation, place.pattern.path, caller.principal.label, tell
             )
-        self._hold(step.id, held)
+        self._hold(held)
 
     def _begin_dialog(self, step: Subscribe, spot: Spot, caller: Caller, namespace: Namespace) -> None:
         dialogs = self._platform.dialogs
         assert dialogs is not None
-        who = self._live(step, None if spot.session is None else (spot.head, spot.oldest), spot.gap)
-        if who is not None:
-            following = dialogs.subscribe(spot, who, lambda: self._ended(step.id))
-            self._hold(step.id, _Held(caller, namespace, step.pattern.wild, who, following))
+        cursor = None if spot.session is None else (spot.head, spot.oldest)
+        held = self._live(step, cursor, spot.gap, caller, namespace)
+        if held is not None:
+            id = step.id
+            held.place = dialogs.subscribe(spot, held, lambda: self._ended(id))
+            self._hold(held)
 
-    def _live(self, step: Subscribe, cursor: tuple[int, int] | None, gap: Lost | None) -> Subscriber | None:
+    def _live(
+        self, step: Subscribe, cursor: tuple[int, int] | None, gap: Lost | None, caller: Caller, namespace: Namespace
+    ) -> _Live | None:
         """Says that it is live. None: nobody waits for it any more."""
         more: dict[str, object] = {}
         if cursor is not None:
@@ -235,17 +299,20 @@ class Conversation:
             return None
         self.socket.send_text(frame)
         if gap is not None:
-            self._gap(step.id, gap)
-        who = Subscriber(self.socket, appsync.data_head(step.id), lambda lost: self._gap(step.id, lost))
-        self.socket.attach(who)
-        return who
+            self.gap(step.id, gap)
+        mine = caller.principal is self.principal and caller.mode == self.caller.mode
+        held = _Live(self, step, self.caller if mine else caller.bare(), namespace)
+        self.socket.attach(held)
+        return held
 
-    def _hold(self, id: str, held: _Held) -> None:
-        held.caller = replace(held.caller, told={}, known={})  # they were for handlers, and may be many kilobytes
-        self._held[id] = held
+    def _hold(self, held: _Live) -> None:
+        self._held[held.id] = held
         credential = held.caller.principal.credential
-        if credential != self.principal.credential and credential not in self._others:
-            other = self._others[credential] = _Other(self, held.caller.principal)
+        if credential == self.principal.credential:
+            return
+        others = self._others = {} if self._others is None else self._others
+        if credential not in others:
+            other = others[credential] = _Other(self, held.caller.principal)
             self._hub.opened(other)
             if self._platform.left(other.principal) is not None:
                 other.ending = asyncio.create_task(self._lapse_of(other), name="credential")
@@ -266,8 +333,9 @@ class Conversation:
             return False
         held.end(self.socket)
         credential = held.caller.principal.credential
-        if credential in self._others and all(o.caller.principal.credential != credential for o in self._held.values()):
-            other = self._others.pop(credential)
+        others = self._others or {}
+        if credential in others and all(o.caller.principal.credential != credential for o in self._held.values()):
+            other = others.pop(credential)
             self._hub.closed(other)
             other.close()
         return True
@@ -278,10 +346,12 @@ class Conversation:
             if held.caller.principal.credential == credential:
                 self._ended(id)
 
-    def _gap(self, id: str, lost: Lost) -> None:
+    def gap(self, id: str, lost: Lost) -> None:
         self._say(appsync.gap(id, lost.start, lost.end))
 
     async def _publish(self, step: Publish) -> None:
+        if self._asking:
+            await asyncio.wait(self._asking)
         signed = {"channel": step.said, "events": [event.text for event in step.events]}
         try:
             caller = await self._caller("publish", step, signed, step.channel)
@@ -333,6 +403,10 @@ class Conversation:
         except Unauthenticated:
             return False
         return namespace.may("subscribe", caller.mode, now, wild=wild)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _why(error: PilothouseError | StoreFailed) -> Refusal:

@@ -45,7 +45,7 @@ def finder(chat: Door, terminal: Door | None = None, runtimes: Door | None = Non
     return find
 
 
-class AnyDoor:
+class AnyDoor(Door):
     """All of them as one, where an ASGI server has one route for every WebSocket."""
 
     def __init__(self, find: Find, front: Front) -> None:

@@ -71,6 +71,8 @@ class Front:
             headers, received = _named(headers, hop.host)
             client = client if hop.client == client[0] else (hop.client, 0)
         secure = self._secure(bool(request.secure), hop)
+        if hop is None and secure is request.secure and _below(request.path, self.base):
+            return request
         path = request.path if _below(request.path, self.base) else self.base + request.path
         return dataclasses.replace(request, path=path, headers=headers, client=client, secure=secure, received=received)
 

@@ -237,6 +237,12 @@ class Guard:
         """Raises Unauthenticated."""
         return await self.identity.members.met(await self.identity.keys.by_secret(text))
 
+    def key_at_hand(self, text: str) -> Principal | None:
+        """The same where nothing has to be read or written; None where something has, or it is no key. Raises
+        Unauthenticated."""
+        found = self.identity.keys.at_hand(text)
+        return None if found is None else self.identity.members.now(found)
+
     async def event_token(self, text: str, address: str) -> Principal:
         """Raises Unauthenticated, Forbidden, Unavailable."""
         if self._bearers is None:

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.datastructures import Headers
 from websockets.exceptions import InvalidState
@@ -29,6 +31,14 @@ _HANDSHAKE = frozenset(
 
 class BadTargetError(Exception):
     """The request's target is none, or names another host than its head."""
+
+
+class Doors(Protocol):
+    """Who else takes upgrades."""
+
+    def take(self, asked: Http) -> bool:
+        """Whether it is one of theirs: it is no more uvicorn's then."""
+        ...
 
 
 class Quick(Protocol):
@@ -71,6 +81,7 @@ class Http(HttpToolsProtocol):
     """From a connection's or request's first byte to the end of its head."""
     body_s: float
     """From there to the end of its body."""
+    doors: Doors | None = None
     quick: Quick | None = None
     """For the requests of a client that sends the same head again and again."""
     _known: _Known | None = None
@@ -79,7 +90,13 @@ class Http(HttpToolsProtocol):
     _in_head = True
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        """uvicorn's, but for the addresses: it asks the socket for them, which makes one of Python's each time."""
+        self.connections.add(self)
+        self.transport = transport
+        self.flow = FlowControl(transport)
+        self.server = _address(transport, "sockname") or get_local_addr(transport)
+        self.client = _address(transport, "peername") or get_remote_addr(transport)
+        self.scheme = "https" if is_ssl(transport) else "http"
         self._arm(self.head_s)
 
     def data_received(self, data: bytes) -> None:
@@ -98,6 +115,10 @@ class Http(HttpToolsProtocol):
                 b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
             )
             self.transport.close()
+
+    def handle_websocket_upgrade(self) -> None:
+        if self.doors is None or not self.doors.take(self):
+            super().handle_websocket_upgrade()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -211,9 +232,15 @@ class Upgraded(WebSocketsSansIOProtocol):
         return "\r\n".join([f"{method} / {version}", *kept, "", ""]).encode("latin-1") + rest
 
 
-def http(head_s: float, body_s: float, quick: Quick | None = None) -> type[Any]:
+def http(head_s: float, body_s: float, quick: Quick | None = None, doors: Doors | None = None) -> type[Any]:
     """For `uvicorn.Config`, which takes a class and gives it nothing."""
-    return type("Http", (Http,), {"head_s": head_s, "body_s": body_s, "quick": quick})
+    return type("Http", (Http,), {"head_s": head_s, "body_s": body_s, "quick": quick, "doors": doors})
+
+
+def _address(transport: asyncio.Transport, name: str) -> tuple[str, int] | None:
+    """Of TCP, as the transport has it."""
+    found = transport.get_extra_info(name)
+    return (str(found[0]), int(found[1])) if isinstance(found, tuple) and len(found) >= 2 else None
 
 
 def _path(target: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:

@@ -1,35 +1,24 @@
-"""One open connection on picows, and the one timer for all of them.
-
-picows' `WSProtocol` is not meant to be made by others: its constructor is positional and undocumented. It is used in
-`_picows` below and nowhere else; `tests/web/test_hot.py` fails when it changes shape.
-"""
+"""One open connection on its transport, and the one timer for all of them. Frames are taken apart by `web.readers`."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import logging
-from collections.abc import Coroutine
-from typing import Any, Final, cast
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, ParamSpec, cast
 
-from picows import (
-    WSAutoPingStrategy,
-    WSCloseCode,
-    WSFrame,
-    WSListener,
-    WSMsgType,
-    WSTransport,
-    WSUpgradeRequest,
-    WSUpgradeResponse,
-    WSUpgradeResponseWithListener,
-)
-from picows.picows import WSProtocol  # type: ignore[attr-defined]
+from picows import WSFrame, WSMsgType
 from uvicorn.server import ServerState
 
 from pilothouse.core.run import BINARY, TEXT, Run, header
 from pilothouse.web.kernel import unacknowledged
+from pilothouse.web.readers import Reader, Readers
 from pilothouse.web.socket import (
     Accept,
     Frames,
+    Hearer,
     Inbox,
     Limits,
     Listener,
@@ -40,38 +29,38 @@ from pilothouse.web.socket import (
     reason_bytes,
 )
 
-READ_BUFFER = 2048
-"""picows' smallest: an idle connection costs little, a busy one's grows."""
-COPIED_MAX = 8192
-"""Bytes of a message, up to which picows copies it. With a longer one it gives the transport a view of its own header
-buffer, which it writes on again with the next: what waits for a slow client would get the headers of later messages."""
+JOINED_MAX = 8192
+"""Bytes of a message, up to which it is copied behind its header."""
 SWEEP_S = 1.0
 """How often the one timer looks at all connections."""
+MISTAKE_S = 0.01
+"""From the close frame that tells of a mistake to the connection's end."""
 
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_CLOSE, _PING, _PONG = 8, 9, 10
 _DATA = WSMsgType.BINARY
+_HEADERS = tuple(header(BINARY, size) for size in range(126))
 
 _log = logging.getLogger(__name__)
-_NOBODY: Final = asyncio.Protocol()
-"""Hears what nobody sends any more."""
+P = ParamSpec("P")
 
 
-def take_over(socket: HotSocket, accept: Accept, key: str, transport: asyncio.Transport, limits: Limits) -> None:
-    """Answers the upgrade and makes picows the transport's protocol. The transport's reading is paused, and resumed
-    here: uvloop chooses its way of reading (into a buffer of the protocol's, or not) when reading begins."""
-    protocol = _picows(socket, accept, limits)
-    protocol.connection_made(transport)
-    _feed(protocol, _handshake(key))
-    transport.set_protocol(_NOBODY)  # uvloop keeps the last one that is not buffered, and all that it has
-    transport.set_protocol(protocol)
+def take_over(socket: HotSocket, accept: Accept, key: str, transport: asyncio.Transport) -> None:
+    """Answers the upgrade and makes the socket the transport's protocol. Reading may be paused, and goes on here."""
+    transport.write(_handshake(accept, key))
+    transport.set_protocol(socket)
+    socket.connection_made(transport)
     transport.resume_reading()
 
 
-class HotSocket(WSListener):
-    """A `Socket` on picows; also its listener. Callbacks of picows begin with `on_ws_`."""
+class HotSocket(asyncio.Protocol):
+    """A `Socket`, and the protocol of its transport."""
 
     __slots__ = (
         "_accept",
         "_below",
+        "_deaf",
+        "_hearer",
         "_inbox",
         "_keeper",
         "_limits",
@@ -81,12 +70,13 @@ class HotSocket(WSListener):
         "_state",
         "_valves",
         "_wire",
-        "_ws",
+        "_write",
         "closed",
         "closing_since",
         "gone_since",
         "heard",
         "pinged",
+        "reader",
         "serving",
     )
 
@@ -97,15 +87,19 @@ class HotSocket(WSListener):
         self.closing_since: float | None = None
         self.gone_since: float | None = None
         self.serving: asyncio.Task[None] | None = None
+        self.reader: Reader | None = None
         self._accept: Accept | None = accept
         self._limits = limits
         self._keeper = keeper
         self._state = state
         self._loop = asyncio.get_running_loop()
-        self._ws: WSTransport
         self._wire: asyncio.Transport
-        self._inbox = Inbox(limits.inbox, self._pause_reading, self._resume_reading)
+        self._write: Callable[[bytes], object]
+        self._hearer: Hearer | None = None
+        self._inbox: Inbox | None = None
+        """Made when somebody waits for messages, or they for somebody."""
         self._below: asyncio.Event | None = None
+        self._deaf = False
         self._open: bytearray | None = None
         self._open_text = False
         self._valves: tuple[Valve, ...] = ()
@@ -116,14 +110,14 @@ class HotSocket(WSListener):
         self._send(TEXT, data)
 
     def send_binary(self, data: bytes) -> None:
-        if len(data) <= COPIED_MAX and self._below is None and not self.closed:  # an echo, as a rule
-            self._ws.send(_DATA, data)
+        if len(data) < 126 and self._below is None and not self.closed:  # an echo, as a rule
+            self._write(_HEADERS[len(data)] + data)
         else:
             self._send(BINARY, data)
 
     def send_frames(self, frames: Frames) -> None:
         if not self.closed and not self._wire.is_closing():
-            self._wire.write(frames.raw)  # past picows' own check, so the state is checked here
+            self._write(frames.raw)
             self._check_cut()
 
     def send_run(self, prefix: bytes, run: Run) -> bool:
@@ -131,11 +125,11 @@ class HotSocket(WSListener):
         if self._below is not None:
             return False
         if not self.closed:
-            self._wire.write(run.frames(prefix))
+            self._write(run.frames(prefix))
         return True
 
     def attach(self, valve: Valve) -> None:
-        valve.write = self._wire.write
+        valve.write = self._write
         valve.open = self._below is None and not self.closed
         self._valves = (*self._valves, valve)
 
@@ -155,62 +149,44 @@ class HotSocket(WSListener):
         return not self.closed
 
     def receive(self) -> Coroutine[Any, Any, Message | None]:
-        return self._inbox.get()
+        return self._waiting().get()
 
     def listen(self, on_message: Listener) -> None:
-        self._inbox.listen(on_message)
+        self._waiting().listen(on_message)
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Says so, then waits for the client to do the same; the sweep ends the wait."""
         if self.closed:
             return
-        self._ws.send_close(cast(WSCloseCode, code), reason_bytes(reason))
+        self._control(_CLOSE, code.to_bytes(2) + reason_bytes(reason))
         self._shut()
 
-    # --- what picows calls
+    # --- what the transport calls
 
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        self._ws = transport
-        transport.request.headers = transport.response.headers = None  # type: ignore[assignment]  # read by nobody
-        self._wire = transport.underlying_transport
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._wire = cast(asyncio.Transport, transport)
+        self._write = self._wire.write
         self._wire.set_write_buffer_limits(high=self._limits.high_water)
         self.heard = self.pinged = self._loop.time()
         self._state.connections.add(self)  # type: ignore[arg-type]
         self._keeper.add(self)
-        self.serving = self._loop.create_task(self._serve())
-        self._state.tasks.add(self.serving)
-        self.serving.add_done_callback(self._state.tasks.discard)
-
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        kind = frame.msg_type
-        odd = frame.rsv1 or frame.rsv2 or frame.rsv3 or self.closed or self._open is not None
-        if kind == _DATA and frame.fin and not odd:  # a keystroke, as a rule: it waits for nothing else
-            inbox = self._inbox
-            if inbox.listener is None:
-                inbox.put(frame.get_payload_as_bytes(), False)
-            elif not inbox.listener(frame.get_payload_as_bytes(), False):
-                inbox.listener = None
-            self.heard = self._loop.time()
-            return
-        self.heard = self._loop.time()
-        if frame.rsv1 or frame.rsv2 or frame.rsv3:
-            self._fail(1002, "reserved bits")
-        elif kind == WSMsgType.CLOSE:
-            if not self.closed:
-                code = close_answer(frame.get_payload_as_bytes())
-                self._ws.send_close(cast(WSCloseCode, code))
-                self._shut()
-            self._wire.close()
-        elif self.closed or kind == WSMsgType.PONG:
-            return
-        elif kind == WSMsgType.PING:
-            self._ws.send_pong(frame.get_payload_as_bytes())
+        accept, self._accept = self._accept, None  # what it came from need not be kept
+        assert accept is not None
+        self._hearer = accept.hearer
+        if self._hearer is None:
+            self._work(self._serve(accept.serve(self)))
         else:
-            self._take(kind, frame)
+            self._tell(self._hearer.opened, self)
 
-    def on_ws_disconnected(self, transport: WSTransport) -> None:
+    def data_received(self, data: bytes) -> None:
+        if not self._deaf:
+            self._keeper.readers.read(self, data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
         self.gone_since = self._loop.time()
+        self.reader = None
         self._shut()
+        self._write = _nowhere
         self._state.connections.discard(self)
         if self.serving is None or self.serving.done():
             self._keeper.remove(self)
@@ -225,6 +201,41 @@ class HotSocket(WSListener):
             self._below = None
         self._turn_valves()
 
+    # --- what the reader calls
+
+    def on_frame(self, frame: WSFrame) -> None:
+        kind = frame.msg_type
+        odd = frame.rsv1 or frame.rsv2 or frame.rsv3 or self.closed or self._open is not None
+        if kind == _DATA and frame.fin and not odd:  # a keystroke, as a rule: it waits for nothing else
+            inbox = self._inbox
+            if inbox is None or inbox.listener is None:
+                self._put(frame.get_payload_as_bytes(), text=False)
+            elif not inbox.listener(frame.get_payload_as_bytes(), False):
+                inbox.listener = None
+            self.heard = self._loop.time()
+            return
+        self.heard = self._loop.time()
+        if frame.rsv1 or frame.rsv2 or frame.rsv3:
+            self._fail(1002, "reserved bits")
+        elif kind == WSMsgType.CLOSE:
+            if not self.closed:
+                self._control(_CLOSE, close_answer(frame.get_payload_as_bytes()).to_bytes(2))
+                self._shut()
+            self._wire.close()
+        elif self.closed or kind == WSMsgType.PONG:
+            return
+        elif kind == WSMsgType.PING:
+            self._control(_PONG, frame.get_payload_as_bytes())
+        else:
+            self._take(kind, frame)
+
+    def on_mistake(self, said: bytes) -> None:
+        self._deaf = True
+        if not self.closed:
+            self._write(said)
+            self._shut()
+        self._loop.call_later(MISTAKE_S, self._wire.close)
+
     # --- what uvicorn and the sweep call
 
     def shutdown(self) -> None:
@@ -232,38 +243,89 @@ class HotSocket(WSListener):
 
     def ping(self, now: float) -> None:
         self.pinged = now
-        self._ws.send_ping()
+        self._control(_PING, b"")
 
     def abort(self) -> None:
         self._wire.abort()
 
     # ---
 
-    async def _serve(self) -> None:
-        assert self._accept is not None
+    def _work(self, doing: Coroutine[Any, Any, None]) -> None:
+        self.serving = self._loop.create_task(doing)
+        self._state.tasks.add(self.serving)
+        self.serving.add_done_callback(self._state.tasks.discard)
+
+    async def _serve(self, serving: Awaitable[None]) -> None:
         try:
-            serving, self._accept = self._accept.serve(self), None  # what it came from need not be kept
             await serving
         except asyncio.CancelledError:
             self.close(1012, "restarting")
             raise
         except Exception:  # noqa: BLE001 - the last one who can say so; the connection ends with it
-            _log.exception("a door failed")
-            self.close(1011)
+            self._failed()
         else:
             self.close(1000)
         finally:
             if self.gone_since is not None:
                 self._keeper.remove(self)
 
-    def _send(self, opcode: int, data: bytes) -> None:
-        if self.closed:
+    def _tell(self, hearer: Callable[P, Coroutine[Any, Any, None] | None], *said: P.args, **how: P.kwargs) -> None:
+        """Makes a task where there is something to wait for."""
+        try:
+            more = hearer(*said, **how)
+        except Exception:  # noqa: BLE001 - as above
+            self._failed()
             return
-        if len(data) <= COPIED_MAX:
-            self._ws.send(cast(WSMsgType, opcode), data)
-        elif not self._wire.is_closing():
+        if more is not None or self._below is not None:
+            self._work(self._hear(more))
+
+    async def _hear(self, more: Coroutine[Any, Any, None] | None) -> None:
+        """Waits, then hands over what has come meanwhile."""
+        hearer = self._hearer
+        assert hearer is not None
+        try:
+            if more is not None:
+                await more
+            await self.writable()
+            while self._inbox is not None and (message := self._inbox.next()) is not None:
+                more = hearer.heard(message.data, message.text)
+                if more is not None:
+                    await more
+                await self.writable()
+        except asyncio.CancelledError:
+            self.close(1012, "restarting")
+            raise
+        except Exception:  # noqa: BLE001 - as above
+            self._failed()
+        finally:
+            self.serving = None
+            if self.closed:
+                self._end()
+            if self.gone_since is not None:
+                self._keeper.remove(self)
+
+    def _failed(self) -> None:
+        _log.exception("a door failed")
+        self.close(1011)
+
+    def _end(self) -> None:
+        """Tells the hearer, unless it is busy: then it is told when it has done."""
+        if self._hearer is not None and self.serving is None:
+            hearer, self._hearer = self._hearer, None
+            hearer.ended()
+
+    def _send(self, opcode: int, data: bytes) -> None:
+        if self.closed or self._wire.is_closing():
+            return
+        if len(data) <= JOINED_MAX:
+            self._write(header(opcode, len(data)) + data)
+        else:
             self._wire.writelines((header(opcode, len(data)), data))
         self._check_cut()
+
+    def _control(self, opcode: int, data: bytes) -> None:
+        if not self._wire.is_closing():
+            self._write(header(opcode, len(data)) + data)
 
     def _take(self, kind: WSMsgType, frame: WSFrame) -> None:
         """Puts fragments together."""
@@ -287,7 +349,20 @@ class HotSocket(WSListener):
         if text and not is_utf8(data):
             self._fail(1007, "not UTF-8")
             return
-        self._inbox.put(data, text)
+        self._put(data, text=text)
+
+    def _put(self, data: bytes, *, text: bool) -> None:
+        if self._hearer is None or self.serving is not None:
+            self._waiting().put(data, text)
+        else:
+            self._tell(self._hearer.heard, data, text)
+
+    def _waiting(self) -> Inbox:
+        if self._inbox is None:
+            self._inbox = Inbox(self._limits.inbox, self._pause_reading, self._resume_reading)
+            if self.closed:
+                self._inbox.end()
+        return self._inbox
 
     def _fail(self, code: int, reason: str) -> None:
         self.close(code, reason)
@@ -305,7 +380,10 @@ class HotSocket(WSListener):
             self.closing_since = self._loop.time()
         if self._below is not None:
             self._below.set()
-        self._inbox.end()
+        if self._inbox is not None:
+            self._inbox.end()
+        if self._hearer is not None:
+            self._loop.call_soon(self._end)  # not within a send: it may be among those that are being written to
         self._resume_reading()  # or the client's close frame would never be seen
 
     def _check_cut(self) -> None:
@@ -326,6 +404,7 @@ class Keepalive:
     """One timer for all connections: pings, silence, closings that do not end, doors that do not return."""
 
     def __init__(self, limits: Limits) -> None:
+        self.readers = Readers(limits.message)
         self._limits = limits
         self._every = min(SWEEP_S, limits.ping_s / 4, limits.close_s / 2)
         self._all: set[HotSocket] = set()
@@ -368,64 +447,14 @@ class Keepalive:
             socket.ping(now)
 
 
-class _Silent:
-    """picows logs every mistake of a client as an error; here a client's mistakes are its own affair."""
-
-    __slots__ = ()
-
-    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - the name that picows calls
-        return False
-
-    def debug(self, message: str, *args: object) -> None: ...
-    def info(self, message: str, *args: object) -> None: ...
-    def warning(self, message: str, *args: object) -> None: ...
-    def error(self, message: str, *args: object) -> None: ...
-
-    def exception(self, message: str, *args: object) -> None:
-        _log.exception(message, *args)
+def _nowhere(data: bytes) -> None:
+    """In place of what the transport has, which has gone."""
 
 
-def _picows(listener: HotSocket, accept: Accept, limits: Limits) -> WSProtocol:
-    """The one place that knows the constructor."""
-
-    def answer(_: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
-        headers = list(accept.headers)
-        if accept.subprotocol is not None:
-            headers.append(("Sec-WebSocket-Protocol", accept.subprotocol))
-        return WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(headers), listener)
-
-    return WSProtocol(
-        None,  # host and port: a client's business
-        None,  # path: likewise
-        False,  # is_client_side
-        answer,
-        _Silent(),
-        True,  # disconnect_on_exception
-        None,  # handshake time-out: over before picows comes in
-        False,  # auto ping: `Keepalive` has one timer for all
-        limits.ping_s,
-        limits.ping_s,
-        WSAutoPingStrategy.PING_WHEN_IDLE,
-        False,  # auto pong: it would hide pings from `heard`
-        limits.message,
-        None,  # extra headers: a client's business
-        READ_BUFFER,
-    )
-
-
-def _feed(protocol: WSProtocol, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        room = protocol.get_buffer(-1)
-        size = min(len(room), len(view))
-        room[:size] = view[:size]
-        protocol.buffer_updated(size)
-        view = view[size:]
-
-
-def _handshake(key: str) -> bytes:
-    """All that picows needs to see: a request that was checked here already, without its possibly many headers."""
-    return (
-        f"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
-    ).encode()
+def _handshake(accept: Accept, key: str) -> bytes:
+    lines = ["HTTP/1.1 101 Switching Protocols", *(f"{name}: {value}" for name, value in accept.headers)]
+    if accept.subprotocol is not None:
+        lines.append(f"Sec-WebSocket-Protocol: {accept.subprotocol}")
+    proof = base64.b64encode(hashlib.sha1(key.encode() + _GUID, usedforsecurity=False).digest()).decode()
+    lines += ["Connection: upgrade", "Upgrade: websocket", f"Sec-WebSocket-Accept: {proof}", "", ""]
+    return "\r\n".join(lines).encode()

@@ -29,7 +29,9 @@ class Viewer(Protocol):
     """An open socket of somebody."""
 
     socket: Socket
-    principal: Principal
+
+    @property
+    def principal(self) -> Principal: ...
 
     @property
     def door(self) -> str:

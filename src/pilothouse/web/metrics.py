@@ -77,13 +77,19 @@ def counting(
     return counted
 
 
-class CountedDoor:
+class CountedDoor(Door):
     """A door, and how it was answered."""
 
     def __init__(self, door: Door, name: str, metrics: Metrics) -> None:
         self._door = door
         self._name = name
         self._upgrades = metrics.upgrades
+
+    def at_once(self, request: UpgradeRequest) -> Accept | Refuse | None:
+        answer = self._door.at_once(request)
+        if answer is not None:
+            self._upgrades.add((self._name, "101" if isinstance(answer, Accept) else str(answer.status)))
+        return answer
 
     async def authorize(self, request: UpgradeRequest) -> Accept | Refuse:
         status = "500"

@@ -1,4 +1,4 @@
-"""Doors as ordinary ASGI WebSocket applications: the way without picows, and on unix sockets.
+"""Doors as ordinary ASGI WebSocket applications: the way without picows.
 
     Starlette:  WebSocketRoute("/ws", PlainDoor(door, limits))
 
@@ -18,7 +18,7 @@ from typing import Any
 from pilothouse.core.run import Run
 from pilothouse.web.access import WHO
 from pilothouse.web.front import SEEN, Seen
-from pilothouse.web.head import Quick, Upgraded, http
+from pilothouse.web.head import Doors, Quick, Upgraded, http
 from pilothouse.web.socket import (
     Accept,
     Door,
@@ -41,10 +41,10 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _log = logging.getLogger(__name__)
 
 
-def plain_options(limits: Limits, quick: Quick | None = None) -> dict[str, Any]:
+def plain_options(limits: Limits, quick: Quick | None = None, doors: Doors | None = None) -> dict[str, Any]:
     """For `uvicorn.Config`: the limits that the server has to keep for requests and for plain doors."""
     return {
-        "http": http(limits.handshake_s, limits.body_s, quick),
+        "http": http(limits.handshake_s, limits.body_s, quick, doors),
         "ws": Upgraded,
         "proxy_headers": False,  # uvicorn believes them of any program on this machine; `web.front` has its own rules
         "ws_max_size": limits.message,

@@ -14,15 +14,29 @@ LIFE_S = 86_400.0
 AWAY = 1001
 
 
+TOGETHER_S = 1.0
+"""Who came within this time has one clock for all."""
+
+
+class _Clock:
+    __slots__ = ("opened", "told")
+
+    def __init__(self, now: float) -> None:
+        self.opened = self.told = now
+
+
 class Pulse:
     def __init__(self) -> None:
-        self._open: dict[Socket, tuple[float, float]] = {}
+        self._open: dict[Socket, _Clock] = {}
         """When each was opened, and last given a sign."""
+        self._newest = _Clock(0.0)
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, socket: Socket) -> None:
         now = asyncio.get_running_loop().time()
-        self._open[socket] = (now, now)
+        if now - self._newest.opened > TOGETHER_S or self._newest.told > self._newest.opened:
+            self._newest = _Clock(now)
+        self._open[socket] = self._newest
         self._arm()
 
     def remove(self, socket: Socket) -> None:
@@ -38,9 +52,11 @@ class Pulse:
         self._arm()
 
     def look(self, now: float) -> None:
-        for socket, (opened, told) in list(self._open.items()):
-            if now - opened > LIFE_S:
+        due = {clock for clock in self._open.values() if now - clock.told > KA_S - TICK_S}
+        for clock in due:
+            clock.told = now
+        for socket, clock in list(self._open.items()):
+            if now - clock.opened > LIFE_S:
                 socket.close(AWAY, "the connection has lived its time; come back")
-            elif now - told > KA_S - TICK_S:
+            elif clock in due:
                 socket.send_text(KA)
-                self._open[socket] = (opened, now)

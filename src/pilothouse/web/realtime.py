@@ -7,8 +7,9 @@ a browser shows nobody the answer of a refused upgrade. It is said as the answer
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 from pilothouse.core import appsync, bearer
@@ -25,14 +26,14 @@ from pilothouse.web.guard import Guard, Once
 from pilothouse.web.hub import Hub
 from pilothouse.web.peer import upgrade_peer
 from pilothouse.web.pulse import Pulse
-from pilothouse.web.socket import Accept, Refuse, Socket, UpgradeRequest
+from pilothouse.web.socket import Accept, Door, Refuse, Socket, UpgradeRequest, attend
 
 PATH = re.compile(r"/event/+realtime/?\Z")
 """Amplify adds `/realtime` to whatever it is given, a slash at the end or not."""
 KIND = ":events"
 
 
-class Realtime:
+class Realtime(Door):
     def __init__(self, platform: Platform, guard: Guard, hub: Hub) -> None:
         self._platform = platform
         self._guard = guard
@@ -40,29 +41,52 @@ class Realtime:
         self._callers = Callers(platform, guard)
         self._pulse = Pulse()
 
-    async def authorize(self, request: UpgradeRequest) -> Accept | Refuse:
+    def at_once(self, request: UpgradeRequest) -> Accept | None:
         address = upgrade_peer(request)
-        protocol = appsync.PROTOCOL if appsync.PROTOCOL in request.subprotocols else None
+        try:
+            self._guard.place(Once.upgrade(request))
+            offers = request.subprotocols
+            with self._platform.gate.knocking(address):
+                caller = self._callers.at_hand("connect", _pairs(request, bearer.of_appsync(offers)), address)
+        except (PilothouseError, BadToken):
+            return None
+        if caller is None:
+            return None
+        try:
+            room = self._room(caller)
+        except PilothouseError as error:
+            return self._refused(refusal(error), address, _protocol(offers))
+        return self._accept(request, caller, room, address, _protocol(offers))
+
+    async def authorize(self, request: UpgradeRequest) -> Accept | Refuse:
+        address, protocol = upgrade_peer(request), _protocol(request.subprotocols)
         try:
             self._guard.place(Once.upgrade(request))
             with self._platform.gate.knocking(address):
                 caller, room = await self._let_in(request, address)
         except _Refused as refused:
-            why = refused.why
-            return Accept(lambda socket: self._refuse(socket, why, address), subprotocol=protocol)
+            return self._refused(refused.why, address, protocol)
         except PilothouseError as error:  # of a page that is not ours: it is told nothing
             return refuse(error)
+        return self._accept(request, caller, room, address, protocol)
+
+    def _accept(
+        self,
+        request: UpgradeRequest,
+        caller: Caller,
+        room: AbstractContextManager[None],
+        address: str,
+        protocol: str | None,
+    ) -> Accept:
+        path = http_path(request.path)
         conversation = Conversation(
-            self._platform,
-            self._hub,
-            self._callers,
-            self._pulse,
-            caller,
-            http_path(request.path),
-            request.headers,
-            address,
+            self._platform, self._hub, self._callers, self._pulse, caller, path, request.headers, address, room
         )
-        return Accept(lambda socket: conversation.serve(socket, room), (), protocol, named(caller.principal))
+        who = named(caller.principal)
+        return Accept(functools.partial(attend, conversation), (), protocol, who, conversation)
+
+    def _refused(self, why: Refusal, address: str, protocol: str | None) -> Accept:
+        return Accept(lambda socket: self._refuse(socket, why, address), subprotocol=protocol)
 
     async def _refuse(self, socket: Socket, why: Refusal, address: str) -> None:
         """Strangers that wait to be told are counted too, and not with those of the address who wait to be known."""
@@ -75,17 +99,22 @@ class Realtime:
     async def _let_in(self, request: UpgradeRequest, address: str) -> tuple[Caller, AbstractContextManager[None]]:
         """Raises _Refused."""
         try:
-            headers = _headers(request)
+            offered = bearer.of_appsync(request.subprotocols)
+            headers = dict(request.headers) if offered is None else offered.headers
             signed = Signed(headers, http_path(request.path), {})
-            caller = await self._callers.of("connect", _pairs(request, headers), signed, address)
-            self._platform.gate.request(caller.principal)
-            return caller, self._platform.gate.connected(caller.principal, KIND, self._platform.ways.connections)
+            caller = await self._callers.of("connect", _pairs(request, offered), signed, address)
+            return caller, self._room(caller)
         except BadToken as error:
             raise _Refused(Refusal("SubProtocolNotSupportedError", str(error), 400)) from None
         except StoreFailed:
             raise _Refused(refusal(Unavailable("The store does not answer; try again."))) from None
         except PilothouseError as error:
             raise _Refused(refusal(error)) from None
+
+    def _room(self, caller: Caller) -> AbstractContextManager[None]:
+        """Raises RateLimited, TooMany."""
+        self._platform.gate.request(caller.principal)
+        return self._platform.gate.connected(caller.principal, KIND, self._platform.ways.connections)
 
 
 class _Refused(Exception):
@@ -94,15 +123,14 @@ class _Refused(Exception):
         self.why = why
 
 
-def _headers(request: UpgradeRequest) -> Mapping[str, str]:
-    """From the subprotocol, or else those of the upgrade: phones send these. Raises BadToken."""
-    offered = bearer.of_appsync(request.subprotocols)
-    return offered.headers if offered is not None else dict(request.headers)
+def _protocol(offers: Sequence[str]) -> str | None:
+    return appsync.PROTOCOL if appsync.PROTOCOL in offers else None
 
 
-def _pairs(request: UpgradeRequest, headers: Mapping[str, str]) -> list[tuple[str, str]]:
-    """The same with what comes twice."""
-    return list(headers.items()) if bearer.of_appsync(request.subprotocols) else list(request.headers)
+def _pairs(request: UpgradeRequest, offered: bearer.Offered | None) -> list[tuple[str, str]]:
+    """The headers that say who it is, with what comes twice: from the subprotocol, or else those of the upgrade, since
+    phones send these."""
+    return list(request.headers) if offered is None else list(offered.headers.items())
 
 
 def http_path(path: str) -> str:

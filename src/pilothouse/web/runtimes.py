@@ -27,7 +27,7 @@ from pilothouse.web.access import named
 from pilothouse.web.call import Platform
 from pilothouse.web.guard import Guard
 from pilothouse.web.hub import Hub
-from pilothouse.web.socket import Accept, Refuse, UpgradeRequest
+from pilothouse.web.socket import Accept, Door, Refuse, UpgradeRequest
 from pilothouse.web.visit import Place, Visit, parameters
 
 CONNECTION_S = 3600.0
@@ -36,7 +36,7 @@ OPEN_S = 8.0
 """For a sandbox to be opened: one of AWS's clients waits ten seconds for the answer of an upgrade."""
 
 
-class RuntimeShells:
+class RuntimeShells(Door):
     def __init__(self, platform: Platform, guard: Guard, hub: Hub, opener: Opener) -> None:
         self._platform = platform
         self._guard = guard

@@ -19,9 +19,9 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from pilothouse.core.errors import PilothouseError
 from pilothouse.core.run import TEXT, Run, header
@@ -154,6 +154,38 @@ class Socket(Protocol):
     def close(self, code: int = 1000, reason: str = "") -> None: ...
 
 
+class Hearer(Protocol):
+    """Serves a connection without a task for it: of thousands almost all have nothing to do. What fails closes the
+    socket (1011)."""
+
+    def opened(self, socket: Socket) -> Coroutine[Any, Any, None] | None:
+        """Once. What it gives is awaited before anything is heard."""
+        ...
+
+    def heard(self, data: bytes, text: bool) -> Coroutine[Any, Any, None] | None:
+        """One message. What it gives is awaited before the next, as is a client that reads nothing."""
+        ...
+
+    def ended(self) -> None:
+        """Once: nothing more will be heard."""
+        ...
+
+
+async def attend(hearer: Hearer, socket: Socket) -> None:
+    """The same with a task, on any socket."""
+    try:
+        more = hearer.opened(socket)
+        if more is not None:
+            await more
+        while (message := await socket.receive()) is not None:
+            more = hearer.heard(message.data, message.text)
+            if more is not None:
+                await more
+            await socket.writable()
+    finally:
+        hearer.ended()
+
+
 @dataclass(frozen=True, slots=True)
 class Accept:
     """Yes. `serve` is run with the socket; when it returns the socket is closed (1000), when it fails too (1011)."""
@@ -163,6 +195,8 @@ class Accept:
     subprotocol: str | None = None
     principal: str = ""
     """Who was let in, for the access log."""
+    hearer: Hearer | None = None
+    """What does the same as `serve` without a task, for sockets that can do so."""
 
     def __post_init__(self) -> None:
         _check_headers(self.headers)
@@ -182,6 +216,10 @@ class Refuse:
 
 class Door(Protocol):
     async def authorize(self, request: UpgradeRequest) -> Accept | Refuse: ...
+
+    def at_once(self, request: UpgradeRequest) -> Accept | Refuse | None:
+        """The same where nobody has to be waited for, and usually nothing is wrong. None: `authorize` says."""
+        return None
 
 
 Find = Callable[[str], Door | None]
@@ -258,6 +296,10 @@ class Inbox:
                 return
         self.listener = on_message
 
+    def next(self) -> Message | None:
+        """What waits."""
+        return self._take(self._waiting) if self._waiting else None
+
     async def get(self) -> Message | None:
         while not self._waiting:
             if self._ended:
@@ -308,6 +350,18 @@ async def _answer(door: Door, request: UpgradeRequest, limits: Limits) -> Accept
     except Exception:
         logging.getLogger(__name__).exception("a door could not answer")
         return Refuse(500, (), b"the server failed at this")
+
+
+def ask_at_once(door: Door, request: UpgradeRequest, log: UpgradeLog | None = None) -> Accept | Refuse | None:
+    """As `ask`, and None where it is to be asked."""
+    since = time.perf_counter()
+    try:
+        answer = door.at_once(request)
+    except Exception:  # noqa: BLE001 - `ask` meets it again, and says so
+        return None
+    if answer is not None and log is not None:
+        log.upgrade(request, answer, since)
+    return answer
 
 
 class UpgradeLog(Protocol):

@@ -17,7 +17,7 @@ from pilothouse.web.call import Platform
 from pilothouse.web.chat import refuse
 from pilothouse.web.guard import Guard
 from pilothouse.web.hub import Hub
-from pilothouse.web.socket import Accept, Refuse, UpgradeRequest
+from pilothouse.web.socket import Accept, Door, Refuse, UpgradeRequest
 from pilothouse.web.visit import Place, Visit, parameters
 
 PATH = re.compile(r"/api/sessions/([^/]{1,100})/shells/([^/]{1,200})\Z")
@@ -26,7 +26,7 @@ _OFFSET_MAX = 2**53
 _TYPIST_MAX = 2**64
 
 
-class TerminalDoor:
+class TerminalDoor(Door):
     def __init__(self, platform: Platform, guard: Guard, hub: Hub, opener: Opener) -> None:
         self._platform = platform
         self._guard = guard
