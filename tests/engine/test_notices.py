@@ -313,7 +313,7 @@ async def test_bad_wishes_are_named_and_change_nothing(house: House) -> None:
     url, keys = browser()
     bad: list[tuple[str, Keys | None, Wish, str]] = [
         ("http://push.example/", keys, Wish(), "url: must be https"),
-        ("https://169.254.169.254/", keys, Wish(), "url: no public"),
+        ("https://169.254.169.254/", keys, Wish(), "url: 169.254.169.254 does not lead to a public address"),
         (url, Keys(p256dh="x", auth=keys.auth), Wish(), "keys: p256dh"),
         (url, Keys(p256dh=keys.p256dh, auth="x"), Wish(), "keys: auth"),
         (url, keys, Wish(events=["all"]), "events: 'all'"),

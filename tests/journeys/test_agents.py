@@ -335,8 +335,9 @@ async def test_an_idle_session_is_stopped_and_the_next_prompt_remembers() -> Non
         await model.release("idle")
         await viewer.until("complete", 2)
         await nobody(session)
-        async with program.http() as http:
-            assert (await http.get(f"/api/sessions/{session}")).json()["state"] == "stopped"
+        async with program.http() as http, asyncio.timeout(20):  # it is written down after they have ended
+            while (await http.get(f"/api/sessions/{session}")).json()["state"] != "stopped":
+                await asyncio.sleep(0.05)
         await check_goes_on(program, viewer, "idle-zebra")
         await viewer.close()
 

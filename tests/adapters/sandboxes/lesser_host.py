@@ -7,7 +7,7 @@ no-map        nobody may say whose users a namespace has, as AppArmor does on so
 no-address    nobody may give the namespace's loopback an address, as AppArmor does on others
 limit=N       in a user namespace of its own, where N more may be made by one user
 masked-proc   a part of /proc is covered, as in containers
-bwrap=PATH    another program stands where the system's bwrap is
+bwrap=PATH    another program stands where bwrap is
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import struct
 import sys
 from pathlib import Path
 
-from pilothouse.adapters.sandboxes import kernel, seccomp
+from pilothouse.adapters.sandboxes import interpreter, kernel, seccomp
 
 _MAP = "0 0 4294967295\n"
 
@@ -104,7 +104,7 @@ def main(argv: list[str]) -> None:
         kernel.mount("/dev/null", "/proc/filesystems", "", kernel.MS_BIND)
     elif kind == "bwrap":
         _private_mounts()
-        kernel.mount(value, "/usr/bin/bwrap", "", kernel.MS_BIND)
+        kernel.mount(value, str(interpreter.bwrap()), "", kernel.MS_BIND)
     else:
         raise SystemExit(f"unknown kind {kind}")
     os.execv(argv[1], argv[1:])

