@@ -3,6 +3,7 @@ uvicorn, read the library's changes before touching the pin."""
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from importlib.metadata import version
 from typing import Any
@@ -20,7 +21,7 @@ from pilothouse.web.hot import HotSocket
 from pilothouse.web.readers import SHORT, _Silent
 from pilothouse.web.socket import Limits
 from pilothouse.web.switch import Switch
-from tests.web.doorhouse import house
+from tests.web.doorhouse import Raw, house, request
 
 ARGUMENTS: tuple[Any, ...] = (
     None,
@@ -113,3 +114,29 @@ async def test_a_door_really_goes_through_picows(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(Switch, "answer", answer)
     async with house("hot", Limits()) as doors, client.connect(f"ws://127.0.0.1:{doors.port}/door"):
         assert answered == [HotSocket]
+
+
+async def test_what_was_asked_first_is_answered_first() -> None:
+    """An upgrade behind a request that is not answered yet: its frames would come before the answer."""
+    async with house("hot", Limits()) as doors:
+        raw = await Raw.connect(doors.port)
+        raw.writer.write(b"GET /page HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" + request("/door?once"))
+        said = await asyncio.wait_for(raw.reader.read(), 20)
+        assert said.startswith(b"HTTP/1.1 200 ")
+        assert said.count(b"HTTP/1.1") == 1
+        raw.writer.close()
+
+
+async def test_who_pings_and_does_not_read_has_no_more_waiting_than_others() -> None:
+    async with house("hot", Limits(high_water=65_536, cut=1_000_000)) as doors:
+        raw = await Raw.open(doors.port)
+        raw.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        most, pings = 0, (b"\x89\xfd\0\0\0\0" + b"x" * 125) * 500
+        for _ in range(400):
+            raw.writer.write(pings)
+            await raw.writer.drain()
+            for one in doors.server.server_state.connections:
+                if isinstance(one, HotSocket):
+                    most = max(most, one.buffered())
+        raw.writer.transport.abort()
+        assert 65_536 < most < 1_000_000

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import random
+from collections.abc import Iterator
 
 import pytest
 from picows import WSFrame
 
 from pilothouse.web import readers
 from pilothouse.web.readers import IDLE_MAX, SHORT, Reader, Readers
+from pilothouse.web.socket import Limits
+from tests.web.doorhouse import Raw, house
 
 MESSAGE = 300_000
 
@@ -149,3 +154,46 @@ async def test_what_fails_at_a_frame_ends_that_connection(caplog: pytest.LogCapt
     assert "on purpose" in caplog.text
     lender.read(other, frame(1, b"other"))
     assert other.heard == [(1, b"other")]
+
+
+@contextlib.contextmanager
+def none_more() -> Iterator[None]:
+    """As many readers afterwards as before, without a collection of garbage."""
+
+    def count() -> int:
+        return sum(isinstance(one, Reader) for one in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = count()
+        yield
+        assert count() == before
+    finally:
+        gc.enable()
+
+
+async def test_one_that_is_not_kept_is_freed_at_once() -> None:
+    lender, wire = Readers(MESSAGE), Wire()
+    with none_more():
+        for _ in range(20):
+            lender.read(wire, frame(2, b"x" * 100_000))
+            whole = frame(2, b"y" * 100_000)
+            lender.read(wire, whole[:50_000])
+            lender.read(wire, whole[50_000:])
+    assert len(wire.heard) == 40
+
+
+async def test_that_of_a_connection_which_was_cut_in_half_a_frame_or_by_a_mistake_is_freed_at_once() -> None:
+    async with house("hot", Limits()) as doors:
+        with none_more():
+            for last in (frame(2, b"x" * 50_000)[:-1], b"\xff\xff\xff\xff"):
+                raw = await Raw.open(doors.port)
+                raw.writer.write(last)
+                await raw.writer.drain()
+                await asyncio.sleep(0.1)
+                raw.writer.transport.abort()
+                while doors.server.server_state.connections:
+                    await asyncio.sleep(0.01)
+                await asyncio.sleep(0.1)
+                del raw

@@ -135,7 +135,7 @@ class Conversation:
         self._callers = callers
         self._pulse = pulse
         self._path = sys.intern(path)  # thousands have the same
-        self._address = sys.intern(address)
+        self._address = address
         self._told = told(headers) if callers.tells else NOTHING
         self._room: AbstractContextManager[None] | None = room
         self.caller = caller.bare()

@@ -117,7 +117,11 @@ class Http(HttpToolsProtocol):
             self.transport.close()
 
     def handle_websocket_upgrade(self) -> None:
-        if self.doors is None or not self.doors.take(self):
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:  # what was asked first is answered, and that is all
+            cycle.keep_alive = False
+            self.flow.pause_reading()
+        elif self.doors is None or not self.doors.take(self):
             super().handle_websocket_upgrade()
 
     def on_message_begin(self) -> None:

@@ -184,7 +184,9 @@ class HotSocket(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.gone_since = self._loop.time()
-        self.reader = None
+        if self.reader is not None:
+            self.reader.end()
+            self.reader = None
         self._shut()
         self._write = _nowhere
         self._state.connections.discard(self)
@@ -224,6 +226,8 @@ class HotSocket(asyncio.Protocol):
             self._wire.close()
         elif self.closed or kind == WSMsgType.PONG:
             return
+        elif kind == WSMsgType.PING and self._below is not None:
+            return  # who does not read needs no more to read: RFC 6455, 5.5.3, asks for an answer to the latest alone
         elif kind == WSMsgType.PING:
             self._control(_PONG, frame.get_payload_as_bytes())
         else:
@@ -457,4 +461,4 @@ def _handshake(accept: Accept, key: str) -> bytes:
         lines.append(f"Sec-WebSocket-Protocol: {accept.subprotocol}")
     proof = base64.b64encode(hashlib.sha1(key.encode() + _GUID, usedforsecurity=False).digest()).decode()
     lines += ["Connection: upgrade", "Upgrade: websocket", f"Sec-WebSocket-Accept: {proof}", "", ""]
-    return "\r\n".join(lines).encode()
+    return "\r\n".join(lines).encode("latin-1")

@@ -81,6 +81,8 @@ class Readers:
         who.reader = None
         if keeps and len(self._idle) < IDLE_MAX:
             self._idle.append(reader)
+        else:
+            reader.end()
 
 
 class Reader(WSListener):
@@ -128,6 +130,10 @@ class Reader(WSListener):
             self._protocol.connection_made(_Nowhere(self))
         self._who = None
         return True
+
+    def end(self) -> None:
+        """It and picows' protocol hold each other, and a buffer of up to a message: not until a collection comes."""
+        del self._protocol, self._get_buffer, self._updated, self._who
 
     def said(self, frame: bytes) -> None:
         self._said = frame

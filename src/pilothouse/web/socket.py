@@ -357,7 +357,10 @@ def ask_at_once(door: Door, request: UpgradeRequest, log: UpgradeLog | None = No
     since = time.perf_counter()
     try:
         answer = door.at_once(request)
-    except Exception:  # noqa: BLE001 - `ask` meets it again, and says so
+    except PilothouseError:
+        return None  # `ask` says it
+    except Exception:
+        logging.getLogger(__name__).exception("a door could not answer at once")
         return None
     if answer is not None and log is not None:
         log.upgrade(request, answer, since)
