@@ -24,17 +24,20 @@ class Here:
 
     async def __call__(self, *words: str, given: str = "") -> tuple[int, str, str]:
         """Exit status, output, errors."""
+        child = await self.start(*words)
+        out, err = await asyncio.wait_for(child.communicate(given.encode()), 60)
+        return child.returncode or 0, out.decode(), err.decode()
+
+    async def start(self, *words: str) -> asyncio.subprocess.Process:
         environ = {k: v for k, v in os.environ.items() if not k.startswith("PILOTHOUSE_")}
         environ |= {
             "PILOTHOUSE_HOME": str(self.home),
             "PILOTHOUSE_URL": self.served.url,
             "PILOTHOUSE_API_KEY": self.key,
         }
-        child = await asyncio.create_subprocess_exec(
+        return await asyncio.create_subprocess_exec(
             sys.executable, "-m", "pilothouse", self.group, *words, env=environ, stdin=-1, stdout=-1, stderr=-1
         )
-        out, err = await asyncio.wait_for(child.communicate(given.encode()), 60)
-        return child.returncode or 0, out.decode(), err.decode()
 
 
 @contextlib.asynccontextmanager

@@ -22,6 +22,7 @@ class ScriptedShell:
     def __init__(self, spec: ShellSpec, started: float) -> None:
         self.id = spec.id
         self.started = started
+        self.command = list(spec.argv) if spec.command else []
         self.size = spec.size
         self.resized: list[tuple[int, Size]] = []
         self.ended: Exit | None = None

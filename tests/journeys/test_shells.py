@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import io
 import json
 import os
 import pty
 import random
 import signal
+import sys
+import tarfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -180,6 +184,87 @@ async def test_the_command_line_is_a_terminal_that_comes_back(program: Program) 
     assert (status, "none" in err) == (1, True), err
 
 
+async def piped(program: Program, *words: str, data: bytes = b"") -> tuple[int, bytes, bytes]:
+    """Of a command between two pipes."""
+    process = await asyncio.create_subprocess_exec(
+        *program.prefix,
+        sys.executable,
+        "-m",
+        "pilothouse",
+        "sh",
+        *words,
+        env=program.env,
+        stdin=-1,
+        stdout=-1,
+        stderr=-1,
+    )
+    out, err = await asyncio.wait_for(process.communicate(data), 60)
+    return process.returncode or 0, out, err
+
+
+async def test_a_command_between_pipes_has_no_terminal(program: Program) -> None:
+    sid = await session(program)
+    data = random.Random(6).randbytes(300_000)
+    digest = hashlib.sha256(data).hexdigest().encode()
+    assert await piped(program, sid, "--", "tee", "got", data=data) == (0, data, b"")
+    assert hashlib.sha256((program.own(sid) / "workspace" / "got").read_bytes()).hexdigest().encode() == digest
+    assert (await piped(program, sid, "--", "sha256sum", data=data))[1].split()[0] == digest
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        tar.add(__file__, "src/one")
+    assert await piped(program, sid, "--", "tar", "x", data=packed.getvalue()) == (0, b"", b"")
+    status, out, _ = await piped(program, sid, "--", "tar", "c", "src")
+    with tarfile.open(fileobj=io.BytesIO(out)) as tar:
+        assert (status, tar.getnames()) == (0, ["src", "src/one"])
+        found = tar.extractfile("src/one")
+        assert found is not None
+        assert found.read() == Path(__file__).read_bytes()
+    assert await piped(program, sid, "--", "python3", data=b"print(6 * 7)\nexit(3)\n") == (3, b"42\n", b"")
+    assert await piped(program, sid, "--", "bash", data=b"echo on; exit 4\n") == (4, b"on\n", b"")
+    assert (await piped(program, sid, "--", "ls", "--color=auto"))[1] == b"got\nsrc\n"
+    assert await piped(program, sid, "--", "head", "-n", "1", data=b"one\n" + data) == (0, b"one\n", b"")
+    assert await piped(program, sid, "--", "true", data=data * 10) == (0, b"", b"")
+    assert await piped(program, sid, "--", "sh", "-c", "kill -TERM $$") == (128 + signal.SIGTERM, b"", b"")
+
+
+async def test_a_command_line_whose_reader_leaves_takes_its_command_along(program: Program) -> None:
+    sid = await session(program)
+    ours = f"{sys.executable} -m pilothouse sh {sid} -- sh -c 'while :; do echo y; sleep 0.01; done'"
+    process = await asyncio.create_subprocess_exec(
+        "bash", "-c", f"{ours} | head -n 1; exit ${{PIPESTATUS[0]}}", env=program.env, stdout=-1, stderr=-1
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    assert (process.returncode, out, err) == (128 + signal.SIGPIPE, b"y\n", b"")
+    async with asyncio.timeout(20):
+        while (await program.cli("sh", sid, "--list"))[1]:
+            await asyncio.sleep(0.1)
+
+
+async def test_nobody_types_into_a_command_unawares_and_nothing_typed_ahead_is_lost(program: Program) -> None:
+    sid = await session(program)
+    command = Screen(program, "sh", sid, "--", "sh", "-c", "echo begun; cat")
+    await command.until(b"begun")
+    _, out, _ = await program.cli("sh", sid, "--list")
+    assert out.endswith("  $ sh -c 'echo begun; cat'\n")
+    own = Screen(program, "sh", sid)
+    await own.type(b"echo 3$((1+1))3\r")  # it has hardly begun
+    await own.until(b"323")
+    _, out, _ = await program.cli("sh", sid, "--list")
+    assert len(out.splitlines()) == 2
+    (mine,) = [line.split()[0] for line in out.splitlines() if "$ " not in line]
+    await own.type(b"\r~.")
+    assert await own.end() == 0
+    again = Screen(program, "sh", sid, "--shell", mine, "--startup", "echo lost")
+    await again.until(b"this one is there already")
+    await again.type(b"exit 5\r")
+    assert await again.end() == 5
+    await command.type(b"\r~.")
+    assert await command.end() == 1
+    assert b"it goes on as shell" in command.got
+    _, out, _ = await program.cli("sh", sid, "--list")
+    assert (await program.cli("sh", sid, "--end", out.split()[0]))[0] == 0
+
+
 class Screen:
     """A `pilothouse` command on a terminal."""
 
@@ -187,7 +272,6 @@ class Screen:
         import fcntl
         import struct
         import subprocess
-        import sys
         import termios
 
         self.master, slave = pty.openpty()

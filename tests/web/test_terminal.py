@@ -233,6 +233,21 @@ async def test_a_shell_that_cannot_be_is_refused_and_none_is_made(world: World, 
         assert len((await http.get(shells(world))).json()["items"]) == before
 
 
+async def test_a_command_is_shown_with_its_secrets_masked_and_a_shell_of_the_session_s_own_has_none(
+    world: World,
+) -> None:
+    id, value = await opened(world, "sh", "-c", "cat; : later-a-secret-1"), "later-a-secret-1"
+    async with by(world, "owner") as http:
+        own = (await http.post(shells(world), json={})).json()
+        assert "command" not in own
+        listed = {one["shellId"]: one.get("command") for one in (await http.get(shells(world))).json()["items"]}
+        assert (listed[own["shellId"]], listed[id]) == (None, ["sh", "-c", f"cat; : {value}"])
+        path = f"/api/sessions/{world.ids['sessions']}/secrets/LATER"
+        assert (await http.put(path, json={"value": value})).status_code == 200
+        listed = {one["shellId"]: one.get("command") for one in (await http.get(shells(world))).json()["items"]}
+        assert listed[id] == ["sh", "-c", f"cat; : {'*' * len(value)}"]
+
+
 async def test_ten_shells_and_no_more(world: World) -> None:
     for _ in range(9):  # there is one already
         await opened(world, "/bin/cat")

@@ -42,6 +42,7 @@ class Ended:
 
     status: int | None = None
     message: str = ""
+    left: bool = False
 
 
 class _Cut(Exception):
@@ -84,7 +85,7 @@ class Attached:
         following = asyncio.create_task(self._follow())
         try:
             await asyncio.wait((left, following), return_when=asyncio.FIRST_COMPLETED)
-            return following.result() if following.done() else Ended(message="left; the shell goes on")
+            return following.result() if following.done() else Ended(message="left; the shell goes on", left=True)
         finally:
             tasks = [typing, left, sizing, following, *([self._telling] if self._telling else [])]
             for task in tasks:

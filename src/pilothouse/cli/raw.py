@@ -64,7 +64,7 @@ class Raw:
         loop = asyncio.get_running_loop()
         before = termios.tcgetattr(self.fd) if self.terminal else None
         if before is not None:
-            tty.setraw(self.fd)
+            tty.setraw(self.fd, termios.TCSADRAIN)  # what was typed ahead stays
             loop.add_signal_handler(signal.SIGWINCH, self.resized.set)
         try:
             yield

@@ -4,6 +4,7 @@ holders use it too."""
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NewType
 
@@ -32,6 +33,9 @@ MEMORY_MAX = SCROLLBACK_MAX + WINDOW
 REPLAY = 256 * 1024
 """The newest output that a plain client of the Shell API gets when it comes back; the Shell API's figure."""
 
+COMMAND_SHOWN = 2048
+"""Characters of its command that are kept to be shown."""
+
 _ID = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_-]{{0,{SHELL_ID_MAX - 1}}}\Z")
 _SIGNALLED = 128
 """A shell's own way to say "killed by": 128 and the signal."""
@@ -42,6 +46,18 @@ def shell_id(text: object) -> ShellId:
     if not isinstance(text, str) or not _ID.match(text):
         raise BadRequest(f"shellId: expected 1 to {SHELL_ID_MAX} letters, digits, _ and -, the first a letter or digit")
     return ShellId(text)
+
+
+def beginning(command: Sequence[str]) -> list[str]:
+    """Its words, as many as are shown."""
+    words: list[str] = []
+    room = COMMAND_SHOWN
+    for word in command:
+        if len(word) + 1 > room:
+            return [*words, word[: room - 1] + "…"]
+        words.append(word)
+        room -= len(word) + 1
+    return words
 
 
 @dataclass(frozen=True, slots=True)

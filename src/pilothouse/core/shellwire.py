@@ -16,8 +16,9 @@ A record is 16 bytes, native order, and a payload of at most PAYLOAD_MAX bytes:
 server -> holder
     HELLO            {"proto": 1, "lend"?: true}        first on every connection; lend: PTYs are welcome
     START            {"id", "argv", "env", "cwd", "cols", "rows", "scrollback", "secrets"?: {name: value},
-                      "files"?: {name: value}}; secrets go into its environment, files into files whose paths its
-                      environment has as NAME_FILE; these values are hidden, as with HIDE
+                      "files"?: {name: value}, "command"?: true: somebody's program, not a session's own shell};
+                      secrets go into its environment, files into files whose paths its environment has as NAME_FILE;
+                      these values are hidden, as with HIDE
     GRANT   slot     offset: read the shell up to there, and no further; flags 1: somebody types in it
     INPUT   slot     typist 8, bytes; offset: of the first of them in all that this typist has typed
     RESIZE  slot     cols 2, rows 2
@@ -30,8 +31,9 @@ holder -> server
     WELCOME          {"proto": 1, "shells": n, "masks": true}   that many SHELL follow; it masks secrets
     SHELL   slot     {"id", "started": s, "cols", "rows", "capacity", "oldest", "seams": [n], "typists": {hex: n},
                       "sizes"?: [[from offset, cols, rows]], "typedIn"?: true, "ended"?: [code, signal],
-                      "numbers"?: their bytes before the output, PAGE if it says nothing}; offset: the head; with one
-                      descriptor. Also the answer to START
+                      "numbers"?: their bytes before the output, PAGE if it says nothing,
+                      "command"?: [word], the beginning of it}; offset: the head; with one descriptor. Also the answer
+                      to START
     FAILED           {"id", "message"}                  the other answer to START
     OUTPUT  slot     offset: the new head; payload, if any: a seam, 8
     TYPED   slot     typist 8, backlog 4: what all have typed and the shell has not read; offset: all that this typist

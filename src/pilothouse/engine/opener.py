@@ -114,7 +114,7 @@ class Opener:
         await self._kit.audit.commit(who, [Entry("shell.open", f"session:{sid}", details=details)])
         env = {"PILOTHOUSE_STARTUP": startup} if startup else {}
         words = tuple(argv) or (STARTUP if startup else SHELL)
-        spec = ShellSpec(sid, id, words, env, cwd, size, self._scrollback, secrets, hidden)
+        spec = ShellSpec(sid, id, words, env, cwd, size, self._scrollback, bool(argv), secrets, hidden)
         opened = await self.terminals.open(spec)
         await self._secrets.used(live.record, names)
         return opened

@@ -25,6 +25,8 @@ class ShellSpec:
     """"": where the session's work is."""
     size: Size = USUAL
     scrollback: int = SCROLLBACK
+    command: bool = False
+    """Somebody's program, not the session's own shell."""
     secrets: tuple[Given, ...] = field(default=(), repr=False)
     """What it finds in its environment or in files."""
     hidden: tuple[str, ...] = field(default=(), repr=False)
@@ -40,6 +42,11 @@ class Shell(Protocol):
     @property
     def started(self) -> float:
         """Seconds since the epoch."""
+        ...
+
+    @property
+    def command(self) -> Sequence[str]:
+        """The beginning of somebody's program, under a former server too; nothing: it is the session's own shell."""
         ...
 
     @property

@@ -7,6 +7,7 @@ from starlette.responses import Response
 from pilothouse.core.api.jobs import NewShell, Shell, ShellViewer
 from pilothouse.core.audience import shown as name
 from pilothouse.core.errors import BadRequest, Unavailable
+from pilothouse.core.redact import Masks
 from pilothouse.core.shell import ShellId, shell_id, size
 from pilothouse.engine import records
 from pilothouse.engine.opener import Opener
@@ -28,7 +29,8 @@ def _opener(call: Call) -> Opener:
 async def list_shells(call: Call) -> Response:
     session = await call.session()
     found = sorted(await _opener(call).list(session), key=lambda t: t.shell.started)
-    return wire.everything([_shown(terminal, call) for terminal in found])
+    masks = await session.live.known_masks()
+    return wire.everything([_shown(terminal, call, masks) for terminal in found])
 
 
 async def make_shell(call: Call) -> Response:
@@ -46,7 +48,7 @@ async def make_shell(call: Call) -> Response:
     terminal, new = await _opener(call).open(
         session, id, call.who, argv=command, cwd=cwd, size=size(given.width, given.height), startup=given.startup
     )
-    return wire.Reply(_shown(terminal, call), 201 if new else 200)
+    return wire.Reply(_shown(terminal, call, await session.live.known_masks()), 201 if new else 200)
 
 
 async def end_shell(call: Call) -> Response:
@@ -55,7 +57,7 @@ async def end_shell(call: Call) -> Response:
     return Response(status_code=204)
 
 
-def _shown(terminal: Terminal, call: Call) -> Shell:
+def _shown(terminal: Terminal, call: Call, masks: Masks | None) -> Shell:
     shell, guest = terminal.shell, call.principal.session is not None
     ended = shell.ended
     return Shell(
@@ -67,6 +69,7 @@ def _shown(terminal: Terminal, call: Call) -> Shell:
         head=shell.head,
         running=ended is None,
         viewers=[ShellViewer(id=v.id, name=name(v.name, guest=guest), role=v.role) for v in terminal.viewers],
+        command=[masks.text(word) if masks else word for word in shell.command] or None,
         exit_code=None if ended is None else ended.status,
         signal=(ended.signal or None) if ended is not None else None,
     )

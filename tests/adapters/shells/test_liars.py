@@ -23,7 +23,7 @@ from pilothouse.adapters.shells.line import OUT_MAX
 from pilothouse.core import shellwire as wire
 from pilothouse.core.errors import Unavailable
 from pilothouse.core.ids import SessionId
-from pilothouse.core.shell import LOST, MEMORY_MAX, SCROLLBACK_MIN, WINDOW, ShellId, Size
+from pilothouse.core.shell import COMMAND_SHOWN, LOST, MEMORY_MAX, SCROLLBACK_MIN, WINDOW, ShellId, Size
 from pilothouse.engine.shells import ShellSpec
 
 SESSION = SessionId("8f14e45f-ceea-467f-a9d5-0123456789ab")
@@ -121,6 +121,10 @@ async def test_an_honest_one(liar: Liar) -> None:
         {"seams": [float("inf")]},
         {"capacity": float("inf")},
         {"head": 2**63, "oldest": 2**63},
+        {"command": "make"},
+        {"command": [1]},
+        {"command": ["x" * (COMMAND_SHOWN + 2)]},
+        {"command": [""] * (COMMAND_SHOWN + 1)},
         {"typists": [1]},
         {"typists": {"zz": 1}},
         {"typists": {"7": 2**60}},

@@ -20,7 +20,7 @@ from pilothouse.adapters.shells.local import LocalShells
 from pilothouse.core.errors import Conflict, TooMany, Unavailable
 from pilothouse.core.ids import SessionId
 from pilothouse.core.scrollback import Gone
-from pilothouse.core.shell import SCROLLBACK_MIN, WINDOW, Exit, ShellId, Size
+from pilothouse.core.shell import COMMAND_SHOWN, SCROLLBACK_MIN, WINDOW, Exit, ShellId, Size
 from pilothouse.engine.shells import Shell, Shells, ShellSpec
 
 SESSION = SessionId("8f14e45f-ceea-467f-a9d5-0123456789ab")
@@ -122,6 +122,19 @@ async def test_it_has_a_terminal_of_its_own_of_the_size_asked_for(shells: Shells
     reader.shell.resize(Size(81, 27))
     await reader.end()
     assert bytes(reader.got).split() == [b"45", b"123", b"ready", b"27", b"81"]
+
+
+async def test_what_somebody_runs_is_known_and_a_session_s_own_shell_is_none(shells: Shells) -> None:
+    own = await shells.start(spec("sleep 100"))
+    theirs = await shells.start(spec("sleep 100; :", command=True))
+    long = await shells.start(spec("sleep 100; : " + "x" * 9000, command=True))
+    assert [*own.command] == []
+    assert [*theirs.command] == ["/bin/sh", "-c", "sleep 100; :"]
+    assert sum(map(len, long.command)) <= COMMAND_SHOWN
+    assert long.command[2].startswith("sleep 100; : xxx")
+    assert long.command[2].endswith("x…")
+    for shell in (own, theirs, long):
+        await ended(shell)
 
 
 async def test_it_starts_where_it_is_told(shells: Shells, tmp_path: Path) -> None:
@@ -254,7 +267,8 @@ async def test_two_hundred_returns_under_output(holder: str) -> None:
 
 async def test_a_shell_in_which_nobody_typed_goes_on_without_a_server(holder: str) -> None:
     held = HeldShells(lambda _: dial(holder))
-    shell = await held.start(spec("stty -opost; yes | head -c 9000000; exit 4", "alone", scrollback=SCROLLBACK_MIN))
+    program = spec("stty -opost; yes | head -c 9000000; exit 4", "alone", scrollback=SCROLLBACK_MIN, command=True)
+    shell = await held.start(program)
     shell.grant(WINDOW, typed_in=False)
     shell.note_seen(1234)
     await asyncio.sleep(0.02)
@@ -268,6 +282,7 @@ async def test_a_shell_in_which_nobody_typed_goes_on_without_a_server(holder: st
                 break
             await asyncio.sleep(0.05)
     assert (shell.ended, shell.head, shell.seen) == (Exit(4), 9_000_000, 1234)
+    assert shell.command == [*program.argv]
     assert shell.read(shell.oldest, shell.head) == (b"y\n" * 4_500_000)[shell.oldest :]
     await held.forget(SESSION, shell.id)
     await held.close()

@@ -16,6 +16,7 @@ from pilothouse.core.resizes import SIZES_MAX
 from pilothouse.core.scrollback import Gone, Window, begin
 from pilothouse.core.seam import Seams
 from pilothouse.core.shell import (
+    COMMAND_SHOWN,
     LOST,
     MEMORY_MAX,
     SCROLLBACK_MIN,
@@ -71,6 +72,15 @@ def _sizes(said: Any, head: int) -> list[tuple[int, Size]]:
     return found
 
 
+def _command(said: Any) -> list[str]:
+    """Raises wire.Broken."""
+    if not isinstance(said, list) or len(said) > COMMAND_SHOWN or not all(isinstance(word, str) for word in said):
+        raise wire.Broken("command")
+    if sum(map(len, said)) > COMMAND_SHOWN + 1:
+        raise wire.Broken("command")
+    return said
+
+
 class HeldShell(Window):
     """One shell, which is a window on its memory. The port's verbs; what the holder says comes in by `take`."""
 
@@ -93,6 +103,7 @@ class HeldShell(Window):
         "_told",
         "_unread",
         "_untold",
+        "command",
         "ended",
         "id",
         "resized",
@@ -130,6 +141,7 @@ class HeldShell(Window):
         self._taken = {int(who, 16): _counted(int(n)) for who, n in dict(body["typists"]).items()}
         """What the holder has, per typist."""
         self.typed_in = body.get("typedIn") is True
+        self.command = _command(body.get("command", []))
         self._sent: dict[int, int] = {}
         """What it was sent, where that is more."""
         self._unread = 0

@@ -31,7 +31,7 @@ from pilothouse.core import shellwire as wire
 from pilothouse.core.errors import BadRequest
 from pilothouse.core.resizes import Sizes
 from pilothouse.core.scrollback import Scrollback
-from pilothouse.core.shell import SHELLS_MAX, Exit, ShellId, shell_id, size
+from pilothouse.core.shell import SHELLS_MAX, Exit, ShellId, beginning, shell_id, size
 
 KILL_S = 3.0
 """From a hang-up to a kill, for a shell that does not listen."""
@@ -104,7 +104,8 @@ class Holding:
         pty.resize(master, order.size)
         turn = (n % wire.SLOTS + 1 for n in range(self._slot, self._slot + wire.SLOTS))
         self._slot = next(slot for slot in turn if slot not in self._shells)
-        held = Held(id, self._slot, line, shared, order.size, Sizes(order.size), time.time())
+        command = beginning(order.argv) if order.command else []
+        held = Held(id, self._slot, line, shared, order.size, Sizes(order.size), time.time(), command)
         held.hide(self._hidden)
         self._shells[held.slot] = held
         self._caller.tell(held.record, held.memory.fd)

@@ -95,7 +95,9 @@ class Line:
             raise TooMany(f"a session has at most {SHELLS_MAX} shells")
         answer: asyncio.Future[HeldShell] = self._loop.create_future()
         self._starting[spec.id] = answer
-        body = {"id": spec.id, "argv": spec.argv, "env": spec.env, "cwd": spec.cwd}
+        body: dict[str, Any] = {"id": spec.id, "argv": spec.argv, "env": spec.env, "cwd": spec.cwd}
+        if spec.command:
+            body["command"] = True
         numbers = {"cols": spec.size.cols, "rows": spec.size.rows, "scrollback": spec.scrollback + WINDOW}
         try:
             secrets = self._secrets(spec)

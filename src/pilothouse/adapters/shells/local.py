@@ -17,7 +17,7 @@ from pilothouse.core.errors import Conflict, TooMany, Unavailable
 from pilothouse.core.ids import SessionId
 from pilothouse.core.redact import Masks
 from pilothouse.core.scrollback import Gone, Scrollback
-from pilothouse.core.shell import SHELLS_MAX, WINDOW, Exit, ShellId, Size
+from pilothouse.core.shell import SHELLS_MAX, WINDOW, Exit, ShellId, Size, beginning
 from pilothouse.engine.shells import Shell, ShellSpec
 
 KILL_S = 3.0
@@ -28,6 +28,7 @@ class LocalShell:
     def __init__(self, spec: ShellSpec, pid: int, master: int) -> None:
         self.id = spec.id
         self.started = time.time()
+        self.command = beginning(spec.argv) if spec.command else []
         self.size = spec.size
         self.resized: Sequence[tuple[int, Size]] = ()
         """Nobody asks who has not been here from the beginning."""

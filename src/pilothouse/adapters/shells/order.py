@@ -27,6 +27,9 @@ class Order:
     files: dict[str, str] = field(default_factory=dict, repr=False)
     """What it finds in files, by the name of the secret."""
 
+    command: bool = False
+    """Somebody's program: what it is shall be shown."""
+
     @property
     def values(self) -> list[str]:
         """To be masked in what the session's shells write."""
@@ -53,7 +56,7 @@ def checked(id: ShellId, asked: dict[str, object]) -> Order:
         ):
             raise BadRequest("secrets, files: expected objects of texts")
     measures = size(asked.get("cols"), asked.get("rows")), kept
-    return Order(id, argv, env, cwd, *measures, secrets, files)  # type: ignore[arg-type]  # seen to be so
+    return Order(id, argv, env, cwd, *measures, secrets, files, asked.get("command") is True)  # type: ignore[arg-type]  # seen to be so
 
 
 def values(hidden: object) -> list[str]:

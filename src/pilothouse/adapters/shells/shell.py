@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import selectors
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pilothouse.adapters.shells import hidden, lending, memory, pty
@@ -22,6 +22,8 @@ class Held:
     size: Size
     sizes: Sizes
     started: float
+    command: list[str] = field(default_factory=list)
+    """The beginning of somebody's program."""
     grant: int = 0
     typed_in: bool = False
     held_until: float = 0.0
@@ -163,6 +165,8 @@ class Held:
         }
         if self.typed_in:
             body["typedIn"] = True
+        if self.command:
+            body["command"] = self.command
         if self.ended and self.exit:
             body["ended"] = [self.exit.code, self.exit.signal]
         return wire.say(wire.SHELL, body, self.slot, kept.head)

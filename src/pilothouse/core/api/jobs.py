@@ -234,5 +234,9 @@ class Shell(Answer, frozen=True, kw_only=True):
     head: int
     running: bool
     viewers: list[ShellViewer]
+    command: Annotated[
+        list[str] | None,
+        Meta(description="The program that it was made with, its beginning; absent for the session's own shell."),
+    ] = None
     exit_code: int | None = None
     signal: int | None = None
