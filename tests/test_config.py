@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
 from pathlib import Path
 
@@ -10,6 +12,9 @@ import pytest
 from pilothouse import bootstrap, config
 from pilothouse.config import ConfigError, load, shown
 from pilothouse.core.limits import GIB
+from pilothouse.core.namespaces import Namespace
+from pilothouse.engine.clock import SystemClock
+from pilothouse.engine.kit import silent
 
 
 def env(tmp_path: Path, **more: str) -> dict[str, str]:
@@ -228,3 +233,16 @@ def test_where_the_keeper_looks_for_modules_does_not_depend_on_where_it_stands(
     given = read(tmp_path, PYTHONPATH="src::/opt/lib:.:").inherited
     assert given["PYTHONPATH"] == f"{tmp_path}/src:/opt/lib:{tmp_path}"
     assert "PYTHONPATH" not in read(tmp_path).inherited
+
+
+async def test_a_handler_that_cannot_be_had_is_told_with_its_setting(tmp_path: Path) -> None:
+    made = dataclasses.replace(read(tmp_path), namespaces=(Namespace("news", on_publish="nowhere:handler"),))
+    asked = dataclasses.replace(read(tmp_path), authorizer="json:nothing")
+    async with contextlib.AsyncExitStack() as stack:
+        with pytest.raises(bootstrap.CannotStartError) as refused:
+            bootstrap.handlers(made, stack, silent)
+        where, how = str(refused.value).splitlines()
+        assert where.startswith("namespaces.news.on_publish: nowhere:handler: ModuleNotFoundError: ")
+        assert "PYTHONPATH" in how
+        with pytest.raises(bootstrap.CannotStartError, match=r"\Aevents\.authorizer: json:nothing: .*\Z"):
+            bootstrap.ways(asked, SystemClock(), stack, silent)

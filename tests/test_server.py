@@ -9,6 +9,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+import structlog
+from structlog.testing import capture_logs
+
 from pilothouse import server
 
 
@@ -17,15 +20,25 @@ class FullDisk:
 
     asked = 0
 
-    def info(self, what: str, **fields: object) -> None:
+    def warning(self, what: str, **fields: object) -> None:
         self.asked += 1
         raise OSError(errno.ENOSPC, "No space left on device")
+
+    info = warning
 
 
 def test_a_note_that_cannot_be_written_stops_nothing() -> None:
     logger = FullDisk()
     server._noter(logger)("store_failed", session="s", error="the disk is full")
     assert logger.asked == 1
+
+
+def test_what_has_failed_is_noted_as_a_warning() -> None:
+    with capture_logs() as told:
+        note = server._noter(structlog.get_logger())
+        note("hook_failed", hook="handlers:handler", error="ValueError: no")
+        note("session_idle", session="s")
+    assert [(one["event"], one["log_level"]) for one in told] == [("hook_failed", "warning"), ("session_idle", "info")]
 
 
 def test_a_sealing_key_that_others_may_read_is_refused_before_anything_is_started() -> None:

@@ -245,7 +245,7 @@ def ways(settings: Config, clock: Clock, stack: contextlib.AsyncExitStack, note:
     authorizer = None
     if settings.authorizer:
         terms = Terms(settings.authorizer_ttl_s, settings.authorizer_pattern, settings.authorizer_organisation)
-        hook = _hook(settings, settings.authorizer, stack)
+        hook = _hook(settings, "events.authorizer", settings.authorizer, stack)
         authorizer = Authorizer(Bounded(hook, AUTHORIZER_S, note), clock, terms)
     issuers = frozenset(one.issuer for one in settings.issuers if one.bearers)
     connect = frozenset(mode for mode in MODES if mode in (settings.event_modes or MODES))
@@ -254,16 +254,23 @@ def ways(settings: Config, clock: Clock, stack: contextlib.AsyncExitStack, note:
 
 def handlers(settings: Config, stack: contextlib.AsyncExitStack, note: Note) -> Handlers:
     """Those of the namespaces. Raises CannotStartError."""
-    names = {name for one in settings.namespaces for name in (one.on_publish, one.on_subscribe) if name}
-    made = Handlers({name: Bounded(_hook(settings, name, stack), note=note) for name in sorted(names)}, note)
+    given: dict[str, str] = {}
+    for one in settings.namespaces:
+        for setting, name in (("on_publish", one.on_publish), ("on_subscribe", one.on_subscribe)):
+            if name:
+                given.setdefault(name, f"namespaces.{one.name}.{setting}")
+    hooks = {name: _hook(settings, setting, name, stack) for name, setting in sorted(given.items())}
+    made = Handlers({name: Bounded(hook, note=note) for name, hook in hooks.items()}, note)
     stack.push_async_callback(made.close)
     return made
 
 
-def _hook(settings: Config, name: str, stack: contextlib.AsyncExitStack) -> Hook:
+def _hook(settings: Config, setting: str, name: str, stack: contextlib.AsyncExitStack) -> Hook:
     try:
         made = opened(name, settings.hook_secret, settings.hooks_allow_private)
     except NoCallable as error:
-        raise CannotStartError(str(error)) from None
+        found = isinstance(error.__cause__, ImportError)
+        hint = f"\nThe server's own Python ({sys.executable}) imports it: PYTHONPATH names the folder where it is."
+        raise CannotStartError(f"{setting}: {error}{hint if found else ''}") from None
     stack.push_async_callback(made.close)
     return made

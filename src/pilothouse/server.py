@@ -370,6 +370,6 @@ def _with_port(settings: Config, listening: socket.socket) -> Config:
 def _noter(logger: Any) -> Note:
     def note(what: str, /, **fields: object) -> None:
         with contextlib.suppress(OSError):  # a log on a full disk must not end what is being noted
-            logger.info(what, **fields)
+            (logger.warning if what.endswith("_failed") else logger.info)(what, **fields)
 
     return note

@@ -113,10 +113,10 @@ async def test_deny_with_words(pilothouse: Pilothouse, server: FakeServer) -> No
 
 async def test_a_decided_approval_stays_decided(pilothouse: Pilothouse, server: FakeServer) -> None:
     server.ask()
-    server.approvals[APPROVAL] |= {"state": "denied", "resolvedBy": "Ann"}
+    server.approvals[APPROVAL] |= {"state": "denied", "resolvedBy": "Ann", "resolvedAt": "2026-11-21T09:01:00.000Z"}
     ended = await pilothouse("approve", APPROVAL)
-    assert ended.status == 1
-    assert "already denied by Ann" in ended.err
+    assert (ended.status, ended.out) == (1, "")
+    assert ended.err == "pilothouse: already denied by Ann at 2026-11-21T09:01:00.000Z\n"
     assert not server.asked("POST", f"/api/approvals/{APPROVAL}")
 
 
@@ -154,11 +154,41 @@ async def test_bad_input_files(pilothouse: Pilothouse, server: FakeServer, tmp_p
         assert "--input" in ended.err
 
 
-async def test_unknown_ids(pilothouse: Pilothouse) -> None:
-    for args in (["approve", UNKNOWN], ["stop", UNKNOWN], ["files", UNKNOWN], ["run", "--session", UNKNOWN, "x"]):
-        ended = await pilothouse(*args)
-        assert ended.status == 1
-        assert "There is no such thing" in ended.err
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        (["approve", UNKNOWN], f"approval {UNKNOWN}"),
+        (["deny", UNKNOWN], f"approval {UNKNOWN}"),
+        (["stop", UNKNOWN], f"session {UNKNOWN}"),
+        (["files", UNKNOWN], f"session or job {UNKNOWN}"),
+        (["run", "--session", UNKNOWN, "x"], f"session {UNKNOWN}"),
+        (["network", UNKNOWN], f"session {UNKNOWN}"),
+        (["keys", "revoke", "nosuch"], "key nosuch"),
+    ],
+)
+async def test_unknown_ids(pilothouse: Pilothouse, args: list[str], named: str) -> None:
+    ended = await pilothouse(*args)
+    assert (ended.status, ended.out) == (1, "")
+    assert ended.err == f"Error: There is no {named}, or it is not yours to see.\n"
+
+
+async def test_what_the_server_says_of_a_part_of_it_stays(pilothouse: Pilothouse) -> None:
+    ended = await pilothouse("files", SESSION, "nosuch")
+    assert (ended.status, ended.err) == (1, "Error: no such file in the workspace\n")
+
+
+async def test_a_changed_input_without_a_field_is_warned_of(
+    pilothouse: Pilothouse, server: FakeServer, tmp_path: Path
+) -> None:
+    server.ask(input={"file_path": "a.py", "old_string": "1", "new_string": "2"})
+    (tmp_path / "changed.json").write_text('{"file_path": "a.py", "new_string": "3"}')
+    ended = await pilothouse("approve", APPROVAL, "--input", str(tmp_path / "changed.json"))
+    assert ended.status == 0
+    assert "pilothouse: the changed input is without old_string, and" in ended.err
+    server.ask()
+    (tmp_path / "changed.json").write_text('{"command": "true", "timeout": 1}')
+    whole = await pilothouse("approve", APPROVAL, "--input", str(tmp_path / "changed.json"))
+    assert (whole.status, whole.err) == (0, "")
 
 
 async def test_stop(pilothouse: Pilothouse, server: FakeServer) -> None:

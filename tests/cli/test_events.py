@@ -58,7 +58,8 @@ async def test_what_one_publishes_the_other_shows(served: Served, home: Path) ->
     assert (await run(served, home, key, "pub", "default/x", "-", stdin=lines))[0] == 0
     status, out, err = await shown
     assert (status, err) == (0, "")
-    assert out.splitlines() == ['{"a": "é\\u001b"}', "3", "null", '"1"', '"2"', '"3"', '"4"', '"5"']
+    first = [f"/default/room {event}" for event in ('{"a": "é\\u001b"}', "3", "null")]
+    assert out.splitlines() == first + [f'/default/x "{number}"' for number in range(1, 6)]
 
 
 @pytest.mark.parametrize("more", [[], ["--json"]])
@@ -105,7 +106,8 @@ async def test_ctrl_c_is_how_one_leaves(served: Served, home: Path) -> None:
 @pytest.mark.parametrize(("words", "status", "said"), [
     (["pub", "default/room", "hello"], 2, "no JSON"), (["pub", "default/*", "1"], 2, "wildcard"),
     (["sub", "*"], 2, "CHANNEL"), (["sub", "default/room", "--after", "1"], 1, "history"),
-    (["pub", "nowhere/x", "1"], 1, "not authorized"), (["sub", "nowhere/x"], 1, "not authorized"),
+    (["pub", "nowhere/x", "1"], 1, "namespace `nowhere`"), (["sub", "nowhere/x"], 1, "namespace `nowhere`"),
+    (["sub", "session/x"], 1, "authorized to make this call.\n"),
 ])  # fmt: skip
 async def test_wrong_words_are_named(served: Served, home: Path, words: list[str], status: int, said: str) -> None:
     got, out, err = await run(served, home, await served.key(), *words)
@@ -118,3 +120,4 @@ async def test_a_wrong_key(served: Served, home: Path) -> None:
         status, _, err = await run(served, home, "wrong", *words)
         assert status == 1
         assert "not authorized" in err
+        assert "namespace" not in err

@@ -494,6 +494,8 @@ async def test_a_history_is_replayed_from_a_cursor_and_read_by_http(served: Serv
             "channel=kept/room&limit=0",
         ):
             assert (await http.get(f"/event/history?{query}")).status_code == 400, query
+        unkept = (await http.get("/event/history?channel=default/room")).json()["message"]
+        assert unkept == "channel: it keeps no history; `history = N` in the namespace default gives it one"
         assert (await http.get("/event/history?channel=nowhere/x")).status_code == 403
 
 
@@ -527,10 +529,12 @@ async def test_who_is_there(served: Served) -> None:
             there = (await http.get("/event/presence?channel=lobby/a")).json()
             assert there == {"present": ["key:ann", "key:test"], "count": 2}
         assert await one.hear() == {"type": "presence", "id": "s", "joined": [], "left": ["key:ann"], "count": 1}
-        for pattern in ("lobby/*", "default/x"):
+        why = "it has no presence; `presence = true` in the namespace default gives it one"
+        for pattern, said in (("lobby/*", "a wildcard has no presence"), ("default/x", why)):
             refused = await one.subscribe("t", pattern, presence=True)
-            assert refused["errors"][0]["errorType"] == "BadRequestException"
-        assert (await http.get("/event/presence?channel=default/x")).status_code == 400
+            assert refused["errors"] == [{"errorType": "BadRequestException", "message": f"presence: {said}"}]
+        uncounted = await http.get("/event/presence?channel=default/x")
+        assert (uncounted.status_code, uncounted.json()["message"]) == (400, f"channel: {why}")
         assert record.id
 
 

@@ -12,6 +12,7 @@ import pytest_asyncio
 from pilothouse.core.access import SCOPES
 from pilothouse.core.limits import Caps
 from pilothouse.web import static
+from pilothouse.web.front import Front
 from pilothouse.web.guard import COOKIE, LOOPBACK, Trust
 from pilothouse.web.routes import TABLE, Entry
 from tests.web.serving import Served, serving
@@ -255,6 +256,16 @@ async def test_a_revoked_key_is_refused_at_once(served: Served) -> None:
         mine = (await client.get("/api/keys")).json()["items"][0]["id"]
         assert (await client.delete(f"/api/keys/{mine}")).status_code == 204
         assert (await client.get("/api/me")).status_code == 401
+
+
+@pytest.mark.parametrize("base", ["", "/pilothouse"])
+async def test_an_address_of_a_websocket_says_so_to_who_does_not_ask_for_one(base: str) -> None:
+    async with serving(front=Front(base=base)) as served, httpx.AsyncClient(timeout=10) as client:
+        for path in ("/ws", "/event/realtime"):
+            answer = await client.get(served.url + path)
+            assert (answer.status_code, answer.json()["code"]) == (426, "upgrade_required"), path
+            assert answer.headers["upgrade"] == "websocket"
+            assert "WebSocket" in answer.json()["detail"]
 
 
 async def test_a_method_that_an_address_has_not_is_told_those_that_it_has(served: Served) -> None:

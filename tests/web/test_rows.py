@@ -260,7 +260,7 @@ async def test_241_kilobytes_and_1_3_megabytes(served: Served) -> None:
 async def test_other_methods_and_places(served: Served) -> None:
     for method, path, status in (
         ("GET", "/event", 405), ("PUT", "/event", 405), ("DELETE", "/event", 405), ("POST", "/event/realtime", 404),
-        ("POST", "/event/history", 405), ("POST", "/event/other", 404),
+        ("POST", "/event/history", 405), ("POST", "/event/other", 404), ("GET", "/event/realtime", 426),
     ):  # fmt: skip
         headers = {"host": f"127.0.0.1:{served.port}", "x-api-key": await served.key(), "content-length": "0"}
         answer = await ask(served, raw.plain(method, path, headers))

@@ -98,6 +98,8 @@ class Asker:
             if decision == "edit":
                 changed = await self._edit(item.input if changed is None else changed) or changed
                 terminal.write(card.approval(item, terminal.style, changed))
+                if changed is not None and (lacks := card.lacking(item, changed)):
+                    terminal.notice(lacks)
             else:
                 terminal.write(card.HELP + "\n")
         self._current = ""  # our own answer comes back as an event and must not cut this short

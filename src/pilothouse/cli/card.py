@@ -79,6 +79,13 @@ def edited(content: str) -> dict[str, ev.Json] | str:
         return str(error)
 
 
+def lacking(item: wire.Approval, changed: dict[str, ev.Json]) -> str:
+    """Of the asked input what the changed one is without, in words. It may be meant so: not every field is needed."""
+    left = [name for name in item.input if name not in changed] if isinstance(item.input, dict) else []
+    names = ", ".join(text.line(name, 60) for name in left)
+    return f"the changed input is without {names}, and the tool gets nothing but the changed input" if left else ""
+
+
 def question(asked: ev.Question, style: Style) -> str:
     head = f"{text.exact(asked.header)}: " if asked.header else ""
     lines = [style(f"? {head}{text.exact(asked.question)}", "yellow")]

@@ -12,10 +12,11 @@ from typing import Any
 
 import click
 
-from pilothouse.cli.errors import Refused
+from pilothouse.cli.errors import Failure, Refused
 from pilothouse.cli.text import plain
 from pilothouse.core import sizes
 from pilothouse.core.chat import PROMPT_MAX
+from pilothouse.core.errors import NotFound
 from pilothouse.core.ids import is_segment, is_uuid
 
 _GIT_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|[^/\s]+@[^/\s]+:")
@@ -84,16 +85,24 @@ POLICIES = ("off", "allow", "full")
 DOMAIN_HELP = "With the policy allow: only this domain, HOST or *.SUFFIX, instead of the configured ones. Repeatable."
 
 _FIELDS = {
+    "account": "--account",
     "agent": "--agent",
     "allowedTools": "--allowed-tools",
     "egress": "--allow-domain",
+    "expiresInS": "--expires",
     "maxCostUsd": "--max-cost",
     "limits.cpu": "--cpu",
     "limits.disk": "--disk",
     "limits.memory": "--memory",
     "model": "--model",
+    "name": "--name",
+    "organisation": "--organisation",
     "permissionMode": "--permission-mode",
     "prompt": "PROMPT",
+    "quotaPerDay": "--quota-per-day",
+    "rateBurst": "--rate-burst",
+    "ratePerS": "--rate-per-s",
+    "scopes": "--scope",
     "source": "--source",
     "timeoutS": "--timeout",
     "title": "--title",
@@ -103,15 +112,27 @@ _FIELDS = {
 
 @contextmanager
 def named() -> Iterator[None]:
-    """What the server finds wrong with a field is wrong with an option: it is told as such."""
+    """What the server finds wrong with a field is wrong with an option: it is told as such. So is what one may not."""
     try:
         yield
     except Refused as refusal:
-        field, colon, what = refusal.message.partition(":")
-        option = _FIELDS.get(field) or _FIELDS.get(field.partition(".")[0])
-        if refusal.status not in {400, 413} or not colon or option is None:
+        fields, colon, what = refusal.message.partition(":")
+        options = [_FIELDS.get(one) or _FIELDS.get(one.partition(".")[0]) or "" for one in fields.split(", ")]
+        if refusal.status not in {400, 403, 413} or not colon or not all(options):
             raise
-        raise click.UsageError(f"{option}: {plain(what.strip())}") from None
+        told = f"{', '.join(options)}: {plain(what.strip())}"
+        raise (Failure(told) if refusal.status == 403 else click.UsageError(told)) from None
+
+
+@contextmanager
+def known(what: str) -> Iterator[None]:
+    """What the server does not find is told as what was looked for; what it says of a part of it stays."""
+    try:
+        yield
+    except Refused as refusal:
+        if refusal.status != 404 or refusal.message != NotFound().message:
+            raise
+        raise Failure(f"There is no {plain(what)}, or it is not yours to see.") from None
 
 
 def prompt_text(value: str) -> str:

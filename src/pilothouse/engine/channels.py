@@ -160,7 +160,8 @@ class Channels:
         channel = pattern.channel
         if channel is None or not namespace.keeps:
             if after is not None:
-                what = "a wildcard has no cursor" if channel is None else "this channel keeps no history"
+                kept = f"this channel keeps no history; `history = N` in the namespace {namespace.name} gives it one"
+                what = "a wildcard has no cursor" if channel is None else kept
                 raise BadRequest(f"after: {what}")
             return Place(organisation, pattern)
         journal = await self._journal(organisation, channel, namespace)

@@ -35,11 +35,26 @@ DOORS = ("/ws", "/event/{realtime:path}", "/api/sessions/{id}/shells/{shell:path
 """As an ASGI server sees them, decoded; `web.doors` looks at the path as it was sent."""
 
 
+SOCKETS = frozenset(entry.path for entry in routes.TABLE if entry.method == "WS" and "{" not in entry.path)
+"""Addresses that only a WebSocket has, whoever asks."""
+
+
 class MethodNotAllowed(PilothouseError):
     """This address does not know that method."""
 
     code = "method_not_allowed"
     status = 405
+
+
+class UpgradeRequired(PilothouseError):
+    """This address speaks WebSocket; nothing was upgraded."""
+
+    code = "upgrade_required"
+    status = 426
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"upgrade": "websocket"}
 
 
 def watch(platform: Platform, hub: Hub) -> None:
@@ -90,6 +105,9 @@ async def _unknown(request: Request, error: Exception) -> Response:
         answer = wire.problem(MethodNotAllowed())
         answer.headers["allow"] = ", ".join(_methods(request))
         return answer
+    path = request.scope["raw_path"].decode("latin-1")  # as doors look at it
+    if request.method == "GET" and path.removeprefix(request.scope.get("root_path", "")) in SOCKETS:
+        return wire.problem(UpgradeRequired())
     return wire.problem(NotFound("There is nothing at this address."))
 
 

@@ -28,6 +28,7 @@ from pilothouse.engine.ports import StoreFailed
 from pilothouse.engine.sessions import Session
 from pilothouse.web.call import Platform
 from pilothouse.web.callers import NOTHING, Caller, Callers, Signed, refusal, told
+from pilothouse.web.events import nobody_counted
 from pilothouse.web.hub import Hub
 from pilothouse.web.pulse import Pulse
 from pilothouse.web.socket import Headers, Socket
@@ -235,7 +236,7 @@ class Conversation:
             caller = await self._caller("subscribe", step, {"channel": step.said}, step.pattern)
             namespace = await self._callers.may(caller, "subscribe", step.pattern, self._address, ROUTE)
             if step.presence and (step.pattern.wild or not namespace.presence):
-                raise BadRequest("presence: there is none of this channel")
+                raise BadRequest(f"presence: {nobody_counted(step.pattern)}")
             if namespace.on_subscribe:
                 await self._channels.handlers.subscribe(namespace, step.pattern, caller.asker)
             begin = await self._placed(step, self._callers.still(caller), namespace)

@@ -17,7 +17,7 @@ from pilothouse.core.access import Principal
 from pilothouse.core.api import channels as api
 from pilothouse.core.appsync import Refusal
 from pilothouse.core.bucket import State
-from pilothouse.core.channels import Channel
+from pilothouse.core.channels import Channel, Pattern
 from pilothouse.core.errors import BadRequest, NotFound, PilothouseError, RateLimited, Unavailable
 from pilothouse.core.namespaces import BUILT_IN
 from pilothouse.core.publish import Bad
@@ -164,7 +164,9 @@ async def _history(request: Request, platform: Platform, callers: Callers) -> Re
         raise BadRequest("channel: the log is at /api/sessions/{id}/events and /api/jobs/{id}/events")
     page = await platform.channels.history(caller.principal.organisation, channel, after, asked)
     if page is None:
-        raise BadRequest("channel: it keeps no history")
+        raise BadRequest(
+            f"channel: it keeps no history; `history = N` in the namespace {channel.namespace} gives it one"
+        )
     epoch, given = platform.channels.epoch, request.query_params.get("epoch")
     gap = after + 1 < page.oldest or after > page.head or (given is not None and given != epoch)
     rows = [msgspec.Raw(row.body) for row in page.rows]
@@ -177,8 +179,17 @@ async def _presence(request: Request, platform: Platform, callers: Callers) -> R
     caller, channel = await _looked_at(request, platform, callers, "GET /event/presence")
     namespace = platform.channels.namespace(channel.namespace)
     if namespace is None or not namespace.presence:
-        raise BadRequest("channel: there is no presence of it")
+        raise BadRequest(f"channel: {nobody_counted(channel)}")
     return wire.Reply(platform.channels.presences.of(caller.principal.organisation, channel.path).state())
+
+
+def nobody_counted(channel: Channel | Pattern) -> str:
+    """Why a channel has no presence, for who asks."""
+    if channel.wild:
+        return "a wildcard has no presence"
+    if channel.namespace in BUILT_IN:
+        return "where the server publishes there is no presence"
+    return f"it has no presence; `presence = true` in the namespace {channel.namespace} gives it one"
 
 
 async def preflight(request: Request, platform: Platform, guard: Guard) -> Response:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 import click
 
 from pilothouse.cli import options, wire
@@ -19,6 +21,12 @@ SCOPES = ("read", "run", "approve", "admin", "metrics")
 FOR = click.option("--account", help="For this member instead of oneself.")
 
 
+def _member(account: str | None, organisation: str | None) -> AbstractContextManager[None]:
+    """What is not found is whom it is for."""
+    where = f" in the organisation {organisation}" if organisation else ""
+    return options.known(f"member {account}{where}" if account else f"such member{where}")
+
+
 @click.command()
 @FOR
 @IN
@@ -27,7 +35,9 @@ def ticket(context: click.Context, account: str | None, organisation: str | None
     """Print a fresh sign-in link; it works once, within ten minutes."""
 
     async def work(client: Client, terminal: Terminal) -> int:
-        terminal.write(plain((await client.ticket(account, organisation)).url) + "\n")
+        with _member(account, organisation):
+            made = await client.ticket(account, organisation)
+        terminal.write(plain(made.url) + "\n")
         return 0
 
     connected(context, work)
@@ -68,7 +78,8 @@ def create(
     async def work(client: Client, terminal: Terminal) -> int:
         pair = {"kind": "sigv4", "expiresInS": expires, "sessionToken": token or None} if sigv4 else {}
         wish = {"name": name, "scopes": list(dict.fromkeys(wanted)) or None, "account": account, **pair, **rates}
-        made = await client.make_key(wish, organisation)
+        with options.named(), _member(account, organisation):
+            made = await client.make_key(wish, organisation)
         lines = _pair(made, bare) if sigv4 else [made.key or ""]
         if not all(lines):
             raise Failure("The server did not hand out the key.")
@@ -109,7 +120,8 @@ def revoke(context: click.Context, id: str) -> None:
     """Make the key with this ID worthless at once."""
 
     async def work(client: Client, terminal: Terminal) -> int:
-        await client.revoke_key(id)
+        with options.known(f"key {id}"):
+            await client.revoke_key(id)
         terminal.write(f"revoked {id}\n")
         return 0
 

@@ -73,8 +73,14 @@ def _input(file: IO[bytes]) -> dict[str, Any]:
 
 def _decide(context: click.Context, id: str, approved: bool, **fields: Any) -> None:
     async def work(client: Client, terminal: Terminal) -> int:
-        item = await client.approval(id)
-        terminal.write(card.approval(item, terminal.style, fields.get("updatedInput")))
+        with options.known(f"approval {id}"):
+            item = await client.approval(id)
+        if item.state != "pending":
+            by = f" by {item.resolved_by}" if item.resolved_by else ""
+            terminal.notice(f"already {item.state}{by}{f' at {item.resolved_at}' if item.resolved_at else ''}")
+            return FAILED
+        updated = fields.get("updatedInput")
+        terminal.write(card.approval(item, terminal.style, updated))
         wanted = fields.get("optionId")
         if wanted is not None:
             offered = {option.id: option for option in item.options}
@@ -82,9 +88,8 @@ def _decide(context: click.Context, id: str, approved: bool, **fields: Any) -> N
                 raise click.UsageError(f"--option: {wanted!r} is none of {', '.join(offered) or 'the options (none)'}.")
             if offered[wanted].outcome != "approved":
                 raise click.UsageError(f"--option: {wanted!r} denies; use `pilothouse deny`.")
-        if item.state != "pending":
-            terminal.notice(f"already {item.state}{f' by {item.resolved_by}' if item.resolved_by else ''}")
-            return FAILED
+        if updated is not None and (lacks := card.lacking(item, updated)):
+            terminal.notice(lacks)
         try:
             done = await client.decide(item, approved, **fields)
         except Refused as refusal:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from contextlib import aclosing
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -14,12 +15,14 @@ import msgspec
 
 from pilothouse.cli.client import Client
 from pilothouse.cli.context import connected
-from pilothouse.cli.errors import FAILED
+from pilothouse.cli.errors import FAILED, Failure, Refused
 from pilothouse.cli.listener import Hole, Item, Listener, Told
 from pilothouse.cli.terminal import Terminal
 from pilothouse.cli.text import plain
 from pilothouse.core import channels
+from pilothouse.core.appsync import NOT_AUTHORIZED
 from pilothouse.core.channels import BadChannel
+from pilothouse.core.namespaces import BUILT_IN
 from pilothouse.core.publish import EVENT_MAX, EVENTS_MAX
 
 LINES_MAX = 100_000
@@ -38,7 +41,8 @@ def pub(context: click.Context, channel: str, values: tuple[str, ...]) -> None:
     async def work(client: Client, terminal: Terminal) -> int:
         failed = 0
         for first in range(0, len(events), EVENTS_MAX):
-            done = await client.publish(where, events[first : first + EVENTS_MAX], str(uuid4()))
+            with _hinted(where):
+                done = await client.publish(where, events[first : first + EVENTS_MAX], str(uuid4()))
             for one in done.failed:
                 terminal.notice(f"event {first + one.index + 1}: {plain(one.message)}")
             failed += len(done.failed)
@@ -54,22 +58,24 @@ def pub(context: click.Context, channel: str, values: tuple[str, ...]) -> None:
 @click.option("--json", "raw", is_flag=True, help="One object a line, with seq, at and channel where they are known.")
 @click.pass_context
 def sub(context: click.Context, channel: str, after: int | None, count: int | None, raw: bool) -> None:
-    """Show what is published to CHANNEL, which may end in /*, until Ctrl-C."""
+    """Show what is published to CHANNEL, until Ctrl-C. It may end in /*: then each event has its channel before it."""
     where = _checked(channel, wild=True)
 
     async def work(client: Client, terminal: Terminal) -> int:
         loop, me = asyncio.get_running_loop(), asyncio.current_task()
         assert me is not None
         loop.add_signal_handler(signal.SIGINT, me.cancel)
+        items = Listener(client, where, after, terminal.notice).follow()
         try:
             left = count
-            async with aclosing(Listener(client, where, after, terminal.notice).follow()) as items:
-                async for item in items:
-                    _show(terminal, item, raw)
-                    if isinstance(item, Told) and left is not None:
-                        left -= 1
-                        if not left:
-                            return 0
+            with _hinted(where):
+                async with aclosing(items):
+                    async for item in items:
+                        _show(terminal, item, raw)
+                        if isinstance(item, Told) and left is not None:
+                            left -= 1
+                            if not left:
+                                return 0
         except asyncio.CancelledError:
             pass  # Ctrl-C is how a subscriber leaves
         finally:
@@ -84,6 +90,19 @@ def _checked(channel: str, *, wild: bool) -> str:
         return (channels.pattern(channel) if wild else channels.channel(channel)).path
     except BadChannel as error:
         raise click.UsageError(f"CHANNEL: {error.message.partition(': ')[2]}") from None
+
+
+@contextmanager
+def _hinted(where: str) -> Iterator[None]:
+    """On the wire a namespace that is not there is one that the caller may not use."""
+    try:
+        yield
+    except Refused as refusal:
+        name = where[1:].partition("/")[0]
+        if refusal.status == 401 or refusal.message != NOT_AUTHORIZED or name in BUILT_IN:
+            raise
+        hint = f"Or there is no namespace `{name}`: namespaces are in pilothouse.toml, see protocol/events.md."
+        raise Failure(f"{refusal.message}\n{hint}") from None
 
 
 def _given(values: tuple[str, ...]) -> list[str]:
@@ -117,4 +136,5 @@ def _show(terminal: Terminal, item: Item, raw: bool) -> None:
         told: dict[str, Any] = {name: value for name, value in known.items() if value is not None}
         terminal.write_raw(msgspec.json.encode(told | {"event": msgspec.Raw(item.event.translate(_ONE_LINE).encode())}))
     else:
-        terminal.write(plain(item.event.translate(_ONE_LINE)) + "\n")
+        told_where = f"{item.channel} " if item.channel else ""
+        terminal.write(told_where + plain(item.event.translate(_ONE_LINE)) + "\n")

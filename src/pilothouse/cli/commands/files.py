@@ -49,10 +49,11 @@ def files(context: click.Context, session: str, path: str, out: Path | None, arc
         except Refused as refusal:
             if refusal.status != 404:
                 raise
-            try:
-                found = await client.artifacts(session)
-            except Refused as error:
-                raise (refusal if error.status == 404 else error) from None
+            with options.known(f"session or job {session}"):
+                try:
+                    found = await client.artifacts(session)
+                except Refused as error:
+                    raise (refusal if error.status == 404 else error) from None
             await _of_job(client, terminal, session, found, path, out, archive, force)
         return 0
 

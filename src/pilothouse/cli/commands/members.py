@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from pilothouse.cli import options
 from pilothouse.cli.client import Client
 from pilothouse.cli.context import connected
 from pilothouse.cli.table import members as member_table
@@ -67,7 +68,8 @@ def remove(context: click.Context, account: str, organisation: str | None) -> No
     """Remove ACCOUNT. Its keys, sign-ins and share links are worthless at once; its sessions stay."""
 
     async def work(client: Client, terminal: Terminal) -> int:
-        await client.remove_member(account, organisation)
+        with options.known(f"member {account}"):
+            await client.remove_member(account, organisation)
         terminal.write(f"removed {plain(account)}\n")
         return 0
 

@@ -34,10 +34,10 @@ def network(
     """Show what SESSION may reach, what it contacted and what it was refused."""
 
     async def work(client: Client, terminal: Terminal) -> int:
-        if wish := options.egress(policy, domains):
-            with options.named():
+        with options.named(), options.known(f"session {session}"):
+            if wish := options.egress(policy, domains):
                 await client.change_egress(session, wish)
-        view = await client.network(session)
+            view = await client.network(session)
         _show(terminal, view, raw, first=True)
         if follow:
             await _follow(client, terminal, session, raw, {_key(c): c for c in view.contacts})

@@ -95,7 +95,7 @@ def _order(prompt: str, given: dict[str, Any]) -> Order:
 
 async def _run(client: Client, terminal: Terminal, order: Order) -> int:
     fresh = order.session is None
-    with options.named():
+    with options.named(), options.known(f"session {order.session}"):
         session = order.session or (await client.make_session(**order.making)).id
         job = await client.submit(session, order.prompt, **order.job)
     if not order.raw:
@@ -129,7 +129,7 @@ def chat(
     making: dict[str, Any] = {"agent": agent, "source": options.source(source), "permissionMode": permission_mode}
 
     async def work(client: Client, terminal: Terminal) -> int:
-        with options.named():
+        with options.named(), options.known(f"session {session}"):
             place = await (client.session(session) if session else client.make_session(**making))
         terminal.notice(f"session {place.id}")
         while True:

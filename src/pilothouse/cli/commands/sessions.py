@@ -162,7 +162,8 @@ def stop(context: click.Context, session: str | None, every: bool) -> None:
 
     async def work(client: Client, terminal: Terminal) -> int:
         if session is not None:
-            await client.stop(session)
+            with options.known(f"session {session}"):
+                await client.stop(session)
             terminal.write(f"stopped {session}\n")
             return 0
         return await _stop_all(client, terminal)
