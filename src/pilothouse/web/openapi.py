@@ -57,6 +57,7 @@ WORDS = {
     413: "The body is too large.",
     416: "The file has no such range.",
     421: "The `Host` is no name of this server's.",
+    426: "The address speaks WebSocket, and that was not asked for.",
     429: "Too many, too fast; `Retry-After` says when to come back.",
     500: "The server failed at it.",
     503: "It cannot be done now; trying again later may help.",
