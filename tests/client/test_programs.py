@@ -190,3 +190,15 @@ async def test_what_a_receiver_refuses_is_said(house: House) -> None:
         while not (dead := await mine.deliveries(made.id, "dead")):
             await asyncio.sleep(0.01)
     assert (dead[0].status, dead[0].attempts) == (410, 1)
+
+
+async def test_events_of_a_program_come_to_a_session_too(house: House) -> None:
+    """Its channels take no key, which the client makes for others."""
+    session = await house.session()
+    said = '{"type":"custom","name":"deploy","data":{"step":1}}'
+    done = await house.client.channels.publish(f"/session/{session}", [said])
+    assert (len(done.successful), done.failed) == (1, [])
+    with pytest.raises(BadRequest, match="key"):
+        await house.client.channels.publish(f"/session/{session}", [said], key="mine")
+    again = [await house.client.channels.publish("/default/room", ["1"], key="mine") for _ in range(2)]
+    assert again[0] == again[1]

@@ -188,8 +188,8 @@ class Client:
 
     # --- the event API -----------------------------------------------------------------------------------------
 
-    async def publish(self, channel: str, events: list[str], key: str) -> wire.Published:
-        return await _told(self.api.channels.publish(channel, events, key=key))
+    async def publish(self, channel: str, events: list[str]) -> wire.Published:
+        return await _told(self.api.channels.publish(channel, events))
 
     # --- access ------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any
-from uuid import uuid4
 
 import click
 import msgspec
@@ -42,7 +41,7 @@ def pub(context: click.Context, channel: str, values: tuple[str, ...]) -> None:
         failed = 0
         for first in range(0, len(events), EVENTS_MAX):
             with _hinted(where):
-                done = await client.publish(where, events[first : first + EVENTS_MAX], str(uuid4()))
+                done = await client.publish(where, events[first : first + EVENTS_MAX])
             for one in done.failed:
                 terminal.notice(f"event {first + one.index + 1}: {plain(one.message)}")
             failed += len(done.failed)
