@@ -225,7 +225,7 @@ class House:
         held: dict[str, Any] = {
             "feeds": [path for _, path in channels._feeds if path != "/canary/a"],
             "presence": channels.presences._of,
-            "keys": channels.once._running,
+            "keys": channels.once._words,
             "watches": dialogs._watches,
             "ahead": dialogs._pending,
             "waiting": dialogs._waiting,

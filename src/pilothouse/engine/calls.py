@@ -8,10 +8,9 @@ keys are one account's. They go with the session.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -31,6 +30,7 @@ from pilothouse.engine.origin import NOWHERE, Origin
 from pilothouse.engine.ports import Op, Put, StoreFailed
 from pilothouse.engine.records import Called, JobRecord
 from pilothouse.engine.sessions import Session, Sessions
+from pilothouse.engine.words import Words
 
 LOOK = 500
 """Rows in which a job's `complete` is looked for, from where its record says: after a commit whose answer nobody heard
@@ -67,20 +67,12 @@ class Started:
     """What the caller has left of the day, where this call began the job and days are counted."""
 
 
-class _Turn:
-    """Those who say the same word at one time, one after another."""
-
-    def __init__(self) -> None:
-        self.lock = asyncio.Lock()
-        self.users = 0
-
-
 class Calls:
     def __init__(self, sessions: Sessions, gate: Gate) -> None:
         self._sessions = sessions
         self._gate = gate
         self._store = sessions.kit.store
-        self._turns: dict[str, _Turn] = {}
+        self._words = Words()
 
     @whole
     async def start(self, wish: Wish, who: Who, key: str | None = None, origin: Origin = NOWHERE) -> Started:
@@ -89,7 +81,7 @@ class Calls:
         principal = who.principal
         assert principal is not None
         words = _words(principal, wish, key)
-        async with self._turn(words):
+        async with self._words.turn(*words):
             about = hashlib.sha256(msgspec.json.encode(wish)).hexdigest()
             for word in words:
                 known = await self._known(word, principal, about)
@@ -184,21 +176,6 @@ class Calls:
             return await session.jobs.submit(job, client_message_id=None, also=also)
         except TooMany as error:
             raise Conflict(error.message) from None
-
-    @contextlib.asynccontextmanager
-    async def _turn(self, words: Sequence[str]) -> AsyncIterator[None]:
-        async with contextlib.AsyncExitStack() as stack:
-            for word in sorted(words):  # always in one order, or two would wait for each other
-                turn = self._turns.setdefault(word, _Turn())
-                turn.users += 1
-                stack.callback(self._leave, word, turn)
-                await stack.enter_async_context(turn.lock)
-            yield
-
-    def _leave(self, word: str, turn: _Turn) -> None:
-        turn.users -= 1
-        if not turn.users:  # not before: who waits for the lock and who comes now must wait for the same one
-            del self._turns[word]
 
     async def ended(self, started: Started) -> JobRecord:
         """The job, at its end. One whose session was deleted has failed."""

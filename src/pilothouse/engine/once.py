@@ -6,7 +6,6 @@ so that it holds over a restart of the server; else it is in memory alone, as th
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,6 +16,7 @@ from pilothouse.core.channels import Channel
 from pilothouse.core.errors import Conflict
 from pilothouse.core.publish import Event, Failed, Taken
 from pilothouse.engine.ports import Clock, Delete, EventStore, Op, Put
+from pilothouse.engine.words import Words
 
 KEY_S = 3600.0
 """How long a key is remembered: far longer than any client tries again."""
@@ -38,37 +38,22 @@ class Answer(msgspec.Struct, frozen=True):
 Act = Callable[[Callable[[Sequence[Taken], Sequence[Failed]], Sequence[Op]]], Awaitable[None]]
 
 
-class _Turn:
-    """Those who say the same key at one time, one after another."""
-
-    def __init__(self) -> None:
-        self.lock = asyncio.Lock()
-        self.users = 0
-
-
 class Once:
     def __init__(self, store: EventStore, clock: Clock) -> None:
         self._store = store
         self._clock = clock
         self._known: OrderedDict[str, Answer] = OrderedDict()
-        self._running: dict[str, _Turn] = {}
+        self._words = Words()
 
     async def do(self, holder: str, channel: Channel, key: str, events: Sequence[Event], act: Act) -> Answer:
         """`act` is given what makes the operation to commit with what it does, from what it has taken and what failed.
         Raises Conflict when the key was used for something else, and what `act` raises."""
         name = hashlib.sha256(f"{holder}\n{channel.path}\n{key}".encode()).hexdigest()
         about = hashlib.sha256(b"\n".join(event.raw for event in events)).hexdigest()
-        turn = self._running.setdefault(name, _Turn())
-        turn.users += 1
-        try:
-            async with turn.lock:
-                known = await self._find(name)
-                if known is None:
-                    known = await self._first(name, about, act)
-        finally:
-            turn.users -= 1
-            if not turn.users:  # not before: who waits for the lock and who comes now must wait for the same one
-                del self._running[name]
+        async with self._words.turn(name):
+            known = await self._find(name)
+            if known is None:
+                known = await self._first(name, about, act)
         if known.about != about:
             raise Conflict("key: it was used for other events")
         return known
