@@ -8,17 +8,16 @@ each on a line. A link lives at most LIFE_MAX_S and opens nothing when the artif
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
 import hashlib
 import hmac
-import os
 from collections.abc import Iterator
 
 from pilothouse.core.errors import NotFound, TooMany, Unavailable
 from pilothouse.core.ids import ArtifactId
-from pilothouse.engine.ports import Clock, EventStore, Put, SealBroken, Sealer
+from pilothouse.engine.ownkey import OwnKey
+from pilothouse.engine.ports import Clock, EventStore, Sealer
 
 LIFE_S = 300
 LIFE_MAX_S = 900
@@ -26,17 +25,13 @@ LIFE_MAX_S = 900
 OPEN_MAX = 200
 """Downloads by such links at one time: nobody's own limit counts them."""
 _PURPOSE = b"pilothouse artifact link\n"
-_ABOUT = "artifact links"
 
 
 class SignedLinks:
     def __init__(self, store: EventStore, clock: Clock, sealer: Sealer) -> None:
-        self._store = store
         self._clock = clock
-        self._sealer = sealer
-        self._key: bytes | None = None
+        self._key = OwnKey(store, sealer, "artifacts", "artifact links")
         self._open = 0
-        self._making = asyncio.Lock()
 
     @contextlib.contextmanager
     def room(self) -> Iterator[None]:
@@ -52,7 +47,7 @@ class SignedLinks:
     async def make(self, artifact: ArtifactId, life_s: int = LIFE_S) -> tuple[str, int]:
         """The link's path and query, and when it ends. Raises Unavailable."""
         expires = int(self._clock.now()) + min(life_s, LIFE_MAX_S)
-        signature = _signed(await self._known(make=True), artifact, expires)
+        signature = _signed(await self._key.get(), artifact, expires)
         return f"/api/artifacts/{artifact}/signed?expires={expires}&signature={signature}", expires
 
     async def check(self, artifact: str, expires: str, signature: str) -> None:
@@ -60,7 +55,7 @@ class SignedLinks:
         if not (expires.isascii() and expires.isdigit() and len(expires) < 13):
             raise NotFound
         try:
-            right = _signed(await self._known(make=False), artifact, int(expires))
+            right = _signed(await self._key.get(make=False), artifact, int(expires))
         except Unavailable:
             raise NotFound from None
         now = self._clock.now()
@@ -68,31 +63,6 @@ class SignedLinks:
             raise NotFound
         if not now < int(expires) <= now + LIFE_MAX_S + 1:
             raise NotFound
-
-    async def _known(self, *, make: bool) -> bytes:
-        async with self._making:
-            return self._key or await self._found(make=make)
-
-    async def _found(self, *, make: bool) -> bytes:
-        doc = await self._store.get("signing", "artifacts")
-        try:
-            if doc is not None:
-                self._key = self._sealer.unseal(doc, _ABOUT)
-                return self._key
-        except SealBroken:
-            pass  # the links that it signed are over soon
-        if not make:
-            raise Unavailable
-        self._key = await self._made()
-        return self._key
-
-    async def _made(self) -> bytes:
-        key = os.urandom(32)
-        try:
-            await self._store.commit(Put("signing", "artifacts", self._sealer.seal(key, _ABOUT)))
-        except SealBroken as error:
-            raise Unavailable(f"No link can be signed: {error}") from None
-        return key
 
 
 def _signed(key: bytes, artifact: str, expires: int) -> str:
