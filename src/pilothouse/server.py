@@ -72,6 +72,7 @@ from pilothouse.engine.opener import Opener
 from pilothouse.engine.outgoing import Outgoing, Outside
 from pilothouse.engine.ports import EventStore, Put, StoreFailed
 from pilothouse.engine.providers import Providers
+from pilothouse.engine.repeats import Repeats
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.secrets import Secrets
 from pilothouse.engine.sessions import Sessions
@@ -240,6 +241,7 @@ async def _platform(
         providers=Providers(settings.issuers, oidc, keys, identity, clock),
         gate=gate,
         secrets=secrets,
+        repeats=Repeats(kit, sealer),
         artifacts=artifacts,
         outgoing=outgoing,
         opener=opener,
@@ -260,7 +262,7 @@ async def _platform(
     stack.push_async_callback(opener.close)
     await outgoing.start()
     stack.push_async_callback(outgoing.close)
-    upkeep = Upkeep(kit, channels.upkeep), AuditUpkeep(kit, settings.audit_days)
+    upkeep = Upkeep(kit, channels.upkeep, platform.repeats.sweep), AuditUpkeep(kit, settings.audit_days)
     intakes = UsageIntake(kit, sessions, metrics, traces), NetworkIntake(kit, sessions), LimitIntake(kit, sessions)
     for chore in (*intakes, *upkeep):
         chore.start()

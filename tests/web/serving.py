@@ -37,6 +37,7 @@ from pilothouse.engine.opener import Opener
 from pilothouse.engine.outgoing import Outgoing, Outside
 from pilothouse.engine.ports import Clock, EventStore
 from pilothouse.engine.providers import Providers
+from pilothouse.engine.repeats import Repeats
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.secrets import Secrets
 from pilothouse.engine.sessions import Sessions
@@ -153,6 +154,7 @@ async def serving(
     platform = Platform(
         kit, sessions, rules, identity, "0", lambda: url, tls is not None, list,
         providers=providers, pairs=pairs, gate=limited, opener=opener, secrets=secrets, outgoing=outgoing,
+        repeats=Repeats(kit, PlainSealer()),
         channels=channels, dialogs=dialogs, artifacts=artifacts, calls=Calls(sessions, limited),
         traces=Traces(kit, spans) if spans is not None else None,
         ways=ways or Ways(issuers=frozenset(i.issuer for i in issuers), authorizer=authorizer),

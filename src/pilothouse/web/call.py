@@ -29,6 +29,7 @@ from pilothouse.engine.origin import Origin
 from pilothouse.engine.outgoing import Outgoing
 from pilothouse.engine.providers import Providers
 from pilothouse.engine.records import ApprovalRecord, JobRecord, QuestionRecord
+from pilothouse.engine.repeats import Repeats
 from pilothouse.engine.rules import Rules
 from pilothouse.engine.secrets import Secrets
 from pilothouse.engine.sessions import Session, Sessions
@@ -67,6 +68,8 @@ class Platform:
     """What jobs made. None: nothing is collected."""
     calls: Calls | None = None
     """What programs ask for."""
+    repeats: Repeats = field(kw_only=True)
+    """Changes that carry a key."""
     outgoing: Outgoing = field(kw_only=True)
     """Webhooks and notifications."""
     opener: Opener | None = None

@@ -15,20 +15,19 @@ from starlette.responses import Response
 
 from pilothouse.core import dialog, invoke
 from pilothouse.core import events as ev
-from pilothouse.core.errors import BadRequest, PilothouseError
+from pilothouse.core.errors import PilothouseError
 from pilothouse.engine.artifacts import Artifacts
 from pilothouse.engine.calls import Calls, Started
 from pilothouse.engine.log import Gap
 from pilothouse.engine.ports import Row
 from pilothouse.engine.records import ArtifactRecord, JobRecord
-from pilothouse.web import admit, wire, work
+from pilothouse.web import admit, repeats, wire, work
 from pilothouse.web.call import Call, streamed
 from pilothouse.web.streams import alive
 
 KEYS = ("idempotency-key", "amz-sdk-invocation-id")
 """Headers that name a request however often it is sent; the first that is there counts. The second is what AWS's SDKs
 send, the same with each try."""
-KEY_MAX = 200
 SPACE = b" "
 
 
@@ -81,19 +80,7 @@ async def _wish(call: Call) -> invoke.Wish:
 async def _start(call: Call, wish: invoke.Wish | None = None) -> Started:
     calls = call.platform.calls
     assert calls is not None
-    return await calls.start(wish or await _wish(call), call.who, _key(call), call.origin)
-
-
-def _key(call: Call) -> str | None:
-    for name in KEYS:
-        given = call.request.headers.getlist(name)
-        if len(given) > 1:
-            raise BadRequest(f"{name}: given twice")
-        if given:
-            if not 0 < len(given[0]) <= KEY_MAX or not given[0].isprintable():
-                raise BadRequest(f"{name}: 1 to {KEY_MAX} printable characters")
-            return f"{name}:{given[0]}"
-    return None
+    return await calls.start(wish or await _wish(call), call.who, repeats.key(call.request, *KEYS), call.origin)
 
 
 async def _document(call: Call, calls: Calls, started: Started) -> AsyncGenerator[bytes, None]:

@@ -27,8 +27,10 @@ from pilothouse.core.events import LogEvent
 from pilothouse.web.guard import COOKIE, LINK_COOKIE, SAFE, Policy
 from pilothouse.web.operations import OPERATIONS
 from pilothouse.web.operations.base import Operation, Parameter, Said, text
+from pilothouse.web.repeats import KEY_MAX
 
 Built = dict[str, Any]
+IDEMPOTENCY = "Idempotency-Key"
 VERSION = "1"
 """Of the API, not of this server."""
 REF = "#/components/schemas/{name}"
@@ -45,6 +47,9 @@ change also needs `X-CSRF-Token` and an `Origin` of the server's). One credentia
 **Lists** are paged by `cursor`: ask again with `next` until it is null. **Events** are followed from a number, `after`,
 as JSON or as server-sent events.
 
+**Again**: every change takes an `Idempotency-Key`, by which it is done once however often it is sent. The same key with
+another request: 409.
+
 **How often**: an answer to a request with a key says `X-RateLimit-Limit`, `-Remaining` and `-Reset`; over it, 429 says
 `Retry-After`."""
 WORDS = {
@@ -53,7 +58,7 @@ WORDS = {
     403: "Known, but may not.",
     404: "There is no such thing, or it is not the caller's to see.",
     405: "Not with this method.",
-    409: "Not in this state.",
+    409: "Not in this state; or the `Idempotency-Key` stands for another request, or for one whose answer is not kept.",
     413: "The body is too large.",
     416: "The file has no such range.",
     421: "The `Host` is no name of this server's.",
@@ -135,6 +140,10 @@ class Row(Protocol):
     def on(self) -> Literal["organisation", "session"]: ...
     @property
     def links(self) -> bool: ...
+    @property
+    def keyed(self) -> bool: ...
+    @property
+    def kept(self) -> bool: ...
 
 
 @functools.lru_cache(maxsize=1)
@@ -217,7 +226,7 @@ def _operation(operation: Operation, row: Row, schemas: _Schemas) -> Built:
         "tags": [operation.group],
         "summary": operation.summary,
         "description": operation.description,
-        "parameters": [*_places(operation.path), *map(_parameter, operation.query)],
+        "parameters": [*_places(operation.path), *map(_parameter, [*operation.query, *_keys(operation, row)])],
         "responses": _responses(operation, row, schemas),
         "security": _security(row),
     }
@@ -243,6 +252,15 @@ def _socket(operation: Operation, row: Row) -> Built:
         "security": _security(row),
         "x-scope": {"scope": row.scope, "on": row.on},
     }
+
+
+def _keys(operation: Operation, row: Row) -> list[Parameter]:
+    """What every change takes; some say it in words of their own."""
+    if not row.keyed or any(one.name == IDEMPOTENCY for one in operation.query):
+        return []
+    again = "gets the first one's answer" if row.kept else "is not done again"
+    said = f"The caller's own word for this request: the same again within a day {again}."
+    return [Parameter(IDEMPOTENCY, text(minLength=1, maxLength=KEY_MAX), said, "header")]
 
 
 def _places(path: str) -> list[Built]:
@@ -291,6 +309,8 @@ def _refusals(operation: Operation, row: Row) -> set[int]:
         found |= {401, 403, 429, 503}
     if operation.body is not None:
         found |= {400, 413}
+    if row.keyed:
+        found |= {400, 409}
     if operation.query or "{" in operation.path:
         found.add(400)
     if "{" in operation.path and not operation.appsync:

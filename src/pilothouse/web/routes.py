@@ -40,6 +40,7 @@ from pilothouse.web import (
     notifications,
     openapi,
     reference,
+    repeats,
     secrets,
     sharing,
     shells,
@@ -51,7 +52,7 @@ from pilothouse.web import (
 from pilothouse.web.access import WHO, named
 from pilothouse.web.asked import Asked
 from pilothouse.web.call import Call, Handler, Platform
-from pilothouse.web.guard import Guard, Once, Policy
+from pilothouse.web.guard import SAFE, Guard, Once, Policy
 from pilothouse.web.peer import peer
 from pilothouse.web.printed import Printed
 from pilothouse.web.traced import traced
@@ -81,15 +82,39 @@ class Entry:
     """Pages of `cors_origins` may read the answer, refusals too."""
     own: Own | None = None
     """Instead of a handler: it asks the guard itself and refuses in the words of another protocol."""
+    kept: bool = True
+    """Of a change: its answer may be kept for who sends it again, which one that shows a secret may not."""
+    again: bool = False
+    """Of a change: twice is the same as once."""
+
+    @property
+    def keyed(self) -> bool:
+        """Whether it takes an `Idempotency-Key`, by `web.repeats`. Signing out ends what a key would belong to."""
+        changes = self.method not in SAFE | {"WS"} and self.handler is not None
+        return changes and self.policy == "cookie-same-origin" and self.path != "/api/signout"
 
 
-def _own(method: str, path: str, scope: Scope, handler: Handler, *, links: bool = False) -> Entry:
-    return Entry(method, path, "cookie-same-origin", scope, handler, links=links)
+AGAIN = frozenset({"PUT", "PATCH", "DELETE"})
+"""Methods of which twice is the same as once."""
 
 
-def _in(method: str, path: str, scope: Scope, handler: Handler, *, links: bool = False) -> Entry:
-    """Of one session."""
-    return Entry(method, path, "cookie-same-origin", scope, handler, on="session", links=links)
+def _own(
+    method: str,
+    path: str,
+    scope: Scope,
+    handler: Handler,
+    *,
+    links: bool = False,
+    kept: bool = True,
+    again: bool = False,
+    on: Literal["organisation", "session"] = "organisation",
+) -> Entry:
+    again = again or method in AGAIN
+    return Entry(method, path, "cookie-same-origin", scope, handler, on=on, links=links, kept=kept, again=again)
+
+
+_in = functools.partial(_own, on="session")
+"""Of one session."""
 
 
 def _preflights(*paths: str, own: Own = events.preflight) -> list[Entry]:
@@ -156,9 +181,9 @@ TABLE: tuple[Entry, ...] = (
     Entry("GET", "/openapi.json", "public", None, _document, DOCUMENTATION),
     Entry("GET", "/docs", "public", None, _reference, DOCUMENTATION),
     _own("GET", "/api/me", "read", api.me, links=True),
-    _own("POST", "/api/tickets", "admin", keys.make_ticket),
+    _own("POST", "/api/tickets", "admin", keys.make_ticket, kept=False),
     _own("GET", "/api/keys", "admin", keys.list_keys),
-    _own("POST", "/api/keys", "admin", keys.make_key),
+    _own("POST", "/api/keys", "admin", keys.make_key, kept=False),
     _own("DELETE", "/api/keys/{id}", "admin", keys.revoke_key),
     _own("GET", "/api/audit", "admin", audit.list_audit),
     _own("GET", "/api/audit/head", "admin", audit.audit_head),
@@ -177,16 +202,16 @@ TABLE: tuple[Entry, ...] = (
     _in("PUT", "/api/sessions/{id}/grants/{account:path}", "admin", sharing.put_grant),
     _in("DELETE", "/api/sessions/{id}/grants/{account:path}", "admin", sharing.remove_grant),
     _in("GET", "/api/sessions/{id}/links", "admin", sharing.list_links),
-    _in("POST", "/api/sessions/{id}/links", "admin", sharing.make_link),
+    _in("POST", "/api/sessions/{id}/links", "admin", sharing.make_link, kept=False),
     _in("DELETE", "/api/sessions/{id}/links/{link}", "admin", sharing.revoke_link),
-    _in("POST", "/api/sessions/{id}/stop", "run", api.stop_session),
+    _in("POST", "/api/sessions/{id}/stop", "run", api.stop_session, again=True),
     _in("GET", "/api/sessions/{id}/limits", "read", api.session_limits),
     _in("GET", "/api/sessions/{id}/events", "read", work.session_events, links=True),
     _in("GET", "/api/sessions/{id}/network", "read", network.get_network),
     _in("GET", "/api/sessions/{id}/network/stream", "read", network.stream_network),
     _in("PUT", "/api/sessions/{id}/egress", "run", network.put_egress),
     _in("GET", "/api/sessions/{id}/texts/{digest}", "read", api.text, links=True),
-    replace(_in("POST", "/api/sessions/{id}/jobs", "run", work.make_job), counted=True),
+    replace(_in("POST", "/api/sessions/{id}/jobs", "run", work.make_job, kept=False, again=True), counted=True),
     _in("GET", "/api/sessions/{id}/jobs", "read", work.list_jobs, links=True),
     _in("GET", "/api/sessions/{id}/files", "read", work.list_files),
     _in("GET", "/api/sessions/{id}/files/content", "read", work.get_file),
@@ -197,7 +222,7 @@ TABLE: tuple[Entry, ...] = (
     _in("GET", "/api/jobs/{id}/artifacts/tar", "read", artifacts.get_tar),
     _in("GET", "/api/artifacts/{id}", "read", artifacts.get_artifact),
     _in("GET", "/api/artifacts/{id}/content", "read", artifacts.get_content),
-    _in("POST", "/api/artifacts/{id}/links", "read", artifacts.make_link),
+    _in("POST", "/api/artifacts/{id}/links", "read", artifacts.make_link, kept=False, again=True),
     Entry(
         "GET",
         "/api/artifacts/{id}/signed",
@@ -208,12 +233,12 @@ TABLE: tuple[Entry, ...] = (
     ),
     _in("GET", "/api/jobs/{id}", "read", work.get_job, links=True),
     _in("GET", "/api/jobs/{id}/events", "read", work.job_events, links=True),
-    _in("POST", "/api/jobs/{id}/interrupt", "run", work.interrupt_job),
+    _in("POST", "/api/jobs/{id}/interrupt", "run", work.interrupt_job, again=True),
     _own("GET", "/api/approvals", "read", api.list_approvals),
     _in("GET", "/api/approvals/{id}", "read", api.get_approval, links=True),
-    _in("POST", "/api/approvals/{id}", "approve", api.decide, links=True),
+    _in("POST", "/api/approvals/{id}", "approve", api.decide, links=True, again=True),
     _own("GET", "/api/questions", "read", api.list_questions),
-    _in("POST", "/api/questions/{id}", "approve", api.answer, links=True),
+    _in("POST", "/api/questions/{id}", "approve", api.answer, links=True, again=True),
     _own("GET", "/api/rules", "read", api.list_rules),
     _own("DELETE", "/api/rules/{id}", "admin", api.remove_rule),
     _own("GET", "/api/secrets", "run", secrets.list_own),
@@ -227,11 +252,11 @@ TABLE: tuple[Entry, ...] = (
     _in("DELETE", "/api/sessions/{id}/shells/{shellId}", "run", shells.end_shell),
     # What leaves for elsewhere.
     _own("GET", "/api/webhooks", "admin", hooks.list_webhooks),
-    _own("POST", "/api/webhooks", "admin", hooks.make_webhook),
+    _own("POST", "/api/webhooks", "admin", hooks.make_webhook, kept=False),
     _own("GET", "/api/webhooks/{id}", "admin", hooks.get_webhook),
     _own("PATCH", "/api/webhooks/{id}", "admin", hooks.change_webhook),
     _own("DELETE", "/api/webhooks/{id}", "admin", hooks.remove_webhook),
-    _own("POST", "/api/webhooks/{id}/rotate", "admin", hooks.rotate_secret),
+    _own("POST", "/api/webhooks/{id}/rotate", "admin", hooks.rotate_secret, kept=False),
     _own("POST", "/api/webhooks/{id}/ping", "admin", hooks.ping),
     _own("GET", "/api/webhooks/{id}/deliveries", "admin", hooks.list_deliveries),
     _own("POST", "/api/webhooks/{id}/deliveries/{delivery}/replay", "admin", hooks.replay),
@@ -287,7 +312,10 @@ def _endpoint(entry: Entry, platform: Platform, guard: Guard) -> Callable[[Reque
     async def answer(request: Request, caller: Principal | None) -> Response:
         if caller is not None and entry.scope is not None:
             (caller.need_at_most if entry.on == "session" else caller.need)(entry.scope)
-        return await handler(Call(request, platform, caller, entry.scope or "read"))
+        call = Call(request, platform, caller, entry.scope or "read")
+        if entry.keyed:
+            return await repeats.once(call, handler, again=entry.again, keep=entry.kept)
+        return await handler(call)
 
     async def endpoint(request: Request) -> Response:
         answered = await asked_for(request)

@@ -1,0 +1,74 @@
+"""`Idempotency-Key`: a change that is sent again is not made again (`engine.repeats`).
+
+An answer that was given before says `Idempotent-Replayed: true`; who may not see any more what it is about is refused
+as everywhere.
+"""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from pilothouse.core.errors import BadRequest
+from pilothouse.engine import repeats
+from pilothouse.engine.repeats import Answer
+from pilothouse.web.call import Call, Handler
+
+HEADER = "idempotency-key"
+KEY_MAX = 200
+REPLAYED = "idempotent-replayed"
+KEPT = ("cache-control", "content-type", "location")
+
+
+def key(request: Request, *names: str) -> str | None:
+    """The first of these headers that is there, with its name. Raises BadRequest naming it."""
+    for name in names:
+        given = request.headers.getlist(name)
+        if len(given) > 1:
+            raise BadRequest(f"{name}: given twice")
+        if given:
+            if not 0 < len(given[0]) <= KEY_MAX or not given[0].isprintable():
+                raise BadRequest(f"{name}: 1 to {KEY_MAX} printable characters")
+            return f"{name}:{given[0]}"
+    return None
+
+
+async def once(call: Call, handler: Handler, *, again: bool, keep: bool) -> Response:
+    """The handler's answer, or the one that it gave before. Raises what the handler does, Conflict."""
+    given = key(call.request, HEADER)
+    if given is None:
+        return await handler(call)
+    made: list[Response] = []
+
+    async def act() -> Answer:
+        answer = await handler(call)
+        made.append(answer)
+        headers = {name: answer.headers[name] for name in KEPT if name in answer.headers}
+        return Answer(answer.status_code, headers, bytes(answer.body))
+
+    scope = call.request.scope
+    asked = {
+        "method": call.request.method,
+        "path": scope["raw_path"].decode("latin-1"),
+        "query": scope["query_string"].decode("latin-1"),
+    }
+    same = repeats.same(asked, await call.request.body())
+    answer, replayed = await call.platform.repeats.once(call.principal, given, same, act, again=again, keep=keep)
+    if not replayed:
+        return made[0]
+    if answer.body:
+        await _seen(call)
+    return Response(answer.body, answer.status, answer.headers | {REPLAYED: "true"})
+
+
+async def _seen(call: Call) -> None:
+    """Raises NotFound, Forbidden: what the path names is not the caller's any more."""
+    match call.request.url.path.removeprefix(call.base).split("/")[1:3]:
+        case ["api", "sessions"] if "id" in call.request.path_params:
+            await call.session()
+        case ["api", "jobs"]:
+            await call.job()
+        case ["api", "approvals"]:
+            await call.approval()
+        case ["api", "questions"]:
+            await call.question()

@@ -1,0 +1,232 @@
+"""`Idempotency-Key` at every change of the API: sent twice it is made once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from pilothouse.adapters.stores.memory import MemoryStore
+from pilothouse.adapters.stores.sqlite import SqliteStore
+from pilothouse.core.access import Scope
+from pilothouse.engine.repeats import KIND
+from pilothouse.web import openapi
+from pilothouse.web.routes import TABLE, Entry
+from tests.web.answering import answering
+from tests.web.serving import Served, serving
+from tests.web.test_matrix import BODIES, OF_SERVER, name
+from tests.web.world import World
+
+KEYED = [entry for entry in TABLE if entry.keyed]
+CHANGES = {"POST", "PUT", "PATCH", "DELETE"}
+ELSEWHERE = {
+    "POST /event",  # `key`, by `engine.once`
+    "POST /invoke",  # by `engine.calls`
+    "POST /trigger",
+    "POST /api/signin",  # a ticket is used up, and who asks is nobody yet
+    "POST /api/signout",
+}
+SECRET = {"key", "secret", "secretAccessKey", "sessionToken", "token", "ticket", "link", "url", "value", "password"}
+ORIGIN = {"PATCH /api/webhooks/{id}": {"url"}}
+"""Of an address the origin alone is shown."""
+ANEW = {"POST /api/artifacts/{id}/links"}
+"""Made again each time, which does no harm: it is a link for minutes."""
+
+
+def test_every_change_takes_one() -> None:
+    assert {name(e) for e in TABLE if e.method in CHANGES} - {name(e) for e in KEYED} == ELSEWHERE
+    paths = openapi.document(TABLE)["paths"]
+    for entry in KEYED:
+        told = paths[entry.path.replace(":path}", "}")][entry.method.lower()]
+        assert [p["name"] for p in told["parameters"] if p["in"] == "header"] == ["Idempotency-Key"], name(entry)
+        assert {"400", "409"} <= set(told["responses"]), name(entry)
+
+
+def shown(schema: Any, components: dict[str, Any], seen: frozenset[str] = frozenset()) -> set[str]:
+    """Every field's name."""
+    if isinstance(schema, list):
+        return {field for one in schema for field in shown(one, components, seen)}
+    if not isinstance(schema, dict):
+        return set()
+    ref = schema.get("$ref", "")
+    if ref and ref not in seen:
+        return shown(components[ref.rpartition("/")[2]], components, seen | {ref})
+    return {*schema.get("properties", {})} | {f for one in schema.values() for f in shown(one, components, seen)}
+
+
+@pytest.mark.parametrize("entry", KEYED, ids=name)
+def test_an_answer_that_shows_a_secret_is_not_kept(entry: Entry) -> None:
+    document = openapi.document(TABLE)
+    told = document["paths"][entry.path.replace(":path}", "}")][entry.method.lower()]["responses"]
+    answers = [said.get("content", {}) for status, said in told.items() if status.startswith("2")]
+    fields = shown(answers, document["components"]["schemas"])
+    assert not (entry.kept and fields & SECRET - ORIGIN.get(name(entry), set())), fields & SECRET
+
+
+@contextlib.asynccontextmanager
+async def world() -> AsyncIterator[World]:
+    async with serving() as served:
+        made = World(served)
+        await made.settle()
+        await made.furnish()
+        yield made
+
+
+def everything(world: World) -> dict[Any, Any]:
+    """The ledger, without what says who has asked."""
+    store = world.served.platform.kit.store
+    assert isinstance(store, MemoryStore)
+    return {key: doc for key, doc in store._docs.items() if key[0] not in {KIND, "signing"}}
+
+
+@pytest.mark.parametrize("entry", KEYED, ids=name)
+async def test_the_same_again_changes_nothing(entry: Entry) -> None:
+    async with world() as house:
+        headers = house.by_key("red", "admin")
+        if name(entry) in OF_SERVER:
+            headers = {"x-api-key": await house.served.key()}
+        headers |= {"idempotency-key": "7f0d"}
+        async with httpx.AsyncClient(base_url=house.served.url, headers=headers, timeout=20) as http:
+            address, body = house.address(entry.path), BODIES[name(entry)]
+            first = await http.request(entry.method, address, json=body)
+            assert 200 <= first.status_code < 300, first.text
+            assert "idempotent-replayed" not in first.headers
+            await asyncio.sleep(0.05)  # what goes on by itself is done
+            before = everything(house)
+            again = await http.request(entry.method, address, json=body)
+            if name(entry) in ANEW:
+                before = everything(house)
+            assert everything(house) == before
+            if entry.kept:
+                assert (again.status_code, again.content) == (first.status_code, first.content)
+                assert again.headers["idempotent-replayed"] == "true"
+                assert again.headers.get("content-type") == first.headers.get("content-type")
+            elif entry.again:
+                assert again.status_code == first.status_code
+            else:
+                assert (again.status_code, again.json()["code"]) == (409, "conflict")
+                assert "shows a secret once" in again.json()["detail"]
+            other = await http.request(entry.method, address + ("&" if "?" in address else "?") + "x=1", json=body)
+            assert (other.status_code, other.json()["code"]) == (409, "conflict")
+            assert other.json()["detail"].startswith("idempotency-key: it was used for another request")
+            if entry.method != "DELETE":
+                other = await http.request(entry.method, address, json={"another": 1})
+                assert other.status_code == 409
+            assert everything(house) == before
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[Served]:
+    async with serving() as running:
+        yield running
+
+
+async def client(served: Served, *scopes: Scope, key: str = "one") -> httpx.AsyncClient:
+    headers = {"x-api-key": await served.key(*scopes), "idempotency-key": key}
+    return httpx.AsyncClient(base_url=served.url, headers=headers, timeout=20)
+
+
+@pytest.mark.parametrize("key", ["", "x" * 201, "a\x80b", "tab\tbed", "\xa0"])
+async def test_a_key_that_is_none_is_named(served: Served, key: str) -> None:
+    async with await client(served) as http:
+        del http.headers["idempotency-key"]
+        answer = await http.post(
+            "/api/sessions",
+            json={"agent": "echo"},
+            headers=[*http.headers.raw, (b"idempotency-key", key.encode("latin-1"))],
+        )
+        assert answer.status_code == 400
+        assert answer.json()["detail"] == "idempotency-key: 1 to 200 printable characters"
+        assert (await http.get("/api/sessions")).json()["items"] == []
+
+
+async def test_two_keys_are_one_too_many(served: Served) -> None:
+    async with await client(served) as http:
+        twice = [*http.headers.raw, (b"idempotency-key", b"two")]
+        answer = await http.post("/api/sessions", json={"agent": "echo"}, headers=twice)
+        assert (answer.status_code, answer.json()["detail"]) == (400, "idempotency-key: given twice")
+        assert (await http.get("/api/sessions")).json()["items"] == []
+
+
+async def test_thirty_at_once_make_one_session(served: Served) -> None:
+    async with await client(served) as http:
+        answers = await asyncio.gather(*(http.post("/api/sessions", json={"agent": "echo"}) for _ in range(30)))
+        assert {answer.status_code for answer in answers} == {201}
+        assert len({answer.json()["id"] for answer in answers}) == 1
+        assert sum("idempotent-replayed" in answer.headers for answer in answers) == 29
+        assert len((await http.get("/api/sessions")).json()["items"]) == 1
+
+
+async def test_what_was_refused_is_tried_anew(served: Served) -> None:
+    async with await client(served) as http:
+        assert (await http.post("/api/sessions", json={"agent": "nobody"})).status_code == 400
+        assert (await http.post("/api/sessions", json={"agent": "echo"})).status_code == 201
+
+
+async def test_who_has_lost_the_right_is_not_told_again(served: Served) -> None:
+    house = World(served)
+    await house.settle()
+    await house.furnish()
+    address = house.address("/api/sessions/{id}")
+    headers = house.by_key("red", "operator") | {"idempotency-key": "one"}
+    async with httpx.AsyncClient(base_url=served.url, headers=headers, timeout=20) as http:
+        assert (await http.patch(address, json={"title": "new"})).json()["title"] == "new"
+        assert (await http.patch(address, json={"title": "new"})).headers["idempotent-replayed"] == "true"
+        owner = house.by_key("red", "owner")
+        async with httpx.AsyncClient(base_url=served.url, headers=owner, timeout=20) as other:
+            assert (await other.patch(address, json={"private": True})).status_code == 200
+        refused = await http.patch(address, json={"title": "new"})
+        assert refused.status_code == 404
+        assert b"new" not in refused.content
+
+
+async def test_a_secret_is_in_no_note_of_it(served: Served) -> None:
+    async with await client(served) as http:
+        made = await http.post("/api/keys", json={"name": "ci"})
+        put = await http.put("/api/secrets/TOKEN", json={"value": "hunter2hunter2"}, headers={"idempotency-key": "two"})
+        assert (made.status_code, put.status_code // 100) == (201, 2)
+        docs = b"".join(doc for _, doc in await served.platform.kit.store.scan(KIND))
+        assert made.json()["key"].encode() not in docs
+        assert b"hunter2" not in docs
+        assert len((await http.get("/api/keys")).json()["items"]) == 2  # the client's own, and this
+
+
+async def test_a_restart_forgets_no_key(tmp_path: Path) -> None:
+    for turn in range(2):
+        store = await SqliteStore.open(tmp_path / "db", full=True)
+        async with serving(store=store) as served:
+            if turn == 0:
+                key = await served.key()
+            headers = {"x-api-key": key, "idempotency-key": "one"}
+            async with httpx.AsyncClient(base_url=served.url, headers=headers, timeout=20) as http:
+                answer = await http.post("/api/sessions", json={"agent": "echo", "title": "once"})
+                if turn == 0:
+                    first = answer.content
+                assert answer.content == first
+                assert len((await http.get("/api/sessions")).json()["items"]) == 1
+        await store.close()
+    assert json.loads(first)["title"] == "once"
+
+
+async def test_jobs_say_how_they_are_now_and_refuse_another_prompt(served: Served) -> None:
+    async with answering(served.sandboxes), await client(served, key="session") as http:
+        sid = (await http.post("/api/sessions", json={"agent": "echo"})).json()["id"]
+        http.headers["idempotency-key"] = "job"
+        made = (await http.post(f"/api/sessions/{sid}/jobs", json={"prompt": "wait"})).json()
+        assert (
+            await http.post(f"/api/jobs/{made['id']}/interrupt", headers={"idempotency-key": "x"})
+        ).status_code == 202
+        async with asyncio.timeout(10):
+            while (await http.get(f"/api/jobs/{made['id']}")).json()["state"] != "done":
+                await asyncio.sleep(0.01)
+        again = await http.post(f"/api/sessions/{sid}/jobs", json={"prompt": "wait"})
+        assert (again.json()["id"], again.json()["state"]) == (made["id"], "done")
+        other = await http.post(f"/api/sessions/{sid}/jobs", json={"prompt": "another"})
+        assert other.status_code == 409
+        assert len((await http.get(f"/api/sessions/{sid}/jobs")).json()["items"]) == 1
