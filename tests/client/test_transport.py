@@ -63,7 +63,13 @@ class Cutting:
 async def cutting() -> AsyncIterator[Cutting]:
     made = Cutting()
     app = web.Application()
-    app.add_routes([web.post("/invoke", made.invoked), web.get("/silent", made.silent)])
+    app.add_routes(
+        [
+            web.post("/invoke", made.invoked),
+            web.route("*", "/api/things", made.invoked),
+            web.get("/silent", made.silent),
+        ]
+    )
     runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -98,6 +104,24 @@ async def test_a_call_that_is_cut_after_hours_is_asked_for_again_by_its_word(
     first, *others = cutting.keys
     assert first
     assert others == [first, first]
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+async def test_every_change_of_the_api_has_a_word_of_ours_where_it_has_none(
+    cutting: Cutting, transport: Transport, method: str
+) -> None:
+    for given in ("", "", "mine"):
+        cutting.keys.clear()
+        cutting.cuts = 2
+        await asyncio.wait_for(transport.send(method, "/api/things", body={}, key=given), PATIENCE_S)
+        first, *others = cutting.keys
+        assert others == [first, first]
+        assert len(first) == 32 if not given else first == "mine"
+
+
+async def test_what_only_reads_has_none(cutting: Cutting, transport: Transport) -> None:
+    await transport.send("GET", "/api/things")
+    assert cutting.keys == [""]
 
 
 async def test_a_request_without_a_word_is_not(cutting: Cutting, transport: Transport) -> None:

@@ -87,6 +87,6 @@ class Client:
         repeat: bool = False,
     ) -> T:
         """Any request, its JSON answer as `kind` (a msgspec struct, a dataclass, `dict[str, Any]`): for what has no
-        method here yet. `key` becomes an `Idempotency-Key`; it, a GET, a PUT or `repeat` let a lost connection be tried
-        again. Raises NoServer, Refused, Malformed."""
+        method here yet. `key` becomes an `Idempotency-Key` (below `/api` a change always has one); it, a GET or
+        `repeat` let a lost connection be tried again. Raises NoServer, Refused, Malformed."""
         return await self.transport.ask(kind, method, path, body=body, params=params, key=key, repeat=repeat)

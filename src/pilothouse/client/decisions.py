@@ -41,7 +41,7 @@ class Approvals(Group):
             updated_input=None if updated_input is None else dict(updated_input),
         )  # fmt: skip
         path = f"/api/approvals/{approval.approval_id}"
-        return await self._transport.ask(Approval, "POST", path, body=body, repeat=True)
+        return await self._transport.ask(Approval, "POST", path, body=body)
 
 
 class Questions(Group):
@@ -54,7 +54,7 @@ class Questions(Group):
 
     async def answer(self, id: str, answers: Mapping[str, str]) -> None:
         """`answers` by the text of each question. Raises AlreadyResolved, BadRequest, NotFound."""
-        await self._transport.send("POST", f"/api/questions/{id}", body=Answers(answers=dict(answers)), repeat=True)
+        await self._transport.send("POST", f"/api/questions/{id}", body=Answers(answers=dict(answers)))
 
 
 class Rules(Group):

@@ -38,7 +38,7 @@ class Jobs(Group):
             max_tokens=max_tokens, model=model, timeout_s=timeout_s, client_message_id=key or str(uuid.uuid4()),
             steer=steer, attachments=list(attachments),
         )  # fmt: skip
-        return await self._transport.ask(Job, "POST", f"/api/sessions/{session}/jobs", body=body, repeat=True)
+        return await self._transport.ask(Job, "POST", f"/api/sessions/{session}/jobs", body=body)
 
     async def get(self, id: str) -> Job:
         """Raises NotFound."""
@@ -53,7 +53,7 @@ class Jobs(Group):
 
     async def interrupt(self, id: str) -> None:
         """Tells the agent to end it; `follow` says when it has. Raises Conflict when it is done."""
-        await self._transport.send("POST", f"/api/jobs/{id}/interrupt", repeat=True)
+        await self._transport.send("POST", f"/api/jobs/{id}/interrupt")
 
     async def events(self, id: str, after: int = 0, limit: int = 500) -> Log:
         """Up to `limit` (1 to 1000) events of the job with a number above `after`."""

@@ -27,7 +27,7 @@ class Notifications(Group):
 
     async def change(self, id: str, change: NotifierChange) -> Notifier:
         """What is not given stays; what happened while it was off, or not wanted, is not told. Raises NotFound."""
-        return await self._transport.ask(Notifier, "PATCH", f"/api/notifications/{id}", body=change, repeat=True)
+        return await self._transport.ask(Notifier, "PATCH", f"/api/notifications/{id}", body=change)
 
     async def remove(self, id: str) -> None:
         await self._transport.send("DELETE", f"/api/notifications/{id}")

@@ -26,17 +26,18 @@ class Sessions(Group):
         model: str | None = None,
         limits: Mapping[str, float] | None = None,
         egress: Wish | None = None,
+        key: str = "",
     ) -> Session:
         """A new session; nothing is started yet. `git`: a URL that is cloned when it starts; `directory`: one of the
-        server's host, for its admins. `limits`: bytes, counts, for `cpu` processors. Raises BadRequest, Forbidden.
-
-        Not repeated when the connection is lost: the session may have been made."""
+        server's host, for its admins. `limits`: bytes, counts, for `cpu` processors. `key`: the caller's own word;
+        whoever says it again within a day gets that session back. Raises BadRequest, Forbidden; Conflict where the key
+        stands for another request."""
         source = ev.Source(git=git, dir=directory) if git is not None or directory is not None else None
         body = NewSession(
             agent=agent, title=title, source=source, permission_mode=permission_mode, model=model,
             limits=dict(limits) if limits is not None else None, egress=egress,
         )  # fmt: skip
-        return await self._transport.ask(Session, "POST", "/api/sessions", body=body)
+        return await self._transport.ask(Session, "POST", "/api/sessions", body=body, key=key)
 
     async def get(self, id: str) -> Session:
         """Raises NotFound, also for another's."""
@@ -60,7 +61,7 @@ class Sessions(Group):
     ) -> Session:
         """What is not given stays. Raises BadRequest, Forbidden, NotFound."""
         body = SessionChange(title=title, permission_mode=permission_mode, model=model, private=private)
-        return await self._transport.ask(Session, "PATCH", f"/api/sessions/{id}", body=body, repeat=True)
+        return await self._transport.ask(Session, "PATCH", f"/api/sessions/{id}", body=body)
 
     async def stop(self, id: str) -> None:
         """Ends its processes; workspace and conversation stay."""

@@ -31,7 +31,7 @@ class Shells(Group):
             startup=startup,
         )  # fmt: skip
         path = f"/api/sessions/{session}/shells"
-        return await self._transport.ask(Shell, "POST", path, body=body, repeat=id is not None)
+        return await self._transport.ask(Shell, "POST", path, body=body)
 
     async def end(self, session: str, id: str) -> None:
         """It is hung up on, and killed if it does not listen."""

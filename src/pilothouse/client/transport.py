@@ -1,9 +1,9 @@
 """Requests: to whom, how long, which of them again.
 
-A request is sent again when its connection was lost, and only where twice is the same as once: it reads (GET), it sets
-(PUT), or it carries the caller's own word (`Idempotency-Key`, `clientMessageId`, `key`). A server that has never
-answered is not waited for; one that has is probably being restarted, and is, for `RETRY_S` from when the connection was
-lost: an answer may take hours.
+A request is sent again when its connection was lost, and only where twice is the same as once: it reads (GET), or it
+carries a word (`Idempotency-Key`, `clientMessageId`, `key`), the caller's or, below `/api`, one of ours, the same with
+each try. A server that has never answered is not waited for; one that has is probably being restarted, and is, for
+`RETRY_S` from when the connection was lost: an answer may take hours.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -132,7 +133,9 @@ class Transport:
     ) -> bytes:
         """The answer's body. `body` becomes JSON; `key` an `Idempotency-Key`. `repeat`: twice is the same as once.
         Raises NoServer, Refused."""
-        patience = Patience(RETRY_S if repeat or key or method in {"GET", "PUT"} else 0)
+        if method != "GET" and path.startswith("/api/"):
+            key = key or uuid.uuid4().hex
+        patience = Patience(RETRY_S if repeat or key or method == "GET" else 0)
         while True:
             answered: float | None = None
             try:

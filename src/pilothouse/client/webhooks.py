@@ -33,7 +33,7 @@ class Webhooks(Group):
 
     async def change(self, id: str, change: WebhookChange) -> Webhook:
         """What is not given stays."""
-        return await self._transport.ask(Webhook, "PATCH", f"/api/webhooks/{id}", body=change, repeat=True)
+        return await self._transport.ask(Webhook, "PATCH", f"/api/webhooks/{id}", body=change)
 
     async def remove(self, id: str) -> None:
         """With its deliveries."""
