@@ -26,13 +26,23 @@ unpack() {
         rm -rf .make/unpacked
 }
 
+# Another apt-get may be at work, as on a machine that has just started.
+update() {
+    for _ in $(seq 60); do
+        apt-get -qq update && return
+        tail -n 3 .make/system.log | grep -q 'get lock' || return
+        sleep 2
+    done
+    return 1
+}
+
 if [ $((${#missing[@]} + ${#unpacked[@]})) -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         echo "test: apt-get install ${missing[*]-}${unpacked[*]:+ (unpacked: ${unpacked[*]})}"
         export DEBIAN_FRONTEND=noninteractive
         {
-            apt-get -qq update &&
-                { [ ${#missing[@]} -eq 0 ] || apt-get -qq -y --no-install-recommends install "${missing[@]}"; } &&
+            update &&
+                { [ ${#missing[@]} -eq 0 ] || apt-get -qq -y -o DPkg::Lock::Timeout=120 --no-install-recommends install "${missing[@]}"; } &&
                 { [ ${#unpacked[@]} -eq 0 ] || unpack "${unpacked[@]}"; }
         } >.make/system.log 2>&1 </dev/null || {
             tail -n 20 .make/system.log >&2
