@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -36,8 +37,14 @@ class Here:
             "PILOTHOUSE_API_KEY": self.key,
         }
         return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "pilothouse", self.group, *words, env=environ, stdin=-1, stdout=-1, stderr=-1
-        )
+            sys.executable, "-m", "pilothouse", self.group, *words, env=environ, stdin=-1, stdout=-1, stderr=-1,
+            preexec_fn=heard,
+        )  # fmt: skip
+
+
+def heard() -> None:
+    """Ctrl-C, which what is started in the background does not hear; whoever runs the tests may be."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextlib.asynccontextmanager
