@@ -241,7 +241,7 @@ async def test_stopping_keeps_files_and_deleting_takes_them(
     mark = f"8{uuid.uuid4().int % 10**9}"
     await sh(sandboxes, session, f"(trap '' TERM; sleep {mark}) >/dev/null 2>&1 &")
     await sandboxes.stop(session)
-    assert not processes(mark)
+    await until(lambda: not processes(mark))
     assert (await sandboxes.state(session)).exit == ""
     assert [e.name for e in await sandboxes.files(session).list("")] == ["d", "locked", "a", "p"]
     assert (await sandboxes.open(SandboxSpec(session, "echo"))).alive

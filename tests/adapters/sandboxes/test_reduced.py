@@ -191,7 +191,7 @@ async def test_whoever_ends_the_first_process_ends_the_session(
 async def test_nothing_is_cloned_without_a_network(alone: Bubblewrap, session: SessionId) -> None:
     with pytest.raises(BadRequest, match="no network"):
         await alone.open(SandboxSpec(session, "echo", Source(git="https://example.org/a.git")))
-    assert not processes(str(session))
+    await until(lambda: not processes(str(session)))
 
 
 def test_only_with_a_uid_of_its_own() -> None:

@@ -161,7 +161,7 @@ async def test_the_session_s_end_is_theirs(kept: Bubblewrap | Host, shells: Held
     await kept.stop(session)
     assert await polite.end()
     assert await deaf.end()
-    assert not processes(mark)
+    await until(lambda: not processes(mark))
     await shells.drop(session)  # as the engine does
     with pytest.raises(Unavailable):
         await shells.find(session)
