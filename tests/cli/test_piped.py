@@ -7,6 +7,7 @@ import pty
 import random
 import select
 import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -128,3 +129,8 @@ def test_no_piece_ends_it_too_early(pieces: list[bytes]) -> None:
         at += 1
     assert bytes(plain) == b"".join(pieces)
     assert piped.end() == (END * 2 if since else END)
+
+
+def test_the_page_knows_what_was_wrapped() -> None:
+    words = Path(__file__).parents[2] / "frontend" / "src" / "features" / "terminals" / "words.ts"
+    assert f'const WRAPPED = "{wrapped(["tar", "x"])[3]}";' in words.read_text()

@@ -11,6 +11,8 @@ export interface ShellRow {
   /** How much it has written. */
   head: number;
   running: boolean;
+  /** What it was made with; without one it is the session's own shell. */
+  command?: string[];
   exitCode?: number;
   signal?: number;
   viewers: { id: string; name: string; role: "type" | "watch" }[];

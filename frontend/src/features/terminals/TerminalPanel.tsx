@@ -34,7 +34,7 @@ import { Resizer } from "./Resizer.tsx";
 import { keyOf, NOTHING, shownOf, Tabs } from "./tabs.ts";
 import { usePrefs } from "./prefs.ts";
 import { useShown } from "./useShown.ts";
-import { nameOf } from "./words.ts";
+import { commandOf, nameOf } from "./words.ts";
 
 const REFRESH_MS = 4_000;
 const MAY_NOT = "You may look at the shells that are there. To open one takes the right to run here.";
@@ -179,14 +179,14 @@ function TabButton({ shell, tabs, selected, onChoose }: { shell: ShellRow; tabs:
   const shown = useShown(tabs.known(shell));
   const over = !shell.running || shown?.state === "ended";
   const button = useRef<HTMLButtonElement>(null);
-  const width = shown?.title ?? "";
+  const name = nameOf(shell.shellId);
+  const label = shown?.title || commandOf(shell.command);
   useEffect(() => {
     if (selected) button.current?.scrollIntoView({ block: "nearest", inline: "nearest" });
-  }, [selected, width]);
-  const name = nameOf(shell.shellId);
+  }, [selected, label]);
   return (
-    <button ref={button} type="button" role="tab" className="terminaltab" aria-selected={selected} aria-controls={selected ? "terminal-screen" : undefined} tabIndex={selected ? 0 : -1} title={shown?.title ? `${shown.title} (${name})` : name} onClick={onChoose} data-testid="terminal-tab" data-shell={shell.shellId} data-key={keyOf(shell)} data-over={over || undefined}>
-      <span className="ellipsis">{shown?.title || name}</span>
+    <button ref={button} type="button" role="tab" className="terminaltab" aria-selected={selected} aria-controls={selected ? "terminal-screen" : undefined} tabIndex={selected ? 0 : -1} title={label ? `${label} (${name})` : name} onClick={onChoose} data-testid="terminal-tab" data-shell={shell.shellId} data-key={keyOf(shell)} data-over={over || undefined}>
+      <span className="ellipsis">{label || name}</span>
       {over ? <span className="sr-only">, ended</span> : null}
     </button>
   );

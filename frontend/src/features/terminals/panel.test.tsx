@@ -105,6 +105,13 @@ it("shows none of others' by itself where there was none", async () => {
   expect(screen.getByTestId("terminal-panel").textContent).toContain("Choose one above");
 });
 
+it("calls a shell by the command that it was made with", async () => {
+  await panel(row("a", 1), row("b", 2, { command: ["npm", "test"] }));
+  expect(screen.getAllByTestId("terminal-tab").map((one) => [one.textContent, one.title])).toEqual([
+    ["Shell a", "Shell a"], ["npm test", "npm test (Shell b)"],
+  ]);
+});
+
 it("brings the tab of the shell that is shown into view", async () => {
   const seen = vi.spyOn(Element.prototype, "scrollIntoView");
   await panel(row("a", 1), row("b", 2));

@@ -6,7 +6,7 @@ import { opened, remember } from "./opened.ts";
 import { clipboardOf } from "./osc52.ts";
 import { cleaned, lines, mustAsk } from "./paste.ts";
 import { prefer, prefs, readPrefs } from "./prefs.ts";
-import { endOf, nameOf } from "./words.ts";
+import { commandOf, endOf, nameOf } from "./words.ts";
 
 afterEach(() => {
   localStorage.clear();
@@ -52,4 +52,12 @@ it("remembers what was open, for its session alone", () => {
 });
 
 it.each([[{ code: 0 }, "exit code 0"], [{ code: 137, signal: 9 }, "signal 9 (killed)"], [{ code: 162, signal: 34 }, "signal 34."], [undefined, "not known"]])("says how %j ended", (exit, said) => expect(endOf(exit)).toContain(said));
+it.each<[string[] | undefined, string]>([
+  [undefined, ""],
+  [["npm", "test", "--", "a b", ""], "npm test -- 'a b' ''"],
+  [["/bin/sh", "-c", "stty -echo", "pilothouse-sh", "tar", "x"], "tar x"],
+  [["sh", "-c", "echo it's"], "sh -c 'echo it'\\''s'"],
+  [["echo", "a\u202Eb\u0007\n  c"], "echo 'ab c'"],
+  [["x".repeat(200)], `${"x".repeat(119)}…`],
+])("shows the command %j as %s", (command, shown) => expect(commandOf(command)).toBe(shown));
 it.each([["0198c2f0-1111-7000-8000-00000000a1b2", "Shell a1b2"], ["build", "Shell build"], ["long-running-job", "Shell long-running-job"]])("calls %s %s for everybody", (id, name) => expect(nameOf(id)).toBe(name));
