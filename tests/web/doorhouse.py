@@ -37,6 +37,10 @@ class Echo(Door):
     heard: list[bytes] = field(default_factory=list)
 
     def at_once(self, request: UpgradeRequest) -> Accept | Refuse | None:
+        if request.query == "raise":
+            raise Unauthenticated
+        if request.query == "later":
+            raise ZeroDivisionError
         if not request.query.startswith("once"):
             return None
         self.seen.append(request)

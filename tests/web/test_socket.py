@@ -264,6 +264,13 @@ async def test_a_door_may_refuse_at_once(doors: Client) -> None:
     assert len(doors.echo.seen) == 1
 
 
+async def test_a_door_that_fails_at_once_is_asked(doors: Client, caplog: pytest.LogCaptureFixture) -> None:
+    async with doors.connect("/door?later") as ws:
+        await ws.send("hello")
+        assert await ws.recv() == "hello"
+    assert ("a door could not answer at once" in caplog.text) is ("hot" in doors.way)
+
+
 @pytest.mark.parametrize("target", ["/door?once", "/door?once-wait"])
 async def test_what_comes_while_a_hearer_waits_is_heard_after_it_and_in_order(doors: Client, target: str) -> None:
     async with doors.connect(target) as socket:
