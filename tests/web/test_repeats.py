@@ -18,6 +18,7 @@ from pilothouse.core.access import Scope
 from pilothouse.engine.repeats import KIND
 from pilothouse.web import openapi
 from pilothouse.web.routes import TABLE, Entry
+from pilothouse.web.wire import BODY_MAX
 from tests.web.answering import answering
 from tests.web.serving import Served, serving
 from tests.web.test_matrix import BODIES, OF_SERVER, name
@@ -152,6 +153,39 @@ async def test_two_keys_are_one_too_many(served: Served) -> None:
         answer = await http.post("/api/sessions", json={"agent": "echo"}, headers=twice)
         assert (answer.status_code, answer.json()["detail"]) == (400, "idempotency-key: given twice")
         assert (await http.get("/api/sessions")).json()["items"] == []
+
+
+async def test_a_body_where_none_is_wanted_is_bounded_too(served: Served) -> None:
+    async with await client(served) as http:
+        sid = (await http.post("/api/sessions", json={"agent": "echo"})).json()["id"]
+        http.headers["idempotency-key"] = "two"
+        large = await http.request("DELETE", f"/api/sessions/{sid}", content=bytes(BODY_MAX + 1))
+        assert (large.status_code, large.json()["code"]) == (413, "too_large")
+
+        async def endless() -> AsyncIterator[bytes]:
+            for _ in range(64):
+                yield bytes(1024 * 1024)
+
+        large = await http.request("DELETE", f"/api/sessions/{sid}", content=endless())
+        assert large.status_code == 413
+        assert (await http.request("DELETE", f"/api/sessions/{sid}", content=b"x" * BODY_MAX)).status_code == 204
+
+
+async def test_who_leaves_within_the_body_of_a_delete_has_not_deleted(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with await client(served) as http:
+        sid = (await http.post("/api/sessions", json={"agent": "echo"})).json()["id"]
+        _, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        head = f"DELETE /api/sessions/{sid} HTTP/1.1\r\nhost: 127.0.0.1:{served.port}\r\ncontent-length: 9\r\n"
+        writer.write(f"{head}x-api-key: {http.headers['x-api-key']}\r\nidempotency-key: two\r\n\r\nabc".encode())
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.close()
+        await writer.wait_closed()
+        await asyncio.sleep(0.05)
+        assert (await http.get(f"/api/sessions/{sid}")).status_code == 200
+    assert [record for record in caplog.records if record.exc_info] == []
 
 
 async def test_thirty_at_once_make_one_session(served: Served) -> None:

@@ -60,7 +60,8 @@ from pilothouse.web.traced import traced
 Own = Callable[[Request, Platform, Guard], Awaitable[Response]]
 
 BODIES = frozenset({"POST", "PUT", "PATCH"})
-"""Methods whose body is read before the handler is asked."""
+"""Methods whose body is read before the handler is asked; with an `Idempotency-Key`, which stands for the body too, it
+always is."""
 
 
 @dataclass(frozen=True)
@@ -331,7 +332,7 @@ def _endpoint(entry: Entry, platform: Platform, guard: Guard) -> Callable[[Reque
             caller = await admit.admit(checked, platform, asked, address)
             if caller is not None:
                 request.scope[WHO] = named(caller)
-                if request.method in BODIES:
+                if request.method in BODIES or (entry.keyed and repeats.HEADER in request.headers):
                     caller = await _after_body(asked, caller, platform)
             return await admit.counted(platform.gate, caller, entry.counted, lambda: answer(request, caller))
         except StoreFailed:
