@@ -2,7 +2,8 @@
 
 Keys are each account's own. Before a change begins its key is written down, after it its answer: one whose server was
 killed in between is known as begun, and nobody says of it that it was not made. What was refused has changed nothing,
-and its key stands for nothing. An answer that shows a secret is not kept. What was asked for is kept as an HMAC with a
+and its key stands for nothing. An answer that shows a secret is not kept, nor one about what a session's agent asked,
+which goes with the session: who sends that again is told how it is now. What was asked for is kept as an HMAC with a
 key of the installation's own, since its body may be a password.
 """
 
@@ -61,7 +62,8 @@ class Change(msgspec.Struct, frozen=True):
     """None of one that is done: it is not kept."""
 
 
-Act = Callable[[], Awaitable[Answer]]
+Act = Callable[[str], Awaitable[Answer]]
+"""Given the change's own word: the same with each try, another where its key is used anew."""
 
 
 class Repeats:
@@ -73,34 +75,50 @@ class Repeats:
 
     @whole
     async def once(
-        self, who: Principal, key: str, asked: bytes, act: Act, *, again: bool = False, keep: bool = True
+        self,
+        who: Principal,
+        key: str,
+        asked: bytes,
+        act: Act,
+        *,
+        again: bool = False,
+        keep: bool = True,
+        now: Act | None = None,
     ) -> tuple[Answer, bool]:
         """The answer, and whether it is that of an earlier request.
 
         `asked`: all that makes two requests the same. `again`: making the change twice is the same as making it once,
-        so one of which no answer is known is made again. `keep`: whether the answer may be kept. Raises Conflict, and
-        what `act` and the store raise."""
+        so one of which no answer is known is made again. `keep`: whether the answer may be kept. `now`: says of one
+        that was made how it is now, where its answer is not kept. Raises Conflict, and what `act`, `now` and the store
+        raise."""
         holder = _holder(who)
         name = hashlib.sha256(msgspec.json.encode([holder, key])).hexdigest()
         about = hmac.digest(await self._key.get(), asked, hashlib.sha256).hex()
         async with self._words.turn(name):
             known = await self._find(name)
-            if known is not None:
-                if not hmac.compare_digest(known.about, about):
-                    raise Conflict(OTHER)
-                if known.answer is not None:
-                    return known.answer, True
-                if not again:
-                    raise Conflict(SHOWN if known.done else BEGUN)
-            return await self._first(name, Change(holder, about, self._kit.clock.now()), act, keep=keep), False
+            if known is None:
+                return await self._first(name, Change(holder, about, self._kit.clock.now()), act, keep=keep), False
+            if not hmac.compare_digest(known.about, about):
+                raise Conflict(OTHER)
+            if known.answer is not None:
+                return known.answer, True
+            if known.done and now is not None:
+                return await now(_word(name, known)), True
+            if not again:
+                raise Conflict(SHOWN if known.done else BEGUN)
+            # Refused now, it may have been made before: its note stays.
+            return await self._made(name, known, await act(_word(name, known)), keep=keep), False
 
     async def _first(self, name: str, change: Change, act: Act, *, keep: bool) -> Answer:
         await self._put(name, change)
         try:
-            answer = await act()
+            answer = await act(_word(name, change))
         except (PilothouseError, StoreFailed):  # nothing was changed
             await self._forget(name)
             raise
+        return await self._made(name, change, answer, keep=keep)
+
+    async def _made(self, name: str, change: Change, answer: Answer, *, keep: bool) -> Answer:
         kept = answer if keep and len(answer.body) <= ANSWER_MAX else None
         try:
             await self._put(name, msgspec.structs.replace(change, done=True, answer=kept))
@@ -152,6 +170,10 @@ class _Head(msgspec.Struct, frozen=True):
 
     holder: str
     at: float
+
+
+def _word(name: str, change: Change) -> str:
+    return hashlib.sha256(f"{name} {change.at!r}".encode()).hexdigest()[:32]
 
 
 def _holder(who: Principal) -> str:

@@ -6,6 +6,9 @@ as everywhere.
 
 from __future__ import annotations
 
+import functools
+from dataclasses import replace
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -33,15 +36,17 @@ def key(request: Request, *names: str) -> str | None:
     return None
 
 
-async def once(call: Call, handler: Handler, *, again: bool, keep: bool) -> Response:
-    """The handler's answer, or the one that it gave before. Raises what the handler does, Conflict."""
+async def once(
+    call: Call, handler: Handler, *, again: bool = False, keep: bool = True, now: Handler | None = None
+) -> Response:
+    """The handler's answer, or the one that it gave before, or that of `now`. Raises what they do, Conflict."""
     given = key(call.request, HEADER)
     if given is None:
         return await handler(call)
     made: list[Response] = []
 
-    async def act() -> Answer:
-        answer = await handler(call)
+    async def act(word: str, by: Handler = handler) -> Answer:
+        answer = await by(replace(call, word=word))
         made.append(answer)
         headers = {name: answer.headers[name] for name in KEPT if name in answer.headers}
         return Answer(answer.status_code, headers, bytes(answer.body))
@@ -53,12 +58,18 @@ async def once(call: Call, handler: Handler, *, again: bool, keep: bool) -> Resp
         "query": scope["query_string"].decode("latin-1"),
     }
     same = repeats.same(asked, await call.request.body())
-    answer, replayed = await call.platform.repeats.once(call.principal, given, same, act, again=again, keep=keep)
-    if not replayed:
-        return made[0]
-    if answer.body:
-        await _seen(call)
-    return Response(answer.body, answer.status, answer.headers | {REPLAYED: "true"})
+    answer, replayed = await call.platform.repeats.once(
+        call.principal, given, same, act, again=again, keep=keep, now=functools.partial(act, by=now) if now else None
+    )
+    if made:
+        response = made[0]
+    else:
+        if answer.body:
+            await _seen(call)
+        response = Response(answer.body, answer.status, answer.headers)
+    if replayed:
+        response.headers[REPLAYED] = "true"
+    return response
 
 
 async def _seen(call: Call) -> None:
