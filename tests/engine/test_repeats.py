@@ -159,6 +159,41 @@ async def test_an_answer_with_a_secret_is_not_kept(asked: Repeats, bench: Bench)
     assert (await asked.once(ANN, "b", ASKED, made.act, keep=False, again=True))[0].body == b"\x00 thing 3"
 
 
+async def test_what_was_refused_by_a_store_that_takes_nothing_may_be_tried_again(asked: Repeats, bench: Bench) -> None:
+    made = Made()
+    await asked.once(ANN, "before", ASKED, made.act)
+
+    async def full(word: str) -> Answer:
+        bench.store.failing = "full"
+        raise StoreFailed("full")
+
+    for _ in range(2):
+        with pytest.raises(StoreFailed):
+            await asked.once(ANN, "a", ASKED, full)
+        bench.store.failing = ""
+    assert (await asked.once(ANN, "a", OTHER, made.act))[0].body == b"\x00 thing 2"
+    assert (await asked.once(ANN, "a", OTHER, made.act))[1] is True
+
+
+async def test_a_key_that_is_used_anew_while_the_sweep_looks_is_not_forgotten(
+    asked: Repeats, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, scan = Made(), bench.store.scan
+    await asked.once(ANN, "a", ASKED, made.act)
+    await bench.clock.wind(KEY_S)
+
+    async def slow(kind: str, *, after: str = "", limit: int = 1000) -> list[tuple[str, bytes]]:
+        found = await scan(kind, after=after, limit=limit)
+        if not after:
+            await asked.once(ANN, "a", ASKED, made.act)
+        return found
+
+    monkeypatch.setattr(bench.store, "scan", slow)
+    await asked.sweep()
+    assert (await asked.once(ANN, "a", ASKED, made.act))[1] is True
+    assert made.count == 2
+
+
 async def test_what_was_asked_for_cannot_be_guessed_from_what_is_kept(bench: Bench) -> None:
     """A body may be a password, and a hash of it is a way to try them all."""
     made = Made()

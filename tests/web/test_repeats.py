@@ -120,10 +120,10 @@ async def test_the_same_again_changes_nothing(entry: Entry) -> None:
                 assert again.status_code == first.status_code
                 assert again.headers.get("idempotent-replayed") == ("true" if entry.now else None)
             else:
-                assert (again.status_code, again.json()["code"]) == (409, "conflict")
+                assert (again.status_code, again.json()["code"], again.json()["reason"]) == (409, "conflict", "made")
                 assert "shows a secret once" in again.json()["detail"]
             other = await http.request(entry.method, address + ("&" if "?" in address else "?") + "x=1", json=body)
-            assert (other.status_code, other.json()["code"]) == (409, "conflict")
+            assert (other.status_code, other.json()["code"], other.json()["reason"]) == (409, "conflict", "other")
             assert other.json()["detail"].startswith("idempotency-key: it was used for another request")
             if entry.method != "DELETE":
                 other = await http.request(entry.method, address, json={"another": 1})

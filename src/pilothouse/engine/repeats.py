@@ -31,11 +31,12 @@ KEYS_MAX = 10_000
 ANSWER_MAX = 256 * 1024
 """Bytes of an answer that is kept."""
 KIND = "change"
-SWEEP = 1000
+SWEEP = 100
+"""Documents looked at in one go: each may have an answer of ANSWER_MAX."""
 OTHER = "idempotency-key: it was used for another request."
 BEGUN = (
-    "idempotency-key: this change was begun, and the server went before its end. See whether it was made; to make it "
-    "again, give another key."
+    "idempotency-key: this change was begun, and its end is not known. See whether it was made; to make it again, give "
+    "another key."
 )
 SHOWN = (
     "idempotency-key: this change was made. Its answer is not kept, since it shows a secret once: take back what was "
@@ -72,6 +73,10 @@ class Repeats:
         self._store = kit.store
         self._key = OwnKey(kit.store, sealer, "changes", "changes")
         self._words = Words()
+        self._refused: set[str] = set()
+        """Names whose change was refused when the store took nothing: what it has of them is not so."""
+        self._news: set[str] | None = None
+        """While a sweep goes on: names written since it began, of which it may have seen what was there before."""
 
     @whole
     async def once(
@@ -99,18 +104,19 @@ class Repeats:
             if known is None:
                 return await self._first(name, Change(holder, about, self._kit.clock.now()), act, keep=keep), False
             if not hmac.compare_digest(known.about, about):
-                raise Conflict(OTHER)
+                raise Conflict(OTHER, reason="other")
             if known.answer is not None:
                 return known.answer, True
             if known.done and now is not None:
                 return await now(_word(name, known)), True
             if not again:
-                raise Conflict(SHOWN if known.done else BEGUN)
+                raise Conflict(SHOWN, reason="made") if known.done else Conflict(BEGUN, reason="begun")
             # Refused now, it may have been made before: its note stays.
             return await self._made(name, known, await act(_word(name, known)), keep=keep), False
 
     async def _first(self, name: str, change: Change, act: Act, *, keep: bool) -> Answer:
         await self._put(name, change)
+        self._refused.discard(name)
         try:
             answer = await act(_word(name, change))
         except (PilothouseError, StoreFailed):  # nothing was changed
@@ -127,28 +133,40 @@ class Repeats:
         return answer
 
     async def _find(self, name: str) -> Change | None:
+        if name in self._refused:
+            return None
         doc = await self._store.get(KIND, name)
         known = None if doc is None else msgspec.json.decode(doc, type=Change)
         return known if known is not None and self._kit.clock.now() < known.at + KEY_S else None
 
     async def _put(self, name: str, change: Change) -> None:
+        if self._news is not None:
+            self._news.add(name)
         await self._store.commit(Put(KIND, name, msgspec.json.encode(change)))
 
     async def _forget(self, name: str) -> None:
         try:
             await self._store.commit(Delete(KIND, name))
         except StoreFailed:
+            self._refused.add(name)
             self._kit.note("change_not_noted")
 
     async def sweep(self) -> None:
         """Forgets what is too old, and of each account what is too much. Raises StoreFailed."""
+        news = self._news = set()
+        try:
+            await self._sweep(news)
+        finally:
+            self._news = None
+
+    async def _sweep(self, news: set[str]) -> None:
         old, after = self._kit.clock.now() - KEY_S, ""
         count: Counter[str] = Counter()
         kept: list[tuple[float, str, str]] = []
         while rows := await self._store.scan(KIND, after=after, limit=SWEEP):
             after = rows[-1][0]
             known = [(name, msgspec.json.decode(doc, type=_Head)) for name, doc in rows]
-            await self._drop([name for name, head in known if head.at <= old])
+            await self._drop([name for name, head in known if head.at <= old], news)
             for name, head in known:
                 if head.at > old:
                     count[head.holder] += 1
@@ -158,11 +176,13 @@ class Repeats:
             if count[holder] > KEYS_MAX:
                 count[holder] -= 1
                 more.append(name)
-        await self._drop(more)
+        await self._drop(more, news)
 
-    async def _drop(self, names: list[str]) -> None:
+    async def _drop(self, names: list[str], news: set[str]) -> None:
         for start in range(0, len(names), SWEEP):
-            await self._store.commit(*[Delete(KIND, name) for name in names[start : start + SWEEP]])
+            gone = [name for name in names[start : start + SWEEP] if name not in news]
+            if gone:
+                await self._store.commit(*[Delete(KIND, name) for name in gone])
 
 
 class _Head(msgspec.Struct, frozen=True):
