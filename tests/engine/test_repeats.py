@@ -78,7 +78,7 @@ async def test_a_key_is_its_account_s_and_a_link_s_its_own(asked: Repeats) -> No
     for caller in callers:
         assert (await asked.once(caller, "a", ASKED, made.act))[1] is False
     assert made.count == len(callers)
-    another_key_of_ann = Principal("person", "p", "ann", "ann", frozenset(), "signin:9")
+    another_key_of_ann = Principal("person", "p", "ann", "ann", frozenset({"read", "run"}), "signin:9")
     assert (await asked.once(another_key_of_ann, "a", ASKED, made.act))[1] is True
     assert (await asked.once(link, "a", ASKED, made.act))[1] is True
 

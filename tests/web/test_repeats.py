@@ -22,6 +22,7 @@ from pilothouse.engine.gate import Gate
 from pilothouse.engine.ports import Clock, EventStore
 from pilothouse.engine.repeats import KEY_S, KIND
 from pilothouse.web import openapi
+from pilothouse.web.guard import COOKIE
 from pilothouse.web.routes import TABLE, Entry
 from pilothouse.web.wire import BODY_MAX
 from tests.web.answering import answering
@@ -227,6 +228,50 @@ async def test_who_has_lost_the_right_is_not_told_again(served: Served) -> None:
         refused = await http.patch(address, json={"title": "new"})
         assert refused.status_code == 404
         assert b"new" not in refused.content
+
+
+async def test_an_answer_is_not_for_a_credential_that_may_less(served: Served) -> None:
+    async with await client(served) as http:
+        sid = (await http.post("/api/sessions", json={"agent": "echo"})).json()["id"]
+        less = {"x-api-key": await served.key("read", "run"), "idempotency-key": "two"}
+        for address, body in (
+            (f"/api/sessions/{sid}", {"title": "new"}),
+            (f"/api/sessions/{sid}/egress", {"policy": "off"}),
+        ):
+            method = "PATCH" if "title" in body else "PUT"
+            http.headers["idempotency-key"] = less["idempotency-key"] = method
+            assert (await http.request(method, address, json=body)).status_code == 200
+            refused = await http.request(method, address, json=body, headers=less)
+            assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+            assert "idempotent-replayed" in (await http.request(method, address, json=body)).headers
+
+
+async def test_a_notifier_is_shown_to_no_key_without_the_scope(served: Served) -> None:
+    await served.identity.members.put("default", "ann", role="viewer")
+    ticket, _ = await served.identity.ticket("ann", "default")
+    cookie = await served.identity.redeem(ticket)
+    person = {"cookie": f"{COOKIE}={cookie}", "origin": served.url, "x-csrf-token": served.identity.csrf(cookie)}
+    _, key = await served.identity.keys.create("ann", ("read",), account="ann", organisation="default")
+    body = {"kind": "slack", "url": "https://hooks.slack.com/services/T/B/x"}
+    async with httpx.AsyncClient(base_url=served.url, headers={"idempotency-key": "one"}, timeout=20) as http:
+        for replayed in (None, "true"):
+            made = await http.post("/api/notifications", json=body, headers=person)
+            assert (made.status_code, made.headers.get("idempotent-replayed")) == (201, replayed)
+        refused = await http.post("/api/notifications", json=body, headers={"x-api-key": key})
+        assert refused.status_code == 403
+
+
+async def test_what_was_answered_about_a_session_goes_with_it(served: Served) -> None:
+    async with await client(served) as http:
+        sid = (await http.post("/api/sessions", json={"agent": "echo"}, headers={"idempotency-key": "x"})).json()["id"]
+        assert (await http.patch(f"/api/sessions/{sid}", json={"title": "a plan"})).status_code == 200
+        notes = len(await served.platform.kit.store.scan(KIND))
+        http.headers["idempotency-key"] = "two"
+        for _ in range(2):
+            assert (await http.delete(f"/api/sessions/{sid}")).status_code == 204
+        kept = await served.platform.kit.store.scan(KIND)
+        assert len(kept) == notes  # less the one, and that it was deleted
+        assert all(not (answer := json.loads(doc)["answer"])["body"] or answer["status"] == 201 for _, doc in kept)
 
 
 async def test_a_secret_is_in_no_note_of_it(served: Served) -> None:

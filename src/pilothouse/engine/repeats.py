@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import msgspec
 
 from pilothouse.core.access import Principal
-from pilothouse.core.errors import Conflict, PilothouseError
+from pilothouse.core.errors import Conflict, Forbidden, PilothouseError
 from pilothouse.engine.kit import Kit
 from pilothouse.engine.live import whole
 from pilothouse.engine.ownkey import OwnKey
@@ -38,6 +38,7 @@ BEGUN = (
     "idempotency-key: this change was begun, and its end is not known. See whether it was made; to make it again, give "
     "another key."
 )
+LESS = "idempotency-key: this change was made with a credential that may more; its answer is not for this one."
 SHOWN = (
     "idempotency-key: this change was made. Its answer is not kept, since it shows a secret once: take back what was "
     "made, and make it again with another key."
@@ -58,6 +59,9 @@ class Change(msgspec.Struct, frozen=True):
     holder: str
     about: str
     at: float
+    may: list[str] = []
+    """The scopes of the credential: the answer is for those that allow as much."""
+    session: str = ""
     done: bool = False
     answer: Answer | None = None
     """None of one that is done: it is not kept."""
@@ -89,23 +93,27 @@ class Repeats:
         again: bool = False,
         keep: bool = True,
         now: Act | None = None,
+        session: str = "",
     ) -> tuple[Answer, bool]:
         """The answer, and whether it is that of an earlier request.
 
         `asked`: all that makes two requests the same. `again`: making the change twice is the same as making it once,
         so one of which no answer is known is made again. `keep`: whether the answer may be kept. `now`: says of one
-        that was made how it is now, where its answer is not kept. Raises Conflict, and what `act`, `now` and the store
-        raise."""
+        that was made how it is now, where its answer is not kept. `session`: the one that it is about, with which its
+        note goes. Raises Conflict, Forbidden, and what `act`, `now` and the store raise."""
         holder = _holder(who)
         name = hashlib.sha256(msgspec.json.encode([holder, key])).hexdigest()
         about = hmac.digest(await self._key.get(), asked, hashlib.sha256).hex()
         async with self._words.turn(name):
             known = await self._find(name)
             if known is None:
-                return await self._first(name, Change(holder, about, self._kit.clock.now()), act, keep=keep), False
+                change = Change(holder, about, self._kit.clock.now(), sorted(_scopes(who)), session)
+                return await self._first(name, change, act, keep=keep), False
             if not hmac.compare_digest(known.about, about):
                 raise Conflict(OTHER, reason="other")
             if known.answer is not None:
+                if not _scopes(who).issuperset(known.may):
+                    raise Forbidden(LESS)
                 return known.answer, True
             if known.done and now is not None:
                 return await now(_word(name, known)), True
@@ -142,7 +150,7 @@ class Repeats:
     async def _put(self, name: str, change: Change) -> None:
         if self._news is not None:
             self._news.add(name)
-        await self._store.commit(Put(KIND, name, msgspec.json.encode(change)))
+        await self._store.commit(Put(KIND, name, msgspec.json.encode(change), change.session))
 
     async def _forget(self, name: str) -> None:
         try:
@@ -194,6 +202,11 @@ class _Head(msgspec.Struct, frozen=True):
 
 def _word(name: str, change: Change) -> str:
     return hashlib.sha256(f"{name} {change.at!r}".encode()).hexdigest()[:32]
+
+
+def _scopes(who: Principal) -> frozenset[str]:
+    """Those of its credential: sessions give theirs besides, and are asked again by whoever answers."""
+    return who.scopes if who.most is None else who.most
 
 
 def _holder(who: Principal) -> str:

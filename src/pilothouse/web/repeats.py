@@ -13,8 +13,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from pilothouse.core.errors import BadRequest
+from pilothouse.core.ids import is_uuid
 from pilothouse.engine import repeats
 from pilothouse.engine.repeats import Answer
+from pilothouse.web import notifications
 from pilothouse.web.call import Call, Handler
 
 HEADER = "idempotency-key"
@@ -59,7 +61,14 @@ async def once(
     }
     same = repeats.same(asked, await call.request.body())
     answer, replayed = await call.platform.repeats.once(
-        call.principal, given, same, act, again=again, keep=keep, now=functools.partial(act, by=now) if now else None
+        call.principal,
+        given,
+        same,
+        act,
+        again=again,
+        keep=keep,
+        now=functools.partial(act, by=now) if now else None,
+        session=_session(call),
     )
     if made:
         response = made[0]
@@ -72,14 +81,19 @@ async def once(
     return response
 
 
+def _session(call: Call) -> str:
+    named = call.request.path_params.get("id", "") if _kind(call) == "sessions" else ""
+    return named if is_uuid(named) else ""
+
+
+def _kind(call: Call) -> str:
+    """Of what the path names."""
+    return call.request.url.path.removeprefix(call.base).split("/")[2]
+
+
 async def _seen(call: Call) -> None:
     """Raises NotFound, Forbidden: what the path names is not the caller's any more."""
-    match call.request.url.path.removeprefix(call.base).split("/")[1:3]:
-        case ["api", "sessions"] if "id" in call.request.path_params:
-            await call.session()
-        case ["api", "jobs"]:
-            await call.job()
-        case ["api", "approvals"]:
-            await call.approval()
-        case ["api", "questions"]:
-            await call.question()
+    if _session(call):
+        await call.session()
+    if _kind(call) == "notifications":
+        notifications.own(call)
