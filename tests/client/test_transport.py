@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
 
-from pilothouse.client import Client, ClientError, NoServer
+from pilothouse.client import Client, ClientError, Conflict, NoServer
 from pilothouse.client.calls import Calls
 from pilothouse.client.transport import Endpoint, Transport
 from pilothouse.core.api.kept import Invocation
@@ -139,3 +140,66 @@ async def test_a_server_that_says_nothing_is_not_asked_again(cutting: Cutting, m
         with pytest.raises(NoServer):
             await asyncio.wait_for(client.ask(int, "GET", "/silent"), PATIENCE_S)
     assert len(cutting.keys) == 1
+
+
+class Rude:
+    """A server that takes each request and cuts the connection, until it has `cuts` no more."""
+
+    def __init__(self, cuts: int, status: str = "200 OK", body: bytes = b"{}") -> None:
+        self.cuts = cuts
+        self.heads: list[str] = []
+        self.answer = f"HTTP/1.1 {status}\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        self.heads.append(head)
+        if len(self.heads) > self.cuts:
+            writer.write(self.answer)
+            await writer.drain()
+        writer.close()
+
+    @property
+    def keys(self) -> set[str]:
+        return {line for head in self.heads for line in head.split("\r\n") if line.startswith("idempotency-key")}
+
+
+@contextlib.asynccontextmanager
+async def rude(server: Rude) -> AsyncIterator[Transport]:
+    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+
+    async def find() -> Endpoint:
+        return Endpoint(f"http://127.0.0.1:{port}", "key")
+
+    made = Transport(find)
+    await made.open()
+    try:
+        yield made
+    finally:
+        await made.close()
+        listening.close()
+
+
+async def test_a_change_that_is_the_first_request_is_sent_again_too() -> None:
+    server = Rude(2)
+    async with rude(server) as transport:
+        assert await asyncio.wait_for(transport.send("POST", "/api/things", body={}), PATIENCE_S) == b"{}"
+    assert (len(server.heads), len(server.keys)) == (3, 1)
+
+
+async def test_who_cuts_every_time_and_has_never_answered_is_not_asked_for_long() -> None:
+    server = Rude(1000)
+    async with rude(server) as transport:
+        with pytest.raises(NoServer, match=r"was lost .*, and it is not known whether this was done\.$"):
+            await asyncio.wait_for(transport.send("POST", "/api/things", body={}), PATIENCE_S / 2)
+        with pytest.raises(NoServer, match=r"^No Pilothouse server answers at"):
+            await asyncio.wait_for(transport.send("GET", "/api/things"), PATIENCE_S / 2)
+    assert len(server.keys) == 1
+
+
+async def test_what_was_made_when_its_connection_was_lost_is_said_to_who_gave_no_key() -> None:
+    problem = b'{"title":"Conflict","status":409,"code":"conflict","reason":"made","detail":"idempotency-key: made"}'
+    for given, cuts, said in (("", 1, "This was made"), ("mine", 1, "idempotency-key"), ("", 0, "idempotency-key")):
+        async with rude(Rude(cuts, "409 Conflict", problem)) as transport:
+            with pytest.raises(Conflict, match=f"^{said}"):
+                await asyncio.wait_for(transport.send("POST", "/api/things", body={}, key=given), PATIENCE_S)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from pilothouse.core.errors import BadRequest, Conflict
 from pilothouse.core.ids import SessionId
 from pilothouse.engine import repeats
 from pilothouse.engine.ports import StoreFailed
-from pilothouse.engine.repeats import KEY_S, KIND, Answer, Repeats, same
+from pilothouse.engine.repeats import KEY_S, KIND, Act, Answer, Repeats, same
 from tests.engine.conftest import Bench
 from tests.engine.fakes import PlainSealer
 
@@ -31,7 +30,7 @@ class Made:
     def __init__(self) -> None:
         self.count = 0
 
-    async def act(self) -> Answer:
+    async def act(self, word: str = "") -> Answer:
         self.count += 1
         return Answer(201, {"content-type": "text/plain"}, b"\x00 thing %d" % self.count)
 
@@ -56,7 +55,7 @@ async def test_the_same_again_is_answered_alike_and_another_request_is_refused(a
 async def test_fifty_at_once_are_one(asked: Repeats) -> None:
     made = Made()
 
-    async def slow() -> Answer:
+    async def slow(word: str) -> Answer:
         await asyncio.sleep(0.01)
         return await made.act()
 
@@ -79,7 +78,7 @@ async def test_a_key_is_its_account_s_and_a_link_s_its_own(asked: Repeats) -> No
     for caller in callers:
         assert (await asked.once(caller, "a", ASKED, made.act))[1] is False
     assert made.count == len(callers)
-    another_key_of_ann = Principal("person", "p", "ann", "ann", frozenset(), "signin:9")
+    another_key_of_ann = Principal("person", "p", "ann", "ann", frozenset({"read", "run"}), "signin:9")
     assert (await asked.once(another_key_of_ann, "a", ASKED, made.act))[1] is True
     assert (await asked.once(link, "a", ASKED, made.act))[1] is True
 
@@ -87,10 +86,10 @@ async def test_a_key_is_its_account_s_and_a_link_s_its_own(asked: Repeats) -> No
 async def test_what_was_refused_may_be_tried_again(asked: Repeats, bench: Bench) -> None:
     made = Made()
 
-    async def refused() -> Answer:
+    async def refused(word: str) -> Answer:
         raise BadRequest("name: no")
 
-    async def lost() -> Answer:
+    async def lost(word: str) -> Answer:
         raise StoreFailed("full")
 
     with pytest.raises(BadRequest):
@@ -117,7 +116,7 @@ async def test_one_whose_answer_could_not_be_written_down_is_answered_and_never_
 ) -> None:
     made = Made()
 
-    async def full() -> Answer:
+    async def full(word: str) -> Answer:
         bench.store.failing = "full"
         return await made.act()
 
@@ -131,7 +130,7 @@ async def test_one_whose_answer_could_not_be_written_down_is_answered_and_never_
 async def test_who_leaves_in_the_middle_and_comes_back_hears_what_was_made(asked: Repeats) -> None:
     made, inside, free = Made(), asyncio.Event(), asyncio.Event()
 
-    async def slow() -> Answer:
+    async def slow(word: str) -> Answer:
         inside.set()
         await free.wait()
         return await made.act()
@@ -158,6 +157,41 @@ async def test_an_answer_with_a_secret_is_not_kept(asked: Repeats, bench: Bench)
     # Where twice is the same as once it is made again.
     await asked.once(ANN, "b", ASKED, made.act, keep=False, again=True)
     assert (await asked.once(ANN, "b", ASKED, made.act, keep=False, again=True))[0].body == b"\x00 thing 3"
+
+
+async def test_what_was_refused_by_a_store_that_takes_nothing_may_be_tried_again(asked: Repeats, bench: Bench) -> None:
+    made = Made()
+    await asked.once(ANN, "before", ASKED, made.act)
+
+    async def full(word: str) -> Answer:
+        bench.store.failing = "full"
+        raise StoreFailed("full")
+
+    for _ in range(2):
+        with pytest.raises(StoreFailed):
+            await asked.once(ANN, "a", ASKED, full)
+        bench.store.failing = ""
+    assert (await asked.once(ANN, "a", OTHER, made.act))[0].body == b"\x00 thing 2"
+    assert (await asked.once(ANN, "a", OTHER, made.act))[1] is True
+
+
+async def test_a_key_that_is_used_anew_while_the_sweep_looks_is_not_forgotten(
+    asked: Repeats, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, scan = Made(), bench.store.scan
+    await asked.once(ANN, "a", ASKED, made.act)
+    await bench.clock.wind(KEY_S)
+
+    async def slow(kind: str, *, after: str = "", limit: int = 1000) -> list[tuple[str, bytes]]:
+        found = await scan(kind, after=after, limit=limit)
+        if not after:
+            await asked.once(ANN, "a", ASKED, made.act)
+        return found
+
+    monkeypatch.setattr(bench.store, "scan", slow)
+    await asked.sweep()
+    assert (await asked.once(ANN, "a", ASKED, made.act))[1] is True
+    assert made.count == 2
 
 
 async def test_what_was_asked_for_cannot_be_guessed_from_what_is_kept(bench: Bench) -> None:
@@ -195,7 +229,7 @@ async def test_a_key_is_forgotten_after_a_day_and_of_too_many_the_oldest(
 
 
 async def _known(asked: Repeats, key: str) -> bool:
-    async def none() -> Answer:
+    async def none(word: str) -> Answer:
         raise BadRequest
 
     try:
@@ -207,7 +241,7 @@ async def _known(asked: Repeats, key: str) -> bool:
 async def test_a_server_that_was_killed_in_between_does_not_make_it_twice(bench: Bench, tmp_path: Path) -> None:
     made = Made()
 
-    async def server(act: Callable[[], Awaitable[Answer]], *, again: bool = False) -> tuple[Answer, bool]:
+    async def server(act: Act, *, again: bool = False) -> tuple[Answer, bool]:
         store = await SqliteStore.open(tmp_path / "db", full=True)
         try:
             kit = dataclasses.replace(bench.sessions.kit, store=store)
@@ -218,7 +252,7 @@ async def test_a_server_that_was_killed_in_between_does_not_make_it_twice(bench:
     class Killed(BaseException):
         pass
 
-    async def killed() -> Answer:
+    async def killed(word: str) -> Answer:
         await made.act()
         raise Killed
 
@@ -231,3 +265,48 @@ async def test_a_server_that_was_killed_in_between_does_not_make_it_twice(bench:
     assert (answer[0].body, answer[1]) == (b"\x00 thing 2", False)
     assert (await server(made.act))[1] is True
     assert made.count == 2
+
+
+async def test_a_change_has_a_word_that_is_the_same_with_each_try_and_another_once_its_key_is_forgotten(
+    asked: Repeats, bench: Bench
+) -> None:
+    said: list[str] = []
+
+    async def killed(word: str) -> Answer:
+        said.append(word)
+        raise ZeroDivisionError
+
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            await asked.once(ANN, "a", ASKED, killed, again=True)
+    assert said[0] == said[1]
+    await bench.clock.wind(KEY_S)
+    for who in (ANN, dataclasses.replace(ANN, account="bob")):
+        with pytest.raises(ZeroDivisionError):
+            await asked.once(who, "a", ASKED, killed, again=True)
+    assert len(set(said)) == 3
+
+
+async def test_one_that_was_made_and_is_refused_when_it_is_made_again_stays_known(asked: Repeats) -> None:
+    made = Made()
+
+    async def refused(word: str) -> Answer:
+        raise BadRequest
+
+    await asked.once(ANN, "a", ASKED, made.act, keep=False, again=True)
+    with pytest.raises(BadRequest):
+        await asked.once(ANN, "a", ASKED, refused, keep=False, again=True)
+    with pytest.raises(Conflict, match="another request"):
+        await asked.once(ANN, "a", OTHER, made.act, keep=False, again=True)
+    assert made.count == 1
+
+
+async def test_of_what_is_told_as_it_is_now_nothing_is_kept(asked: Repeats, bench: Bench) -> None:
+    made = Made()
+
+    async def now(word: str) -> Answer:
+        return Answer(200, {}, b"now")
+
+    assert (await asked.once(ANN, "a", ASKED, made.act, keep=False, now=now))[0].body == b"\x00 thing 1"
+    assert await asked.once(ANN, "a", ASKED, made.act, keep=False, now=now) == (Answer(200, {}, b"now"), True)
+    assert made.count == 1

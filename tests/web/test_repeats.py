@@ -14,10 +14,17 @@ import pytest
 
 from pilothouse.adapters.stores.memory import MemoryStore
 from pilothouse.adapters.stores.sqlite import SqliteStore
+from pilothouse.core import link
 from pilothouse.core.access import Scope
-from pilothouse.engine.repeats import KIND
+from pilothouse.core.bucket import Rates
+from pilothouse.engine.clock import SystemClock
+from pilothouse.engine.gate import Gate
+from pilothouse.engine.ports import Clock, EventStore
+from pilothouse.engine.repeats import KEY_S, KIND
 from pilothouse.web import openapi
+from pilothouse.web.guard import COOKIE
 from pilothouse.web.routes import TABLE, Entry
+from pilothouse.web.wire import BODY_MAX
 from tests.web.answering import answering
 from tests.web.serving import Served, serving
 from tests.web.test_matrix import BODIES, OF_SERVER, name
@@ -35,7 +42,7 @@ ELSEWHERE = {
 SECRET = {"key", "secret", "secretAccessKey", "sessionToken", "token", "ticket", "link", "url", "value", "password"}
 ORIGIN = {"PATCH /api/webhooks/{id}": {"url"}}
 """Of an address the origin alone is shown."""
-ANEW = {"POST /api/artifacts/{id}/links"}
+ANEW = {"POST /api/artifacts/{id}/links", "POST /api/tickets"}
 """Made again each time, which does no harm: it is a link for minutes."""
 
 
@@ -45,7 +52,10 @@ def test_every_change_takes_one() -> None:
     for entry in KEYED:
         told = paths[entry.path.replace(":path}", "}")][entry.method.lower()]
         assert [p["name"] for p in told["parameters"] if p["in"] == "header"] == ["Idempotency-Key"], name(entry)
-        assert {"400", "409"} <= set(told["responses"]), name(entry)
+        assert {"400", "409", "413"} <= set(told["responses"]), name(entry)
+        done = [answer for status, answer in told["responses"].items() if status.startswith("2")]
+        replayed = bool(entry.kept or entry.now)
+        assert [("Idempotent-Replayed" in answer["headers"]) for answer in done] == [replayed] * len(done), name(entry)
 
 
 def shown(schema: Any, components: dict[str, Any], seen: frozenset[str] = frozenset()) -> set[str]:
@@ -109,11 +119,12 @@ async def test_the_same_again_changes_nothing(entry: Entry) -> None:
                 assert again.headers.get("content-type") == first.headers.get("content-type")
             elif entry.again:
                 assert again.status_code == first.status_code
+                assert again.headers.get("idempotent-replayed") == ("true" if entry.now else None)
             else:
-                assert (again.status_code, again.json()["code"]) == (409, "conflict")
+                assert (again.status_code, again.json()["code"], again.json()["reason"]) == (409, "conflict", "made")
                 assert "shows a secret once" in again.json()["detail"]
             other = await http.request(entry.method, address + ("&" if "?" in address else "?") + "x=1", json=body)
-            assert (other.status_code, other.json()["code"]) == (409, "conflict")
+            assert (other.status_code, other.json()["code"], other.json()["reason"]) == (409, "conflict", "other")
             assert other.json()["detail"].startswith("idempotency-key: it was used for another request")
             if entry.method != "DELETE":
                 other = await http.request(entry.method, address, json={"another": 1})
@@ -154,6 +165,39 @@ async def test_two_keys_are_one_too_many(served: Served) -> None:
         assert (await http.get("/api/sessions")).json()["items"] == []
 
 
+async def test_a_body_where_none_is_wanted_is_bounded_too(served: Served) -> None:
+    async with await client(served) as http:
+        sid = (await http.post("/api/sessions", json={"agent": "echo"})).json()["id"]
+        http.headers["idempotency-key"] = "two"
+        large = await http.request("DELETE", f"/api/sessions/{sid}", content=bytes(BODY_MAX + 1))
+        assert (large.status_code, large.json()["code"]) == (413, "too_large")
+
+        async def endless() -> AsyncIterator[bytes]:
+            for _ in range(64):
+                yield bytes(1024 * 1024)
+
+        large = await http.request("DELETE", f"/api/sessions/{sid}", content=endless())
+        assert large.status_code == 413
+        assert (await http.request("DELETE", f"/api/sessions/{sid}", content=b"x" * BODY_MAX)).status_code == 204
+
+
+async def test_who_leaves_within_the_body_of_a_delete_has_not_deleted(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with await client(served) as http:
+        sid = (await http.post("/api/sessions", json={"agent": "echo"})).json()["id"]
+        _, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        head = f"DELETE /api/sessions/{sid} HTTP/1.1\r\nhost: 127.0.0.1:{served.port}\r\ncontent-length: 9\r\n"
+        writer.write(f"{head}x-api-key: {http.headers['x-api-key']}\r\nidempotency-key: two\r\n\r\nabc".encode())
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.close()
+        await writer.wait_closed()
+        await asyncio.sleep(0.05)
+        assert (await http.get(f"/api/sessions/{sid}")).status_code == 200
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
 async def test_thirty_at_once_make_one_session(served: Served) -> None:
     async with await client(served) as http:
         answers = await asyncio.gather(*(http.post("/api/sessions", json={"agent": "echo"}) for _ in range(30)))
@@ -184,6 +228,50 @@ async def test_who_has_lost_the_right_is_not_told_again(served: Served) -> None:
         refused = await http.patch(address, json={"title": "new"})
         assert refused.status_code == 404
         assert b"new" not in refused.content
+
+
+async def test_an_answer_is_not_for_a_credential_that_may_less(served: Served) -> None:
+    async with await client(served) as http:
+        sid = (await http.post("/api/sessions", json={"agent": "echo"})).json()["id"]
+        less = {"x-api-key": await served.key("read", "run"), "idempotency-key": "two"}
+        for address, body in (
+            (f"/api/sessions/{sid}", {"title": "new"}),
+            (f"/api/sessions/{sid}/egress", {"policy": "off"}),
+        ):
+            method = "PATCH" if "title" in body else "PUT"
+            http.headers["idempotency-key"] = less["idempotency-key"] = method
+            assert (await http.request(method, address, json=body)).status_code == 200
+            refused = await http.request(method, address, json=body, headers=less)
+            assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+            assert "idempotent-replayed" in (await http.request(method, address, json=body)).headers
+
+
+async def test_a_notifier_is_shown_to_no_key_without_the_scope(served: Served) -> None:
+    await served.identity.members.put("default", "ann", role="viewer")
+    ticket, _ = await served.identity.ticket("ann", "default")
+    cookie = await served.identity.redeem(ticket)
+    person = {"cookie": f"{COOKIE}={cookie}", "origin": served.url, "x-csrf-token": served.identity.csrf(cookie)}
+    _, key = await served.identity.keys.create("ann", ("read",), account="ann", organisation="default")
+    body = {"kind": "slack", "url": "https://hooks.slack.com/services/T/B/x"}
+    async with httpx.AsyncClient(base_url=served.url, headers={"idempotency-key": "one"}, timeout=20) as http:
+        for replayed in (None, "true"):
+            made = await http.post("/api/notifications", json=body, headers=person)
+            assert (made.status_code, made.headers.get("idempotent-replayed")) == (201, replayed)
+        refused = await http.post("/api/notifications", json=body, headers={"x-api-key": key})
+        assert refused.status_code == 403
+
+
+async def test_what_was_answered_about_a_session_goes_with_it(served: Served) -> None:
+    async with await client(served) as http:
+        sid = (await http.post("/api/sessions", json={"agent": "echo"}, headers={"idempotency-key": "x"})).json()["id"]
+        assert (await http.patch(f"/api/sessions/{sid}", json={"title": "a plan"})).status_code == 200
+        notes = len(await served.platform.kit.store.scan(KIND))
+        http.headers["idempotency-key"] = "two"
+        for _ in range(2):
+            assert (await http.delete(f"/api/sessions/{sid}")).status_code == 204
+        kept = await served.platform.kit.store.scan(KIND)
+        assert len(kept) == notes  # less the one, and that it was deleted
+        assert all(not (answer := json.loads(doc)["answer"])["body"] or answer["status"] == 201 for _, doc in kept)
 
 
 async def test_a_secret_is_in_no_note_of_it(served: Served) -> None:
@@ -230,3 +318,112 @@ async def test_jobs_say_how_they_are_now_and_refuse_another_prompt(served: Serve
         other = await http.post(f"/api/sessions/{sid}/jobs", json={"prompt": "another"})
         assert other.status_code == 409
         assert len((await http.get(f"/api/sessions/{sid}/jobs")).json()["items"]) == 1
+
+
+async def prompted(http: httpx.AsyncClient, key: str, **body: Any) -> httpx.Response:
+    sid = str(http.headers["x-session"])
+    return await http.post(f"/api/sessions/{sid}/jobs", json=body, headers={"idempotency-key": key})
+
+
+@contextlib.asynccontextmanager
+async def conversing(served: Served, **headers: str) -> AsyncIterator[httpx.AsyncClient]:
+    """With a session, and a runner that answers."""
+    headers = headers or {"x-api-key": await served.key()}
+    async with answering(served.sandboxes), httpx.AsyncClient(base_url=served.url, headers=headers, timeout=20) as http:
+        http.headers["x-session"] = (await http.post("/api/sessions", json={"agent": "echo"})).json()["id"]
+        yield http
+
+
+async def until(http: httpx.AsyncClient, job: str, state: str) -> None:
+    async with asyncio.timeout(10):
+        while (await http.get(f"/api/jobs/{job}")).json()["state"] != state:
+            await asyncio.sleep(0.01)
+
+
+async def test_the_key_of_a_prompt_is_nobody_else_s(served: Served) -> None:
+    house = World(served)
+    await house.settle()
+    async with conversing(served, **house.by_key("red", "operator")) as http:
+        mine = (await prompted(http, "nightly", prompt="mine")).json()
+        http.headers.update(house.by_key("red", "admin"))
+        theirs = (await prompted(http, "nightly", prompt="theirs")).json()
+        assert (mine["prompt"], theirs["prompt"]) == ("mine", "theirs")
+        assert (await prompted(http, "nightly", prompt="theirs")).json()["id"] == theirs["id"]
+
+
+async def test_the_key_of_a_prompt_is_no_client_message_id(served: Served) -> None:
+    async with conversing(served) as http:
+        named = (await prompted(http, "a", prompt="named", clientMessageId="nightly")).json()
+        keyed = (await prompted(http, "nightly", prompt="keyed")).json()
+        assert (named["prompt"], keyed["prompt"]) == ("named", "keyed")
+
+
+class Later(SystemClock):
+    later = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.later
+
+
+async def test_the_key_of_a_prompt_stands_for_a_day() -> None:
+    clock = Later()
+    async with serving(clock=clock) as served, conversing(served) as http:
+        monday = (await prompted(http, "nightly", prompt="look")).json()
+        clock.later = KEY_S - 60
+        assert (await prompted(http, "nightly", prompt="look")).json()["id"] == monday["id"]
+        clock.later = KEY_S
+        assert (await prompted(http, "nightly", prompt="look")).json()["id"] != monday["id"]
+
+
+async def test_what_joined_a_job_that_is_over_is_not_said_to_have_failed(served: Served) -> None:
+    async with conversing(served) as http:
+        first = (await prompted(http, "a", prompt="wait")).json()["id"]
+        await until(http, first, "running")
+        joined = await prompted(http, "b", prompt="and this", steer=True)
+        assert joined.status_code == 202
+        await http.post(f"/api/jobs/{first}/interrupt")
+        await until(http, first, "done")
+        again = await prompted(http, "b", prompt="and this", steer=True)
+        assert (again.status_code, again.json()["id"], again.json()["state"]) == (202, first, "done")
+        other = (await prompted(http, "c", prompt="wait")).json()["id"]
+        await until(http, other, "running")
+        assert (await prompted(http, "b", prompt="and this", steer=True)).json()["id"] == first
+
+
+async def test_a_prompt_that_is_sent_again_is_not_counted_again() -> None:
+    def gate(store: EventStore, clock: Clock) -> Gate:
+        return Gate(store, clock, Rates(0, 1, 2))
+
+    async with serving(gate=gate) as served, conversing(served) as http:
+        for _ in range(4):
+            answer = await prompted(http, "a", prompt="x")
+            assert (answer.status_code, answer.json()["prompt"]) == (202, "x")
+        assert (await prompted(http, "a", prompt="another")).status_code == 409
+        assert (await prompted(http, "b", prompt="x")).headers["x-ratelimit-remaining"] == "0"
+        assert (await prompted(http, "c", prompt="x")).status_code == 429
+        assert (await prompted(http, "a", prompt="x")).status_code == 202
+
+
+async def test_an_answer_to_a_long_approval_is_the_same_again_and_nothing_of_it_is_kept(served: Served) -> None:
+    sessions = served.platform.sessions
+    session = await sessions.create(owner="local", agent="echo", permission_mode="manual")
+    job = await session.jobs.submit(sessions.job(session, "x", "local", account="local"), client_message_id=None)
+    while session.live.record.id not in served.sandboxes.runners:
+        await asyncio.sleep(0.005)
+    runner = served.sandboxes.runners[session.live.record.id]
+    await runner.command(link.Prompt)
+    content = "a line of a file\n" * 50_000
+    tool = {"file_path": "/workspace/a", "content": content}
+    ask = link.PermissionAsk(request_id="r", tool_id="t", tool="Write", input=tool)
+    runner.say(link.TurnStarted(turn_id=job.id), ask)
+    async with asyncio.timeout(10):
+        while not session.approvals.pending:
+            await asyncio.sleep(0.005)
+    async with await client(served) as http:
+        address = f"/api/approvals/{next(iter(session.approvals.pending))}"
+        first = await http.post(address, json={"approved": True})
+        again = await http.post(address, json={"approved": True})
+        assert (first.status_code, again.status_code, again.content == first.content) == (200, 200, True)
+        assert (await http.post(address, json={"approved": False})).status_code == 409
+    [(_, doc)] = await served.platform.kit.store.scan(KIND)
+    assert len(doc) < 1000

@@ -8,7 +8,7 @@
         ├── Unauthenticated 401  no credential, or one that does not stand
         ├── Forbidden       403  known, but may not
         ├── NotFound        404  unknown, or somebody else's
-        ├── Conflict        409  not in this state; nothing has changed
+        ├── Conflict        409  not in this state; nothing has changed, unless it says that it was made, or begun
         │   └── AlreadyResolved  an approval or question has its answer: `outcome` and `by`
         ├── TooLarge        413  over a limit that the message names
         ├── TooMany         429  `retry_after_s`, and where a rate says so `limit`, `remaining`, `reset_at`

@@ -2,8 +2,9 @@
 
 A request is sent again when its connection was lost, and only where twice is the same as once: it reads (GET), or it
 carries a word (`Idempotency-Key`, `clientMessageId`, `key`), the caller's or, below `/api`, one of ours, the same with
-each try. A server that has never answered is not waited for; one that has is probably being restarted, and is, for
-`RETRY_S` from when the connection was lost: an answer may take hours.
+each try. A server that has never answered is not waited for, unless it took a change that carries a word and went: the
+change may have been made. One that has is probably being restarted, and is, for `RETRY_S` from when the connection was
+lost: an answer may take hours.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import msgspec
 
-from pilothouse.client.errors import ClientError, Malformed, NoServer, refused
+from pilothouse.client.errors import ClientError, Conflict, Malformed, NoServer, refused
 from pilothouse.client.pause import Patience
 
 T = TypeVar("T")
@@ -34,10 +35,20 @@ RETRY_S = 30
 """How long a repeatable request waits for a server that is being restarted, from when its connection was lost."""
 ANSWER_MAX = 64 * 1024 * 1024
 """Bytes of one JSON answer, and of one event of a stream: an approval carries its whole input."""
+CUTS_MAX = 5
+"""Connections cut by a server that has never answered: it is none of ours, or speaks TLS where we do not."""
 PAGE = 200
 
 CUT = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError)
 """The server is not there, or has just gone."""
+AWAY = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+"""Of these: nothing was sent."""
+LOST = {
+    "made": "This was made, and the connection was lost with the answer, which shows a secret once: take back what was "
+    "made, and make it again.",
+    "begun": "The server went in the middle of this: see whether it was done before you do it again.",
+}
+"""What is said of a change whose word was ours, by the `reason` of the conflict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +144,9 @@ class Transport:
     ) -> bytes:
         """The answer's body. `body` becomes JSON; `key` an `Idempotency-Key`. `repeat`: twice is the same as once.
         Raises NoServer, Refused."""
-        if method != "GET" and path.startswith("/api/"):
-            key = key or uuid.uuid4().hex
+        own = not key and method != "GET" and path.startswith("/api/")
+        key = uuid.uuid4().hex if own else key
+        sent, cuts = False, 0
         patience = Patience(RETRY_S if repeat or key or method == "GET" else 0)
         while True:
             answered: float | None = None
@@ -143,14 +155,20 @@ class Transport:
                     self._met, answered = True, self._now()
                     await check(answer, self.endpoint)
                     return await _whole(answer)
+            except Conflict as error:
+                raise _in_words(error) if own and sent else error from None
             except CUT as error:
+                cut = not isinstance(error, AWAY)
+                sent, cuts = sent or cut, cuts + cut
                 # One that says nothing for a minute is not being restarted, and would take as long again.
                 silent = answered is None and isinstance(error, aiohttp.SocketTimeoutError)
                 if isinstance(error, aiohttp.SocketTimeoutError):
                     answered = None  # nor is one whole that fell silent after its head
                 wait = None if silent else patience.lost(self._now(), answered)
-                if not self._met or wait is None:
-                    raise unreachable(self.endpoint, error) from None
+                there = self._met or (method != "GET" and bool(key) and sent and cuts <= CUTS_MAX)
+                if not there or wait is None:
+                    unknown = sent and method != "GET"
+                    raise (_lost if unknown else unreachable)(self.endpoint, error) from None
             await asyncio.sleep(wait)
             with suppress(NoServer):  # being restarted: the old address is tried until the time is up
                 await self.find_again()
@@ -240,6 +258,17 @@ def given(**fields: object) -> dict[str, str]:
 
 def unreachable(endpoint: Endpoint, error: BaseException) -> NoServer:
     return NoServer(f"No Pilothouse server answers at {endpoint.url}: {why(error)}")
+
+
+def _lost(endpoint: Endpoint, error: BaseException) -> NoServer:
+    text = f"The connection to the server at {endpoint.url} was lost ({why(error)})"
+    return NoServer(f"{text}, and it is not known whether this was done.")
+
+
+def _in_words(error: Conflict) -> Conflict:
+    """For who has given no key."""
+    detail = LOST.get(error.problem.reason or "")
+    return error if detail is None else Conflict(msgspec.structs.replace(error.problem, detail=detail))
 
 
 async def check(answer: aiohttp.ClientResponse, endpoint: Endpoint) -> None:

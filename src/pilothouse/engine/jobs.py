@@ -92,10 +92,8 @@ class Jobs:
     ) -> JobRecord:
         key = f"{self._live.record.id}:{client_message_id}"
         async with self._live.act():
-            if client_message_id is not None:
-                known = await self._live.kit.store.get("resend", key)
-                if known is not None:
-                    return await self.get(JobId(known.decode()))
+            if client_message_id is not None and (known := await self._said(client_message_id)) is not None:
+                return known
             await self._live.no_secret("prompt", job.prompt)
             if len(self.queue) >= self._live.kit.limits.queue_max:
                 raise TooMany(f"{len(self.queue)} jobs wait in this session already.")
@@ -133,16 +131,27 @@ class Jobs:
             self.wake.set()
             return job
 
+    async def said(self, client_message_id: str) -> JobRecord:
+        """The job of a prompt that was given, or joined, with this word. Raises NotFound."""
+        known = await self._said(client_message_id)
+        if known is None:
+            raise NotFound
+        return known
+
+    async def _said(self, client_message_id: str) -> JobRecord | None:
+        known = await self._live.kit.store.get("resend", f"{self._live.record.id}:{client_message_id}")
+        return None if known is None else await self.get(JobId(known.decode()))
+
     @whole
     async def steer(self, message: str, by: str, client_message_id: str | None, account: str = "") -> JobRecord:
         """Adds to the running job. Raises Conflict when none runs."""
         async with self._live.act():
+            if client_message_id is not None and (known := await self._said(client_message_id)) is not None:
+                return known
             job = self._live.current or self.running
             if job is None or job.state != "running":
                 raise Conflict("No job is running that the message could join.")
             key = f"{self._live.record.id}:{client_message_id}"
-            if client_message_id is not None and await self._live.kit.store.get("resend", key) is not None:
-                return job
             await self._live.no_secret("message", message)
             ops = [Put("resend", key, job.id.encode(), self._live.record.id)] if client_message_id is not None else []
             chat = ev.Chat(job_id=job.id, message=message, by=by, client_message_id=client_message_id, steer=True)

@@ -16,7 +16,7 @@ from pilothouse.core.errors import Forbidden, RateLimited, Unauthenticated
 from pilothouse.engine.audit import Entry, Who
 from pilothouse.engine.gate import Gate
 from pilothouse.web.asked import Asked
-from pilothouse.web.call import Platform
+from pilothouse.web.call import Call, Handler, Platform
 from pilothouse.web.guard import COOKIE, LINK_COOKIE, Guard, Once, Policy, cookie_of
 from pilothouse.web.peer import upgrade_peer
 from pilothouse.web.socket import UpgradeRequest
@@ -76,17 +76,22 @@ async def forbidden(platform: Platform, who: Who, route: str, error: Forbidden) 
     await platform.kit.audit.counted(who, entry)
 
 
-async def counted(
-    gate: Gate, caller: Principal | None, job: bool, answer: Callable[[], Awaitable[Response]]
-) -> Response:
+async def counted(gate: Gate, caller: Principal | None, answer: Callable[[], Awaitable[Response]]) -> Response:
     """The answer, if this caller may have one now, with headers that say how many more. Raises RateLimited."""
     if caller is None:
         return await answer()
     state = gate.request(caller)
-    if not job:
-        return told(await answer(), state)
-    async with gate.job(caller) as taken:
-        return told(await answer(), taken or state)
+    return told(await answer(), state)
+
+
+def of_the_day(handler: Handler) -> Handler:
+    """It starts a job, which counts for the day."""
+
+    async def counting(call: Call) -> Response:
+        async with call.platform.gate.job(call.principal) as taken:
+            return told(await handler(call), taken)
+
+    return counting
 
 
 def told(answer: Response, state: State | None) -> Response:

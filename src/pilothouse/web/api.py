@@ -246,6 +246,12 @@ async def answer(call: Call) -> Response:
     return wire.Reply(views.question(decided))
 
 
+async def answered(call: Call) -> Response:
+    """A question that was answered, as it is now."""
+    _, record = await call.question()
+    return wire.Reply(views.question(record))
+
+
 # --- rules ---
 
 

@@ -107,6 +107,8 @@ class Call:
     caller: Principal | None
     scope: Scope = "read"
     """What the route needs, of the organisation or of the session that it is about."""
+    word: str | None = None
+    """Of a change that carries a key: its own, the same with each try (`engine.repeats`)."""
 
     @property
     def signins(self) -> SignIns:

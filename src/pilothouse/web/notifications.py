@@ -14,18 +14,18 @@ from pilothouse.web.call import Call
 
 
 async def list_notifiers(call: Call) -> Response:
-    _own(call)
+    own(call)
     found = call.platform.outgoing.notifiers.of(call.principal)
     return wire.everything([await _shown(call, record) for record in found])
 
 
 async def push_key(call: Call) -> Response:
-    _own(call)
+    own(call)
     return wire.Reply(PushKey(public_key=await call.platform.outgoing.vapid.public()))
 
 
 async def make_notifier(call: Call) -> Response:
-    _own(call)
+    own(call)
     given = await wire.body(call.request, NewNotifier)
     wish = Wish(given.name, given.events, given.sessions)
     notifiers = call.platform.outgoing.notifiers
@@ -44,7 +44,7 @@ async def make_notifier(call: Call) -> Response:
 
 
 async def change_notifier(call: Call) -> Response:
-    _own(call)
+    own(call)
     given = await wire.body(call.request, NotifierChange)
     wish = Wish(given.name, given.events, given.sessions)
     record = await call.platform.outgoing.notifiers.change(call.who, _id(call), wish, given.enabled)
@@ -52,23 +52,23 @@ async def change_notifier(call: Call) -> Response:
 
 
 async def remove_notifier(call: Call) -> Response:
-    _own(call)
+    own(call)
     await call.platform.outgoing.notifiers.remove(call.who, _id(call))
     return Response(status_code=204)
 
 
 async def test_notifier(call: Call) -> Response:
-    _own(call)
+    own(call)
     made = await call.platform.outgoing.notices.test(call.principal, _id(call))
     return wire.Reply(hooks.delivery(made), 202)
 
 
 async def list_deliveries(call: Call) -> Response:
-    _own(call)
+    own(call)
     return await hooks.page(call, call.platform.outgoing.notifiers.get(call.principal, _id(call)).id)
 
 
-def _own(call: Call) -> None:
+def own(call: Call) -> None:
     """A key that leaks must not go on telling somebody what happens after it was revoked. Raises Forbidden."""
     if call.principal.kind != "person" and "admin" not in call.principal.scopes:
         raise Forbidden("Notifications are a person's; a key needs the scope 'admin' for them.")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Literal, Protocol
 
@@ -31,6 +32,7 @@ from pilothouse.web.repeats import KEY_MAX
 
 Built = dict[str, Any]
 IDEMPOTENCY = "Idempotency-Key"
+REPLAYED = {"Idempotent-Replayed": "`true` where the change was made before, and is not made again."}
 VERSION = "1"
 """Of the API, not of this server."""
 REF = "#/components/schemas/{name}"
@@ -144,6 +146,10 @@ class Row(Protocol):
     def keyed(self) -> bool: ...
     @property
     def kept(self) -> bool: ...
+    @property
+    def again(self) -> bool: ...
+    @property
+    def now(self) -> object: ...
 
 
 @functools.lru_cache(maxsize=1)
@@ -259,6 +265,10 @@ def _keys(operation: Operation, row: Row) -> list[Parameter]:
     if not row.keyed or any(one.name == IDEMPOTENCY for one in operation.query):
         return []
     again = "gets the first one's answer" if row.kept else "is not done again"
+    if row.now is not None:
+        again += ", and is told how it is now"
+    elif row.again and not row.kept:
+        again = "is made anew"
     said = f"The caller's own word for this request: the same again within a day {again}."
     return [Parameter(IDEMPOTENCY, text(minLength=1, maxLength=KEY_MAX), said, "header")]
 
@@ -296,7 +306,11 @@ def _security(row: Row) -> list[Built]:
 
 def _responses(operation: Operation, row: Row, schemas: _Schemas) -> Built:
     keyed = row.policy != "public"
-    out = {status: _said(said, schemas, rates=keyed) for status, said in operation.answers.items()}
+    replayed = row.keyed and (row.kept or row.now is not None)
+    out: dict[int, Built] = {}
+    for status, said in operation.answers.items():
+        told = replace(said, headers={**said.headers, **REPLAYED}) if replayed else said
+        out[status] = _said(told, schemas, rates=keyed)
     for status in _refusals(operation, row) - out.keys():
         out[status] = _refusal(status, operation)
     return {str(status): out[status] for status in sorted(out)}
@@ -310,7 +324,7 @@ def _refusals(operation: Operation, row: Row) -> set[int]:
     if operation.body is not None:
         found |= {400, 413}
     if row.keyed:
-        found |= {400, 409}
+        found |= {400, 409, 413}
     if operation.query or "{" in operation.path:
         found.add(400)
     if "{" in operation.path and not operation.appsync:

@@ -60,7 +60,8 @@ from pilothouse.web.traced import traced
 Own = Callable[[Request, Platform, Guard], Awaitable[Response]]
 
 BODIES = frozenset({"POST", "PUT", "PATCH"})
-"""Methods whose body is read before the handler is asked."""
+"""Methods whose body is read before the handler is asked; with an `Idempotency-Key`, which stands for the body too, it
+always is."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,8 @@ class Entry:
     """Of a change: its answer may be kept for who sends it again, which one that shows a secret may not."""
     again: bool = False
     """Of a change: twice is the same as once."""
+    now: Handler | None = None
+    """Of a change whose answer is not kept: who sends it again is told by this how it is now."""
 
     @property
     def keyed(self) -> bool:
@@ -107,10 +110,12 @@ def _own(
     links: bool = False,
     kept: bool = True,
     again: bool = False,
+    now: Handler | None = None,
     on: Literal["organisation", "session"] = "organisation",
 ) -> Entry:
-    again = again or method in AGAIN
-    return Entry(method, path, "cookie-same-origin", scope, handler, on=on, links=links, kept=kept, again=again)
+    kept, again = kept and now is None, again or method in AGAIN  # of what is told as it is now no answer is kept
+    policy: Policy = "cookie-same-origin"
+    return Entry(method, path, policy, scope, handler, on=on, links=links, kept=kept, again=again, now=now)
 
 
 _in = functools.partial(_own, on="session")
@@ -181,7 +186,7 @@ TABLE: tuple[Entry, ...] = (
     Entry("GET", "/openapi.json", "public", None, _document, DOCUMENTATION),
     Entry("GET", "/docs", "public", None, _reference, DOCUMENTATION),
     _own("GET", "/api/me", "read", api.me, links=True),
-    _own("POST", "/api/tickets", "admin", keys.make_ticket, kept=False),
+    _own("POST", "/api/tickets", "admin", keys.make_ticket, kept=False, again=True),
     _own("GET", "/api/keys", "admin", keys.list_keys),
     _own("POST", "/api/keys", "admin", keys.make_key, kept=False),
     _own("DELETE", "/api/keys/{id}", "admin", keys.revoke_key),
@@ -211,7 +216,7 @@ TABLE: tuple[Entry, ...] = (
     _in("GET", "/api/sessions/{id}/network/stream", "read", network.stream_network),
     _in("PUT", "/api/sessions/{id}/egress", "run", network.put_egress),
     _in("GET", "/api/sessions/{id}/texts/{digest}", "read", api.text, links=True),
-    replace(_in("POST", "/api/sessions/{id}/jobs", "run", work.make_job, kept=False, again=True), counted=True),
+    replace(_in("POST", "/api/sessions/{id}/jobs", "run", work.make_job, again=True, now=work.same_job), counted=True),
     _in("GET", "/api/sessions/{id}/jobs", "read", work.list_jobs, links=True),
     _in("GET", "/api/sessions/{id}/files", "read", work.list_files),
     _in("GET", "/api/sessions/{id}/files/content", "read", work.get_file),
@@ -236,9 +241,9 @@ TABLE: tuple[Entry, ...] = (
     _in("POST", "/api/jobs/{id}/interrupt", "run", work.interrupt_job, again=True),
     _own("GET", "/api/approvals", "read", api.list_approvals),
     _in("GET", "/api/approvals/{id}", "read", api.get_approval, links=True),
-    _in("POST", "/api/approvals/{id}", "approve", api.decide, links=True, again=True),
+    _in("POST", "/api/approvals/{id}", "approve", api.decide, links=True, again=True, now=api.get_approval),
     _own("GET", "/api/questions", "read", api.list_questions),
-    _in("POST", "/api/questions/{id}", "approve", api.answer, links=True, again=True),
+    _in("POST", "/api/questions/{id}", "approve", api.answer, links=True, again=True, now=api.answered),
     _own("GET", "/api/rules", "read", api.list_rules),
     _own("DELETE", "/api/rules/{id}", "admin", api.remove_rule),
     _own("GET", "/api/secrets", "run", secrets.list_own),
@@ -308,14 +313,15 @@ def _endpoint(entry: Entry, platform: Platform, guard: Guard) -> Callable[[Reque
         return functools.partial(_alone, entry.own, platform, guard)
     handler = entry.handler
     assert handler is not None
+    handling = admit.of_the_day(handler) if entry.counted else handler
 
     async def answer(request: Request, caller: Principal | None) -> Response:
         if caller is not None and entry.scope is not None:
             (caller.need_at_most if entry.on == "session" else caller.need)(entry.scope)
         call = Call(request, platform, caller, entry.scope or "read")
         if entry.keyed:
-            return await repeats.once(call, handler, again=entry.again, keep=entry.kept)
-        return await handler(call)
+            return await repeats.once(call, handling, again=entry.again, keep=entry.kept, now=entry.now)
+        return await handling(call)
 
     async def endpoint(request: Request) -> Response:
         answered = await asked_for(request)
@@ -331,9 +337,9 @@ def _endpoint(entry: Entry, platform: Platform, guard: Guard) -> Callable[[Reque
             caller = await admit.admit(checked, platform, asked, address)
             if caller is not None:
                 request.scope[WHO] = named(caller)
-                if request.method in BODIES:
+                if request.method in BODIES or (entry.keyed and repeats.HEADER in request.headers):
                     caller = await _after_body(asked, caller, platform)
-            return await admit.counted(platform.gate, caller, entry.counted, lambda: answer(request, caller))
+            return await admit.counted(platform.gate, caller, lambda: answer(request, caller))
         except StoreFailed:
             platform.metrics.refused.add((Unavailable.code,))
             return wire.problem(Unavailable("The store does not answer; try again."))

@@ -47,11 +47,7 @@ _head = msgspec.json.Decoder(_Head)
 async def make_job(call: Call) -> Response:
     session = await call.session()
     given = await wire.body(call.request, api.NewJob)
-    named = {"clientMessageId": given.client_message_id, "Idempotency-Key": call.request.headers.get("idempotency-key")}
-    for field, text in named.items():
-        if text is not None and not 0 < len(text) <= RESEND_MAX:
-            raise BadRequest(f"{field}: 1 to {RESEND_MAX} characters")
-    resend = given.client_message_id or named["Idempotency-Key"]
+    resend = _resend(call, given)
     attached = pictures(given.attachments)
     sessions = call.platform.sessions
     job = sessions.job(
@@ -72,6 +68,21 @@ async def make_job(call: Call) -> Response:
     else:
         done = await session.jobs.submit(job, client_message_id=resend, attachments=attached)
     return wire.Reply(views.job(done), 202)
+
+
+async def same_job(call: Call) -> Response:
+    """That of a prompt which was taken before, as it is now."""
+    session = await call.session()
+    job = await session.jobs.said(_resend(call, await wire.body(call.request, api.NewJob)) or "")
+    return wire.Reply(views.job(job), 202)
+
+
+def _resend(call: Call, given: api.NewJob) -> str | None:
+    """The caller's own word for the prompt. An `Idempotency-Key` is the caller's alone, and for a day: here it is what
+    it stands for."""
+    if given.client_message_id is not None and not 0 < len(given.client_message_id) <= RESEND_MAX:
+        raise BadRequest(f"clientMessageId: 1 to {RESEND_MAX} characters")
+    return given.client_message_id or call.word
 
 
 async def list_jobs(call: Call) -> Response:

@@ -77,7 +77,13 @@ class Problem(Answer, frozen=True, kw_only=True):
     type: Annotated[str, Meta(description="Always `about:blank`: `code` tells problems apart.")] = ""
     outcome: Annotated[str | None, Meta(description="Of `already_resolved`: what was decided.")] = None
     by: Annotated[str | None, Meta(description="Of `already_resolved`: who decided.")] = None
-    reason: Annotated[str | None, Meta(description="Of `bad_signature` and `bad_token`: what does not stand.")] = None
+    reason: Annotated[
+        str | None,
+        Meta(
+            description="Of `bad_signature` and `bad_token`: what does not stand. Of an `Idempotency-Key`: `made`, "
+            "`begun` or `other`."
+        ),
+    ] = None
     limit: Annotated[int | None, Meta(description="Of a 429: how many may be had.")] = None
     remaining: Annotated[int | None, Meta(description="Of a 429: how many are left.")] = None
     reset_at: Annotated[int | None, Meta(description="Of a 429: when all are there again, in seconds since 1970.")] = (

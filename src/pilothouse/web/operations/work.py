@@ -25,7 +25,7 @@ STATE = Parameter("state", text(enum=["pending", "all"], default="pending"), "Wh
 SESSION = Parameter("sessionId", text(), "Of this session alone.", example=ex.SESSION_ID)
 IDEMPOTENCY = Parameter(
     "Idempotency-Key", text(minLength=1, maxLength=200),
-    "The caller's own word for this prompt, as `clientMessageId` (which counts if both are given).", "header",
+    "The caller's own word for this request: the same again within a day gets its job, as it is then.", "header",
 )  # fmt: skip
 ENDS = "It ends when the credential does or the server goes: ask again from the last number. "
 ATTACHMENT = {"Content-Disposition": "Always `attachment`."}
