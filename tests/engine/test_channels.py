@@ -16,7 +16,7 @@ from pilothouse.core import channels as names
 from pilothouse.core.errors import BadRequest, Conflict, TooMany
 from pilothouse.core.ids import SessionId
 from pilothouse.core.namespaces import BadNamespace, Namespace, read
-from pilothouse.core.publish import Event
+from pilothouse.core.publish import EVENT_MAX, Event
 from pilothouse.engine import channels as module
 from pilothouse.engine import journals
 from pilothouse.engine import once as once_module
@@ -94,6 +94,32 @@ async def test_a_channel_with_a_history_counts_and_remembers(house: House) -> No
     page = await house.channels.history("red", names.channel("kept/a"), 1, 1)
     assert page is not None
     assert (page.oldest, page.head, [row.seq for row in page.rows]) == (1, 3, [2])
+
+
+async def test_what_is_delivered_at_once_and_what_has_to_wait(house: House) -> None:
+    channels, room = house.channels, names.channel("default/room")
+    sink, _ = await house.subscribe("default/room")
+    wild, _ = await house.subscribe("default/*")
+    others = [names.channel(f"{name}/x") for name in ("kept", "replay", "session", "dialog")]
+    assert [channels.open_at_once("red", one, events(1)) for one in others] == [None] * 4
+    assert channels.open_at_once("red", room, events("x" * EVENT_MAX)) is None
+    for one in (events(1), events(2, 3)):
+        feeds = channels.open_at_once("red", room, one)
+        assert feeds is not None
+        taken = channels.deliver_at_once(feeds, room, one)
+        assert [t.index for t in taken] == list(range(len(one)))
+        assert len({t.identifier for t in taken}) == len(one)
+    assert channels.open_at_once("blue", room, events(1)) == []
+    assert channels.published == 3
+    await house.publish("default/room", *["x" * 200_000] * 5)
+    await house.publish("default/room", *["x" * 200_000] * 5)
+    await house.publish("default/room", "x" * 200_000)
+    assert channels.open_at_once("red", room, events(1)) is None, "too much is on its way"
+    await house.calm()
+    assert channels.open_at_once("red", room, events(1)) is not None
+    for hearer in (sink, wild):
+        assert [value for _, value in heard(hearer)][:3] == [1, 2, 3]
+        assert len(heard(hearer)) == 14
 
 
 async def test_another_start_goes_on_with_the_numbers(house: House) -> None:

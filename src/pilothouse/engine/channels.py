@@ -218,6 +218,26 @@ class Channels:
         done = await self.once.do(by.holder, channel, key, events, act)
         return Published(done.taken, done.failed)
 
+    def open_at_once(
+        self, organisation: str, channel: Channel, events: Sequence[Event]
+    ) -> Sequence[tuple[Feed, bool]] | None:
+        """Whom `deliver_at_once` would reach, where no handler looks, nothing is kept and nobody has to be waited for.
+        None: `publish` says."""
+        namespace = self._namespaces[channel.namespace]
+        if namespace.built_in or namespace.keeps or namespace.on_publish or any(map(publish.too_large, events)):
+            return None
+        feeds = self._of(organisation, channel)
+        return None if any(feed.crowded for feed, _ in feeds) else feeds
+
+    def deliver_at_once(
+        self, feeds: Sequence[tuple[Feed, bool]], channel: Channel, events: Sequence[Event]
+    ) -> list[Taken]:
+        """To those whom `open_at_once` has just found."""
+        if feeds:
+            self._push(feeds, channel, [publish.rest(event) for event in events])
+        self.published += len(events)
+        return [Taken(records.new_id(), index) for index in range(len(events))]
+
     async def _handled(self, channel: Channel, events: Sequence[Event], by: By) -> tuple[Published, list[Event]]:
         """What goes out after the handler has seen it, and what becomes of each event."""
         named = [(records.new_id(), event) for event in events]

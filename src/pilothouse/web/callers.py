@@ -113,16 +113,29 @@ class Callers:
     ) -> Caller | None:
         """The same for a key, where nothing has to be read or written and nothing is wrong. None: `of` says."""
         given = list(headers)
+        key = self.key(given)
+        if key is None or (operation == "connect" and "API_KEY" not in self._ways.connect):
+            return None
+        found = self.by_key(key)
+        if found is None or not self.tells:
+            return found
+        return replace(found, told={**(besides or {}), **told(given)}, address=address)
+
+    def key(self, headers: Iterable[tuple[str, Any]]) -> str | None:
+        """The key that is shown, of whomever. None: it is something else, or nothing."""
         try:
-            shown = self._shown(given)
-            if shown.mode != "API_KEY" or (operation == "connect" and "API_KEY" not in self._ways.connect):
-                return None
-            who = self._guard.key_at_hand(shown.text)
+            shown = self._shown(headers)
         except Unauthenticated:
             return None
-        if who is None:
+        return shown.text if shown.mode == "API_KEY" else None
+
+    def by_key(self, key: str) -> Caller | None:
+        """Whose it is now, where nothing has to be read or written and nothing is wrong. None: `of` says."""
+        try:
+            who = self._guard.key_at_hand(key)
+        except Unauthenticated:
             return None
-        return Caller("API_KEY", who, NOTHING, {**(besides or {}), **told(given)} if self.tells else NOTHING, address)
+        return None if who is None else Caller("API_KEY", who, NOTHING)
 
     def _shown(self, headers: Iterable[tuple[str, Any]]) -> Shown:
         """Raises Unauthenticated."""

@@ -6,7 +6,7 @@ where nothing was published: clients send the same request again.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 from starlette.requests import Request
@@ -20,7 +20,7 @@ from pilothouse.core.bucket import State
 from pilothouse.core.channels import Channel, Pattern
 from pilothouse.core.errors import BadRequest, NotFound, PilothouseError, RateLimited, Unavailable
 from pilothouse.core.namespaces import BUILT_IN
-from pilothouse.core.publish import Bad
+from pilothouse.core.publish import Bad, Failed, Taken
 from pilothouse.engine import records
 from pilothouse.engine.ports import StoreFailed
 from pilothouse.web import admit, wire
@@ -35,6 +35,7 @@ METHODS = "GET,POST,OPTIONS"
 HEADERS = "authorization,content-type,x-amz-content-sha256,x-amz-date,x-amz-security-token,x-amz-user-agent,x-api-key"
 """What clients send from a page; `*` would not stand for `authorization`."""
 EXPOSED = "x-amzn-requestid,x-amzn-errortype"
+IDEMPOTENCY = "idempotency-key"
 REQUEST_ID = "x-amzn-requestid"
 ERROR_TYPE = "x-amzn-errortype"
 PREFLIGHT_S = 600
@@ -123,12 +124,17 @@ async def publishing(
     namespace = await callers.may(caller, "publish", wanted.channel, address, "POST /event")
     key = _key(asked) or wanted.key
     done = await callers.publish(caller, namespace, wanted.channel, wanted.events, key)
-    return _encode(api.Published(failed=list(done.failed), successful=list(done.taken))), state
+    return published(done.taken, done.failed), state
+
+
+def published(taken: Sequence[Taken], failed: Sequence[Failed] = ()) -> bytes:
+    """The answer's body."""
+    return _encode(api.Published(failed=list(failed), successful=list(taken)))
 
 
 def _key(asked: Asked) -> str | None:
     """Raises Bad."""
-    given = asked.all("idempotency-key")
+    given = asked.all(IDEMPOTENCY)
     if len(given) > 1:
         raise Bad("BadRequestException", "idempotency-key: given twice")
     return publish.key_of(given[0]) if given else None

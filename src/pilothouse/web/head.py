@@ -48,6 +48,10 @@ class Quick(Protocol):
         """What is kept of a head. None: it is none of those."""
         ...
 
+    def at_once(self, head: Any, body: bytes) -> bytes | None:
+        """The answer, where nothing has to be waited for. None: `answer` has it, and nothing has happened."""
+        ...
+
     async def answer(self, head: Any, body: bytes) -> bytes: ...
 
 
@@ -167,10 +171,19 @@ class Http(HttpToolsProtocol):
 
     def _again(self, known: _Known, body: bytes) -> None:
         self._unset_keepalive_if_required()
+        if (answer := self._at_once(known, body)) is not None:
+            self.transport.write(answer)
+            self.on_response_complete()
+            return
         self.cycle = cycle = _Cycle()  # type: ignore[assignment]
         task = self.loop.create_task(self._answer(cycle, known, body))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+
+    def _at_once(self, known: _Known, body: bytes) -> bytes | None:
+        if self.quick is None or self.flow.write_paused or self.transport.is_closing():
+            return None
+        return self.quick.at_once(known.what, body)
 
     async def _answer(self, cycle: _Cycle, known: _Known, body: bytes) -> None:
         assert self.quick is not None

@@ -4,7 +4,7 @@ reads.
 A client that keeps its connection sends the very same head with every event of one size. What was read from it is kept
 beside its bytes (`web.head` compares them), so only the body is new. What decides (names, credential, limits,
 rights, the body) is asked anew each time, of the same functions as for any other request (`web.events`), and the answer
-is the same to the byte but for its id.
+is the same to the byte but for its id. One that has nothing to wait for, as most have, is answered where it is read.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from pilothouse.core import publish
 from pilothouse.core.access import Principal
-from pilothouse.core.errors import PilothouseError
+from pilothouse.core.bucket import State
+from pilothouse.core.errors import PilothouseError, RateLimited
 from pilothouse.core.publish import Bad
 from pilothouse.engine import records
 from pilothouse.engine.ports import StoreFailed
@@ -46,6 +48,8 @@ class Head:
     path: str
     accepted: bytes
     """The answer to what is accepted, up to what is new in each."""
+    key: str | None = None
+    """Where a key is all that says who it is, and the event has no key of its own."""
     trust: Trust | None = None
     """By which its names were found to be ours."""
 
@@ -77,7 +81,35 @@ class Quick:
         once = Once.of(request)
         answer = self._whole(events.crossing(events.accepted(b"", None), once))
         del answer.headers["content-length"], answer.headers[events.REQUEST_ID]
-        return Head(asked, once, peer(request), scope["path"], _start(answer))
+        key = None if self._callers.tells or asked.all(events.IDEMPOTENCY) else self._callers.key(asked.headers)
+        return Head(asked, once, peer(request), scope["path"], _start(answer), key)
+
+    def at_once(self, head: Head, body: bytes) -> bytes | None:
+        """As `answer`, where nothing has to be waited for and nothing is wrong. None: `answer` says, and nothing has
+        happened."""
+        since, platform = time.perf_counter(), self._platform
+        channels = platform.channels
+        if head.key is None or channels is None or head.trust is not self._guard.trust:
+            return None
+        try:
+            caller = self._callers.by_key(head.key)
+            if caller is None:
+                return None
+            wanted = publish.request(body)
+            if wanted.key is not None or self._callers.namespace(caller, "publish", wanted.channel) is None:
+                return None
+            feeds = channels.open_at_once(caller.principal.organisation, wanted.channel, wanted.events)
+            if feeds is None:
+                return None
+            state = platform.gate.request(caller.principal)
+        except (Bad, RateLimited):
+            return None
+        try:
+            said = events.published(channels.deliver_at_once(feeds, wanted.channel, wanted.events))
+        except Exception:  # noqa: BLE001 - as in `answer`; some may have it, so it is not tried again
+            return self._said(head, self._failed(), "", since)
+        self._note(head, "" if self._log is None else named(caller.principal), 200, len(said), since)
+        return _accepted(head, said, state)
 
     async def answer(self, head: Head, body: bytes) -> bytes:
         """The whole answer, as it goes on the wire."""
@@ -102,13 +134,18 @@ class Quick:
             self._platform.metrics.refused.add((events.code(error),))
             answer = self._whole(events.crossing(events.refused(error), head.once))
         except Exception:  # noqa: BLE001 - as for any other request: the client is told, and the log why
-            _log.exception("a publish failed")
-            answer = self._whole(wire.problem(PilothouseError("The server failed at this; its log says where.")))
+            answer = self._failed()
         else:
             self._note(head, who, 200, len(said), since)
-            limits = "".join(f"{name}: {value}\r\n" for name, value in admit.limits(state).items())
-            more = f"{limits}{events.REQUEST_ID}: {records.new_id()}\r\ncontent-length: {len(said)}\r\n\r\n"
-            return head.accepted + more.encode() + said
+            return _accepted(head, said, state)
+        return self._said(head, answer, who, since)
+
+    def _failed(self) -> Response:
+        _log.exception("a publish failed")
+        return self._whole(wire.problem(PilothouseError("The server failed at this; its log says where.")))
+
+    def _said(self, head: Head, answer: Response, who: str, since: float) -> bytes:
+        """One that is no acceptance, as it goes on the wire."""
         self._note(head, who, answer.status_code, len(answer.body), since)
         return _start(answer) + b"\r\n" + bytes(answer.body)
 
@@ -123,6 +160,12 @@ class Quick:
         metrics.request_s.add(time.perf_counter() - since, ("POST", PATH))
         if self._log is not None:
             self._log.request(who, "POST", head.path, status, size, since, head.address)
+
+
+def _accepted(head: Head, said: bytes, state: State | None) -> bytes:
+    limits = "".join(f"{name}: {value}\r\n" for name, value in admit.limits(state).items())
+    more = f"{limits}{events.REQUEST_ID}: {records.new_id()}\r\ncontent-length: {len(said)}\r\n\r\n"
+    return head.accepted + more.encode() + said
 
 
 def _start(answer: Response) -> bytes:
