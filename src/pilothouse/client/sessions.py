@@ -9,9 +9,8 @@ from pilothouse.client import follow
 from pilothouse.client.follow import Event, Follower
 from pilothouse.client.group import Group
 from pilothouse.client.transport import read
-from pilothouse.core import events as ev
 from pilothouse.core.api.jobs import Log
-from pilothouse.core.api.sessions import Limit, Limits, Network, NewSession, Session, SessionChange, Wish
+from pilothouse.core.api.sessions import Limit, Limits, Network, NewSession, Project, Session, SessionChange, Wish
 
 
 class Sessions(Group):
@@ -32,7 +31,7 @@ class Sessions(Group):
         server's host, for its admins. `limits`: bytes, counts, for `cpu` processors. `key`: the caller's own word;
         whoever says it again within a day gets that session back. Raises BadRequest, Forbidden; Conflict where the key
         stands for another request."""
-        source = ev.Source(git=git, dir=directory) if git is not None or directory is not None else None
+        source = Project(git=git, dir=directory) if git is not None or directory is not None else None
         body = NewSession(
             agent=agent, title=title, source=source, permission_mode=permission_mode, model=model,
             limits=dict(limits) if limits is not None else None, egress=egress,

@@ -42,6 +42,8 @@ PROMPT_MAX = 1024 * 1024
 """Bytes of UTF-8 in one prompt: the same on every door."""
 REASON_MAX = 300
 """Characters of an explanation: it may quote the sender, who may be hostile."""
+NAME_MAX = 200
+"""Characters of a field's name in it."""
 
 PING_EVERY_S = 20
 SILENCE_S = 45
@@ -226,6 +228,7 @@ _ref = msgspec.json.Decoder(_Ref)
 _FRAMES = frozenset({"subscribed", "caught_up", "viewers", "gap", "pong", "rejected"})
 # msgspec's wording is "... - at `$.field`": the field goes first, as people read errors.
 _AT = re.compile(r"(?P<what>.*) - at `\$\.?(?P<where>[^`]*)`\Z", re.DOTALL)
+_FIELD = re.compile(r"Object (?P<how>contains unknown|missing required) field `(?P<name>.*?)`?\Z", re.DOTALL)
 _UNSAFE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 _MALFORMED = (msgspec.MsgspecError, ValueError, RecursionError)
 """Everything that decoding hostile bytes raises; a RecursionError means nesting beyond the interpreter's limit."""
@@ -268,8 +271,14 @@ def explain(error: BaseException) -> str:
         return "message: nested too deeply"
     text = str(error)
     found = _AT.match(text)
-    if found:
-        text = f"{found['where'] or 'message'}: {found['what']}"
+    where, what = (found["where"], found["what"]) if found else ("", text)
+    if field := _FIELD.match(what):
+        place = f"{where}.{field['name']}" if where else field["name"]
+        text = (
+            f"{place[:NAME_MAX]}: {'there is no such field' if field['how'] == 'contains unknown' else 'it is missing'}"
+        )
+    elif found:
+        text = f"{where or 'message'}: {what}"
     return _UNSAFE.sub("�", text)[:REASON_MAX]
 
 

@@ -36,9 +36,7 @@ TIMEOUT_MAX_S = 86_400
 COST_MAX = 1e6
 COUNT_MAX = 2**53
 _FIELD = re.compile(r"\A[a-z]+(?:[A-Z][a-z]*)+(?=[:.])")
-_UNKNOWN = re.compile(r"Object contains unknown field `(.*?)`?\Z", re.S)
-_MISSING = re.compile(r"Object missing required field `(.*?)`?\Z", re.S)
-_PLACE = re.compile(r"[\w.\[\]]+: ")
+_PLACE = re.compile(r"[\w.\[\]]+: |.*: (?:there is no such field|it is missing)\Z", re.S)
 _CAPITAL = re.compile(r"[A-Z]")
 _MALFORMED = (msgspec.MsgspecError, ValueError, RecursionError)
 # What msgspec does not check is told all the same, for the API's document; `_check` says it in better words.
@@ -154,9 +152,6 @@ def _inner(fields: dict[str, msgspec.Raw]) -> msgspec.Raw:
 
 def _named(error: Exception) -> str:
     text = explain(error)
-    for known, told in ((_UNKNOWN, "there is no such field"), (_MISSING, "it is missing")):
-        if found := known.match(text):
-            return f"{found[1]}: {told}"
     return text.replace("message:", "body:", 1) if _PLACE.match(text) else f"body: {text}"
 
 

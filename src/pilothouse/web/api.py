@@ -9,6 +9,7 @@ from typing import TypeVar
 from starlette.responses import Response
 
 from pilothouse.core import access, limits
+from pilothouse.core import events as ev
 from pilothouse.core.api import access as shown
 from pilothouse.core.api.base import Health, Readiness
 from pilothouse.core.api.jobs import Answers, Decision
@@ -96,7 +97,7 @@ async def make_session(call: Call) -> Response:
         organisation=call.principal.organisation,
         agent=given.agent,
         title=given.title,
-        source=given.source,
+        source=None if given.source is None else ev.Source(git=given.source.git, dir=given.source.dir),
         permission_mode=given.permission_mode,
         model=given.model,
         limits=asked,

@@ -81,7 +81,7 @@ async def json(request: Request) -> bytes:
     """The body's bytes, which are said to be JSON. Raises BadRequest, TooLarge."""
     media = (request.headers.get("content-type") or "").partition(";")[0].strip().lower()
     if media != "application/json":
-        raise BadRequest(f"content-type: {media or 'none'!r}, expected application/json")
+        raise BadRequest(f"content-type: {repr(media) if media else 'it is missing'}; expected application/json")
     return await read(request)
 
 

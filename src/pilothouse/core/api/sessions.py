@@ -58,6 +58,13 @@ class Wish(Body, kw_only=True):
     ] = None
 
 
+class Project(Body, kw_only=True):
+    """One of the two."""
+
+    git: str | None = None
+    dir: Annotated[str | None, Meta(extra_json_schema={"pattern": "^/[^\\u0000]*$", "maxLength": 4096})] = None
+
+
 class NewSession(Body, kw_only=True):
     """Nothing of it has to be given; what is not is as configured."""
 
@@ -66,7 +73,7 @@ class NewSession(Body, kw_only=True):
     )
     title: Title | None = None
     source: Annotated[
-        ev.Source | None,
+        Project | None,
         Meta(description="Where the workspace comes from: `git` for everybody, `dir` for admins of the server."),
     ] = None
     permission_mode: Mode | None = None
@@ -222,13 +229,6 @@ class NewSecret(Body, kw_only=True):
 
     def __repr__(self) -> str:
         return "NewSecret()"
-
-
-class Project(Body, kw_only=True):
-    """One of the two."""
-
-    git: str | None = None
-    dir: Annotated[str | None, Meta(extra_json_schema={"pattern": "^/[^\\u0000]*$", "maxLength": 4096})] = None
 
 
 class NewOwnSecret(NewSecret, kw_only=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pilothouse.core import events as ev
 from pilothouse.core.api import Page, jobs, sessions
 from pilothouse.web.operations import examples as ex
 from pilothouse.web.operations.base import DONE, PAGED, Operation, Parameter, Said, text
@@ -21,7 +20,7 @@ OPERATIONS: tuple[Operation, ...] = (
         {201: Said("Made; nothing is started yet.", sessions.Session, ex.SESSION)},
         body=sessions.NewSession,
         example=sessions.NewSession(
-            title="Find the slow test", source=ev.Source(git="https://git.example/shop.git"),
+            title="Find the slow test", source=sessions.Project(git="https://git.example/shop.git"),
             limits={"memory": 2_147_483_648},
         ),
     ),
