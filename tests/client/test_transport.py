@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
-from pilothouse.client import Client, ClientError, Conflict, NoServer
+from pilothouse.client import Client, ClientError, Conflict, NoServer, NotFound
 from pilothouse.client.calls import Calls
 from pilothouse.client.transport import Endpoint, Transport
 from pilothouse.core.api.kept import Invocation
@@ -45,6 +45,15 @@ class Cutting:
         await asyncio.sleep(PATIENCE_S)
         return web.Response()
 
+    async def half(self, request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse()
+        answer.enable_chunked_encoding()
+        await answer.prepare(request)
+        await answer.write(b"half")
+        assert request.transport is not None
+        request.transport.close()
+        return answer
+
     async def invoked(self, request: web.Request) -> web.StreamResponse:
         self.keys.append(request.headers.get("idempotency-key", ""))
         if len(self.keys) > self.cuts:
@@ -69,6 +78,7 @@ async def cutting() -> AsyncIterator[Cutting]:
             web.post("/invoke", made.invoked),
             web.route("*", "/api/things", made.invoked),
             web.get("/silent", made.silent),
+            web.get("/half", made.half),
         ]
     )
     runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
@@ -120,9 +130,27 @@ async def test_every_change_of_the_api_has_a_word_of_ours_where_it_has_none(
         assert len(first) == 32 if not given else first == "mine"
 
 
+@pytest.mark.parametrize("id", ["..", "../things", "x/../../things", "%2e%2e/things", "./things"])
+async def test_an_id_leads_to_no_other_address(cutting: Cutting, id: str) -> None:
+    """Neither is anything asked for, nor changed, under the name of something else."""
+    async with Client(cutting.url, "key") as client:
+        with pytest.raises(NotFound, match="that is no id"):
+            await client.sessions.get(id)
+        with pytest.raises(NotFound, match="that is no id"):
+            await client.sessions.delete(id)
+    assert cutting.keys == []
+
+
 async def test_what_only_reads_has_none(cutting: Cutting, transport: Transport) -> None:
     await transport.send("GET", "/api/things")
     assert cutting.keys == [""]
+
+
+async def test_a_download_that_breaks_off_is_told_in_plain_words(cutting: Cutting, transport: Transport) -> None:
+    with pytest.raises(NoServer, match=r"broke off the download: the answer ended too early$"):
+        async with transport.download("/half") as chunks:
+            async for _ in chunks:
+                pass
 
 
 async def test_a_request_without_a_word_is_not(cutting: Cutting, transport: Transport) -> None:

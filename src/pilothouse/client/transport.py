@@ -17,13 +17,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import aiohttp
 import msgspec
 
-from pilothouse.client.errors import ClientError, Conflict, Malformed, NoServer, refused
+from pilothouse.client.errors import ClientError, Conflict, Malformed, NoServer, NotFound, refused
 from pilothouse.client.pause import Patience
+from pilothouse.core.api import Problem
 
 T = TypeVar("T")
 
@@ -39,6 +40,7 @@ CUTS_MAX = 5
 """Connections cut by a server that has never answered: it is none of ours, or speaks TLS where we do not."""
 PAGE = 200
 
+_CLIMBS = frozenset({".", ".."})
 CUT = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError)
 """The server is not there, or has just gone."""
 AWAY = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
@@ -222,7 +224,10 @@ class Transport:
         key: str = "",
         accept: str = "",
     ) -> Any:
-        """One request, as aiohttp has it. A redirect would carry the key to wherever it points: none is followed."""
+        """One request, as aiohttp has it. A redirect would carry the key to wherever it points: none is followed. An id
+        that would lead to another address is none. Raises NotFound for that."""
+        if not _CLIMBS.isdisjoint(unquote(path.partition("?")[0]).split("/")):
+            raise NotFound(Problem(title="Not Found", status=404, code="not_found", detail=f"{path!r}: that is no id."))
         headers = dict(self.headers)
         headers |= {"idempotency-key": key} if key else {}
         headers |= {"accept": accept} if accept else {}
@@ -283,6 +288,8 @@ def why(error: BaseException) -> str:
         return str(error)
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "the answer ended too early"  # its own words look like a status of the server's
     if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ConnectionError):
         return os.strerror(error.os_error.errno or 0)  # its own words are about sockets and TLS settings
     if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.strerror:
