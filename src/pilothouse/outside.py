@@ -98,7 +98,8 @@ async def open_traces(settings: Config, kit: Kit, stack: contextlib.AsyncExitSta
         from pilothouse.adapters.traces.otlp import Otlp
     except ImportError:
         raise ConfigError(
-            "OTEL_EXPORTER_OTLP_ENDPOINT: traces need the extra; run `pip install 'pilothouse[otel]'`"
+            "OTEL_EXPORTER_OTLP_ENDPOINT: traces need the extra `otel`; in the checkout run "
+            "`.venv/bin/pip install -e '.[otel]'`"
         ) from None
     spans = Otlp(settings.telemetry, __version__)
     stack.push_async_callback(spans.close)

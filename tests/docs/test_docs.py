@@ -75,6 +75,14 @@ def test_make_targets(page: str) -> None:
     assert named <= targets
 
 
+def test_the_package_is_installed_from_the_checkout_alone() -> None:
+    """It is on no index, where the name may be anybody's; and only `-e` leaves what `make run` starts in its place."""
+    texts = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "src").rglob("*.py")]
+    told = [line for text in texts for line in re.findall(r"pip install [^`\n]*", text.read_text())]
+    assert [line for line in told if "otel" in line] == 2 * ["pip install -e '.[otel]'"]
+    assert not [line for line in told if re.search(r"install (-\S+ )*['\"]?pilothouse", line)]
+
+
 @pytest.mark.parametrize("page", pages())
 def test_files_that_code_names(page: str) -> None:
     named = [

@@ -1,4 +1,4 @@
-"""Spans to a collector: OpenTelemetry's own queue, batches and OTLP by HTTP, of the extra `pilothouse[otel]`.
+"""Spans to a collector: OpenTelemetry's own queue, batches and OTLP by HTTP, of the extra `otel`.
 
 Spans are made elsewhere and whole, with the ids and times that they are to have, so no tracer of the SDK is asked, only
 its processor. It has a thread of its own, a queue that is bounded, and drops what is too much.
