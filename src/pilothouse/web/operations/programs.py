@@ -59,9 +59,9 @@ SPAN = (
 )
 
 
-def _packed(form: str, media: str) -> Operation:
+def _packed(form: str, name: str, media: str) -> Operation:
     return Operation(
-        "GET", f"/api/jobs/{{id}}/artifacts/{form}", ARTIFACTS, f"All of a job's files as {form}",
+        "GET", f"/api/jobs/{{id}}/artifacts/{form}", ARTIFACTS, f"All of a job's files as {name}",
         {200: Said("The archive.", media=media, headers={"Content-Disposition": "Always `attachment`."})},
         refuses={503: "Or one cannot be reached where it is stored."},
     )  # fmt: skip
@@ -104,8 +104,8 @@ OPERATIONS: tuple[Operation, ...] = (
         "GET", "/api/jobs/{id}/artifacts", ARTIFACTS, "What a job made or changed",
         {200: Said("All of it.", Page[kept.JobArtifact], Page(items=[ARTIFACT], next=None))},
     ),
-    _packed("zip", "application/zip"),
-    _packed("tar", "application/gzip"),
+    _packed("zip", "zip", "application/zip"),
+    _packed("tar", "tar.gz", "application/gzip"),
     Operation("GET", "/api/artifacts/{id}", ARTIFACTS, "An artifact", {200: Said("It.", kept.JobArtifact, ARTIFACT)}),
     Operation(
         "GET", "/api/artifacts/{id}/content", ARTIFACTS, "Its bytes", BYTES, query=CONDITIONS, refuses=NO_RANGE,
