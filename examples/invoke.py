@@ -38,7 +38,7 @@ def why(body: bytes) -> str:
 def ask(wish: dict[str, Any], **headers: str) -> http.client.HTTPResponse:
     """The same `wish` again is about the same job."""
     known = {"x-api-key": os.environ["PILOTHOUSE_API_KEY"], "content-type": "application/json"}
-    url = os.environ["PILOTHOUSE_URL"] + "/invoke"
+    url = os.environ["PILOTHOUSE_URL"].rstrip("/") + "/invoke"
     request = urllib.request.Request(url, json.dumps(wish).encode(), known | headers)
     answer: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=SILENCE_S)
     return answer

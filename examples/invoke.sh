@@ -29,7 +29,7 @@ trap 'rm -f "$answer"' EXIT
 python3 -c '
 import json, sys
 print(json.dumps({"prompt": sys.argv[1], "permission_mode": "acceptAll", "timeout_s": 900}))' "$1" |
-    curl -sS --retry 5 --retry-all-errors --retry-max-time 1000 --max-time 1000 -X POST "$PILOTHOUSE_URL/invoke" \
+    curl -sS --retry 5 --retry-all-errors --retry-max-time 1000 --max-time 1000 -X POST "${PILOTHOUSE_URL%/}/invoke" \
         -H @<(printf 'x-api-key: %s' "$PILOTHOUSE_API_KEY") -H "idempotency-key: $key" -H 'content-type: application/json' \
         -d @- -o "$answer" || {
     echo "The job may have begun: IDEMPOTENCY_KEY=$key asks about the same one." >&2

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import subprocess
 import sys
 import textwrap
 import uuid
@@ -67,7 +68,12 @@ async def busy() -> AsyncIterator[Busy]:
 
 async def ended(busy: Busy, folder: Path, *command: str, **env: str) -> tuple[int, str, str]:
     """Exit status, output, errors."""
-    known = {"PATH": os.environ["PATH"], "TMPDIR": str(folder), "PILOTHOUSE_URL": busy.url, "PILOTHOUSE_API_KEY": "k"}
+    known = {
+        "PATH": os.environ["PATH"],
+        "TMPDIR": str(folder),
+        "PILOTHOUSE_URL": f"{busy.url}/",
+        "PILOTHOUSE_API_KEY": "k",
+    }
     child = await asyncio.create_subprocess_exec(
         *command, env=known | env, cwd=folder, stdout=-1, stderr=-1, start_new_session=True
     )
@@ -179,3 +185,36 @@ async def test_the_program_says_what_it_could_not_hear(busy: Busy, tmp_path: Pat
 async def test_the_program_does_not_wait_for_tomorrow(busy: Busy, tmp_path: Path) -> None:
     busy.answers = [DAY_S]
     assert await program(busy, tmp_path) == (1, "", "429: Too many.\n")
+
+
+def test_what_the_workflow_tells_the_agent_to_check_out_can_be_had(tmp_path: Path) -> None:
+    """A pull request's merge is on no branch: a clone does not bring it, and its number alone reaches nothing."""
+
+    def git(*words: str, at: Path = tmp_path) -> str:
+        told = ["git", "-c", "user.name=n", "-c", "user.email=n@h", "-c", "init.defaultBranch=main", *words]
+        return subprocess.run(told, cwd=at, check=True, capture_output=True, text=True).stdout.strip()
+
+    workflow = (EXAMPLES / "github-actions.yml").read_text()
+    prompt = " ".join(re.findall(r"PROMPT: >-\n((?: {8}.*\n)+)", workflow)[0].split())
+    ref = re.sub(r"\$\{\{ [\w.]+\.number \}\}", "7", prompt)
+    fetched = re.search(r"fetch (\S+),.* check out (\w+),.* against (\S+)\. ", ref)
+    assert fetched is not None, prompt
+
+    git("init", "-q", "theirs")
+    theirs = tmp_path / "theirs"
+    git("commit", "-q", "--allow-empty", "-m", "first", at=theirs)
+    git("checkout", "-q", "-b", "change", at=theirs)
+    (theirs / "new.txt").write_text("new")
+    git("add", "new.txt", at=theirs)
+    git("commit", "-q", "-m", "second", at=theirs)
+    git("checkout", "-q", "main", at=theirs)
+    git("merge", "-q", "--no-ff", "-m", "merge", "change", at=theirs)
+    git("update-ref", "refs/pull/7/merge", "HEAD", at=theirs)
+    git("reset", "-q", "--hard", "HEAD^1", at=theirs)
+    git("branch", "-q", "-D", "change", at=theirs)
+
+    git("clone", "-q", theirs.as_uri(), "ours")
+    ours = tmp_path / "ours"
+    git("fetch", "-q", "origin", fetched[1], at=ours)
+    git("checkout", "-q", fetched[2], at=ours)
+    assert git("diff", "--name-only", fetched[3], at=ours) == "new.txt"
