@@ -31,7 +31,7 @@ FILE = stat.S_IFREG | 0o644
 def test_files_and_directories(tmp_path: Path) -> None:
     source = packed(("a/b.sh", b"x", stat.S_IFREG | 0o4777), ("empty/", b"", stat.S_IFDIR | 0o755), ("c", b"y", 0))
     result = archive.unpack(source, tmp_path / "new" / "out")
-    assert result == archive.Unpacked(2, ())
+    assert result == archive.Unpacked(2, (), ())
     out = tmp_path / "new" / "out"
     assert (out / "a/b.sh").read_bytes() == b"x"
     assert (out / "a/b.sh").stat().st_mode & 0o7022 == 0  # no setuid, not writable by others
@@ -39,30 +39,31 @@ def test_files_and_directories(tmp_path: Path) -> None:
     assert (out / "empty").is_dir()
 
 
-@pytest.mark.parametrize(
-    "name", ["../x", "a/../../x", "/etc/x", "..", "a\\..\\x", "C:/x", "C:x", "a\x01b", "a\nb", "./..", "//x"]
-)
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/x", "..", "./..", "//x"])
 def test_c09_unsafe_names_write_nothing(tmp_path: Path, name: str) -> None:
     with pytest.raises(Failure, match="unsafe name"):
         archive.unpack(packed(("good", b"g", FILE), (name, b"bad", FILE)), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_names_of_a_jobs_files_are_written_out_and_still_lead_nowhere(tmp_path: Path) -> None:
-    names = ("a\nb", "C:x", "..\\x", "\u202egpj.exe", "sub/\x1b[31m")
-    made = archive.unpack(packed(*((name, name.encode(), FILE) for name in names)), tmp_path / "out", rename=True)
-    assert made.written == 5
+def test_c09_what_may_do_harm_in_a_name_is_written_out_and_still_leads_nowhere(tmp_path: Path) -> None:
+    names = ("a\nb", "C:x", "C:/x", "..\\x", "a\\..\\x", "\u202egpj.exe", "sub/\x1b[31m", "a\x01b", "100%.txt", "%0a")
+    made = archive.unpack(packed(*((name, name.encode(), FILE) for name in names)), tmp_path / "out")
+    assert made.written == 10
+    assert made.renamed == (
+        "a%0Ab", "C%3Ax", "C%3A/x", "..%5Cx", "a%5C..%5Cx", "%E2%80%AEgpj.exe", "sub/%1B[31m", "a%01b", "%250a",
+    )  # fmt: skip
     assert {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*") if p.is_file()} == {
-        "a%0Ab", "C%3Ax", "..%5Cx", "%E2%80%AEgpj.exe", "sub/%1B[31m",
+        "100%.txt", *made.renamed
     }  # fmt: skip
     for name in ("../x", "/etc/x", "a/../../x"):
         with pytest.raises(Failure, match="unsafe name"):
-            archive.unpack(packed((name, b"bad", FILE)), tmp_path / "other", rename=True)
+            archive.unpack(packed((name, b"bad", FILE)), tmp_path / "other")
     (tmp_path / "link").symlink_to(tmp_path / "out")
     with pytest.raises(Failure, match="in the way"):
-        archive.unpack(packed(("link/x", b"bad", FILE)), tmp_path, rename=True, force=True)
+        archive.unpack(packed(("link/x", b"bad", FILE)), tmp_path, force=True)
     (tmp_path / "file").symlink_to(tmp_path / "out" / "C%3Ax")
-    assert archive.unpack(packed(("file", b"bad", FILE)), tmp_path, rename=True, force=True).kept == ("file",)
+    assert archive.unpack(packed(("file", b"bad", FILE)), tmp_path, force=True).kept == ("file",)
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFSOCK])
@@ -122,7 +123,7 @@ def test_a_damaged_member(tmp_path: Path) -> None:
 
 def test_names_that_are_too_long_when_written_out_are_cut_and_stay_two(tmp_path: Path) -> None:
     names = ("\n" * 250, "\n" * 249, "a%0Ab", "a\nb")
-    made = archive.unpack(packed(*((name, b"x", FILE) for name in names)), tmp_path / "out", rename=True)
+    made = archive.unpack(packed(*((name, b"x", FILE) for name in names)), tmp_path / "out")
     assert made.written == 4
     found = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert found[2:] == ["a%0Ab", "a%250Ab"]

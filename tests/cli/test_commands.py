@@ -229,6 +229,18 @@ async def test_files_are_listed_and_downloaded(pilothouse: Pilothouse, server: F
     assert "1 file exists and was kept (--force overwrites): src/a.py" in kept.err
 
 
+async def test_a_name_that_may_do_harm_here_keeps_no_file_from_coming(
+    pilothouse: Pilothouse, server: FakeServer, tmp_path: Path
+) -> None:
+    server.pack({"a.py": b"print()", "2026-11-22T10:00.log": b"done"})
+    brought = await pilothouse("files", SESSION, "--out", str(tmp_path / "o"))
+    assert (brought.status, brought.out) == (0, "")
+    assert "1 file has another name here: 2026-11-22T10%3A00.log\n" in brought.err
+    assert {p.name: p.read_bytes() for p in (tmp_path / "o").iterdir()} == {
+        "a.py": b"print()", "2026-11-22T10%3A00.log": b"done"
+    }  # fmt: skip
+
+
 async def test_what_a_job_made_is_listed_and_downloaded(
     pilothouse: Pilothouse, server: FakeServer, tmp_path: Path
 ) -> None:

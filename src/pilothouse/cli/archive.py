@@ -1,15 +1,16 @@
 """Unpacking a downloaded zip into a directory: it comes from a session, so nothing in it is trusted.
 
-Only regular files and directories below the target are made. Links, absolute names, `..`, drive letters, backslashes
-and control characters are refused before anything is written; in the names of a job's files what does no harm elsewhere
-is written out instead. Counts and sizes are bounded by what is really unpacked, not by what the archive says of itself.
-A file that exists stays as it is unless `force`.
+Only regular files and directories below the target are made. Links, absolute names and `..` are refused before anything
+is written. Drive letters, backslashes and control characters, which do no harm where the files come from, are written
+out, as `%XX`. Counts and sizes are bounded by what is really unpacked, not by what the archive says of itself. A file
+that exists stays as it is unless `force`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 import zipfile
 import zlib
@@ -29,6 +30,8 @@ DOWNLOAD_MAX = 10 * 1024**3
 NAME_MAX = 200
 """Bytes of a name that is cut."""
 _CHUNK = 1024 * 1024
+_ESCAPE = re.compile("%(?=[0-9A-Fa-f]{2})")
+"""What would look like one of ours: no two names become the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +39,18 @@ class Unpacked:
     written: int
     kept: tuple[str, ...]
     """Names that existed and were left alone."""
+    renamed: tuple[str, ...]
+    """What files are called here that are called otherwise where they come from."""
 
 
-def unpack(source: IO[bytes], target: Path, *, force: bool = False, rename: bool = False) -> Unpacked:
-    """`rename`: what a file may be called where it came from and not here is written as `%XX`, instead of a refusal."""
+def unpack(source: IO[bytes], target: Path, *, force: bool = False) -> Unpacked:
+    """Raises Failure."""
     try:
         with zipfile.ZipFile(source) as archive:
             infos = archive.infolist()
             if len(infos) > FILES_MAX:
                 raise Failure(f"The archive has {len(infos)} files, at most {FILES_MAX} are unpacked.")
-            names = [(info, _name(info, rename)) for info in infos]
+            names = [(info, _name(info)) for info in infos]
             target.mkdir(parents=True, exist_ok=True)
             return _write(archive, names, target, force)
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
@@ -54,22 +59,22 @@ def unpack(source: IO[bytes], target: Path, *, force: bool = False, rename: bool
         raise Failure(f"{target}: {error.strerror or error}") from None
 
 
-def _name(info: zipfile.ZipInfo, rename: bool) -> PurePosixPath:
+def _name(info: zipfile.ZipInfo) -> PurePosixPath:
     """The entry's path below the target, or a refusal."""
-    name = "/".join(map(_short, info.filename.split("/"))) if rename else info.filename
+    name = "/".join(map(_short, info.filename.split("/")))
     mode = info.external_attr >> 16
     if stat.S_IFMT(mode) not in {0, stat.S_IFREG, stat.S_IFDIR}:
         raise Failure(f"The archive holds {exact(name)!r}, which is no regular file. Nothing was unpacked.")
     path = PurePosixPath(name)
     bad = path.is_absolute() or ".." in path.parts or not path.parts
-    if bad or "\\" in name or ":" in path.parts[0] or any(ord(c) < 32 or ord(c) == 127 for c in name):
+    if bad:
         raise Failure(f"The archive holds the unsafe name {exact(name)!r}. Nothing was unpacked.")
     return path
 
 
 def _short(part: str) -> str:
     """A name as it may be here: a file system takes 255 bytes of it, and what is written out is longer than it was."""
-    name = "".join(map(_harmless, part))
+    name = "".join(map(_harmless, _ESCAPE.sub("%25", part)))
     if len(name.encode()) <= NAME_MAX + 9:
         return name
     mark = hashlib.sha256(part.encode("utf-8", "surrogatepass")).hexdigest()[:8]
@@ -77,7 +82,7 @@ def _short(part: str) -> str:
 
 
 def _harmless(char: str) -> str:
-    if char not in "%\\:" and exact(char) == char and char not in "\n\t":
+    if char not in "\\:" and exact(char) == char and char not in "\n\t":
         return char
     return "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogatepass"))
 
@@ -86,6 +91,7 @@ def _write(
     archive: zipfile.ZipFile, names: list[tuple[zipfile.ZipInfo, PurePosixPath]], target: Path, force: bool
 ) -> Unpacked:
     written, left, kept = 0, BYTES_MAX, []
+    renamed = [str(path) for info, path in names if not info.is_dir() and str(path) != info.filename]
     for info, path in names:
         folder = path if info.is_dir() else path.parent
         _directory(target, folder)
@@ -99,7 +105,7 @@ def _write(
             place.unlink()
         left -= _file(archive, info, place, left)
         written += 1
-    return Unpacked(written, tuple(kept))
+    return Unpacked(written, tuple(kept), tuple(renamed))
 
 
 def _directory(target: Path, folder: PurePosixPath) -> None:

@@ -35,8 +35,9 @@ def files(context: click.Context, session: str, path: str, out: Path | None, arc
     Of a session: what is in its workspace now. PATH is a directory or a file of it. A directory is listed, or
     downloaded with --out or --zip. A file is always downloaded: into the current directory where neither is given.
 
-    Of a job: what it made or changed, as it was when the job ended; PATH is a file of that. In --out a name that
-    could do harm here has %XX in the place of what could.
+    Of a job: what it made or changed, as it was when the job ended; PATH is a file of that.
+
+    In --out a name that could do harm here has %XX in the place of what could.
     """
     if out is not None and archive is not None:
         raise click.UsageError("--out and --zip exclude each other.")
@@ -114,7 +115,7 @@ async def _of_job(
             await _fetch(client, place, {}, file)
         _written(terminal, archive)
     elif out is not None:
-        await _unpacked(client, terminal, place, {}, out, force=force, rename=True)
+        await _unpacked(client, terminal, place, {}, out, force=force)
 
 
 def _named(found: list[wire.JobArtifact], path: str) -> wire.JobArtifact:
@@ -150,16 +151,18 @@ async def _unpacked(
     out: Path,
     *,
     force: bool,
-    rename: bool = False,
 ) -> None:
     with tempfile.TemporaryFile() as file:
         await _fetch(client, place, params, file)
         file.seek(0)
-        result = unpack(file, out, force=force, rename=rename)
+        result = unpack(file, out, force=force)
     if result.kept:
         exist = "exists and was kept" if len(result.kept) == 1 else "exist and were kept"
         kept = some(len(result.kept), "file")
         terminal.notice(f"{kept} {exist} (--force overwrites): {_few(result.kept)}")
+    if result.renamed:
+        has = "has another name" if len(result.renamed) == 1 else "have other names"
+        terminal.notice(f"{some(len(result.renamed), 'file')} {has} here: {_few(result.renamed)}")
     terminal.notice(f"{some(result.written, 'file')} written to {out}")
 
 
