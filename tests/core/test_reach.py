@@ -71,6 +71,14 @@ def test_what_is_no_domain(entry: str) -> None:
         reach.domains(["pypi.org", entry], "egress.domains")
 
 
+@pytest.mark.parametrize("entry", ["https://pypi.org", "https://pypi.org/simple", "pypi.org/simple"])
+def test_an_address_in_the_place_of_a_domain_is_told_what_is_too_much(entry: str) -> None:
+    with pytest.raises(
+        BadRequest, match=r"^egress\.domains: '.*': expected the name of a host, without a scheme or a path"
+    ):
+        reach.domains([entry], "egress.domains")
+
+
 def test_a_list_is_no_longer_than_a_person_reads_and_says_each_once() -> None:
     with pytest.raises(BadRequest, match="201 domains, at most 200"):
         reach.domains([f"h{n}.example" for n in range(201)], "egress.domains")

@@ -169,6 +169,8 @@ def domain(text: str) -> Domain:
     text = text.strip()
     if text == "*":
         raise BadTarget("for every domain say the policy full")
+    if "/" in text:
+        raise BadTarget("expected the name of a host, without a scheme or a path")
     below = text.startswith("*.")
     name, colon, number = text.removeprefix("*.").rpartition(":")
     if not colon or text.endswith("]"):
