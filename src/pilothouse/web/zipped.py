@@ -79,7 +79,8 @@ async def _members(
         try:
             entry, chunks = await files.read(name)
         except (NotFound, BadRequest, TooLarge) as why:
-            left_out.append(f"{name}: {why.message}")
+            unnamed = isinstance(why, NotFound) and "\ufffd" in name  # it is there, and cannot be asked for
+            left_out.append(f"{name}: {'its name is not UTF-8' if unnamed else why.message}")
             continue
         with (
             contextlib.closing(chunks),
