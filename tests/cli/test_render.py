@@ -135,7 +135,7 @@ def test_an_approval_is_named_by_its_whole_id() -> None:
         approval_id="a" * 36, tool_id="t", tool="Bash", input={}, input_hash="h", options=[], reason="because " * 20
     )
     line = shown(asked)
-    assert line.startswith("? approval needed: Bash because")
+    assert line.startswith("? approval needed: Bash: because")
     assert line.endswith(f"… ({'a' * 36})\n")
     assert len(line) <= 101
 

@@ -128,7 +128,8 @@ class Transcript:
             return []
         if isinstance(event, ev.ApprovalRequired):
             id = text.line(event.approval_id, 60)
-            words = text.line(f"? approval needed: {event.tool} {event.reason}", LINE - len(id) - 3)
+            why = f": {event.reason}" if event.reason else ""
+            words = text.line(f"? approval needed: {event.tool}{why}", LINE - len(id) - 3)
             return [style(f"{words} ({id})", "yellow")]
         if isinstance(event, ev.QuestionEvent):
             return [style(f"? {text.line(asked.question, LINE)}", "yellow") for asked in event.questions]

@@ -6,7 +6,7 @@ from pilothouse.core import invoke
 from pilothouse.core.api import Page, kept
 from pilothouse.core.tally import Row
 from pilothouse.web.operations import examples as ex
-from pilothouse.web.operations.base import LAST, ORGANISATION, PAGED, SSE, Operation, Parameter, Said, text
+from pilothouse.web.operations.base import ORGANISATION, PAGED, SSE, Operation, Parameter, Said, text
 
 CALLS, ARTIFACTS, USAGE = "Programs", "Artifacts", "Usage"
 KEY = Parameter(
@@ -75,6 +75,8 @@ def _preflight(path: str) -> Operation:
     )  # fmt: skip
 
 
+RESUMED = Parameter("Last-Event-ID", text(), "Of a stream: it goes on after this number.", "header")
+
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "POST", "/invoke", CALLS, "Run a prompt to its end",
@@ -83,7 +85,7 @@ OPERATIONS: tuple[Operation, ...] = (
             stream=ex.STREAM,
         )},
         "Whoever goes away leaves the job running, unless `cancel_on_disconnect`.",
-        query=(KEY, LAST), body=kept.Invocation, example=WISH, refuses=REFUSES,
+        query=(KEY, RESUMED), body=kept.Invocation, example=WISH, refuses=REFUSES,
     ),
     Operation(
         "POST", "/trigger", CALLS, "Start a prompt",
