@@ -25,6 +25,7 @@ from pilothouse.client.errors import refused
 from pilothouse.core import events as ev
 from pilothouse.core import link
 from pilothouse.core.api.access import NewKey
+from pilothouse.core.api.kept import Invocation
 from pilothouse.core.api.sessions import Wish
 from pilothouse.core.ids import SessionId
 from tests.web.serving import Served
@@ -142,6 +143,21 @@ async def test_keys_members_audit_channels(client: Client, served: Served) -> No
     assert len(published.successful) == 2
     with pytest.raises(Refused):
         await client.channels.history("default/room")
+
+
+async def test_an_empty_key_is_refused_and_guards_nothing_in_silence(client: Client) -> None:
+    """As a variable has it that nobody has set."""
+    session = await client.sessions.make(agent="echo", key="one")
+    for call in (
+        lambda: client.sessions.make(agent="echo", key=""),
+        lambda: client.jobs.submit(session.id, "x", key=""),
+        lambda: client.calls.invoke(Invocation(prompt="x"), key=""),
+        lambda: client.calls.trigger(Invocation(prompt="x"), key=""),
+        lambda: client.channels.publish("/default/room", ["1"], key=""),
+    ):
+        with pytest.raises(BadRequest, match="1 to"):
+            await call()
+    assert [one.id for one in await client.sessions.all()] == [session.id]
 
 
 async def test_what_has_no_method_yet(client: Client) -> None:

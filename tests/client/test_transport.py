@@ -121,7 +121,7 @@ async def test_a_call_that_is_cut_after_hours_is_asked_for_again_by_its_word(
 async def test_every_change_of_the_api_has_a_word_of_ours_where_it_has_none(
     cutting: Cutting, transport: Transport, method: str
 ) -> None:
-    for given in ("", "", "mine"):
+    for given in (None, None, "mine"):
         cutting.keys.clear()
         cutting.cuts = 2
         await asyncio.wait_for(transport.send(method, "/api/things", body={}, key=given), PATIENCE_S)
@@ -227,7 +227,7 @@ async def test_who_cuts_every_time_and_has_never_answered_is_not_asked_for_long(
 
 async def test_what_was_made_when_its_connection_was_lost_is_said_to_who_gave_no_key() -> None:
     problem = b'{"title":"Conflict","status":409,"code":"conflict","reason":"made","detail":"idempotency-key: made"}'
-    for given, cuts, said in (("", 1, "This was made"), ("mine", 1, "idempotency-key"), ("", 0, "idempotency-key")):
+    for given, cuts, said in ((None, 1, "This was made"), ("mine", 1, "idempotency-key"), (None, 0, "idempotency-key")):
         async with rude(Rude(cuts, "409 Conflict", problem)) as transport:
             with pytest.raises(Conflict, match=f"^{said}"):
                 await asyncio.wait_for(transport.send("POST", "/api/things", body={}, key=given), PATIENCE_S)

@@ -16,12 +16,12 @@ class Calls(Group):
         that a lost connection is tried again and finds the same job. A `job_id` that was used gives the first job back,
         also for another prompt; a `key` that came with another request is a Conflict. Raises BadRequest, Conflict,
         NotFound, TooLarge, TooMany, Unavailable; then nothing was started."""
-        word = key or str(uuid.uuid4())
+        word = str(uuid.uuid4()) if key is None else key
         return (await self._transport.ask(Answer, "POST", "/invoke", body=_given(wish), key=word)).output
 
     async def trigger(self, wish: Invocation, *, key: str | None = None) -> Accepted:
         """Starts the prompt and returns; `client.jobs.follow(job_id)` says how it goes. Otherwise as `invoke`."""
-        word = key or str(uuid.uuid4())
+        word = str(uuid.uuid4()) if key is None else key
         return await self._transport.ask(Accepted, "POST", "/trigger", body=_given(wish), key=word)
 
 

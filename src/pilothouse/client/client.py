@@ -83,7 +83,7 @@ class Client:
         *,
         body: object = None,
         params: Mapping[str, str] | None = None,
-        key: str = "",
+        key: str | None = None,
         repeat: bool = False,
     ) -> T:
         """Any request, its JSON answer as `kind` (a msgspec struct, a dataclass, `dict[str, Any]`): for what has no

@@ -35,8 +35,8 @@ class Jobs(Group):
         body = NewJob(
             prompt=prompt, permission_mode=permission_mode,
             allowed_tools=None if allowed_tools is None else list(allowed_tools), max_cost_usd=max_cost_usd,
-            max_tokens=max_tokens, model=model, timeout_s=timeout_s, client_message_id=key or str(uuid.uuid4()),
-            steer=steer, attachments=list(attachments),
+            max_tokens=max_tokens, model=model, timeout_s=timeout_s,
+            client_message_id=str(uuid.uuid4()) if key is None else key, steer=steer, attachments=list(attachments),
         )  # fmt: skip
         return await self._transport.ask(Job, "POST", f"/api/sessions/{session}/jobs", body=body)
 

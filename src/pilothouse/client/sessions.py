@@ -25,7 +25,7 @@ class Sessions(Group):
         model: str | None = None,
         limits: Mapping[str, float] | None = None,
         egress: Wish | None = None,
-        key: str = "",
+        key: str | None = None,
     ) -> Session:
         """A new session; nothing is started yet. `git`: a URL that is cloned when it starts; `directory`: one of the
         server's host, for its admins. `limits`: bytes, counts, for `cpu` processors. `key`: the caller's own word;

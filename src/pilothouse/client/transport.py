@@ -128,7 +128,7 @@ class Transport:
         *,
         body: object = None,
         params: Mapping[str, str] | None = None,
-        key: str = "",
+        key: str | None = None,
         repeat: bool = False,
     ) -> T:
         """The answer as `kind`; see `send`. Raises Malformed."""
@@ -141,15 +141,15 @@ class Transport:
         *,
         body: object = None,
         params: Mapping[str, str] | None = None,
-        key: str = "",
+        key: str | None = None,
         repeat: bool = False,
     ) -> bytes:
         """The answer's body. `body` becomes JSON; `key` an `Idempotency-Key`. `repeat`: twice is the same as once.
         Raises NoServer, Refused."""
-        own = not key and method != "GET" and path.startswith("/api/")
+        own = key is None and method != "GET" and path.startswith("/api/")
         key = uuid.uuid4().hex if own else key
         sent, cuts = False, 0
-        patience = Patience(RETRY_S if repeat or key or method == "GET" else 0)
+        patience = Patience(RETRY_S if repeat or key is not None or method == "GET" else 0)
         while True:
             answered: float | None = None
             try:
@@ -167,7 +167,7 @@ class Transport:
                 if isinstance(error, aiohttp.SocketTimeoutError):
                     answered = None  # nor is one whole that fell silent after its head
                 wait = None if silent else patience.lost(self._now(), answered)
-                there = self._met or (method != "GET" and bool(key) and sent and cuts <= CUTS_MAX)
+                there = self._met or (method != "GET" and key is not None and sent and cuts <= CUTS_MAX)
                 if not there or wait is None:
                     unknown = sent and method != "GET"
                     raise (_lost if unknown else unreachable)(self.endpoint, error) from None
@@ -221,7 +221,7 @@ class Transport:
         *,
         body: object = None,
         params: Mapping[str, str] | None = None,
-        key: str = "",
+        key: str | None = None,
         accept: str = "",
     ) -> Any:
         """One request, as aiohttp has it. A redirect would carry the key to wherever it points: none is followed. An id
@@ -229,7 +229,7 @@ class Transport:
         if not _CLIMBS.isdisjoint(unquote(path.partition("?")[0]).split("/")):
             raise NotFound(Problem(title="Not Found", status=404, code="not_found", detail=f"{path!r}: that is no id."))
         headers = dict(self.headers)
-        headers |= {"idempotency-key": key} if key else {}
+        headers |= {"idempotency-key": key} if key is not None else {}
         headers |= {"accept": accept} if accept else {}
         headers |= {"content-type": "application/json"} if body is not None else {}
         return self.http.request(
