@@ -278,6 +278,8 @@ export class Screen {
       addon.onContextLoss(() => {
         addon.dispose();
         if (this.webgl === addon) this.webgl = undefined;
+        // The cells of elements are not of the same width.
+        this.refit();
       });
       this.term.loadAddon(addon);
       this.webgl = addon;
