@@ -119,6 +119,36 @@ async def test_a_terminal_is_opened_typed_in_and_there_after_a_reload(running: t
     assert not troubles, troubles
 
 
+async def test_nothing_is_scrolled_to_in_a_smaller_window(running: tuple[Program, Browser]) -> None:
+    page, _, _ = await opened(running)
+    # xterm leaves the field that has the keyboard where the cursor is, which is then below the box.
+    await type_in(page, "seq 100\n")
+    await expect(screen(page).get_by_text("100", exact=True)).to_be_visible()
+    await page.set_viewport_size({"width": 1280, "height": 500})
+    host = page.locator(".xtermhost")
+    await expect(host).not_to_have_attribute("data-rows", await host.get_attribute("data-rows") or "")
+    box = page.get_by_test_id("terminal")
+    outside = "(box) => [box.scrollWidth - box.clientWidth, box.scrollHeight - box.clientHeight]"
+    assert await box.evaluate(outside) == [0, 0]
+
+
+async def test_a_screen_fits_when_its_graphics_card_is_taken_away(running: tuple[Program, Browser]) -> None:
+    page, _, troubles = await opened(running)
+    canvases = page.locator(".xterm-screen canvas")
+    if not await canvases.count():
+        pytest.skip("this Chromium draws without WebGL")
+    await canvases.evaluate_all(
+        "(all) => all.forEach((one) => one.getContext('webgl2')?.getExtension('WEBGL_lose_context').loseContext())"
+    )
+    await expect(canvases).to_have_count(0)
+    await type_in(page, "echo $((6 * 7))-$COLUMNS\n")
+    await expect(screen(page)).to_contain_text("42-")
+    # Nothing of a line is outside, and no column more has room.
+    room = "(host) => host.clientWidth - host.querySelector('.xterm-screen').offsetWidth"
+    assert 0 <= await page.locator(".xtermhost").evaluate(room) < 30
+    assert not troubles, troubles
+
+
 async def test_two_pages_share_a_shell_and_one_types(running: tuple[Program, Browser]) -> None:
     one, session, _ = await opened(running)
     two = await one.context.new_page()

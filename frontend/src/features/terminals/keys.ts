@@ -42,3 +42,14 @@ export function cursor(final: string, held: Bar, application: boolean): string {
   if (modifier > 1) return `\x1b[1;${modifier}${final}`;
   return `\x1b${application ? "O" : "["}${final}`;
 }
+
+/** Firefox says a character beyond U+FFFF in two keys, a half each, of which neither is a character: the first waits. */
+export class Halves {
+  private first = "";
+
+  whole(data: string): string {
+    const text = this.first + data;
+    this.first = /[\ud800-\udbff]$/.test(text) ? text.slice(-1) : "";
+    return text.slice(0, text.length - this.first.length);
+  }
+}

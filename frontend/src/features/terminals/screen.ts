@@ -9,6 +9,7 @@ import { WebLinksAddon } from "@xterm/addon-web-links";
 import { WebglAddon } from "@xterm/addon-webgl";
 import { Terminal } from "@xterm/xterm";
 import type { Size } from "../../protocol/shell.ts";
+import { Halves } from "./keys.ts";
 import { addressOf } from "./links.ts";
 import { clipboardOf } from "./osc52.ts";
 import { followTouch } from "./touch.ts";
@@ -88,7 +89,11 @@ export class Screen {
     this.term.loadAddon(new Unicode11Addon());
     this.term.unicode.activeVersion = "11";
     this.term.loadAddon(new WebLinksAddon(follow));
-    this.term.onData((data) => host.onData(data, false));
+    const halves = new Halves();
+    this.term.onData((data) => {
+      const whole = halves.whole(data);
+      if (whole !== "") host.onData(whole, false);
+    });
     this.term.onBinary((data) => host.onData(data, true));
     this.term.onTitleChange((title) => host.onTitle(title));
     this.term.attachCustomKeyEventHandler((event) => !host.onKey(event));
@@ -273,6 +278,8 @@ export class Screen {
       addon.onContextLoss(() => {
         addon.dispose();
         if (this.webgl === addon) this.webgl = undefined;
+        // The cells of elements are not of the same width.
+        this.refit();
       });
       this.term.loadAddon(addon);
       this.webgl = addon;

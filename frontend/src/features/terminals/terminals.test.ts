@@ -1,6 +1,6 @@
 // @vitest-environment jsdom
 import { afterEach, expect, it } from "vitest";
-import { bend, cursor, NONE } from "./keys.ts";
+import { bend, cursor, Halves, NONE } from "./keys.ts";
 import { addressOf } from "./links.ts";
 import { opened, remember } from "./opened.ts";
 import { clipboardOf } from "./osc52.ts";
@@ -21,6 +21,14 @@ it.each([["one", 1], ["one\n", 1], ["one\r\ntwo\n", 2], ["a\n\nb", 3]])("counts 
 
 it.each([["https://example.org/a b", "https://example.org/a%20b"], ["HTTP://x", "http://x/"]])("opens %s", (text, address) => expect(addressOf(text)).toBe(address));
 it.each(["javascript:alert(1)", "data:text/html,x", "file:///etc/passwd", "vscode://x", "//x", "", `https://x/${"y".repeat(3000)}`])("does not open %s", (text) => expect(addressOf(text)).toBeUndefined());
+
+it("puts a character together that the browser gives in two halves", () => {
+  const halves = new Halves();
+  expect(["a", "\u{1f600}", "b", "\u{1f600}"].map((one) => halves.whole(one))).toEqual(["a", "\u{1f600}", "b", "\u{1f600}"]);
+  expect(["\ud83d", "\ude00", "c"].map((one) => halves.whole(one))).toEqual(["", "\u{1f600}", "c"]);
+  // What has no second half goes with the next, and loses nothing.
+  expect(["\ud83d", "x", "\ude00", "y"].map((one) => halves.whole(one))).toEqual(["", "\ud83dx", "\ude00", "y"]);
+});
 
 it("reads what a program wants on the clipboard, and answers no question for it", () => {
   expect(clipboardOf("c;w7w=")).toBe("ü");
