@@ -97,7 +97,9 @@ class Echo(Door):
         """After `halt` the next message is received, and then it listens again."""
 
         def heard(data: bytes, _: bool) -> bool:
-            socket.send_text(b"heard " + data)
+            if data == b"fail":
+                raise RuntimeError("on purpose")
+            socket.send_binary(b"heard " + data)
             return data != b"halt"
 
         socket.listen(heard)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import os
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
@@ -182,7 +183,7 @@ async def test_a_door_can_listen_instead_of_receiving(doors: Client) -> None:
     async with doors.connect("/door?listen") as socket:
         for word in ("a", "b"):
             await socket.send(word)
-            assert await socket.recv() == f"heard {word}"
+            assert await socket.recv() == f"heard {word}".encode()
 
 
 async def test_a_door_that_listens_can_let_the_next_messages_wait(doors: Client) -> None:
@@ -190,7 +191,80 @@ async def test_a_door_that_listens_can_let_the_next_messages_wait(doors: Client)
         for word in ("a", "halt", "b", "c", "halt", "halt", "d"):
             await socket.send(word)
         said = [await socket.recv() for _ in range(7)]
-    assert said == ["heard a", "heard halt", "received b", "heard c", "heard halt", "received halt", "heard d"]
+    words = ["heard a", "heard halt", "received b", "heard c", "heard halt", "received halt", "heard d"]
+    assert [bytes(one, "ascii") if isinstance(one, str) else one for one in said] == [w.encode() for w in words]
+
+
+async def test_a_few_bytes_at_a_time_are_heard_as_they_were_sent(doors: Client) -> None:
+    """Alone in a packet, two in one, in halves, between the parts of a longer message, and with a brake."""
+    raw = await doors.open("/door?listen")
+    sent: list[bytes] = []
+
+    async def heard(*data: bytes) -> None:
+        for one in data:
+            assert await raw.read() == (2, b"heard " + one)
+
+    for size in [*range(40), *range(20)]:
+        sent.append(os.urandom(size))
+        await heard_alone(raw, sent[-1])
+        await heard(sent[-1])
+    raw.frame(2, b"one").frame(2, b"two")
+    await heard(b"one", b"two")
+    for cut in range(1, 9):
+        whole = b"\x82\x83mask" + bytes(a ^ b for a, b in zip(b"abc", b"mas", strict=True))
+        for half in (whole[:cut], whole[cut:]):
+            raw.writer.write(half)
+            await asyncio.sleep(0.01)
+        await heard(b"abc")
+        await heard_alone(raw, b"x")
+        await heard(b"x")
+    raw.frame(2, b"begins", fin=False)
+    await asyncio.sleep(0.01)
+    raw.frame(9, b"p")
+    assert await raw.read() == (10, b"p")
+    raw.frame(0, b" and ends")
+    await heard(b"begins and ends")
+    await heard_alone(raw, b"halt")
+    await heard_alone(raw, b"b")
+    await heard_alone(raw, b"c")
+    await heard(b"halt")
+    assert [await raw.read() for _ in range(2)] == [(1, b"received b"), (2, b"heard c")]
+
+
+async def heard_alone(raw: Raw, data: bytes) -> None:
+    """In a packet of its own."""
+    raw.frame(2, data)
+    await raw.writer.drain()
+    await asyncio.sleep(0.002)
+
+
+@pytest.mark.parametrize("frame", [b"\x82\x01a", b"\xc2\x81mask\x00", b"\x83\x81mask\x00", b"\x82\x80\x00\x00"])
+async def test_a_small_frame_that_is_wrong_is_not_heard(doors: Client, frame: bytes) -> None:
+    raw = await doors.open("/door?listen")
+    raw.writer.write(frame)
+    if len(frame) < 6 and frame[1] & 0x80:  # half of one
+        await asyncio.sleep(0.05)
+        raw.writer.write(b"\x00\x00" + b"\x82\x81maskx")
+        assert await raw.read() == (2, b"heard ")
+        assert await raw.read() == (2, b"heard " + bytes([ord("x") ^ ord("m")]))
+    else:
+        assert await raw.closed_with() == 1002
+
+
+async def test_in_the_middle_of_a_message_a_small_frame_is_a_mistake(doors: Client) -> None:
+    raw = await doors.open("/door?listen")
+    raw.frame(2, b"begins", fin=False)
+    await heard_alone(raw, b"x")
+    assert await raw.closed_with() == 1002
+
+
+async def test_a_listener_that_fails_ends_the_connection(doors: Client) -> None:
+    raw = await doors.open("/door?listen")
+    await heard_alone(raw, b"fail")
+    if "hot" in doors.way:
+        assert await raw.closed_with() == 1011
+    else:  # the transport gives it up
+        assert await raw.reader.read() == b""
 
 
 @pytest.mark.parametrize(("word", "code"), [("bye", 4001), ("return", 1000), ("fail", 1011)])
@@ -250,7 +324,7 @@ async def test_a_door_that_hears_has_nothing_to_wait_for(doors: Client) -> None:
         assert socket.response.headers["x-door"] == "hears"
         for word in ("a", "b"):
             await socket.send(word)
-            assert await socket.recv() == f"heard {word}"
+            assert await socket.recv() == f"heard {word}".encode()
         if "hot" in doors.way:
             assert not doors.server.server_state.tasks
     await ended(doors)

@@ -39,6 +39,10 @@ MISTAKE_S = 0.01
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _CLOSE, _PING, _PONG = 8, 9, 10
 _DATA = WSMsgType.BINARY
+_FINAL_BINARY = 0x80 | BINARY
+_MASKED = 0x80
+KEY_MAX = 6 + 16
+"""Bytes of a frame that is taken apart here: what a key says, or a short word that is pasted."""
 _HEADERS = tuple(header(BINARY, size) for size in range(126))
 
 _log = logging.getLogger(__name__)
@@ -179,8 +183,27 @@ class HotSocket(asyncio.Protocol):
             self._tell(self._hearer.opened, self)
 
     def data_received(self, data: bytes) -> None:
-        if not self._deaf:
-            self._keeper.readers.read(self, data)
+        if self._deaf:
+            return
+        # A key that somebody presses, as a rule: one whole frame of a few bytes, for somebody who listens.
+        if 6 <= len(data) <= KEY_MAX and data[0] == _FINAL_BINARY and data[1] ^ _MASKED == len(data) - 6:
+            inbox = self._inbox
+            if inbox is not None and inbox.listener is not None and self.reader is None and self._open is None:
+                self._pressed(inbox.listener, inbox, data)
+                return
+        self._keeper.readers.read(self, data)
+
+    def _pressed(self, listener: Listener, inbox: Inbox, data: bytes) -> None:
+        if self.closed:
+            return
+        size = len(data) - 6
+        mask = int.from_bytes(data[2:6] * 4) >> 8 * (16 - size)
+        try:
+            if not listener((int.from_bytes(data[6:]) ^ mask).to_bytes(size), False):
+                inbox.listener = None
+        except Exception:  # noqa: BLE001 - the last one who can say so; the connection ends with it
+            self._failed()
+        self.heard = self._loop.time()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.gone_since = self._loop.time()
