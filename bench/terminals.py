@@ -6,9 +6,9 @@ pilothouse   the real server: login, a sandbox for each session, shells in holde
 node-pty     node-pty and ws, bytes as they come, no login, no sandbox: what most web terminals are made of
 terminado    terminado on tornado, what Jupyter's terminals are made of; likewise
 
-In each round every contender in turn: memory for each of the idle shells; keys while all of those run `yes`; `cat` of a
-file. Then, as they all are there and have worked, keys into a quiet terminal of one after the other, several times
-round: half of such an echo is the machine waking up, which it does now faster and now slower. Processor time is the
+In each round every contender in turn: memory for each of the idle shells; keys while all of those run `yes`. Then, as
+they all are there and have worked, of one after the other, several times round: `cat` of a file, and keys into a quiet
+terminal. Half of such an echo is the machine waking up, which it does now faster and now slower. Processor time is the
 kernel's, of all of a contender's processes but the shells and what runs in them. Memory is PSS of the same: for one
 shell more where there are some, without what is a file's, and, in a line of its own, all of it with what a session
 costs once, however many shells are in it. Ratios are medians over the rounds of ours divided by theirs in the same
@@ -40,6 +40,8 @@ WARM_S = 0.7
 """Of a flood before it counts."""
 IDLE_S = 0.7
 """From the last prompt until memory is read."""
+CATS = 3
+"""Times that each shows its file in a round."""
 TYPINGS = 5
 """Times that each is typed into in a round."""
 PEER = "node-pty"
@@ -144,28 +146,34 @@ def flooded(who: Contender, floods: int, seconds: float) -> Figures:
     return figures | {"flood MB/s": found["mb_s"], "flood CPU ms/MB": found["ms_mb"]}
 
 
-def worked(who: Contender, given: argparse.Namespace) -> Figures:
-    figures = flooded(who, given.floods, given.seconds)
-    who.done()
+def shown(who: Contender, given: argparse.Namespace) -> Figures:
+    """`cat` of a file."""
     with client(who, "cat", who.paths(1), bytes=given.megabytes * 1_000_000) as cat:
         found = cat.answer()
     who.done()
-    return figures | {"cat MB/s": found["mb_s"], "cat CPU ms/MB": found["ms_mb"], "cat bytes/frame": found["frame"]}
+    return {"cat MB/s": found["mb_s"], "cat CPU ms/MB": found["ms_mb"], "cat bytes/frame": found["frame"]}
 
 
 def measured(contenders: list[Contender], given: argparse.Namespace) -> list[Figures]:
     """One round: all are started anew, so that every round finds the same memory."""
     found, times = list[Figures](), [list[float]() for _ in contenders]
+    files = [list[Figures]() for _ in contenders]
     with contextlib.ExitStack() as started:
         for who in contenders:
             started.callback(who.stop)
             who.start()
-            found.append(worked(who, given))
+            found.append(flooded(who, given.floods, given.seconds))
+            who.done()
+        for _ in range(CATS):
+            for who, those in zip(contenders, files, strict=True):
+                those.append(shown(who, given))
         for _ in range(TYPINGS):
-            for who, those in zip(contenders, times, strict=True):
-                those += typed(who, given.seconds / 2)
+            for who, keys in zip(contenders, times, strict=True):
+                keys += typed(who, given.seconds / 2)
                 who.done()
-    return [figures | echoes("echo", those) for figures, those in zip(found, times, strict=True)]
+    medians = [{name: statistics.median(one[name] for one in those) for name in those[0]} for those in files]
+    every = zip(found, medians, times, strict=True)
+    return [figures | file | echoes("echo", keys) for figures, file, keys in every]
 
 
 def table(rounds: dict[str, list[Figures]]) -> None:
