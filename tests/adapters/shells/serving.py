@@ -1,7 +1,8 @@
 """A process that is the server's part: watches one shell of a holder and writes down what it got, each byte at its
-offset, until it is killed. It types, so the shell waits for it.
+offset, until it is killed. It types, so the shell waits for it; from MOST bytes on it takes no more, so that a shell
+is not at its end before somebody who was to kill this process has noticed.
 
-    python -m tests.adapters.shells.serving SOCKET FILE       says "new" or "found", and later "ended N"
+    python -m tests.adapters.shells.serving SOCKET FILE PROGRAM [MOST]       says "new" or "found", and later "ended N"
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ SHELL = ShellId("flood")
 class Recorder:
     """Writes what it is sent into a file, at the offset where it belongs."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, most: float) -> None:
+        self._most = most
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         self.at = os.fstat(self._fd).st_size
         self.closed = asyncio.Event()
@@ -36,19 +38,21 @@ class Recorder:
             self.at += os.pwrite(self._fd, data[1:], self.at)
 
     def buffered(self) -> int:
-        return 0
+        return 0 if self.at < self._most else 1 << 30
 
     def underway(self) -> int:
         return 0
 
     async def writable(self) -> bool:
+        if self.at >= self._most:
+            await self.closed.wait()
         return True
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         self.closed.set()
 
 
-async def main(path: str, file: str, program: str) -> None:
+async def main(path: str, file: str, program: str, most: str = "inf") -> None:
     async def dial(session: SessionId) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX)
         sock.connect(path)
@@ -58,7 +62,7 @@ async def main(path: str, file: str, program: str) -> None:
     spec = ShellSpec(SESSION, SHELL, ("/bin/sh", "-c", program), dict(os.environ))
     terminal, new = await terminals.open(spec)
     os.write(1, b"new\n" if new else b"found\n")
-    sink = Recorder(file)
+    sink = Recorder(file, float(most))
     viewer = Viewer(ViewerId("v"), "v", "type", may_type=True)
     terminals.attach(terminal, viewer, sink, new=new, after=sink.at)
     await sink.closed.wait()

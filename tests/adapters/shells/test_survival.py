@@ -26,23 +26,23 @@ from pilothouse.engine.viewing import Viewing
 from tests.adapters.shells.conftest import ROOT
 
 SESSION = SessionId("8f14e45f-ceea-467f-a9d5-0123456789ab")
-LINES = 1_200_000
-"""Some 9 MB: several times what is kept, and long enough to be killed in."""
+LINES = 1_500_000
+"""Some 11 MB: several times what is kept, and long enough to be killed in."""
 SIZE = sum(len(str(n)) + 1 for n in range(1, LINES + 1))
 KILLS = 8
 
 
-def serve(holder: str, got: Path, program: str) -> subprocess.Popen[bytes]:
-    words = [sys.executable, "-m", "tests.adapters.shells.serving", holder, str(got), program]
+def serve(holder: str, got: Path, program: str, *most: str) -> subprocess.Popen[bytes]:
+    words = [sys.executable, "-m", "tests.adapters.shells.serving", holder, str(got), program, *most]
     environ = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
     return subprocess.Popen(words, stdout=subprocess.PIPE, cwd=ROOT, env=environ)
 
 
-def grown(got: Path, by: int, process: subprocess.Popen[bytes]) -> None:
-    """Waits until so much more has arrived, or all of it."""
-    start = got.stat().st_size if got.exists() else 0
+def grown(got: Path, size: int, process: subprocess.Popen[bytes]) -> None:
+    """Waits until so much has arrived."""
     end = time.monotonic() + 60
-    while process.poll() is None and (not got.exists() or got.stat().st_size < start + by):
+    while got.stat().st_size < size:
+        assert process.poll() is None
         assert time.monotonic() < end, "nothing arrives"
         time.sleep(0.001)
 
@@ -51,12 +51,14 @@ def test_no_byte_is_lost_or_doubled_however_often_the_server_is_killed(holder: s
     got, written = tmp_path / "got", tmp_path / "written"
     program = f"stty -opost; seq 1 {LINES} | tee {written}"
     rng, said = random.Random(4), []
+    got.touch()
     for _ in range(KILLS):
-        process = serve(holder, got, program)
+        goal = got.stat().st_size + rng.randrange(1, 900_000)
+        process = serve(holder, got, program, str(goal + 200_000))
         with process:
             assert process.stdout is not None
             said.append(process.stdout.readline())
-            grown(got, rng.randrange(1, 900_000), process)
+            grown(got, goal, process)
             process.send_signal(signal.SIGKILL)
         # What a killed server wrote last may be half of a frame; a client knows what it got, and says so.
         os.truncate(got, max(0, got.stat().st_size - rng.choice([0, 0, 1, 5_000])))
