@@ -169,7 +169,7 @@ async def test_a_key_of_the_request_starts_one_job(
     assert await jobs(served) == 1
     assert len(await served.platform.kit.store.scan("session")) == 1
     other = await http.post(door, json={"prompt": "y"}, headers={header: "k-1"})
-    assert (other.status_code, other.json()["detail"]) == (409, "idempotency-key: it was used for another request.")
+    assert (other.status_code, other.json()["detail"]) == (409, f"{header}: it was used for another request.")
     inside = await http.post(door, json={"input": {"prompt": "x"}}, headers={header: "k-1"})
     assert inside.content.strip() == bodies[0]  # the same wish
     bob = await key_of(served, "default", "bob")

@@ -76,15 +76,16 @@ class Calls:
 
     @whole
     async def start(self, wish: Wish, who: Who, key: str | None = None, origin: Origin = NOWHERE) -> Started:
-        """A new job, or the one that this name or key stands for. Raises NotFound, Forbidden, BadRequest, RateLimited,
-        Unavailable; Conflict where the session cannot take it, or the word stands for something else."""
+        """A new job, or the one that this name or key stands for. `key`: `HEADER:WORD`. Raises NotFound, Forbidden,
+        BadRequest, RateLimited, Unavailable; Conflict where the session cannot take it, or the word stands for
+        something else."""
         principal = who.principal
         assert principal is not None
         words = _words(principal, wish, key)
         async with self._words.turn(*words):
             about = hashlib.sha256(msgspec.json.encode(wish)).hexdigest()
             for word in words:
-                known = await self._known(word, principal, about)
+                known = await self._known(word, principal, about, key)
                 if known is not None:
                     return known
             if wish.job_id is not None and is_uuid(wish.job_id) and await self._store.get("job", wish.job_id):
@@ -96,15 +97,15 @@ class Calls:
                 told(principal.organisation, job.name)
         return Started(session, job, state)
 
-    async def _known(self, word: str, who: Principal, about: str) -> Started | None:
+    async def _known(self, word: str, who: Principal, about: str, key: str | None) -> Started | None:
         doc = await self._store.get("call", word)
         if doc is None:
             return None
         called = records.load(doc, Called)
         if word.startswith("name:") and called.account != who.account:
             raise Conflict("job_id: somebody else has used it.")
-        if word.startswith("key:") and called.about != about:
-            raise Conflict("idempotency-key: it was used for another request.")
+        if key is not None and word.startswith("key:") and called.about != about:
+            raise Conflict(f"{key.partition(':')[0]}: it was used for another request.")
         session, job = await self._sessions.of_job(called.job, who, "run")
         return Started(session, job, None)
 
