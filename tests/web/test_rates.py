@@ -28,6 +28,7 @@ from tests.web.world import OneFile
 
 START = 1_767_225_600.0 + 100.5
 """2026-01-01T00:01:40.5Z"""
+NOBODY = "01a1fca5-a696-7da8-a592-78b242187567"
 
 
 class Clock(HandClock):
@@ -94,6 +95,29 @@ async def test_successes_say_how_many_are_left_and_waiting_as_told_is_enough(
     clock.seconds += 0.5
     assert (await http.get("/api/me")).status_code == 200
     assert (await http.get("/api/me")).status_code == 429
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", "/invoke", {"prompt": ""}, 400),
+        ("POST", "/trigger", {"prompt": "x", "session_id": NOBODY}, 404),
+        ("GET", f"/api/sessions/{NOBODY}", None, 404),
+        ("GET", "/api/sessions?limit=0", None, 400),
+        ("GET", "/api/keys", None, 403),
+    ],
+)
+async def test_what_is_refused_counts_and_says_how_many_are_left(
+    served: Served, method: str, path: str, body: object, status: int
+) -> None:
+    headers = {"x-api-key": await served.key("read", "run")}
+    async with httpx.AsyncClient(base_url=served.url, headers=headers, timeout=10) as http:
+        for left in (3, 2):
+            answer = await http.request(method, path, json=body)
+            assert (answer.status_code, told(answer).get("x-ratelimit-remaining")) == (status, str(left))
+            assert told(answer)["x-ratelimit-limit"] == "4"
+        stranger = await http.request(method, path, json=body, headers={"x-api-key": "ph_nobody"})
+        assert (stranger.status_code, told(stranger)) == (401, {})
 
 
 async def test_one_key_is_no_other_and_may_be_given_rates_of_its_own(served: Served, http: httpx.AsyncClient) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
@@ -76,12 +76,9 @@ async def forbidden(platform: Platform, who: Who, route: str, error: Forbidden) 
     await platform.kit.audit.counted(who, entry)
 
 
-async def counted(gate: Gate, caller: Principal | None, answer: Callable[[], Awaitable[Response]]) -> Response:
-    """The answer, if this caller may have one now, with headers that say how many more. Raises RateLimited."""
-    if caller is None:
-        return await answer()
-    state = gate.request(caller)
-    return told(await answer(), state)
+def counted(gate: Gate, caller: Principal | None) -> State | None:
+    """A request of this caller; how many more there may be, for `told`. Raises RateLimited."""
+    return None if caller is None else gate.request(caller)
 
 
 def of_the_day(handler: Handler) -> Handler:

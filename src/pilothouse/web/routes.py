@@ -21,6 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pilothouse.core.access import Principal, Scope
+from pilothouse.core.bucket import State
 from pilothouse.core.errors import Forbidden, PilothouseError, Unauthenticated, Unavailable
 from pilothouse.engine.audit import Who
 from pilothouse.engine.ports import StoreFailed
@@ -330,6 +331,7 @@ def _endpoint(entry: Entry, platform: Platform, guard: Guard) -> Callable[[Reque
     async def asked_for(request: Request) -> Response:
         address = peer(request)
         caller: Principal | None = None
+        state: State | None = None
         try:
             asked, request = Asked.of(request)
             once = Once.of(request)
@@ -339,16 +341,17 @@ def _endpoint(entry: Entry, platform: Platform, guard: Guard) -> Callable[[Reque
                 request.scope[WHO] = named(caller)
                 if request.method in BODIES or (entry.keyed and repeats.HEADER in request.headers):
                     caller = await _after_body(asked, caller, platform)
-            return await admit.counted(platform.gate, caller, lambda: answer(request, caller))
+            state = admit.counted(platform.gate, caller)
+            return admit.told(await answer(request, caller), state)
         except StoreFailed:
             platform.metrics.refused.add((Unavailable.code,))
-            return wire.problem(Unavailable("The store does not answer; try again."))
+            return admit.told(wire.problem(Unavailable("The store does not answer; try again.")), state)
         except PilothouseError as error:
             platform.metrics.refused.add((error.code,))
             if isinstance(error, Forbidden):
                 await admit.forbidden(platform, Who(caller, address), f"{entry.method} {entry.path}", error)
                 if entry.pages:
                     error.details["message"] = "Forbidden"  # as API gateways say it
-            return wire.problem(error)
+            return admit.told(wire.problem(error), state)  # it counted as well
 
     return endpoint
