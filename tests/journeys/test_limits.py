@@ -32,6 +32,8 @@ async def test_a_job_that_takes_too_much_memory_is_told_and_goes_on() -> None:
             assert (rows["memory"]["enforced"], rows["memory"]["max"]) == ("cgroup", 1 << 30)
             assert rows["memory"]["hits"] >= 1
             assert 0 < rows["disk"]["used"] < rows["disk"]["max"] == 1 << 30
+            counted = [row["used"] for name, row in rows.items() if name != "cpu"]
+            assert {type(used) for used in counted} == {int}  # bytes and counts, as JSON has whole numbers
             await viewer.close()
         status, out, err = await program.cli("doctor")
         assert status == 0, err

@@ -153,8 +153,8 @@ class Meter:
     def _count(self, name: str, word: str, now: float) -> None:
         count = self._read(f"{name}.hits", word)
         if count is not None:
-            self._add(name, int(count) - self._told[name].seen)
-            self._told[name].seen = int(count)
+            self._add(name, count - self._told[name].seen)
+            self._told[name].seen = count
 
     def _add(self, name: str, hits: int) -> None:
         self._hits[name] += hits
@@ -224,9 +224,7 @@ class Meter:
                 "max": self._held(kind.name),
                 "used": self._used(kind.name),
                 "enforced": enforced(kind.name, self._leaf.held, image=self._image, sandbox=self._sandbox),
-                "hits": self._hits[kind.name]
-                if kind.name != "cpu"
-                else int(self._read("cpu.stat", "nr_throttled") or 0),
+                "hits": self._hits[kind.name] if kind.name != "cpu" else self._read("cpu.stat", "nr_throttled") or 0,
             }
             for kind in KINDS.values()
         ]
@@ -239,7 +237,7 @@ class Meter:
             return wanted if abs(made - wanted) < wanted * FULL else made  # whole blocks and groups
         return self._caps.given(name)
 
-    def _used(self, name: str) -> float | None:
+    def _used(self, name: str) -> int | None:
         if name in {"disk", "files"}:
             if not self._image:
                 return self._walk.used if self._walk and name == "disk" and self._walk.done else None
@@ -254,18 +252,18 @@ class Meter:
             return self._memory()
         if name == "processes":
             used = self._read("processes")
-            return used if used is not None else float(self._watch.look(None).threads)
+            return used if used is not None else self._watch.look(None).threads
         return None
 
-    def _memory(self) -> float:
+    def _memory(self) -> int:
         used = self._read("memory")
         if used is None:
-            return float(self._watch.look(None).memory)
+            return self._watch.look(None).memory
         cached = self._read("memory.stat", "total_inactive_file")
         cached = self._read("memory.stat", "inactive_file") if cached is None else cached
-        return max(0.0, used - (cached or 0.0))  # what the kernel takes back first is nobody's use
+        return max(0, used - (cached or 0))  # what the kernel takes back first is nobody's use
 
-    def _read(self, key: str, word: str = "") -> float | None:
+    def _read(self, key: str, word: str = "") -> int | None:
         """A counter of the leaf; None where there is none."""
         fd = self._leaf.files.get(key)
         if fd is None:
@@ -277,7 +275,7 @@ class Meter:
         for line in said.splitlines():
             name, _, value = line.rpartition(" ")
             if name == word:
-                return float(value)
+                return int(value)
         return None
 
 
