@@ -254,6 +254,18 @@ async def test_who_leaves_ends_the_job_only_if_that_was_asked_for(
         await finish(served)
 
 
+async def test_a_job_that_nobody_waits_for_is_not_ended_by_who_leaves(served: Served, http: httpx.AsyncClient) -> None:
+    """`/trigger` takes the same request as `/invoke`."""
+    given = {"prompt": "wait", "cancel_on_disconnect": True, "job_id": "one"}
+    async with httpx.AsyncClient(base_url=served.url, headers=http.headers) as gone:
+        assert (await gone.post("/trigger", json=given)).status_code == 202
+    while not served.sandboxes.runners:
+        await asyncio.sleep(0.002)
+    await finish(served)
+    output = (await http.post("/invoke", json=given)).json()["output"]
+    assert (output["success"], output["result"]) == (True, "late")
+
+
 async def test_while_another_waits_the_job_goes_on(served: Served, http: httpx.AsyncClient) -> None:
     given = {"prompt": "wait", "cancel_on_disconnect": True, "job_id": "one"}
     staying = asyncio.create_task(http.post("/invoke", json=given))

@@ -57,6 +57,13 @@ _Name = Annotated[
     ),
 ]
 _Word = Annotated[str, Meta(min_length=1, max_length=200)]
+_Cancel = Annotated[
+    bool,
+    Meta(
+        description="Of `/invoke`: the job is interrupted when the last one who waits for it has gone. `/trigger` "
+        "takes the same request, and since nobody waits there it changes nothing."
+    ),
+]
 
 
 class Wish(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,7 +78,7 @@ class Wish(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     timeout_s: _Timeout | None = None
     max_cost_usd: _Cost | None = None
     max_tokens: _Count | None = None
-    cancel_on_disconnect: bool | None = None
+    cancel_on_disconnect: _Cancel | None = None
     job_id: _Name | None = None
 
     @property
