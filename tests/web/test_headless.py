@@ -105,6 +105,18 @@ async def test_a_job_that_fails_is_200_with_the_reason(http: httpx.AsyncClient) 
     assert (output["success"], output["result"], output["metadata"]["uploaded_files"]) == (False, "out of luck", [])
 
 
+async def test_an_agent_that_said_nothing_has_no_words_put_into_its_mouth(
+    served: Served, http: httpx.AsyncClient
+) -> None:
+    waiting = asyncio.create_task(http.post("/invoke", json={"prompt": "wait"}))
+    while not served.sandboxes.runners:
+        await asyncio.sleep(0.002)
+    [runner] = served.sandboxes.runners.values()
+    runner.end_turn((await runner.command(link.Prompt)).id, result="")
+    output = (await waiting).json()["output"]
+    assert (output["success"], output["result"]) == (True, "")
+
+
 async def test_a_sandbox_that_does_not_open_is_a_job_that_failed(served: Served, http: httpx.AsyncClient) -> None:
     served.sandboxes.refuse = Unavailable("no room on this disk")
     output = (await http.post("/invoke", json={"prompt": "x"})).json()["output"]

@@ -202,7 +202,7 @@ class Calls:
     async def result(self, job: JobRecord) -> str:
         """All of it: the record has the beginning of one that is long, the log both ends. Raises StoreFailed,
         EndMissing."""
-        said = job.result or job.reason or job.outcome or ""
+        said = job.result or ("" if job.outcome == "succeeded" else job.reason or job.outcome or "")
         if len(said) < RESULT_KEPT or job.last_seq is None:
             return said
         found = await self._end(job, job.last_seq)
