@@ -123,7 +123,9 @@ async def test_the_same_again_changes_nothing(entry: Entry) -> None:
             else:
                 assert (again.status_code, again.json()["code"], again.json()["reason"]) == (409, "conflict", "made")
                 assert "shows a secret once" in again.json()["detail"]
-            other = await http.request(entry.method, address + ("&" if "?" in address else "?") + "x=1", json=body)
+            more = (json.dumps(body).encode() if body is not None else b"") + b" "
+            as_json = {"content-type": "application/json"}
+            other = await http.request(entry.method, address, content=more, headers=as_json)
             assert (other.status_code, other.json()["code"], other.json()["reason"]) == (409, "conflict", "other")
             assert other.json()["detail"].startswith("idempotency-key: it was used for another request")
             if entry.method != "DELETE":

@@ -40,6 +40,7 @@ from pilothouse.web import (
     network,
     notifications,
     openapi,
+    query,
     reference,
     repeats,
     secrets,
@@ -315,10 +316,13 @@ def _endpoint(entry: Entry, platform: Platform, guard: Guard) -> Callable[[Reque
     handler = entry.handler
     assert handler is not None
     handling = admit.of_the_day(handler) if entry.counted else handler
+    known = query.KNOWN[entry.method, entry.path] if entry.policy != "public" else None  # others send browsers there
 
     async def answer(request: Request, caller: Principal | None) -> Response:
         if caller is not None and entry.scope is not None:
             (caller.need_at_most if entry.on == "session" else caller.need)(entry.scope)
+        if known and request.url.query:
+            query.check(request.url.query, known)
         call = Call(request, platform, caller, entry.scope or "read")
         if entry.keyed:
             return await repeats.once(call, handling, again=entry.again, keep=entry.kept, now=entry.now)
