@@ -97,6 +97,21 @@ async def test_a_job_s_end_comes_signed_and_its_delivery_can_be_looked_at(both: 
     assert made["secret"] not in audit
 
 
+async def test_who_named_a_job_hears_of_it_by_that_name(both: Both) -> None:
+    await both.webhook(events=["job.completed", "budget.exceeded"])
+    session = (await both.http.post("/api/sessions", json={"agent": "echo"})).json()["id"]
+    given = {"prompt": "x", "job_id": "build-7", "session_id": session}
+    assert (await both.http.post("/trigger", json=given)).json()["jobId"] == "build-7"
+    while session not in both.served.sandboxes.runners:
+        await asyncio.sleep(0.005)
+    runner = both.served.sandboxes.runners[session]
+    turn = await runner.command(link.Prompt)
+    runner.end_turn(turn.id, "budget_exceeded", "")
+    said = [json.loads(got.body) for got in await both.receiver.until(2)]
+    assert {one["type"] for one in said} == {"job.completed", "budget.exceeded"}
+    assert {(one["data"]["jobId"], one["data"]["jobName"]) for one in said} == {(turn.id, "build-7")}
+
+
 async def test_no_answer_has_the_path_of_an_address(both: Both) -> None:
     made = await both.webhook(name="ci")
     assert made["url"] == f"{both.receiver.url}/…"

@@ -45,6 +45,8 @@ class _Data(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel
     session_id: str
     session_title: str
     job_id: str | None = None
+    job_name: str | None = None
+    """What its caller calls it."""
     url: str
     """The session on our own page."""
 

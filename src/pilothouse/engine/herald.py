@@ -173,10 +173,11 @@ class Herald:
     def _data(self, session: SessionRecord, event: Told, job: JobRecord | None) -> list[webhook.Data]:
         title = session.title[: webhook.TITLE_MAX]
         url = link(self._page(), session.id)
+        name = (job.name or None) if job else None
         if isinstance(event, ev.ApprovalRequired):
             return [
                 webhook.ApprovalRequired(
-                    session_id=session.id, session_title=title, job_id=event.job_id, url=url,
+                    session_id=session.id, session_title=title, job_id=event.job_id, job_name=name, url=url,
                     approval_id=event.approval_id, tool=event.tool[:100], input_hash=event.input_hash,
                     expires_at=event.expires_at, second_approver=event.second_approver,
                 )
@@ -185,7 +186,7 @@ class Herald:
             return []
         data: list[webhook.Data] = [
             webhook.JobCompleted(
-                session_id=session.id, session_title=title, job_id=event.job_id, url=url,
+                session_id=session.id, session_title=title, job_id=event.job_id, job_name=name, url=url,
                 outcome=event.outcome, reason=event.reason[:100] if event.reason else None,
                 total_cost=event.total_cost, duration_ms=event.duration_ms, num_turns=event.num_turns,
             )
@@ -193,7 +194,7 @@ class Herald:
         if event.outcome == "budget_exceeded":
             data.append(
                 webhook.BudgetExceeded(
-                    session_id=session.id, session_title=title, job_id=event.job_id, url=url,
+                    session_id=session.id, session_title=title, job_id=event.job_id, job_name=name, url=url,
                     total_cost=event.total_cost, max_cost_usd=job.max_cost_usd if job else None,
                 )
             )  # fmt: skip
