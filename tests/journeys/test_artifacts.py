@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,10 +13,14 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import expect
 
+from pilothouse.adapters.sandboxes.treewalk import FOUND_MAX
+from pilothouse.core.storing import ArtifactSettings
+from pilothouse.engine.artifacts import SKIPPED_MAX
 from tests.journeys.program import Program, installation
 from tests.journeys.test_page import WAIT, browser, sign_in
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+SPARSE = 5 * 1024**3
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -79,6 +84,31 @@ async def test_a_job_that_ends_while_the_server_is_dead_has_its_files(program: P
     assert [item["path"] for item in items] == ["after.txt", "before.txt"]
     assert [event["type"] for event in events][-3:] == ["artifact", "artifact", "complete"]
     assert all(item["toolId"] for item in items)
+
+
+async def test_among_a_hundred_thousand_files_those_of_the_job_are_found(program: Program) -> None:
+    chat = await session(program)
+    many = "for d in range(100): os.mkdir(str(d)); [open(f'{d}/{n}', 'x').close() for n in range(1000)]"
+    script = f"import os\n{many}\nos.truncate(os.open('a.img', os.O_CREAT | os.O_WRONLY), {SPARSE})"
+    first = await job(program, chat, f"run python3 -c {shlex.quote(f'exec({script!r})')}")
+    assert await done(program, first) == "succeeded"
+    second = await job(program, chat, "write 50/500 changed\nwrite new.txt new")
+    assert await done(program, second) == "succeeded"
+    async with program.http() as http:
+        made = (await http.get(f"/api/jobs/{first}/artifacts")).json()["items"]
+        last = (await http.get(f"/api/jobs/{first}")).json()["lastSeq"]
+        said = (await http.get(f"/api/jobs/{first}/events?after={last - 2}")).json()["events"]
+        changed = (await http.get(f"/api/jobs/{second}/artifacts")).json()["items"]
+    assert sum(item["state"] == "stored" for item in made) == ArtifactSettings().artifacts_files_max
+    assert [item["reason"] for item in made if item["state"] == "skipped"] == ["too_many"] * SKIPPED_MAX
+    assert [event["type"] for event in said] == ["error", "complete"]
+    assert said[0]["code"] == "artifacts_skipped"
+    assert "(too_large): a.img;" in said[0]["message"]
+    assert f" and {FOUND_MAX - 1 - ArtifactSettings().artifacts_files_max - 3} more;" in said[0]["message"]
+    assert said[0]["message"].endswith("the workspace has more files than are looked at.")
+    assert [(item["path"], item["size"], item["state"]) for item in changed] == [
+        ("50/500", 7, "stored"), ("new.txt", 3, "stored"),
+    ]  # fmt: skip
 
 
 async def test_a_person_finds_and_downloads_what_a_job_made(program: Program) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -143,6 +144,15 @@ async def test_the_lines_of_the_readme_for_curl(program: Program, http: httpx.As
     assert (made, "It ran and printed" in last["result"]) == ({PROGRAM}, True), last
 
 
+async def test_the_lines_of_the_readme_for_clients_that_sign(program: Program) -> None:
+    [*_, lines] = blocks("From curl")
+    assert "--aws-sigv4" in lines
+    status, out, err = await bash(program, f"URL={program.url}\n{lines}")
+    assert status == 0, err
+    who = json.loads(out)["principal"]
+    assert (who["kind"], who["name"], who["id"][:3]) == ("key", "ci", "PHK")
+
+
 async def test_the_examples(program: Program, http: httpx.AsyncClient) -> None:
     made = await http.post("/api/keys", json={"name": "ci", "scopes": ["run"]})
     env = {"PILOTHOUSE_URL": program.url, "PILOTHOUSE_API_KEY": made.json()["key"], "IDEMPOTENCY_KEY": "one"}
@@ -174,7 +184,7 @@ async def test_the_workflow_of_the_example(program: Program) -> None:
 
 
 async def test_fifty_jobs_at_once_lose_and_mix_nothing(http: httpx.AsyncClient) -> None:
-    """In five sessions, each job leaves a file and says its number."""
+    """In five sessions, each job leaves a file, has it among its own, and says its number."""
     made = [(await http.post("/api/sessions", json={"agent": "echo"})).json()["id"] for _ in range(5)]
 
     async def one(n: int) -> dict[str, Any]:
@@ -189,6 +199,8 @@ async def test_fifty_jobs_at_once_lose_and_mix_nothing(http: httpx.AsyncClient) 
     assert [(o["result"], o["session_id"], o["metadata"]["job_id"]) for o in outputs] == [
         (f"number {n}", made[n % 5], f"n-{n}") for n in range(50)
     ]
+    kept = [[(f["file_name"], f["sha256"]) for f in o["metadata"]["uploaded_files"]] for o in outputs]
+    assert kept == [[(f"f{n}.txt", hashlib.sha256(str(n).encode()).hexdigest())] for n in range(50)]
     for place, session in enumerate(made):
         files = (await http.get(f"/api/sessions/{session}/files")).json()["entries"]
         assert {f["name"] for f in files if f["kind"] == "file"} == {f"f{n}.txt" for n in range(place, 50, 5)}
