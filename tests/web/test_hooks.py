@@ -100,7 +100,7 @@ async def test_a_job_s_end_comes_signed_and_its_delivery_can_be_looked_at(both: 
 async def test_who_named_a_job_hears_of_it_by_that_name(both: Both) -> None:
     await both.webhook(events=["job.completed", "budget.exceeded"])
     session = (await both.http.post("/api/sessions", json={"agent": "echo"})).json()["id"]
-    given = {"prompt": "x", "job_id": "build-7", "session_id": session}
+    given = {"prompt": "x", "job_id": "build-7", "session_id": session, "max_tokens": 5}
     assert (await both.http.post("/trigger", json=given)).json()["jobId"] == "build-7"
     while session not in both.served.sandboxes.runners:
         await asyncio.sleep(0.005)
@@ -110,6 +110,7 @@ async def test_who_named_a_job_hears_of_it_by_that_name(both: Both) -> None:
     said = [json.loads(got.body) for got in await both.receiver.until(2)]
     assert {one["type"] for one in said} == {"job.completed", "budget.exceeded"}
     assert {(one["data"]["jobId"], one["data"]["jobName"]) for one in said} == {(turn.id, "build-7")}
+    assert [one["data"]["maxTokens"] for one in said if one["type"] == "budget.exceeded"] == [5]
 
 
 async def test_no_answer_has_the_path_of_an_address(both: Both) -> None:

@@ -70,6 +70,7 @@ class ApprovalRequired(_Data, frozen=True, kw_only=True):
 class BudgetExceeded(_Data, frozen=True, kw_only=True):
     total_cost: float
     max_cost_usd: float | None = None
+    max_tokens: int | None = None
     """What the job was given, if it was given something of its own."""
 
 

@@ -196,6 +196,7 @@ class Herald:
                 webhook.BudgetExceeded(
                     session_id=session.id, session_title=title, job_id=event.job_id, job_name=name, url=url,
                     total_cost=event.total_cost, max_cost_usd=job.max_cost_usd if job else None,
+                    max_tokens=job.max_tokens if job else None,
                 )
             )  # fmt: skip
         return data
