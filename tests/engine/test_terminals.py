@@ -120,6 +120,22 @@ async def test_who_comes_back_gets_what_it_misses_and_no_more(house: House) -> N
         house.watch(terminal, after=14)
 
 
+async def test_who_first_types_in_a_new_shell_is_asked_what_nobody_was(house: House) -> None:
+    """A program may have asked its terminal something before anybody was there, and wait for the answer."""
+    terminal, shell, _ = await house.open()
+    shell.says(b"who is it?")
+    _, watcher = house.watch(terminal, "watch")
+    first, one = house.watch(terminal)
+    first.leave()
+    _, two = house.watch(terminal, new=False)
+    assert [screen.statuses[0]["metadata"]["live"] for screen in (watcher, one, two)] == [10, 0, 10]
+    terminal, shell, _ = await house.open("unattended")
+    shell.says(b"who is it?")
+    terminal.wait_no_more()  # by now it has given up
+    _, late = house.watch(terminal)
+    assert late.statuses[0]["metadata"]["live"] == 10
+
+
 async def test_a_plain_client_is_replayed_the_newest_and_told_what_it_missed(house: House) -> None:
     terminal, shell, _ = await house.open(scrollback=4 * REPLAY)
     first, one = house.watch(terminal, plain=True)

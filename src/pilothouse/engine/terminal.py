@@ -42,6 +42,7 @@ class Terminal:
         "_head",
         "_heat",
         "_looking",
+        "_new",
         "_news",
         "_over",
         "_typed_in",
@@ -85,6 +86,7 @@ class Terminal:
         self._looking: asyncio.TimerHandle | None = None
         self._waiting: asyncio.TimerHandle | None = None
         """For somebody who types; until then it is not read on."""
+        self._new = new
         if new or shell.typed_in:
             wait = FIRST_S if new else RETURN_S
             self._waiting = asyncio.get_running_loop().call_later(wait, self.wait_no_more)
@@ -108,7 +110,9 @@ class Terminal:
         viewing = self._viewings[viewer.id] = Viewing(self, viewer, sink, typist)
         asked, start = self._start(viewer, after)
         dropped = max(0, start - asked) if start is not None and (viewer.plain or after is not None) else 0
-        viewing.place(asked, start, dropped, again=not new)
+        # Of what a new shell asked while it waited for somebody who types, nobody else has been asked.
+        unasked = self._new and self._waiting is not None and self._audience.types(viewer.id)
+        viewing.place(asked, start, dropped, again=not new, live=start if unasked else head)
         self._follow(outcome)
         self._grant(at_least=0)
         if start and after != start and self._audience.types(viewer.id):

@@ -179,12 +179,13 @@ class Viewing:
 
     # --- the terminal's side
 
-    def place(self, asked: int, start: int | None, dropped: int, *, again: bool) -> None:
+    def place(self, asked: int, start: int | None, dropped: int, *, again: bool, live: int | None) -> None:
         """From where on it is sent the output, and what it is told before. `asked`: what it wants to be sent first,
-        should no place be known yet where it can begin: it is told of that one when it comes."""
+        should no place be known yet where it can begin: it is told of that one when it comes. `live`: where what it is
+        sent is a replay no more."""
         self.cursor, self._wants = start, asked
         if start is not None:
-            self._status(start, dropped, again=again)
+            self._status(start, dropped, again=again, live=live)
         else:
             self._sink.send_binary(frames.attached(self._shell.id, reconnected=again))
 
@@ -318,9 +319,10 @@ class Viewing:
             except PilothouseError as error:
                 self.refuse("typing", error.message)
 
-    def _status(self, start: int, dropped: int, *, again: bool) -> None:
-        shell = self._shell
-        ours: dict[str, int | str] = {} if self.plain else {"offset": start, "live": shell.head, "typed": self._typed}
+    def _status(self, start: int, dropped: int, *, again: bool, live: int | None = None) -> None:
+        shell, ours = self._shell, dict[str, int | str]()
+        if not self.plain:
+            ours = {"offset": start, "live": shell.head if live is None else live, "typed": self._typed}
         self._sink.send_binary(frames.attached(shell.id, reconnected=again, dropped=dropped, **ours))
 
     def _placed(self) -> bool:
