@@ -18,6 +18,7 @@ import aiohttp
 
 from pilothouse.cli.client import CONNECT_S, CUT, Client, refused, unreachable
 from pilothouse.cli.errors import NoServer, Refused
+from pilothouse.cli.mute import ALL, QUESTIONS, Mute
 from pilothouse.cli.piped import READY, Piped
 from pilothouse.cli.raw import HELP, Escapes, Raw
 from pilothouse.client.pause import Pause
@@ -76,6 +77,11 @@ class Attached:
     _left: asyncio.Event = field(default_factory=asyncio.Event)
     _placed: bool = False
     _ready: asyncio.Event = field(default_factory=asyncio.Event)
+    _mute: Mute = field(default_factory=Mute)
+    _live: int = 0
+    """Of the output, where the replay ends."""
+    _answers: bool = False
+    """Whether what a program asks is for this terminal: two answers to one question would be typed."""
 
     async def run(self) -> Ended:
         """To the shell's end, or until the person leaves. Raises Refused, NoServer."""
@@ -174,14 +180,22 @@ class Attached:
         raise Refused("The server ended the connection; sign in again, or ask who may.", status=403)
 
     def _show(self, payload: bytes, socket: aiohttp.ClientWebSocketResponse) -> None:
+        start = self.after or 0
         fresh = self.after == 0
-        self.after = (self.after or 0) + len(payload)
+        self.after = start + len(payload)
         if self.piped is not None and fresh and payload.startswith(READY):
             self._ready.set()
             payload = payload[len(READY) :]
-        self.raw.write(payload)
+        self.raw.write(self._heard(payload, start) if self.raw.screen else payload)
         if self._telling is None and self.after - self._told >= SEEN_STEP:
             self._telling = asyncio.create_task(self._tell(socket))
+
+    def _heard(self, payload: bytes, start: int) -> bytes:
+        """What a terminal is to hear of it: nothing again that was asked or done before, nor what others answer."""
+        old = max(0, self._live - start)
+        now = ALL if self.watch else None if self._answers else QUESTIONS
+        said = self._mute.take(payload[:old], ALL) if old else b""
+        return said + self._mute.take(payload[old:], now) if len(payload) > old else said
 
     async def _tell(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         """What is here: of that the server need keep no more for us."""
@@ -202,6 +216,7 @@ class Attached:
             self.notice(f"{missed} bytes of output were missed")
         if "offset" in about:
             self.after = int(about["offset"])
+            self._live = int(about.get("live", 0))
             if not self._placed:
                 self._placed = True
                 self._taken(int(about.get("typed", 0)))
@@ -216,6 +231,9 @@ class Attached:
     def _control(self, said: dict[str, Any]) -> None:
         if said.get("type") == "typed":
             self._taken(int(said["offset"]))
+        elif said.get("type") == "presence":
+            first = next((one["id"] for one in said["viewers"] if one["role"] == "type"), None)
+            self._answers = first == said["you"]
         elif said.get("type") == "refused":
             self.notice(str(said.get("message", "")))
 

@@ -29,7 +29,7 @@ class Escapes:
 
     def take(self, typed: bytes) -> tuple[bytes, str]:
         """What is for the shell, and what was asked of us: "", "leave", "help"."""
-        out = bytearray()
+        out, asked = bytearray(), ""
         for at in range(len(typed)):
             byte = typed[at : at + 1]
             if self.held:
@@ -37,8 +37,8 @@ class Escapes:
                 if byte == b".":
                     return bytes(out), "leave"
                 if byte == b"?":
-                    self.fresh = True
-                    return bytes(out), "help"
+                    self.fresh, asked = True, "help"
+                    continue
                 if byte != b"~":
                     out += b"~"
             elif self.fresh and byte == b"~":
@@ -46,7 +46,7 @@ class Escapes:
                 continue
             out += byte
             self.fresh = byte in b"\r\n"
-        return bytes(out), ""
+        return bytes(out), asked
 
 
 class Raw:
@@ -56,6 +56,8 @@ class Raw:
         """`piped`: the input is lines or bytes, also if somebody types them."""
         self.fd = sys.stdin.fileno()
         self.terminal = os.isatty(self.fd) and not piped
+        self.screen = os.isatty(sys.stdout.fileno()) and not piped
+        """What is written is shown by a terminal, which can be asked something."""
         self.resized = asyncio.Event()
 
     @contextlib.contextmanager

@@ -1,0 +1,175 @@
+"""`pilothouse sh` on a terminal that answers what it is asked, as terminals do: by typing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import pty
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.cli.here import Here, running
+
+ASKS, ANSWER = b"\x1b[c", b"\x1b[?1;2c"
+COPIES = b"\x1b]52;c;aGk=\x07"
+ASK = r"read -rsdc -p $'\033[c'; "
+
+
+class Terminal:
+    """A command on a terminal of its own."""
+
+    def __init__(self, sh: Here, *words: str) -> None:
+        self.master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 27, 93, 0, 0))
+        env = {k: v for k, v in os.environ.items() if not k.startswith("PILOTHOUSE_")}
+        env |= {"PILOTHOUSE_HOME": str(sh.home), "PILOTHOUSE_URL": sh.served.url, "PILOTHOUSE_API_KEY": sh.key}
+        words = (sys.executable, "-m", "pilothouse", "sh", *words)
+        self.process = subprocess.Popen(words, env=env, stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
+        os.close(slave)
+        os.set_blocking(self.master, False)
+        self.got = b""
+        self.asked = 0
+
+    def look(self) -> None:
+        with contextlib.suppress(BlockingIOError, OSError):
+            self.got += os.read(self.master, 65536)
+        while self.got.count(ASKS) > self.asked:
+            self.asked += 1
+            self.type(ANSWER)
+
+    def type(self, data: bytes) -> None:
+        os.write(self.master, data)
+
+    async def see(self, data: bytes) -> None:
+        async with asyncio.timeout(30):
+            while data not in self.got:
+                self.look()
+                await asyncio.sleep(0.01)
+
+    async def end(self) -> int:
+        async with asyncio.timeout(30):
+            while self.process.poll() is None:
+                self.look()
+                await asyncio.sleep(0.01)
+        os.close(self.master)
+        return int(self.process.returncode)
+
+
+@pytest.fixture
+async def sh(tmp_path: Path) -> AsyncIterator[Here]:
+    async with running("sh", tmp_path) as here:
+        yield here
+
+
+async def head(sh: Here) -> int:
+    """How much the only shell has written."""
+    async with httpx.AsyncClient(base_url=sh.served.url, headers={"x-api-key": sh.key}, timeout=20) as http:
+        (session,) = (await http.get("/api/sessions")).json()["items"]
+        (shell,) = (await http.get(f"/api/sessions/{session['id']}/shells")).json()["items"]
+        return int(shell["head"])
+
+
+async def test_c22_a_replay_asks_the_terminal_nothing_and_does_nothing_again(sh: Here) -> None:
+    one = Terminal(sh)
+    one.type(b"PS1=ready; " + ASK.encode() + rb"printf '\033]52;c;aGk=\007'; echo AN''SWERED" + b"\r")
+    await one.see(b"ANSWERED")
+    assert (one.asked, COPIES in one.got) == (1, True)
+    one.type(b"\r~.")
+    assert await one.end() == 0
+    again = Terminal(sh)
+    await again.see(b"ANSWERED")
+    again.type(b"echo th''ere\r")
+    await again.see(b"there")
+    assert (again.asked, COPIES in again.got) == (0, False)
+    assert b"1;2c" not in again.got  # what was answered would have been typed
+    again.type(ASK.encode() + b"echo ANSWERED-AG''AIN\r")  # what is asked now is
+    await again.see(b"ANSWERED-AGAIN")
+    assert again.asked == 1
+    again.type(b"exit 3\r")
+    assert await again.end() == 3
+
+
+async def test_c22_of_two_terminals_one_answers(sh: Here) -> None:
+    one = Terminal(sh)
+    one.type(b"PS1=ready; echo fi''rst\r")
+    await one.see(b"first")
+    two = Terminal(sh)
+    await two.see(b"first")
+    two.type(ASK.encode() + b"echo ANS''WERED\r")
+    for terminal in (one, two):
+        await terminal.see(b"ANSWERED")
+    one.type(b"echo e''nd\r")
+    for terminal in (one, two):
+        await terminal.see(b"end")
+    assert (one.asked, two.asked) == (1, 0)
+    assert b"1;2c" not in two.got
+    one.type(b"\r~.")
+    assert await one.end() == 0
+    two.type(ASK.encode() + b"echo ANSWERED-AG''AIN\r")  # it is the first now
+    await two.see(b"ANSWERED-AGAIN")
+    two.type(b"exit\r")
+    assert await two.end() == 0
+
+
+async def test_a_command_gets_its_answer_however_early_it_asks(sh: Here) -> None:
+    one = Terminal(sh, "--", "bash", "-c", ASK + "echo ANSWERED; exit 5")
+    await one.see(b"ANSWERED")
+    assert await one.end() == 5
+
+
+@pytest.mark.parametrize("leave", [b"q", b"\x03", b"~."])
+async def test_who_watches_sees_everything_types_nothing_and_leaves(sh: Here, leave: bytes) -> None:
+    one = Terminal(sh)
+    one.type(b"PS1=ready; echo fi''rst\r")
+    await one.see(b"first")
+    watcher = Terminal(sh, "--watch")
+    await watcher.see(b"first")
+    assert b"q or Ctrl-C leaves" in watcher.got
+    watcher.type(b"echo no-o''ne\r")
+    one.type(ASK.encode() + rb"printf '\033]52;c;aGk=\007'; stty size; echo sec''ond" + b"\r")
+    for terminal in (one, watcher):
+        await terminal.see(b"27 93\r\nsecond")
+    assert (watcher.asked, COPIES in watcher.got) == (0, False)
+    fcntl.ioctl(watcher.master, termios.TIOCSWINSZ, struct.pack("HHHH", 10, 20, 0, 0))
+    os.kill(watcher.process.pid, signal.SIGWINCH)
+    before = await head(sh)
+    watcher.type(leave)
+    assert await watcher.end() == 0
+    assert b"left; the shell goes on" in watcher.got
+    one.type(b"stty size; exit 4\r")
+    await one.see(b"exit\r\n")
+    assert one.got.endswith(b"27 93\r\n") or b"27 93\r\nexit\r\n" in one.got
+    assert await one.end() == 4
+    assert b"no-one" not in one.got + watcher.got
+    assert before > 0
+
+
+async def test_who_watches_hears_how_it_ends(sh: Here) -> None:
+    one = Terminal(sh)
+    one.type(b"echo fi''rst\r")
+    await one.see(b"first")
+    watcher = Terminal(sh, "--watch")
+    await watcher.see(b"first")
+    one.type(b"exit 6\r")
+    assert [await one.end(), await watcher.end()] == [6, 6]
+
+
+async def test_what_is_typed_with_an_escape_for_help_is_typed(sh: Here) -> None:
+    one = Terminal(sh)
+    one.type(b"echo fi''rst\r")
+    await one.see(b"first")
+    one.type(b"\r~?echo ke''pt\r")
+    await one.see(b"leave; the shell goes on\r\n~~")
+    await one.see(b"kept")
+    one.type(b"exit\r")
+    assert await one.end() == 0
