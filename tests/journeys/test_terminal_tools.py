@@ -1,5 +1,5 @@
 """What programs in a shell say to a page, and what it makes of that, in a real browser against the real program: links,
-the clipboard, questions, names. And what a person has there: search, size of text, a large paste, a server that ends."""
+the clipboard, questions, names. And what a person has there: search, size of text, large pastes, a server that goes."""
 
 from __future__ import annotations
 
