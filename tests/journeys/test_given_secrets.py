@@ -32,12 +32,10 @@ DISKS = os.geteuid() == 0
 """Only a root keeper makes a disk for each session."""
 PRINTS = r"""
 printf 'env:%s:\n' "$ENVS"
-printf %s "${ENVS:0:9}"; sleep 0.5; printf '%s\n' "${ENVS:9}"
-printf %s "${ENVS:0:33}"; sleep 0.5; printf '%s\n' "${ENVS:33}"
+for n in 9 30 33; do printf %s "${ENVS:0:$n}"; sleep 0.5; printf '%s\n' "${ENVS:$n}"; done
 printf %s "$ENVS" | sha256sum; printf %s "$BOTH" | sha256sum; sha256sum < "$FILES_FILE"
 stat -c 'file %a %F' "$FILES_FILE"; cat "$FILES_FILE"; echo
-for n in 9 33; do head -c $n "$FILES_FILE"; sleep 0.5; tail -c +$((n + 1)) "$FILES_FILE"; echo; done
-for n in 5 20; do cp "$FILES_FILE" /tmp/f; { dd bs=$n count=1; sleep 0.1; cat; } < /tmp/f 2>&-; rm /tmp/f; echo; done
+for n in 9 30 33; do head -c $n "$FILES_FILE"; sleep 0.5; tail -c +$((n + 1)) "$FILES_FILE"; echo; done
 printf %s "$ENVS" | base64 -w0; echo; printf %s "$ENVS" | od -An -tx1 | tr -d ' \n'; echo
 env; cat /proc/self/environ | tr '\0' '\n'; declare -p ENVS
 echo "agents:[$AGENTS]"
