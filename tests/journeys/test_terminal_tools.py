@@ -8,6 +8,7 @@ import hashlib
 import json
 import time
 from collections.abc import AsyncIterator
+from typing import Literal
 
 import pytest
 import pytest_asyncio
@@ -58,7 +59,7 @@ async def says(page: Page, text: str) -> None:
     await expect(screen(page)).to_contain_text(mark)
 
 
-async def click(page: Page, word: str) -> None:
+async def click(page: Page, word: str, *, count: int = 1) -> None:
     """On a word of the screen, as a hand does it: the mouse gets there first, and a link under it is found."""
     shown, host = await rows(page), page.locator(".xtermhost")
     row = next(n for n, line in enumerate(shown) if word in line)
@@ -70,7 +71,7 @@ async def click(page: Page, word: str) -> None:
     await page.mouse.move(x - 3, y)
     await page.mouse.move(x, y, steps=3)
     await asyncio.sleep(0.3)
-    await page.mouse.click(x, y)
+    await page.mouse.click(x, y, click_count=count)
 
 
 async def clipboard(page: Page) -> str:
@@ -184,6 +185,41 @@ async def test_a_word_is_found_and_text_has_the_size_that_was_chosen(running: tu
     await connected(page)
     await expect(host).to_have_attribute("data-cols", str(columns))
     assert not troubles, troubles
+    await page.context.close()
+
+
+async def test_what_is_selected_is_copied_and_what_was_copied_is_pasted(running: tuple[Program, Browser]) -> None:
+    page, troubles = await opened(running)
+    await says(page, "one selected three")
+    await page.keyboard.press("Control+Shift+C")
+    await expect(page.get_by_text("Nothing is selected in the terminal.")).to_be_visible()
+    await click(page, "selected", count=2)
+    await page.keyboard.press("Control+Shift+C")
+    assert await clipboard(page) == "selected"
+    await type_in(page, "clear; stty -echo; cat\n")
+    await page.get_by_test_id("terminal-menu").click()
+    await page.get_by_test_id("terminal-paste").click()  # one line goes without a question
+    keys = page.get_by_test_id("terminal").locator("textarea")
+    await expect(keys).to_be_focused()
+    await page.keyboard.press("Enter")
+    await expect(screen(page).get_by_text("selected", exact=True)).to_be_visible()
+    await page.evaluate("() => navigator.clipboard.writeText('first\\nsecond')")
+    await page.keyboard.press("Control+Shift+V")
+    await page.get_by_test_id("terminal-paste-do").click()
+    await expect(keys).to_be_focused()
+    await page.keyboard.press("Enter")
+    await expect(screen(page).get_by_text("second", exact=True)).to_be_visible()
+    assert not troubles, troubles
+    await page.context.close()
+
+
+async def test_a_screen_has_the_colours_of_its_page(running: tuple[Program, Browser]) -> None:
+    page, _ = await opened(running)
+    light, dark = "rgb(255, 255, 255)", "rgb(18, 22, 26)"
+    schemes: list[tuple[Literal["light", "dark"], str]] = [("light", light), ("dark", dark), ("light", light)]
+    for scheme, colour in schemes:
+        await page.emulate_media(color_scheme=scheme)
+        await expect(page.locator(".xterm-scrollable-element")).to_have_css("background-color", colour)
     await page.context.close()
 
 
