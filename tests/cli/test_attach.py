@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import json
 import os
 import pty
 import signal
@@ -14,9 +15,11 @@ import sys
 import termios
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from websockets.asyncio.client import ClientConnection, connect
 
 from tests.cli.here import Here, running
 
@@ -69,6 +72,40 @@ class Terminal:
 async def sh(tmp_path: Path) -> AsyncIterator[Here]:
     async with running("sh", tmp_path) as here:
         yield here
+
+
+class Other:
+    """Somebody else at the only shell, who may type as well."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+        self.viewers: list[dict[str, Any]] = []
+
+    @classmethod
+    async def come(cls, sh: Here) -> Other:
+        path = await shell(sh)
+        url = f"{sh.served.url.replace('http', 'ws')}{path}?role=watch"
+        return cls(await connect(url, additional_headers={"x-api-key": sh.key}, max_size=None, proxy=None))
+
+    async def ask(self, **asked: str) -> None:
+        await self.socket.send(b"\x10" + json.dumps(asked).encode())
+
+    async def until(self, roles: list[str]) -> None:
+        """The terminal's and ours."""
+        async with asyncio.timeout(20):
+            while [one["role"] for one in self.viewers] != roles:
+                message = await self.socket.recv()
+                assert isinstance(message, bytes)
+                if message[0] == 0x10 and b'"presence"' in message:
+                    self.viewers = json.loads(message[1:])["viewers"]
+
+
+async def shell(sh: Here) -> str:
+    """The address of the only one."""
+    async with httpx.AsyncClient(base_url=sh.served.url, headers={"x-api-key": sh.key}, timeout=20) as http:
+        (session,) = (await http.get("/api/sessions")).json()["items"]
+        (shell,) = (await http.get(f"/api/sessions/{session['id']}/shells")).json()["items"]
+        return f"/api/sessions/{session['id']}/shells/{shell['shellId']}"
 
 
 async def head(sh: Here) -> int:
@@ -169,7 +206,57 @@ async def test_what_is_typed_with_an_escape_for_help_is_typed(sh: Here) -> None:
     one.type(b"echo fi''rst\r")
     await one.see(b"first")
     one.type(b"\r~?echo ke''pt\r")
-    await one.see(b"leave; the shell goes on\r\n~~")
+    await one.see(b"~~  a tilde")
     await one.see(b"kept")
     one.type(b"exit\r")
     assert await one.end() == 0
+
+
+async def test_what_was_typed_while_another_types_is_never_typed_and_nothing_twice(sh: Here, tmp_path: Path) -> None:
+    file = tmp_path / "typed"
+    one = Terminal(sh)
+    one.type(b"PS1=ready; echo fi''rst\r")
+    await one.see(b"first")
+    other = await Other.come(sh)
+    await other.until(["type", "watch"])
+    await other.ask(type="take")
+    await other.until(["watch", "type"])
+    await one.see(b"another types")
+    one.type(b"echo refused >>%s; : and much more than what comes next\r" % bytes(file))
+    await one.see(b"you watch")
+    await other.ask(type="give", to=other.viewers[0]["id"])
+    await other.until(["type", "watch"])
+    await one.see(b"you type")
+    one.type(b"echo once >>%s; echo do''ne\r" % bytes(file))
+    await one.see(b"done")
+    await asyncio.sleep(0.2)
+    one.got = b""
+    sh.served.hub.all_away()
+    await one.see(b"connecting again")
+    one.type(b"echo la''st\r")
+    await one.see(b"last")
+    assert file.read_text() == "once\n"
+    one.type(b"exit\r")
+    assert await one.end() == 0
+
+
+async def test_who_watches_since_another_took_the_typing_comes_back_watching_and_takes_it_back(sh: Here) -> None:
+    one = Terminal(sh)
+    one.type(b"PS1=ready; echo fi''rst\r")
+    await one.see(b"first")
+    other = await Other.come(sh)
+    await other.ask(type="take")
+    await other.until(["watch", "type"])
+    await one.see(b"another types")
+    sh.served.hub.all_away()
+    await one.see(b"connecting again")
+    again = await Other.come(sh)  # before it or after it
+    await again.until(["watch", "watch"])
+    one.type(b"\r~t")
+    await one.see(b"you type here now")
+    one.type(b"echo ba''ck\r")
+    await one.see(b"back")
+    one.type(b"~t\r")  # an ordinary word now
+    await one.see(b"~t: ")
+    one.type(b"exit 2\r")
+    assert await one.end() == 2

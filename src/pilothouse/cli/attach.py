@@ -50,6 +50,10 @@ class _Cut(Exception):
     """The connection ended and may be made again."""
 
 
+class _Anew(Exception):
+    """It is made again on purpose."""
+
+
 @dataclass
 class Attached:
     client: Client
@@ -80,6 +84,10 @@ class Attached:
     _mute: Mute = field(default_factory=Mute)
     _live: int = 0
     """Of the output, where the replay ends."""
+    _types: bool = True
+    """Whether what is typed reaches the shell: another may have taken the typing."""
+    _spoilt: bool = False
+    """Some of what this typist sent came when it did not type any more: how much, nobody knows."""
     _answers: bool = False
     """Whether what a program asks is for this terminal: two answers to one question would be typed."""
 
@@ -107,6 +115,8 @@ class Attached:
         while True:
             try:
                 return await self._once()
+            except _Anew:
+                continue
             except (*CUT, aiohttp.ClientError, _Cut, NoServer) as error:
                 if self.after is None and lost_at is None and not isinstance(error, _Cut):
                     raise unreachable(self.client.endpoint, error) from None
@@ -127,7 +137,7 @@ class Attached:
                 continue
 
     async def _once(self) -> Ended:
-        query = {"typist": str(self.typist), "role": "watch" if self.watch else "type"}
+        query = {"typist": str(self.typist), "role": "type" if self._types and not self.watch else "watch"}
         if self.after is not None:
             query["after"] = str(self.after)
         if not self.watch and (size := self.raw.size):
@@ -232,10 +242,32 @@ class Attached:
         if said.get("type") == "typed":
             self._taken(int(said["offset"]))
         elif said.get("type") == "presence":
-            first = next((one["id"] for one in said["viewers"] if one["role"] == "type"), None)
-            self._answers = first == said["you"]
+            self._present(said["you"], said["viewers"])
         elif said.get("type") == "refused":
             self.notice(str(said.get("message", "")))
+
+    def _present(self, you: str, viewers: list[dict[str, Any]]) -> None:
+        """Who looks at the shell. Raises _Anew."""
+        typing = [one["id"] for one in viewers if one["role"] == "type"]
+        self._answers = typing[:1] == [you]
+        if self.watch or (you in typing) is self._types:
+            return
+        self._types = you in typing
+        if self.escapes is not None:
+            self.escapes.yielded = not self._types
+        if not self._types:  # what is on its way is refused, and must not be typed when it is our turn again
+            self._spoilt = bool(self._kept) or self._spoilt
+            self._kept.clear()
+            self._room.set()
+            may = any(one["mayType"] for one in viewers if one["id"] == you)
+            self.notice("another types here now; ~t takes it back" if may else "you may only watch this shell")
+            return
+        self.notice("you type here now")
+        if self._spoilt or self._kept:  # as another typist, of whom it is known how much arrived
+            self._kept.clear()
+            self._spoilt = self._placed = False
+            self.typist, self._acked = secrets.randbits(63), 0
+            raise _Anew
 
     # --- what is typed
 
@@ -247,6 +279,9 @@ class Attached:
             typed = typed if self.piped is None else self.piped.take(typed)
             if asked == "help":
                 self.raw.write(HELP)
+            if not self._types:
+                await self._yielded(asked, typed)
+                typed = b""
             while len(self._kept) > KEPT_MAX:
                 self._room.clear()
                 await self._room.wait()
@@ -261,6 +296,13 @@ class Attached:
         else:
             self._kept += (end := self.piped.end())
             await self._send(end)
+
+    async def _yielded(self, asked: str, typed: bytes) -> None:
+        """What is typed while another types goes nowhere."""
+        if asked == "take":
+            await self._quietly(frames.control(b'{"type":"take"}'))
+        elif typed.strip():
+            self.notice("you watch this shell: what you type does not reach it")
 
     async def _wait_to_leave(self) -> None:
         """Who watches types nothing but the escape, Ctrl-C or q."""

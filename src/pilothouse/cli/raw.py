@@ -1,6 +1,6 @@
 """The person's terminal in raw mode, and the escape that leaves it: `~.` at the beginning of a line, as ssh has it.
 
-~.   leave; the shell goes on        ~~   a tilde        ~?   these
+~.   leave; the shell goes on        ~~   a tilde        ~?   these        ~t   type again, when another has taken it
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from pilothouse.cli.terminal import read
 
-HELP = b"\r\n~.  leave; the shell goes on\r\n~~  a tilde\r\n~?  this\r\n"
+HELP = b"\r\n~.  leave; the shell goes on\r\n~t  type again, when another has taken it\r\n~~  a tilde\r\n~?  this\r\n"
 
 
 @dataclass(slots=True)
@@ -26,9 +26,11 @@ class Escapes:
 
     fresh: bool = True
     held: bool = False
+    yielded: bool = False
+    """Another types: `~t` is a name's beginning otherwise."""
 
     def take(self, typed: bytes) -> tuple[bytes, str]:
-        """What is for the shell, and what was asked of us: "", "leave", "help"."""
+        """What is for the shell, and what was asked of us: "", "leave", "help", "take"."""
         out, asked = bytearray(), ""
         for at in range(len(typed)):
             byte = typed[at : at + 1]
@@ -36,8 +38,8 @@ class Escapes:
                 self.held = False
                 if byte == b".":
                     return bytes(out), "leave"
-                if byte == b"?":
-                    self.fresh, asked = True, "help"
+                if byte == b"?" or (byte == b"t" and self.yielded):
+                    self.fresh, asked = True, "help" if byte == b"?" else "take"
                     continue
                 if byte != b"~":
                     out += b"~"
