@@ -448,6 +448,18 @@ async def test_who_watches_cannot_close(house: House) -> None:
     assert (shell.signals, screen.closed) == ([], None)
 
 
+async def test_a_plain_client_closes_whoever_types(house: House) -> None:
+    """It knows nothing of others, and does not wait for a refusal."""
+    terminal, shell, _ = await house.open()
+    plain, client = house.watch(terminal, plain=True)
+    ours, _ = house.watch(terminal)
+    await ours.receive(b'\x10{"type":"take"}')
+    await plain.receive(b"\x00no")
+    assert shell.input == b""
+    await plain.receive(b"\xff")
+    assert (shell.signals, client.sent[-1], client.closed) == ([signal.SIGHUP], b"\xff", (1000, "closed"))
+
+
 async def test_a_new_shell_waits_for_its_first_viewer_and_one_that_was_typed_in_for_its_typist(house: House) -> None:
     terminal, shell, _ = await house.open()
     shell.says(b"x" * 3_000_000)

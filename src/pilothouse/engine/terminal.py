@@ -171,8 +171,9 @@ class Terminal:
         self._grant(at_least=0)
 
     def close(self, viewing: Viewing) -> None:
-        """The viewer wants the shell to end, for good."""
-        if not viewing.types:
+        """The viewer wants the shell to end, for good. A plain client may whoever types: it goes as soon as it has said
+        so, and leaves a shell behind that it takes for ended."""
+        if not viewing.types and not viewing.plain:
             viewing.refuse("typing", WATCHES)
             return
         self.closing = True
