@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import signal
 import struct
 import subprocess
@@ -260,3 +261,31 @@ async def test_who_watches_since_another_took_the_typing_comes_back_watching_and
     await one.see(b"~t: ")
     one.type(b"exit 2\r")
     assert await one.end() == 2
+
+
+MODES = re.compile(rb"\x1b\[\?([\d;]+)([hl])")
+
+
+@pytest.mark.parametrize("watch", [False, True])
+async def test_a_terminal_is_as_it_was_whatever_runs_in_the_shell_that_is_left(sh: Here, watch: bool) -> None:
+    one = Terminal(sh)
+    one.type(rb"printf '\033[?1;1049;1002;1006;1004h\033[?25l\033[2;5r\033='; echo fi''lled; cat" + b"\r")
+    await one.see(b"filled")
+    left = one
+    if watch:
+        left = Terminal(sh, "--watch")
+        await left.see(b"filled")
+    left.type(b"q" if watch else b"\r~.")
+    assert await left.end() == 0
+    shown, _, after = left.got.rpartition(b"filled")
+    modes = {
+        number: on for found in MODES.finditer(shown + after) for number in found[1].split(b";") for on in found[2]
+    }
+    off = {number for number, on in modes.items() if on == ord("l")}
+    assert {b"1", b"1002", b"1006", b"1004", b"1047", b"2004"} <= off
+    assert modes[b"25"] == ord("h")
+    assert b"\x1b7\x1b[r\x1b8" in after
+    assert after.endswith(b"pilothouse: left; the shell goes on\r\n")
+    if watch:
+        one.type(b"\r~.")
+        assert await one.end() == 0

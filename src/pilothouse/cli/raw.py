@@ -19,6 +19,13 @@ from pilothouse.cli.terminal import read
 
 HELP = b"\r\n~.  leave; the shell goes on\r\n~t  type again, when another has taken it\r\n~~  a tilde\r\n~?  this\r\n"
 
+_OFF = (1, 9, 1000, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 1047, 2004, 2026, 2031)
+"""Cursor keys for programs, mouse, focus, the other screen, marked pastes, drawing held back, colours told."""
+_REST = b"\x1b[?7h\x1b[?25h\x1b[<u\x1b[>4m\x1b[0m\x1b(B\x0f\x1b>\x1b7\x1b[r\x1b8"
+"""Lines wrap, the cursor is seen, keys and letters are the usual ones, and all of the screen scrolls."""
+RESET = b"".join(b"\x1b[?%dl" % mode for mode in _OFF) + _REST
+"""What a program that is left alone has set, and nobody would set back: each is nothing where it was not."""
+
 
 @dataclass(slots=True)
 class Escapes:
@@ -75,6 +82,9 @@ class Raw:
         finally:
             if before is not None:
                 loop.remove_signal_handler(signal.SIGWINCH)
+                if self.screen:
+                    with contextlib.suppress(OSError):
+                        self.write(RESET)
                 termios.tcsetattr(self.fd, termios.TCSADRAIN, before)
 
     @property
