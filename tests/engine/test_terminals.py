@@ -154,6 +154,28 @@ async def test_a_plain_client_is_replayed_the_newest_and_told_what_it_missed(hou
     assert set(metadata) == {"shellId", "reconnected", "bytesDropped"}
 
 
+async def test_what_was_on_its_way_to_a_plain_client_that_was_cut_off_is_told_as_missed(house: House) -> None:
+    terminal, shell, _ = await house.open(scrollback=4 * REPLAY)
+    first, one = house.watch(terminal, plain=True)
+    shell.says(b"y\n" * 5000)
+    await settled()
+    one.travelling = 7000
+    shell.says(b"z\n" * 300_000)
+    await settled()
+    had = len(one.output) - 7000
+    async with asyncio.timeout(10):
+        while shell.seen != had:  # it is looked at again: nobody says so
+            await asyncio.sleep(0.001)
+    one.travelling = 1 << 62  # reset: what the last of it was nobody knows
+    first.leave()
+    shell.says(b"x\n" * 300_000)
+    await settled()
+    _, two = house.watch(terminal, plain=True, new=False)
+    await settled()
+    dropped = two.statuses[0]["metadata"]["bytesDropped"]
+    assert had + dropped + len(two.output) == len(shell.all)
+
+
 async def test_what_a_plain_client_missed_is_exact_over_a_restart_of_the_server(house: House) -> None:
     terminal, shell, _ = await house.open()
     _, one = house.watch(terminal, plain=True)

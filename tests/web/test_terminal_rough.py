@@ -290,6 +290,42 @@ async def test_a_shell_that_ignores_the_hang_up_is_killed(door: Door, monkeypatc
                     await asyncio.sleep(0.05)
 
 
+async def test_who_is_cut_off_in_a_flood_is_told_what_it_did_not_get() -> None:
+    """The Shell API has no offsets: what was on its way, some MiB, would be missing in silence."""
+    async with serving() as served:
+        key, flood = await served.key(), "stty -opost -echo; read go; seq 1 400000; sleep 1000"
+        async with httpx.AsyncClient(base_url=served.url, headers={"x-api-key": key}) as http:
+            session = (await http.post("/api/sessions", json={"agent": "echo"})).json()["id"]
+            shells = f"/api/sessions/{session}/shells"
+            await http.post(shells, json={"shellId": "s", "command": ["/bin/sh", "-c", flood]})
+            header = "X-Amzn-Bedrock-AgentCore-Runtime-Session-Id"
+            door = Door(served, f"/runtimes/{quote(ARN, safe='')}/ws/shells?shellId=s&{header}={session}", key, session)
+            one = await door.open(room=4096)
+            await one.hear()
+            (connection,) = [c for mine in served.hub._open.values() for c in mine]
+            await one.type(b"go\n")
+            await one.see(b"\n10000\n")
+            one.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            async with asyncio.timeout(20):
+                while connection.socket.underway() < 1_000_000:
+                    await asyncio.sleep(0.01)
+            one.writer.transport.abort()
+            await door.nobody()
+            whole = "".join(f"{n}\n" for n in range(1, 400_001)).encode()
+            async with asyncio.timeout(20):
+                while (await http.get(shells)).json()["items"][0]["head"] < len(whole):
+                    await asyncio.sleep(0.05)
+        two = await door.open()
+        while (found := await two.hear())[1][:1] != bytes([frames.STATUS]):
+            pass
+        dropped = json.loads(found[1][1:])["metadata"]["bytesDropped"]
+        await two.see(b"\n400000\n")
+        assert whole.endswith(two.out)
+        silent = len(whole) - len(one.out) - dropped - len(two.out)
+        assert 0 <= silent < 128 * 1024, "more than its own machine had, and it did not read"
+        two.writer.close()
+
+
 async def test_who_asks_for_one_new_shell_at_the_same_instant_gets_the_same(door: Door) -> None:
     path, headers = f"/api/sessions/{door.session}/shells", {"x-api-key": door.key}
     async with httpx.AsyncClient(base_url=door.served.url, headers=headers) as http:

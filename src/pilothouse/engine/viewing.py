@@ -27,6 +27,10 @@ VIEWER_MAX = 5 * 1024 * 1024
 of its messages (1 MiB), and what the allocator adds. Who only reads slowly costs a fifth of it."""
 TYPED_STEP = 4096
 """A viewer keeps what it has typed until it is told that the shell has it: not worth a frame for every key."""
+NOTE_S = 0.005
+"""How soon it is looked whether a plain client's machine has what it was sent; if not, again after twice as long,"""
+NOTE_MAX_S = 1.0
+"""at most."""
 AGAIN_S = 0.01
 """When a sink says that it can take more and cannot."""
 WATCHES = "you watch this shell: what you type does not reach it"
@@ -78,6 +82,8 @@ class Viewing:
     __slots__ = (
         "_clock",
         "_incoming",
+        "_noted",
+        "_noting",
         "_pace",
         "_paused",
         "_resting",
@@ -126,6 +132,9 @@ class Viewing:
         self._paused = False
         self._waiting: asyncio.Task[None] | None = None
         self._pace = frames.Pace() if viewer.plain else None
+        self._noted = 0
+        """Up to here it has the output, as far as the shell was told; or it was told of what it has not."""
+        self._noting: asyncio.TimerHandle | None = None
         self._resting = False
 
     # --- the door's side
@@ -174,6 +183,7 @@ class Viewing:
             self._waiting.cancel()
             self._waiting = None
         if not self.over:
+            self._note()
             self.over = True
             self.terminal.left(self)
 
@@ -225,7 +235,7 @@ class Viewing:
         if cursor < sizes.since or sizes.latest is not self._sized:
             self.tell_size()
         if self.plain:
-            shell.note_seen(cursor)
+            self._note()
         return cursor < head and self._waiting is None and not self._resting
 
     def tell_size(self) -> None:
@@ -248,6 +258,23 @@ class Viewing:
         sent = max(0, (self.cursor or 0) - self._sink.underway())
         return sent if self._seen is None else min(sent, self._seen)
 
+    def _note(self, again: float = NOTE_S) -> None:
+        """For a plain client that comes back: of what it was sent only that is seen which has arrived. What was on its
+        way when it was cut off, some MiB of a flood, it is told that it missed. `again`: when to look next."""
+        if not self.plain or self.over or self.cursor is None:
+            return
+        if (reached := self.reached) > self._noted:
+            again = NOTE_S
+        if reached >= self._noted:
+            self._noted = reached
+            self._shell.note_seen(reached)
+        if reached < self.cursor and self._noting is None:
+            self._noting = asyncio.get_running_loop().call_later(again, self._note_again, min(NOTE_MAX_S, 2 * again))
+
+    def _note_again(self, again: float) -> None:
+        self._noting = None
+        self._note(again)
+
     def tell_typed(self, at_least: int) -> None:
         """How much of its input the shell has, if so much has come since it was last told."""
         typed = self._shell.typed(self._typist)
@@ -262,6 +289,7 @@ class Viewing:
     def end(self, code: int, reason: str, *last: bytes) -> None:
         """The terminal's word that it is over."""
         if not self.over:
+            self._note()
             self.over = True
             for frame in last:
                 self._sink.send_binary(frame)
@@ -323,7 +351,9 @@ class Viewing:
         shell, ours = self._shell, dict[str, int | str]()
         if not self.plain:
             ours = {"offset": start, "live": shell.head if live is None else live, "typed": self._typed}
+        self._noted = start
         self._sink.send_binary(frames.attached(shell.id, reconnected=again, dropped=dropped, **ours))
+        self._note()
 
     def _placed(self) -> bool:
         """Whether it is known by now where it goes on."""

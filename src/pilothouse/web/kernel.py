@@ -7,13 +7,16 @@ import fcntl
 import sys
 import termios
 
+GONE = 1 << 62
+"""Of a connection that is not there any more: nobody can tell, so all of it."""
+
 
 def unacknowledged(wire: asyncio.Transport) -> int:
     """What the kernel has of ours: it is thrown away with a process that is killed while something of the client's is
     unread."""
     sock = wire.get_extra_info("socket")
     if sock is None or sock.fileno() < 0:
-        return 0  # it has gone
+        return GONE
     try:
         return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"), sys.byteorder)
     except OSError:

@@ -19,6 +19,7 @@ from pilothouse.core.run import Run
 from pilothouse.web.access import WHO
 from pilothouse.web.front import SEEN, Seen
 from pilothouse.web.head import Doors, Quick, Upgraded, http
+from pilothouse.web.kernel import GONE
 from pilothouse.web.socket import (
     Accept,
     Door,
@@ -117,7 +118,7 @@ class PlainSocket:
         return self._size
 
     def underway(self) -> int:
-        return self._size
+        return GONE if self.closed else self._size
 
     async def writable(self) -> bool:
         await self._below.wait()
