@@ -199,6 +199,14 @@ async def test_a_phone_has_the_keys_that_its_keyboard_lacks(running: tuple[Progr
     await page.keyboard.type("echo again; ")
     await page.keyboard.press("Enter")
     await expect(screen(page).get_by_text("again", exact=True)).to_be_visible()
+    await type_in(page, "stty -echo; cat -vT\n")
+    for name in ("Esc", "Tab", "Left", "Down", "Up", "Right", "Pipe"):
+        await keys.get_by_role("button", name=name, exact=True).tap()
+    await page.keyboard.press("Enter")
+    await expect(screen(page).get_by_text("^[^I^[[D^[[B^[[A^[[C|", exact=True)).to_be_visible()
+    await keys.get_by_role("button", name="Ctrl").tap()
+    await page.keyboard.type("c")
+    await type_in(page, "stty sane\n")
     assert not (found := await faults(page, "phone")), "\n".join(found)
     # On its side there is no room for the conversation either.
     await page.set_viewport_size({"width": 844, "height": 390})
