@@ -88,6 +88,8 @@ class Attached:
     """Whether what is typed reaches the shell: another may have taken the typing."""
     _spoilt: bool = False
     """Some of what this typist sent came when it did not type any more: how much, nobody knows."""
+    _warned: bool = False
+    """That nothing typed reaches it: not for every key."""
     _answers: bool = False
     """Whether what a program asks is for this terminal: two answers to one question would be typed."""
 
@@ -255,6 +257,7 @@ class Attached:
         self._types = you in typing
         if self.escapes is not None:
             self.escapes.yielded = not self._types
+        self._warned = False
         if not self._types:  # what is on its way is refused, and must not be typed when it is our turn again
             self._spoilt = bool(self._kept) or self._spoilt
             self._kept.clear()
@@ -301,7 +304,8 @@ class Attached:
         """What is typed while another types goes nowhere."""
         if asked == "take":
             await self._quietly(frames.control(b'{"type":"take"}'))
-        elif typed.strip():
+        elif typed.strip() and not self._warned:
+            self._warned = True
             self.notice("you watch this shell: what you type does not reach it")
 
     async def _wait_to_leave(self) -> None:
