@@ -20,7 +20,7 @@ from pilothouse.engine import viewing as viewing_module
 from pilothouse.engine.shells import ShellSpec
 from pilothouse.engine.terminal import Terminal
 from pilothouse.engine.terminals import TerminalLimits, Terminals
-from pilothouse.engine.viewing import INPUT_AHEAD, Viewing
+from pilothouse.engine.viewing import GONE, INPUT_AHEAD, Viewing
 from tests.clock import HandClock
 from tests.engine.screens import SESSION, Screen, ScriptedShell, ScriptedShells, settled
 
@@ -166,7 +166,7 @@ async def test_what_was_on_its_way_to_a_plain_client_that_was_cut_off_is_told_as
     async with asyncio.timeout(10):
         while shell.seen != had:  # it is looked at again: nobody says so
             await asyncio.sleep(0.001)
-    one.travelling = 1 << 62  # reset: what the last of it was nobody knows
+    one.travelling = GONE
     first.leave()
     shell.says(b"x\n" * 300_000)
     await settled()
@@ -319,6 +319,20 @@ async def test_no_more_is_read_than_can_be_kept_of_what_is_on_its_way(house: Hou
         while len(screen.output) < 2_000_000:  # what was read is sent in turns
             await asyncio.sleep(0.001)
     assert screen.output == shell.all
+
+
+async def test_who_is_gone_and_has_not_left_yet_holds_nobody_back(house: House) -> None:
+    """It may wait for a shell to read its input, which waits for its output to be read."""
+    terminal, shell, _ = await house.open()
+    _, gone = house.watch(terminal)
+    _, there = house.watch(terminal)
+    gone.travelling = GONE
+    shell.says(b"x" * 8_000_000)
+    await settled()
+    async with asyncio.timeout(10):
+        while len(there.output) < 8_000_000:
+            await asyncio.sleep(0.001)
+    assert there.output == shell.all
 
 
 async def test_nor_than_can_be_kept_of_what_a_viewer_does_not_have_yet(house: House) -> None:

@@ -33,6 +33,8 @@ NOTE_MAX_S = 1.0
 """at most."""
 AGAIN_S = 0.01
 """When a sink says that it can take more and cannot."""
+GONE = 1 << 62
+"""So much is under way of a connection that is not there any more: nobody can tell what has arrived."""
 WATCHES = "you watch this shell: what you type does not reach it"
 
 
@@ -46,7 +48,7 @@ class Sink(Protocol):
         ...
 
     def underway(self) -> int:
-        """Bytes that the other side's machine may not have: a kill of this one would lose them."""
+        """Bytes that the other side's machine may not have: a kill of this one would lose them. Or GONE."""
         ...
 
     async def writable(self) -> bool:
@@ -255,15 +257,19 @@ class Viewing:
     def reached(self) -> int:
         """Everything before it the viewer has, whatever happens to this machine. Of one that does not say what it has:
         its machine, where a program that hears of the end may not look for the rest."""
-        sent = max(0, (self.cursor or 0) - self._sink.underway())
+        return self._arrived(self._sink.underway())
+
+    def _arrived(self, underway: int) -> int:
+        """Who is gone holds nobody back."""
+        sent = max(0, (self.cursor or 0) - (0 if underway >= GONE else underway))
         return sent if self._seen is None else min(sent, self._seen)
 
     def _note(self, again: float = NOTE_S) -> None:
         """For a plain client that comes back: of what it was sent only that is seen which has arrived. What was on its
         way when it was cut off, some MiB of a flood, it is told that it missed. `again`: when to look next."""
-        if not self.plain or self.over or self.cursor is None:
+        if not self.plain or self.over or self.cursor is None or (underway := self._sink.underway()) >= GONE:
             return
-        if (reached := self.reached) > self._noted:
+        if (reached := self._arrived(underway)) > self._noted:
             again = NOTE_S
         if reached >= self._noted:
             self._noted = reached

@@ -7,8 +7,7 @@ import fcntl
 import sys
 import termios
 
-GONE = 1 << 62
-"""Of a connection that is not there any more: nobody can tell, so all of it."""
+from pilothouse.engine.viewing import GONE
 
 
 def unacknowledged(wire: asyncio.Transport) -> int:

@@ -16,10 +16,10 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from pilothouse.core.run import Run
+from pilothouse.engine.viewing import GONE
 from pilothouse.web.access import WHO
 from pilothouse.web.front import SEEN, Seen
 from pilothouse.web.head import Doors, Quick, Upgraded, http
-from pilothouse.web.kernel import GONE
 from pilothouse.web.socket import (
     Accept,
     Door,
