@@ -221,8 +221,12 @@ async def test_the_example_subscribes_and_publishes(program: Program, chromium: 
         await expect(page.get_by_role("button", name="Publish")).to_be_disabled()
 
 
-def shown(page: Page) -> Any:
-    return page.get_by_test_id("event").evaluate_all("rows => rows.map((row) => Number(row.dataset.seq))")
+async def shows(page: Page, numbers: list[int]) -> None:
+    """Until it shows these events, and no other."""
+    every = "rows => rows.map((row) => Number(row.dataset.seq))"
+    async with asyncio.timeout(WAIT / 1000):
+        while await page.get_by_test_id("event").evaluate_all(every) != numbers:
+            await asyncio.sleep(0.1)
 
 
 @in_a_browser[0]
@@ -240,7 +244,7 @@ async def test_the_events_of_a_session_beside_its_conversation(program: Program,
     await tab_to(page, page.get_by_test_id("events-open"))
     await page.keyboard.press("Enter")
     await expect(page.locator('[data-testid="event"][data-type="complete"]')).to_be_visible()
-    assert await shown(page) == [event["seq"] for event in viewer.events]
+    await shows(page, [event["seq"] for event in viewer.events])
     await tab_to(page, page.get_by_test_id("event-toggle").last)
     await expect(panel).to_have_attribute("data-paused", "true")
     await page.keyboard.press("ArrowUp")
@@ -284,7 +288,7 @@ async def test_the_events_of_a_session_beside_its_conversation(program: Program,
     await page.reload()
     await expect(page.get_by_test_id("composer")).to_be_hidden()
     await expect(panel).to_have_attribute("data-head", str(viewer.events[-1]["seq"]))
-    assert await shown(page) == [event["seq"] for event in viewer.events]
+    await shows(page, [event["seq"] for event in viewer.events])
     found += await faults(page, "events on a phone")
     await page.get_by_test_id("events-hide").click()
     await expect(page.get_by_test_id("composer")).to_be_visible()

@@ -42,9 +42,9 @@ async def clean(page: Page, view: str) -> None:
     for width, scheme in ((1280, "light"), (390, "dark")):
         await page.set_viewport_size({"width": width, "height": 800})
         await page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+        await expect(page.locator("html")).to_have_attribute("data-mantine-color-scheme", scheme)
         assert await faults(page, f"{view}, {scheme}") == []
-        wide = await page.evaluate("() => document.documentElement.scrollWidth")
-        assert wide <= width, f"{view} is wider than {width}"
+        await page.wait_for_function("(width) => document.documentElement.scrollWidth <= width", arg=width)
     await page.set_viewport_size({"width": 1280, "height": 800})
     await page.emulate_media(color_scheme="light")
 

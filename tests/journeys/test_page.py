@@ -6,6 +6,7 @@ import contextlib
 import io
 import re
 import shutil
+import time
 import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -93,8 +94,12 @@ def words(text: str) -> str:
     return " ".join(re.findall(r"\w+", text))
 
 
-async def shown_text(page: Page) -> str:
-    return "".join(await page.get_by_test_id("message-text").all_inner_texts())
+async def check_shown(page: Page, program: Program) -> None:
+    """The page shows what the log has, as soon as it has drawn it."""
+    logged, end = words(await log_text(program)), time.monotonic() + WAIT / 1000
+    while (shown := words("".join(await page.get_by_test_id("message-text").all_inner_texts()))) != logged:
+        assert time.monotonic() < end, f"shown: {shown}\nlogged: {logged}"
+        await page.wait_for_timeout(100)
 
 
 async def test_a_first_day(running: tuple[Program, Demo], tmp_path: Path) -> None:
@@ -116,16 +121,14 @@ async def test_a_first_day(running: tuple[Program, Demo], tmp_path: Path) -> Non
 
         # The command is approved by keyboard: the card takes the focus when it is reached, never the key by itself.
         card = page.get_by_test_id("approval-card").filter(has_text="python3 hello.py").last
-        await expect(card).to_be_visible()
+        await expect(card).to_have_attribute("data-armed", "true")
         await card.focus()
-        await page.wait_for_timeout(600)
         await page.keyboard.press("a")
         await expect(card).to_have_attribute("data-outcome", "approved")
 
         # The next is denied with words.
         card = page.get_by_test_id("approval-card").filter(has_text="rm -rf hello.py").last
-        await expect(card).to_be_visible()
-        await page.wait_for_timeout(600)
+        await expect(card).to_have_attribute("data-armed", "true")
         await card.get_by_test_id("deny").click()
         await expect(page.locator('[data-outcome="denied"]')).to_be_visible()
 
@@ -141,7 +144,7 @@ async def test_a_first_day(running: tuple[Program, Demo], tmp_path: Path) -> Non
         await model.release("middle")
         await expect(page.get_by_test_id("job-end").last).to_be_visible()
         await expect(page.get_by_test_id("message-text").last).to_contain_text("the very end")
-        assert words(await shown_text(page)) == words(await log_text(program))
+        await check_shown(page, program)
 
         await page.get_by_test_id("files").click()
         async with page.expect_download() as waiting:
@@ -176,7 +179,7 @@ async def test_text_on_screen_equals_the_log_over_a_killed_server(running: tuple
         await model.release("on")
         await expect(page.get_by_test_id("message-text").last).to_contain_text("the very end", timeout=WAIT)
         await expect(page.get_by_test_id("job-end").last).to_be_visible()
-        assert words(await shown_text(page)) == words(await log_text(program))
+        await check_shown(page, program)
 
 
 async def test_c23_hostile_names_and_text_stay_text(running: tuple[Program, Demo]) -> None:

@@ -198,6 +198,7 @@ async def test_a_first_day_by_keyboard_alone(running: tuple[Program, Demo]) -> N
             await tab_to(page, card, "Shift+Tab")
 
         # The prompt field has the focus; Enter starts.
+        await expect(page.get_by_test_id("composer")).to_be_focused()
         lines = (
             "demo: write a/one.txt hello",
             "demo: bash echo one",
@@ -216,6 +217,7 @@ async def test_a_first_day_by_keyboard_alone(running: tuple[Program, Demo]) -> N
         await armed()
         await tab_to(page, page.get_by_test_id("deny-with-message"))
         await press("Enter")
+        await expect(page.get_by_test_id("deny-message")).to_be_focused()
         await type_("Once is enough.")
         await tab_to(page, page.get_by_test_id("deny-send"))
         await press("Enter")

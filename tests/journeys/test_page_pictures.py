@@ -71,10 +71,10 @@ async def test_pictures_by_button_paste_and_drop(running: tuple[Program, Demo]) 
         await page.evaluate(PASTE, ["three.png", list(png()), "drop"])
         await expect(chosen).to_have_count(3)
         await expect(refused).to_have_count(0)
-        widths = await page.locator('[data-testid="picture"] img').evaluate_all(
-            "(all) => all.map((i) => i.naturalWidth)"
+        drawn = (
+            """() => String([...document.querySelectorAll('[data-testid="picture"] img')].map((i) => i.naturalWidth))"""
         )
-        assert widths == [1, 1, 1], "each thumbnail is drawn"
+        await page.wait_for_function(f"{drawn} === '1,1,1'")  # each thumbnail, once it is read
         await page.get_by_role("button", name="Remove two.png").click()
         await expect(chosen).to_have_count(2)
 
