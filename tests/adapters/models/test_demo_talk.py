@@ -109,7 +109,7 @@ async def test_words_typed_meanwhile_are_taken_up_and_an_interrupt_ends_the_scri
         await client.query(f"```demo\nbash <<END\n{wait}\nEND\nsay went on\n```")
         await running.wait()
         await client.query("please hurry")
-        await asyncio.sleep(0.5)  # the agent takes typed words in when it next looks, before the command ends
+        await asyncio.sleep(2)  # the agent takes typed words in when it next looks, before the command ends
         (tmp_path / "work" / "go").touch()
         assert "went on" in await told(client)
         running.clear()

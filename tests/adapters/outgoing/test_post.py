@@ -106,6 +106,8 @@ async def test_one_that_does_not_answer_is_left() -> None:
         with pytest.raises(NotSent, match="No answer within"):
             await post.post(to(f"http://127.0.0.1:{port}/"))
         silent.close()
+        await post.close()
+        post = Post([Target("127.0.0.1", port)])
         with pytest.raises(NotSent, match="cannot be reached"):
             await post.post(to(f"http://127.0.0.1:{port}/"))
         await post.close()

@@ -331,7 +331,7 @@ async def test_what_is_no_request_is_refused_without_being_repeated(tmp_path: Pa
 
 
 async def test_heads_without_an_end_and_floods_of_connections(tmp_path: Path) -> None:
-    limits = egress.Limits(head_s=0.2, connections_max=1)
+    limits = egress.Limits(head_s=1.0, connections_max=1)
     async with open_door(tmp_path, Reach("full"), limits=limits) as door:
         first = asyncio.create_task(say(door.port, b"CONNECT "))
         while not door.door._open:
@@ -349,7 +349,7 @@ async def test_heads_without_an_end_and_floods_of_connections(tmp_path: Path) ->
 
 
 async def test_silence_and_age_end_a_tunnel(tmp_path: Path) -> None:
-    for limits in (egress.Limits(idle_s=0.1), egress.Limits(total_s=0.3)):
+    for limits in (egress.Limits(idle_s=0.5), egress.Limits(total_s=1.0)):
         async with far_end(None) as far, open_door(tmp_path, Reach("full"), limits=limits) as door:
             assert b" 200 " in await say(door.port, connect(f"a.example:{far.port}"))
 

@@ -35,7 +35,7 @@ async def demo() -> AsyncIterator[str]:
 
 @pytest.fixture
 async def place(tmp_path: Path) -> AsyncIterator[tuple[Desk, Listeners]]:
-    async with desk(tmp_path / "proxy", Limits(body_max=500_000, body_s=1.0, configured_s=1.0)) as made:
+    async with desk(tmp_path / "proxy", Limits(body_max=500_000, body_s=3.0, configured_s=3.0)) as made:
         yield made
 
 

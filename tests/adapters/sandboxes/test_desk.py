@@ -29,10 +29,14 @@ from tests.adapters.sandboxes.workspaces import ROOT, UID, House, hand_over, hou
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SHORT = (
-    "import sys; from pilothouse.adapters.sandboxes import desk, desks; desk.IDLE_S = 1; desk.REQUEST_S = 1; "
-    "desks.DESKS_MAX = 3; from pilothouse import keeper; sys.exit(keeper.main(sys.argv[1:]))"
+    "import sys; from pilothouse.adapters.sandboxes import desk; desk.IDLE_S = 2; desk.REQUEST_S = 2; "
+    "from pilothouse import keeper; sys.exit(keeper.main(sys.argv[1:]))"
 )
-"""A keeper whose desks are few and have little patience."""
+"""A keeper whose desks have little patience."""
+FEW = (
+    "import sys; from pilothouse.adapters.sandboxes import desks; desks.DESKS_MAX = 3; "
+    "from pilothouse import keeper; sys.exit(keeper.main(sys.argv[1:]))"
+)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -47,10 +51,16 @@ async def hasty() -> AsyncIterator[House]:
         yield made
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def few() -> AsyncIterator[House]:
+    async with housed((sys.executable, "-c", FEW, "--no-proxy")) as made:
+        yield made
+
+
 @pytest_asyncio.fixture(loop_scope="module", autouse=True)
 async def none_left(request: pytest.FixtureRequest) -> AsyncIterator[None]:
     yield
-    for name in ("house", "hasty"):
+    for name in ("house", "hasty", "few"):
         if name in request.fixturenames:
             made: House = request.getfixturevalue(name)
             made.sandboxes._readers.close()
@@ -182,14 +192,14 @@ async def test_it_ends_when_nobody_takes_what_it_says(hasty: House) -> None:
     sock.close()
 
 
-async def test_there_are_only_so_many(hasty: House) -> None:
-    lines = [await line(hasty, hasty.session()[0]) for _ in range(3)]
+async def test_there_are_only_so_many(few: House) -> None:
+    lines = [await line(few, few.session()[0]) for _ in range(3)]
     with pytest.raises(Unavailable, match="too many workspaces"):
-        await line(hasty, hasty.session()[0])
+        await line(few, few.session()[0])
     for sock in lines:
         sock.close()
-    await until(lambda: not hasty.desks())
-    (await line(hasty, hasty.session()[0])).close()
+    await until(lambda: not few.desks())
+    (await line(few, few.session()[0])).close()
 
 
 @pytest.mark.parametrize(

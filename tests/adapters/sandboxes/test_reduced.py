@@ -54,6 +54,14 @@ def _of(uid: int) -> list[int]:
     return found
 
 
+def _status(pid: int) -> str:
+    """Nothing when it has ended meanwhile."""
+    try:
+        return Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return ""
+
+
 async def test_a_session_lives_and_works(alone: Bubblewrap, base: Path, session: SessionId) -> None:
     assert (await alone.open(SandboxSpec(session, "echo"))).alive
     assert (await alone.probe()).isolation == "reduced"
@@ -169,7 +177,7 @@ async def test_the_end_of_the_holder_is_the_end_of_all(alone: Bubblewrap, base: 
     await alone.open(SandboxSpec(session, "echo"))
     uid = _uid(base, session)
     await sh(alone, session, "setsid sleep 1000 >/dev/null 2>&1 & (sleep 0.2; kill -STOP $PPID) >/dev/null 2>&1 & true")
-    await until(lambda: any("\nState:\tT" in Path(f"/proc/{p}/status").read_text() for p in _of(uid)))
+    await until(lambda: any("\nState:\tT" in _status(pid) for pid in _of(uid)))
     os.kill(await holder_pid(base, session), signal.SIGKILL)
     await until(lambda: not _of(uid))
     assert (await alone.open(SandboxSpec(session, "echo"))).alive

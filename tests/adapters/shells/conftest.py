@@ -25,4 +25,4 @@ def holder() -> Iterator[str]:
             assert process.stdout.readline() == b"ready\n"
             yield path
             process.stdin.close()
-            assert process.wait(10) == 0
+            assert process.wait(30) == 0

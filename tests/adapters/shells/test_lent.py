@@ -21,6 +21,8 @@ from tests.adapters.shells.test_holding import START, Room, Server, grant
 
 HELLO = wire.say(wire.HELLO, {"proto": 1, "lend": True})
 TYPIST = 5
+PATIENCE_S = 20
+"""With the kernel, which takes its time to pass on what was written."""
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ class Borrower:
         self.borrowed = Borrowed(self.memory, Loan(*loan), self.window, seams)
 
     def read(self) -> None:
-        select.select([self.borrowed.fd], [], [], 1)
+        select.select([self.borrowed.fd], [], [], PATIENCE_S)
         self.borrowed.read(100_000)
         self.borrowed.look()
 
@@ -105,6 +107,7 @@ def test_what_is_lent_is_left_alone_and_read_on_when_the_server_has_gone(room: R
     other = Borrower(again)
     other.read()
     assert other.window.read(0, 100) == b"onetwo"
+    select.select([room.slaves["s"]], [], [], PATIENCE_S)
     assert os.read(room.slaves["s"], 100) == b"typed"
     other.close()
 
@@ -194,7 +197,7 @@ def test_what_came_back_is_lent_again_once_everything_is_typed(room: Room) -> No
     assert wire.LENT not in kinds(mine.server.say()), "there is something to be typed"
     got = b""
     while len(got) < count + 3:
-        select.select([room.slaves["s"]], [], [], 1)
+        select.select([room.slaves["s"]], [], [], PATIENCE_S)
         got += os.read(room.slaves["s"], 65_536)
         room.turn()
     assert got == full[:count] + b"end"
@@ -231,7 +234,7 @@ def test_what_was_under_way_when_it_came_back_is_told(room: Room) -> None:
     """A server that could not go on reading leaves it in the pipe; the program may have nothing more to say."""
     mine = borrower(room)
     os.write(room.slaves["s"], b"prompt")
-    select.select([mine.borrowed.fd], [], [], 1)
+    select.select([mine.borrowed.fd], [], [], PATIENCE_S)
     assert os.splice(mine.borrowed.fd, mine.borrowed._loan.output, 4096) == 6
     mine.close()
     got = mine.server.say(wire.record(wire.RETURN, 1, wire.KEEP), grant(100_000))

@@ -121,7 +121,7 @@ async def test_what_a_client_is_told_it_missed_is_exact(holder: str, tmp_path: P
         return sock
 
     shells, _, viewing, before = await open_it()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while len(before.output) < 500_000:
             await asyncio.sleep(0.001)
         viewing.leave()
@@ -131,8 +131,10 @@ async def test_what_a_client_is_told_it_missed_is_exact(holder: str, tmp_path: P
         shells, terminal, _, after = await open_it()
         while terminal.shell.ended is None or len(after.sent) < 2:
             await asyncio.sleep(0.01)
-        await asyncio.sleep(0.05)
-    whole, got = written.read_bytes(), len(before.output)
+        whole, got = written.read_bytes(), len(before.output)
+        while got + after.dropped + len(after.output) < len(whole):
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)  # and no more
     assert before.output == whole[:got]
     assert after.output == whole[got + after.dropped :]
     assert 0 < len(after.output) <= REPLAY + 4096, "what came while it attached is not a replay"
