@@ -315,6 +315,12 @@ class PlainSealer:
         return sealed.removeprefix(prefix)
 
 
+async def some_turns() -> None:
+    """What goes on by itself is done: so many turns of the loop, however long a busy machine takes for them."""
+    for _ in range(50):
+        await asyncio.sleep(0.001)
+
+
 class HandClock:
     """Time that moves when the test says so."""
 

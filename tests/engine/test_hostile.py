@@ -14,7 +14,7 @@ from pilothouse.engine import drive as engine_drive
 from pilothouse.engine import link as engine_link
 from pilothouse.engine.ports import ModelState
 from tests.engine.conftest import Bench
-from tests.engine.fakes import LOCAL
+from tests.engine.fakes import LOCAL, some_turns
 
 
 def completes(events: list[ev.LogEvent]) -> list[ev.Complete]:
@@ -372,7 +372,7 @@ async def test_stopping_a_session_that_is_being_prepared_stops_it(bench: Bench) 
     await bench.sessions.stop(session)
     assert completes(await bench.events(session))[0].outcome == "interrupted"
     go_on.set()
-    await asyncio.sleep(0.05)
+    await some_turns()
     assert session.live.record.id not in bench.sandboxes.runners, "nothing may be left running"
     assert len(completes(await bench.events(session))) == 1
 
@@ -392,11 +392,11 @@ async def test_a_sandbox_that_was_opened_for_an_interrupted_job_is_stopped_when_
     await opening.wait()
     await session.jobs.interrupt("tester", job.id)
     go_on.set()
-    await asyncio.sleep(0.05)
+    await some_turns()
     assert session.live.record.state == "idle"
     assert session.live.record.id in bench.sandboxes.runners
     await bench.clock.wind(2000)
-    await asyncio.sleep(0.05)
+    await some_turns()
     assert session.live.record.id not in bench.sandboxes.runners
 
 

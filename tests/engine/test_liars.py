@@ -403,8 +403,8 @@ async def test_c30_a_runner_that_says_nothing_is_not_waited_for(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, after: str
 ) -> None:
     """A byte now and then is nothing."""
-    monkeypatch.setattr(wire, "CONNECT_MAX_S", 0.3)
-    monkeypatch.setattr(engine_link, "HELLO_S", 0.3)
+    monkeypatch.setattr(wire, "CONNECT_MAX_S", 1.0)
+    monkeypatch.setattr(engine_link, "HELLO_S", 1.0)
 
     async def script(talk: Talk) -> None:
         if talk.number == 1:

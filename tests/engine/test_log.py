@@ -19,6 +19,7 @@ from pilothouse.engine.log import Gap, Log
 from pilothouse.engine.ports import Append, Commit, EventStore, Mark, Op, Page, Purge, Put, Row, StoreFailed
 from pilothouse.engine.tail import Tail, TailLimits
 from tests.clock import HandClock
+from tests.engine.fakes import some_turns
 
 A, B = SessionId("a"), SessionId("b")
 TINY = TailLimits(rows=20, size=2000, sessions=2)
@@ -53,6 +54,12 @@ async def take(log: Log, count: int, after: int = 0, session: SessionId = A) -> 
             if len(found) == count:
                 return found
     return found
+
+
+async def watch(log: Log, seen: list[Row | Gap]) -> None:
+    async with contextlib.aclosing(log.follow(A, 0)) as rows:
+        async for row in rows:
+            seen.append(row)
 
 
 async def test_an_event_is_stamped_and_numbered(log: Log) -> None:
@@ -222,7 +229,7 @@ async def test_purging_ends_the_followers(log: Log) -> None:
     new = asyncio.create_task(take(log, 99, session=B))
     dawdling = log.follow_batches(A, 0, 1)
     await anext(dawdling)
-    await asyncio.sleep(0.05)
+    await some_turns()
     await log.append(A, [], Purge(A), Purge(B))
     async with asyncio.timeout(20):
         assert len(await current) == 5
@@ -285,7 +292,8 @@ async def test_a_failing_store_uses_no_number_and_goes_on() -> None:
 async def test_a_full_disk_and_many_viewers(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path / "s.db", max_pages=60)
     log = Log(store, HandClock(), TINY)
-    viewers = [asyncio.create_task(take(log, 10**6)) for _ in range(20)]
+    every = [list[Row | Gap]() for _ in range(20)]
+    viewers = [asyncio.create_task(watch(log, seen)) for seen in every]
     await log.append(B, [ev.Stream(content="x" * 60_000, message_id="m")])
     failed = written = 0
     for _ in range(600):
@@ -298,11 +306,14 @@ async def test_a_full_disk_and_many_viewers(tmp_path: Path) -> None:
                 await log.append(B, [], Purge(B))
     assert failed >= 10
     assert await log.head(A) == written
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(30):
+        while any(len(seen) < written for seen in every):
+            await asyncio.sleep(0.01)
     await log.append(A, [], Purge(A))
-    async with asyncio.timeout(10):
-        for seen in await asyncio.gather(*viewers):
-            assert [row.seq for row in seen if isinstance(row, Row)] == list(range(1, written + 1))
+    async with asyncio.timeout(30):
+        await asyncio.gather(*viewers)
+    for seen in every:
+        assert [row.seq for row in seen if isinstance(row, Row)] == list(range(1, written + 1))
     await store.close()
 
 
@@ -312,7 +323,9 @@ async def test_quiet_sessions_hold_no_memory(log: Log) -> None:
         session = SessionId(f"s{n}")
         await log.append(session, [event(1)])
         followers.append(asyncio.create_task(take(log, 2, session=session)))
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(20):
+        while len(log._latches) < 50:
+            await asyncio.sleep(0.01)
     assert len(log._latches) == 50
     assert len(log._tails) == TINY.sessions
     for follower in followers:

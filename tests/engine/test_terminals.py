@@ -528,7 +528,10 @@ async def test_who_has_only_the_end_sees_the_screen_drawn_anew(house: House) -> 
     shell.says(b"line\n" * 400_000)
     await settled()
     _, screen = house.watch(terminal)
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(20):
+        while len(shell.sizes) < 2:
+            await asyncio.sleep(0.01)
+    await settled()
     assert screen.statuses[0]["metadata"]["offset"] > 0
     assert [s.rows for s in shell.sizes] == [23, 24]
 

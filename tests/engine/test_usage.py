@@ -352,7 +352,9 @@ async def test_it_agrees_with_the_ledger_after_kills_at_any_point(tmp_path: Path
     path, many = tmp_path / "log.sqlite", 1500
     every = [record(n, model=f"m{n % 7}") for n in range(1, many + 1)]
     seen: list[int] = []
-    for delay in (0.02, 0.05, 0.1, None):
+    delays: list[float | None] = [0.02, 0.05, 0.1]
+    while delays:
+        delay = delays.pop(0)
         child = subprocess.Popen(
             [sys.executable, "-c", CHILD, str(path), str(many)],
             stdout=subprocess.PIPE,
@@ -370,6 +372,8 @@ async def test_it_agrees_with_the_ledger_after_kills_at_any_point(tmp_path: Path
         agree((await told(store, "model"))[1], there)
         seen.append(len(there))
         await store.close()
+        if not delays and delay is not None:  # a busy machine may have done nothing yet
+            delays = [None] if seen[-1] or delay > 5 else [delay * 2]
     assert seen == sorted(seen)
     assert any(0 < n < many for n in seen), seen
     assert seen[-1] == many
