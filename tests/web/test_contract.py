@@ -74,7 +74,7 @@ async def door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     authority = Authority.make()
     tls = "TLS" in request.param
     pair = load(*authority.write(tmp_path_factory.mktemp("tls"), "localhost", "127.0.0.1")) if tls else None
-    async with serving(hot="hot" in request.param, tls=pair, bounds=Limits(handshake_s=1.0, body_s=1.0)) as served:
+    async with serving(hot="hot" in request.param, tls=pair, bounds=Limits(handshake_s=2.0, body_s=2.0)) as served:
         yield Door(served, await served.key(), authority.client() if tls else None)
 
 
@@ -181,7 +181,7 @@ async def test_a_socket_outlives_the_times_of_requests(door: Door) -> None:
     writer.write(door.upgrade())
     async with asyncio.timeout(15):
         assert raw.status(await reader.readuntil(b"\r\n\r\n")) == 101
-    await asyncio.sleep(1.5)
+    await asyncio.sleep(2.5)
     writer.write(b"\x89\x80abcd")  # a ping
     async with asyncio.timeout(15):
         assert (await reader.readexactly(2))[0] == 0x8A

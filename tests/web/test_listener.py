@@ -81,7 +81,7 @@ def authority() -> Authority:
 async def port(authority: Authority, tmp_path: Path) -> AsyncIterator[Port]:
     used = Certificate(*authority.write(tmp_path, "localhost", "127.0.0.1"))
     pair = used.pair
-    async with serving(tls=pair, bounds=Limits(handshake_s=1.0)) as served:
+    async with serving(tls=pair, bounds=Limits(handshake_s=2.0)) as served:
         assert isinstance(served.server, TlsServer)
         served.server.listeners[0]._context = lambda: used.pair.context
         yield Port(served, authority, used, tmp_path)

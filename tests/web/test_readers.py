@@ -14,6 +14,7 @@ from picows import WSFrame
 from pilothouse.web import readers
 from pilothouse.web.readers import IDLE_MAX, SHORT, Reader, Readers
 from pilothouse.web.socket import Limits
+from tests.engine.fakes import some_turns
 from tests.web.doorhouse import Raw, house
 
 MESSAGE = 300_000
@@ -195,5 +196,5 @@ async def test_that_of_a_connection_which_was_cut_in_half_a_frame_or_by_a_mistak
                 raw.writer.transport.abort()
                 while doors.server.server_state.connections:
                     await asyncio.sleep(0.01)
-                await asyncio.sleep(0.1)
+                await some_turns()
                 del raw

@@ -25,6 +25,7 @@ from pilothouse.web import openapi
 from pilothouse.web.guard import COOKIE
 from pilothouse.web.routes import TABLE, Entry
 from pilothouse.web.wire import BODY_MAX
+from tests.engine.fakes import some_turns
 from tests.web.answering import answering
 from tests.web.serving import Served, serving
 from tests.web.test_matrix import BODIES, OF_SERVER, name
@@ -107,7 +108,7 @@ async def test_the_same_again_changes_nothing(entry: Entry) -> None:
             first = await http.request(entry.method, address, json=body)
             assert 200 <= first.status_code < 300, first.text
             assert "idempotent-replayed" not in first.headers
-            await asyncio.sleep(0.05)  # what goes on by itself is done
+            await some_turns()
             before = everything(house)
             again = await http.request(entry.method, address, json=body)
             if name(entry) in ANEW:

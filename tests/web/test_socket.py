@@ -311,7 +311,7 @@ async def test_a_door_that_does_not_return_is_cancelled(opened: Open) -> None:
 
 
 async def ended(doors: Client, count: int = 1) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while len(doors.echo.ended) < count:
             await asyncio.sleep(0.01)
     await asyncio.sleep(0.05)
@@ -516,6 +516,9 @@ async def test_c30_a_slow_client_holds_a_bounded_buffer(opened: Open) -> None:
         raw = await doors.open()
         raw.frame(1, b"flood")
         await raw.writer.drain()
+        async with asyncio.timeout(20):
+            while not doors.echo.flooded:
+                await asyncio.sleep(0.01)
         await asyncio.sleep(0.5)
         assert 0 < doors.echo.flooded <= ROOMY.high_water + 2 * 65536
         raw.writer.transport.abort()

@@ -157,7 +157,7 @@ async def test_c30_one_that_does_not_read_a_channel_without_is_sent_away(served:
 async def test_c30_one_that_never_reads_again_is_let_go(
     served: Served, unread: Unread, channel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fanout, "SLOW_S", 0.3)
+    monkeypatch.setattr(fanout, "SLOW_S", 1.0)
     await unread.subscribe(channel)
     async with client(served) as one:
         await one.subscribe("s", channel)
