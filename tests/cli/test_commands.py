@@ -204,7 +204,7 @@ async def test_many_are_stopped_together_and_one_that_cannot_be_keeps_none_runni
 ) -> None:
     server.more = [str(uuid.UUID(int=number)) for number in range(1, 2 * STOPS)]
     server.together = asyncio.Barrier(STOPS)
-    ended = await asyncio.wait_for(pilothouse("stop", "--all"), 20)
+    ended = await asyncio.wait_for(pilothouse("stop", "--all"), 60)
     assert ended.status == 1
     assert sorted(ended.out.splitlines()) == sorted(f"stopped {id}" for id in [SESSION, *server.more[1:]])
     assert f"{server.more[0]}: the store cannot write" in ended.err

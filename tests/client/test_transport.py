@@ -161,7 +161,7 @@ async def test_a_request_without_a_word_is_not(cutting: Cutting, transport: Tran
 
 
 async def test_a_server_that_says_nothing_is_not_asked_again(cutting: Cutting, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pilothouse.client.transport.ANSWER_S", 0.5)
+    monkeypatch.setattr("pilothouse.client.transport.ANSWER_S", 2.0)
     async with Client(cutting.url, "key") as client:
         await client.calls.invoke(Invocation(prompt="x"))  # it is there
         cutting.keys.clear()

@@ -115,7 +115,7 @@ async def test_bad_bodies_are_refused_by_name(runner: Runner, body: Any, status:
 
 
 async def test_one_at_a_time_and_none_beside_a_server(runner: Runner) -> None:
-    first = asyncio.create_task(post(runner, {"prompt": "sleep 60", "timeout_s": 2}))
+    first = asyncio.create_task(post(runner, {"prompt": "sleep 60", "timeout_s": 5}))
     async with asyncio.timeout(10):
         while (await runner.ping())["status"] == "Healthy":
             await asyncio.sleep(0.02)
