@@ -187,7 +187,7 @@ def addresses() -> list[str]:
 
 def heard(family: int, address: Any, kind: int = socket.SOCK_STREAM) -> bytes:
     with socket.socket(family, kind) as sock:
-        sock.settimeout(2)
+        sock.settimeout(10)
         try:
             sock.connect(address)
             if kind == socket.SOCK_DGRAM:
@@ -202,7 +202,7 @@ def typed(path: str) -> bytes:
         fd = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
     except OSError:
         return b""
-    said, end = b"", time.monotonic() + 1
+    said, end = b"", time.monotonic() + 3
     while not said and time.monotonic() < end:
         try:
             said = os.read(fd, 4096)

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -48,9 +49,22 @@ def inside(session: str) -> dict[int, str]:
 
 
 def one(session: str, what: str) -> int:
-    pids = [pid for pid, argv in inside(session).items() if what in argv]
-    assert len(pids) == 1, inside(session)
+    """A program that it starts is a fork of it for a moment, with its arguments."""
+    end = time.monotonic() + 20
+    while len(pids := [pid for pid, argv in inside(session).items() if what in argv]) != 1:
+        assert time.monotonic() < end, inside(session)
+        time.sleep(0.01)
     return pids[0]
+
+
+async def steady(session: str) -> dict[int, str]:
+    """Its processes, once none comes or goes."""
+    async with asyncio.timeout(20):
+        while True:
+            found = inside(session)
+            await asyncio.sleep(0.2)
+            if inside(session) == found:
+                return found
 
 
 def parent(pid: int) -> int:
@@ -63,7 +77,8 @@ def holder(session: str) -> int:
 
 
 def proxy(program: Program) -> int:
-    return int((program.home / "ph" / "run" / "proxy.pid").read_text().split()[0])
+    """0 while a new one is being noted."""
+    return int((program.home / "ph" / "run" / "proxy.pid").read_text().partition(" ")[0] or 0)
 
 
 async def nobody(session: str, what: str = "") -> None:
@@ -107,6 +122,7 @@ async def check_goes_on(program: Program, viewer: Viewer, said: str) -> None:
     assert (done["outcome"], done["result"]) == ("succeeded", "back again"), done
     ids = {e["claudeSessionId"] for e in viewer.of("session_update") if "claudeSessionId" in e}
     assert len(ids) == 1, "one conversation"
+    await written(program, viewer.session, said)
     found = transcripts(program, viewer.session)
     assert set(found) == ids
     assert said in found[ids.pop()]
@@ -235,13 +251,13 @@ async def test_the_holder_is_killed(running: tuple[Program, Demo]) -> None:
 async def test_the_keeper_is_killed_and_nobody_notices(running: tuple[Program, Demo]) -> None:
     program, model = running
     session, viewer = await working(program, model, "keeper")
-    keeper, before = parent(holder(session)), inside(session)
+    keeper, before = parent(holder(session)), await steady(session)
     proxied = proxy(program)
     os.kill(keeper, signal.SIGKILL)
     other, _, second = await begin(program, "demo: say a new one")
     assert (await second.until("complete"))["outcome"] == "succeeded", "a new keeper serves at once"
     assert parent(holder(other)) != keeper
-    assert inside(session) == before
+    assert await steady(session) == before
     await model.release("keeper")
     assert (await viewer.until("complete", 2))["outcome"] == "succeeded"
     assert proxy(program) == proxied, "the new keeper has found the proxy"
@@ -270,7 +286,9 @@ async def test_the_proxy_is_killed_in_the_middle_of_an_answer(running: tuple[Pro
     text = _shown(viewer)
     if done["outcome"] == "succeeded":
         assert text.count("47.") == text.count("never said") == 1, f"what was streamed twice is shown once: {text}"
-    assert proxy(program) != before
+    async with asyncio.timeout(20):
+        while proxy(program) in (0, before):
+            await asyncio.sleep(0.05)
     await check_goes_on(program, viewer, "proxy-zebra")
     records = [
         json.loads(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -25,8 +26,16 @@ def workspace(program: Program, session: str) -> Path:
     return program.own(session) / "workspace"
 
 
-def transcript_tools(program: Program, session: str) -> list[str]:
-    """Ids of the tool calls in the agent's own transcript: a count that is not ours."""
+async def transcript_tools(program: Program, session: str, least: int) -> list[str]:
+    """Ids of the tool calls in the agent's own transcript, a count that is not ours: once so many are written down,
+    which it does a little later than it says it."""
+    async with asyncio.timeout(20):
+        while len(found := _tools(program, session)) < least:
+            await asyncio.sleep(0.05)
+    return found
+
+
+def _tools(program: Program, session: str) -> list[str]:
     found = []
     for path in (program.own(session) / "home" / ".claude" / "projects").rglob("*.jsonl"):
         for line in path.read_text().splitlines():
@@ -60,8 +69,7 @@ async def test_manual_not_one_tool_call_without_an_answer(running: tuple[Program
     used = {e["toolId"]: e["tool"] for e in viewer.of("tool_use")}
     asked = {e["toolId"] for e in viewer.of("approval_required")}
     ended = {e["toolId"] for e in viewer.of("tool_result")}
-    own = transcript_tools(program, session)
-    assert len(own) >= 7, own
+    own = await transcript_tools(program, session, 7)
     assert set(own) <= asked, {t: used.get(t) for t in set(own) - asked}
     assert ended <= asked
     assert viewer.of("complete")[0]["outcome"] == "succeeded"

@@ -7,13 +7,13 @@ one of them is on the list of domains.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
 import signal
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
@@ -26,7 +26,7 @@ LISTED, SECOND, THIRD = "127.0.0.1", "127.0.0.2", "127.0.0.3"
 CURL = "curl -sS -m 60 --noproxy '' -x \"$https_proxy\" -w ' %{http_code}\\n'"
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def far_end() -> AsyncIterator[int]:
     """The same port on three addresses; it says hello and its address."""
 
@@ -97,7 +97,7 @@ async def streamed(program: Program, session: str, host: str) -> dict[str, Any]:
 def proxies(program: Program) -> list[int]:
     found = []
     for pid in program.processes():
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:  # it may have ended meanwhile
             if b"proxy" in file.read().split(b"\0"):
                 found.append(pid)
     return found

@@ -53,6 +53,14 @@ def agent_processes(session: str) -> dict[int, str]:
     return found
 
 
+async def steady(session: str) -> dict[int, str]:
+    """The agent alone: a program that it starts is a fork of it for a moment, with its arguments."""
+    async with asyncio.timeout(20):
+        while len(found := agent_processes(session)) != 1:
+            await asyncio.sleep(0.01)
+    return found
+
+
 async def answers(model: Demo) -> int:
     """Which the model has given so far, to whomever."""
     return int((await model.calls())["calls"])
@@ -100,8 +108,7 @@ async def test_killed_in_the_middle_of_streamed_text(running: tuple[Program, Dem
     session, _, first = await begin(program, prompt)
     await model.held(hold)
     await first.until("stream")
-    before = agent_processes(session)
-    assert len(before) == 1
+    before = await steady(session)
     release_first = dice.random() < 0.5
     if release_first:  # in full flow
         await model.release(hold)
@@ -112,7 +119,7 @@ async def test_killed_in_the_middle_of_streamed_text(running: tuple[Program, Dem
         await model.release(hold)
     second = Viewer(program, session)
     await check_end(program, [first, second], model, given + 1)
-    assert agent_processes(session) == before
+    assert await steady(session) == before
     text = "".join(e["content"] for e in first.of("stream"))
     assert text.endswith("the end")
     assert text == second_text(second)
@@ -135,7 +142,7 @@ async def test_killed_while_a_tool_runs(running: tuple[Program, Demo], seed: int
     async with asyncio.timeout(30):
         while not ran.exists():
             await asyncio.sleep(0.02)
-    before = agent_processes(session)
+    before = await steady(session)
     await asyncio.sleep(dice.random() * 0.3)
     await program.kill()
     go_first = dice.random() < 0.5
@@ -147,7 +154,7 @@ async def test_killed_while_a_tool_runs(running: tuple[Program, Demo], seed: int
         touch(ran.with_name("go"), like=ran)
     second = Viewer(program, session)
     await check_end(program, [first, second], model, given + 2)
-    assert agent_processes(session) == before
+    assert await steady(session) == before
     assert ran.read_text() == "ran\n", "the command ran once"
     assert "finished" in first.of("tool_result")[0]["result"]
     await over(program, first, second)
@@ -167,7 +174,7 @@ async def test_killed_with_an_approval_open(running: tuple[Program, Demo], seed:
     given = await answers(model)
     session, _, first = await begin(program, "demo: bash echo ran >> ran.txt\ndemo: say over")
     card = await first.until("approval_required")
-    before = agent_processes(session)
+    before = await steady(session)
     await asyncio.sleep(dice.random() * 0.3)
     await kill_and_return(program, dice)
     if dice.random() < 0.5:
@@ -180,7 +187,7 @@ async def test_killed_with_an_approval_open(running: tuple[Program, Demo], seed:
         await kill_and_return(program, dice)
     second = Viewer(program, session)
     await check_end(program, [first, second], model, given + 2)
-    assert agent_processes(session) == before
+    assert await steady(session) == before
     assert len(first.of("approval_required")) == len(first.of("approval_resolved")) == 1
     ran = program.own(session) / "workspace" / "ran.txt"
     assert ran.read_text() == "ran\n"

@@ -208,7 +208,7 @@ async def test_c27_no_process_of_a_session_was_given_one(house: House) -> None:
     assert any("_bundled/claude" in argv for argv in there.values()), there
     for pid in there:
         for name in ("environ", "cmdline"):
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 clean(house, Path(f"/proc/{pid}/{name}").read_bytes(), (there[pid][:60], name))
 
 
