@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import ssl
 import sys
 import tempfile
@@ -24,6 +25,14 @@ from tests import disks
 START_S = 60.0
 CANARY = "sk-canary-" + "k" * 30
 """The model key of these journeys: nothing inside a session, no log and no event may hold it."""
+
+
+def bound(port: int = 0) -> socket.socket:
+    """A port of ours, on which another program of ours can listen, but nobody who is given just any."""
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.bind(("127.0.0.1", port))
+    return made
 
 
 class Program:
@@ -52,6 +61,8 @@ class Program:
         self.log = home / "server.log"
         self.port = "0"
         """A page comes back to the port that it knows."""
+        self._kept: socket.socket | None = None
+        """Keeps it, from the first kill on, from whoever is given some free port meanwhile."""
         self.verify: ssl.SSLContext | bool = True
         """How its certificate is checked, where it has one."""
 
@@ -79,6 +90,8 @@ class Program:
         if self.process is not None and self.process.returncode is None:
             self.process.send_signal(number)
             await self.process.wait()
+        if self.port != "0" and self._kept is None:
+            self._kept = bound(int(self.port))
 
     def own(self, session: str) -> Path:
         """The directory with the session's `workspace` and `home`."""
@@ -123,6 +136,8 @@ class Program:
         for pid in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        if self._kept is not None:
+            self._kept.close()
         for _ in range(200):
             if not self.processes():
                 return

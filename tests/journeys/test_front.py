@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shutil
-import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from playwright.async_api import Page, async_playwright, expect
 from websockets.asyncio.client import connect
 
 from tests.certificates import Authority
-from tests.journeys.program import Program, installation
+from tests.journeys.program import Program, bound, installation
 from tests.journeys.test_page import CHROMIUM, FLAGS, STATIC, WAIT
 
 ROOT = Path(__file__).parents[2]
@@ -36,12 +35,6 @@ PATIENCE_S = 20
 """Of nginx, here; its own is 60, and ours in docs/install.md 75."""
 WAYS = ["nginx", "nginx cuts", "caddy"]
 """nginx passes the path on, or cuts it off; Caddy passes it on."""
-
-
-def free() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def documented(proxy: str) -> str:
@@ -129,11 +122,11 @@ class Fronted:
 async def fronted() -> AsyncIterator[Fronted]:
     authority = Authority.make()
     given: dict[str, Any] = settings()
-    async with installation(**given) as (program, _):
+    async with installation(**given) as (program, _), contextlib.AsyncExitStack() as stack:
         home = program.home / "front"
         home.mkdir()
         pair = authority.write(home, "localhost", NAME, "127.0.0.1")
-        keeps, cuts, caddy = free(), free(), free()
+        keeps, cuts, caddy = (stack.enter_context(bound()).getsockname()[1] for _ in range(3))
         port = int(program.url.split(":")[2].split("/")[0])
         (home / "nginx.conf").write_text(nginx_conf(home, port, keeps, cuts, pair))
         (home / "Caddyfile").write_text(caddyfile(port, caddy, pair))
