@@ -113,7 +113,7 @@ async def test_two_hundred_returns_in_the_middle_of_anything_cost_no_byte(progra
     viewer = Returning(program, path, dice)
     record = viewer.record
     await awake(program, record)
-    async with asyncio.timeout(100):
+    async with asyncio.timeout(300):
         for number in range(RETURNS):
             await viewer.come(dice.choice(Returning.WAYS))
             assert record.ended is None, (number, record.ended)
