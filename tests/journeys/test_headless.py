@@ -29,6 +29,8 @@ EXAMPLES, README = ROOT / "examples", (ROOT / "README.md").read_text()
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 PATIENCE_S = 90
 SAYS = "demo: say done as told"
+WAITS = "run sh -c 'until [ -e go ]; do sleep 0.1; done'"
+"""Until the test has killed the server, and says so."""
 PROGRAM = "primes.py"
 """What the demo model writes when it is asked for a small program."""
 
@@ -211,8 +213,9 @@ async def test_fifty_jobs_at_once_lose_and_mix_nothing(http: httpx.AsyncClient) 
 
 async def test_what_was_promised_holds_when_the_server_is_killed(program: Program) -> None:
     async with program.http() as http:
-        waiting = {"prompt": "say before\nsleep 2\nsay after", "agent": "echo"}
-        streamed = {"prompt": "sleep 2\nsay streamed", "agent": "echo", "job_id": "cut"}
+        allowed = {"agent": "echo", "permission_mode": "acceptAll"}
+        waiting = {"prompt": f"say before\n{WAITS}\nsay after", **allowed}
+        streamed = {"prompt": f"{WAITS}\nsay streamed", "job_id": "cut", **allowed}
         call = asyncio.create_task(http.post("/invoke", json=waiting, headers={"idempotency-key": "killed"}))
         stream = asyncio.create_task(http.post("/invoke", json=streamed, headers={"accept": "text/event-stream"}))
         while len(found := (await http.get("/api/sessions?limit=2")).json()["items"]) < 2 or not all(
@@ -231,6 +234,8 @@ async def test_what_was_promised_holds_when_the_server_is_killed(program: Progra
             with contextlib.suppress(httpx.HTTPError):
                 assert b"complete" not in (await cut).content
     await program.start()
+    for session in found:
+        (program.own(session["id"]) / "workspace" / "go").touch()
     async with program.http() as http:
         again = (await http.post("/invoke", json=waiting, headers={"idempotency-key": "killed"})).json()["output"]
         assert (again["success"], again["result"]) == (True, "beforeafter")
@@ -244,13 +249,14 @@ async def test_what_was_promised_holds_when_the_server_is_killed(program: Progra
 async def test_a_call_of_the_client_outlives_the_server(program: Program) -> None:
     async with Client(program.url, program.key) as client:
         before = {one.id for one in await client.sessions.all()}
-        wish = Invocation(prompt="sleep 2\nsay held", agent="echo", job_id="held")
+        wish = Invocation(prompt=f"{WAITS}\nsay held", agent="echo", permission_mode="acceptAll", job_id="held")
         call = asyncio.create_task(client.calls.invoke(wish))
-        while not [one for one in await client.sessions.all() if one.running and one.id not in before]:
+        while not (mine := [one for one in await client.sessions.all() if one.running and one.id not in before]):
             await asyncio.sleep(0.05)
         await program.kill()
         assert not call.done()
         await program.start()
+        (program.own(mine[0].id) / "workspace" / "go").touch()
         output = await asyncio.wait_for(call, PATIENCE_S)
         assert (output.result, output.metadata.job_id) == ("held", "held")
         assert len(await client.sessions.all()) == len(before) + 1
