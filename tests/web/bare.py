@@ -51,7 +51,7 @@ NAMESPACES = (
 
 @contextlib.asynccontextmanager
 async def refusing(*, hot: bool) -> AsyncIterator[Served]:
-    made = Handlers({"odd": Bounded(PythonHook("odd", odd), 0.3)})
+    made = Handlers({"odd": Bounded(PythonHook("odd", odd), 1.0)})
     async with serving(hot=hot, namespaces=NAMESPACES, handlers=made, houses=[HOUSE]) as running:
         yield running
     await made.close()

@@ -134,7 +134,7 @@ async def test_who_may_not_see_it_hears_nothing_and_is_told_when_time_is_up(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A job of others looks like one that is not there."""
-    monkeypatch.setattr(dialogs, "PENDING_S", 0.2)
+    monkeypatch.setattr(dialogs, "PENDING_S", 1.0)
     await served.identity.members.make("red", None)
     await served.identity.members.put("red", "owner", role="admin")
     _, key = await served.identity.keys.create("x", SCOPES, account="owner", organisation="red")

@@ -225,10 +225,11 @@ async def test_a_silent_stream_is_kept_alive_by_comments(
 ) -> None:
     monkeypatch.setattr(streams, "SILENCE_S", 0.005)
     async with http.stream("POST", "/invoke", json={"prompt": "wait"}, headers=SSE) as answer:
-        text = ""
+        text, waits = "", True
         async for chunk in answer.aiter_text():
             text += chunk
-            if text.count("\n:\n\n") == 3:
+            if waits and text.count("\n:\n\n") >= 3:  # two may come at once
+                waits = False
                 await finish(served)
     assert events(text)[-1]["type"] == "complete"
 

@@ -34,7 +34,7 @@ PAGE = "https://app.example"
 @pytest.fixture
 async def served() -> AsyncIterator[Served]:
     trust = Trust(hosts=LOOPBACK, cors_origins=frozenset({PAGE}))
-    async with serving(trust=trust, houses=[HOUSE], bounds=SocketLimits(body_s=0.5)) as running:
+    async with serving(trust=trust, houses=[HOUSE], bounds=SocketLimits(body_s=1.5)) as running:
         async with answering(running.sandboxes):
             yield running
         assert not running.platform.streams._open

@@ -30,8 +30,8 @@ SMALL = Limits(
     cut=2_000_000,
     inbox=50_000,
     handshake_s=0.4,
-    ping_s=0.2,
-    silence_s=0.6,
+    ping_s=0.4,
+    silence_s=1.2,
     close_s=0.4,
     grace_s=0.3,
 )
