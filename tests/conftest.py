@@ -20,6 +20,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 MARK = "PILOTHOUSE_TEST_RUN"
 GRACE_S = 8.0
@@ -47,6 +48,9 @@ def environment(home: Path) -> Iterator[dict[str, str]]:
 
 def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault(MARK, uuid4().hex)  # the workers of xdist inherit it
+    # As in CI, by hypothesis' own doing: what takes long on a machine that is busy elsewhere is still right.
+    settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("busy")
     # Each client of httpx would read all authorities that the machine trusts, for 20 ms of a processor. What tests talk
     # to has authorities of their own, which they name.
     os.environ.pop("SSL_CERT_FILE", None)
