@@ -162,10 +162,11 @@ async def test_c30_one_that_never_reads_again_is_let_go(
     async with client(served) as one:
         await one.subscribe("s", channel)
         await flood(served, one, channel)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while sum(len(mine) for mine in served.hub._open.values()) > 1:
                 await asyncio.sleep(0.01)
-        assert len(served.server.server_state.connections) <= 2, "nothing of it is kept"
+            while len(served.server.server_state.connections) > 2:  # nothing of it is kept
+                await asyncio.sleep(0.01)
         assert (await one.publish("p", channel, "[-1]"))["type"] in {"data", "publish_success"}
 
 
