@@ -40,7 +40,12 @@ afterEach(() => {
   vi.unstubAllGlobals();
 });
 
-const settle = (): Promise<void> => act(() => new Promise<void>((done) => setTimeout(done, 15)));
+/** Timers of one length fire in order, however busy the machine: so many turns, and what was begun before is done. */
+const TURNS = 15;
+const settle = (): Promise<void> =>
+  act(async () => {
+    for (let turn = 0; turn < TURNS; turn++) await new Promise<void>((done) => setTimeout(done, 0));
+  });
 const line = (seq: number, type: string): string => JSON.stringify({ type, sessionId: "s", seq, at: "2026-01-01T10:00:00Z", content: `text ${seq}` });
 /** So many further events. */
 async function come(count: number, type = "stream"): Promise<void> {

@@ -135,11 +135,11 @@ it("names what is wrong beside its field, which has the keyboard then", async ()
   expect(screen.getByLabelText("Value")).toHaveProperty("value", VALUE);
   api.setSecret.mockRejectedValueOnce(new HttpError(413, "too_large", "value: 20000 bytes, at most 16384"));
   await user.type(name, "{Backspace}{Enter}");
-  expect((await screen.findByRole("alert")).textContent).toBe("20000 bytes, at most 16384");
+  await waitFor(() => expect(screen.getByRole("alert").textContent).toBe("20000 bytes, at most 16384"));
   expect(document.activeElement).toBe(screen.getByLabelText("Value"));
   api.setSecret.mockRejectedValueOnce(new HttpError(503, "unavailable", "No secret can be kept: the key file is gone"));
   await user.click(screen.getByTestId("secret-set"));
-  expect((await screen.findByRole("alert")).textContent).toContain("No secret can be kept");
+  await waitFor(() => expect(screen.getByRole("alert").textContent).toContain("No secret can be kept"));
 });
 
 it("takes several lines whole, which are in no field, and a file as it is", async () => {
@@ -165,7 +165,7 @@ it("takes several lines whole, which are in no field, and a file as it is", asyn
   await user.upload(input, file([0xff, 0xfe], "binary"));
   expect((await screen.findByRole("alert")).textContent).toBe("It is no text in UTF-8");
   await user.upload(input, file("x".repeat(16_385), "long"));
-  expect((await screen.findByRole("alert")).textContent).toBe("16385 bytes, at most 16384");
+  await waitFor(() => expect(screen.getByRole("alert").textContent).toBe("16385 bytes, at most 16384"));
   await user.upload(input, file("a\r\n", "id.pem"));
   await waitFor(() => expect(value().value).toBe("1 line from id.pem, not shown"));
   expect(screen.queryByRole("alert")).toBeNull();
