@@ -26,8 +26,14 @@ def children(pid: int) -> list[int]:
 
 
 async def zygote_pid(base: Path) -> int:
-    (found,) = (pid for pid in children(await keeper_pid(base)) if comm(pid) == NAME.decode())
-    return found
+    """Of the one that there is: it has its name a moment later than it is forked."""
+    keeper = await keeper_pid(base)
+
+    def named() -> list[int]:
+        return [pid for pid in children(keeper) if comm(pid) == NAME.decode()]
+
+    await until(lambda: len(named()) == 1)
+    return named()[0]
 
 
 def held(pid: int) -> list[str]:

@@ -61,6 +61,9 @@ async def housed(argv: tuple[str, ...] = KEEPER, folder: str | None = None) -> A
     base = Path(tempfile.mkdtemp(prefix="ph-", dir=folder))
     sandboxes = await Bubblewrap.connect_keeper(base / "h", base / "r", argv=argv)
     try:
+        await until(
+            lambda: any(comm(pid) == "ph-zygote" for pid in processes(str(base)))
+        )  # else it is taken for a desk
         yield House(base, sandboxes)
     finally:
         await sandboxes.close()
