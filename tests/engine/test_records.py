@@ -9,7 +9,14 @@ from collections import Counter
 
 import pytest
 
+from pilothouse.engine import records
 from pilothouse.engine.records import TAILS, new_id
+
+
+@pytest.fixture(autouse=True)
+def _its_own_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever time a test sets, the next one's ids do not count on from there."""
+    monkeypatch.setattr(records, "_last", records._last)
 
 
 def test_ids_are_uuids_of_version_7_that_say_when_they_were_made() -> None:

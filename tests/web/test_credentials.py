@@ -360,6 +360,9 @@ async def test_c12_a_body_that_comes_late_is_taken_from_whoever_still_may(
     assert len(answers) == 13
     assert await late.done() == set(LATE)
     await patient.identity.members.remove("default", "late")
+    for key in await patient.identity.keys.all():
+        if key.name == "late":
+            await patient.identity.keys.revoke(key.id)
 
 
 # --- what an issuer's clock says ---

@@ -40,6 +40,7 @@ class Door:
     path: str
     key: str
     session: str
+    hot: bool = True
 
     async def open(self, *, room: int = 0) -> Visitor:
         sock = socket.socket()
@@ -110,7 +111,7 @@ async def door(request: pytest.FixtureRequest) -> AsyncIterator[Door]:
         if kind == "agentcore":
             header = "X-Amzn-Bedrock-AgentCore-Runtime-Session-Id"
             path = f"/runtimes/{quote(ARN, safe='')}/ws/shells?shellId=s&{header}={session}"
-        found = Door(served, path, key, session)
+        found = Door(served, path, key, session, hot=how == "hot")
         first = await found.open()
         await first.type(b"stty -echo; kept=sake; echo rea''dy\n")
         await first.see(b"ready")
@@ -174,7 +175,11 @@ async def test_what_must_not_be_ends_its_connection_and_not_the_shell(door: Door
     visitor = await door.open()
     do(visitor)
     async with asyncio.timeout(60):
-        assert await visitor.closed_with() in codes
+        try:
+            assert await visitor.closed_with() in codes
+        except ConnectionResetError:
+            # uvicorn's own sockets hang up on what is still on its way, and the kernel then throws the close away.
+            assert name == "8 MiB in pieces" and not door.hot
     await door.check_lives()
 
 
