@@ -100,11 +100,13 @@ async def test_a_renewed_certificate_is_taken_and_sockets_stay_open(
     async with program.http() as http:
         assert (await http.get("/api/me")).status_code == 200
 
+    whole = pair[1].read_text()
     pair[1].write_text("broken")
     async with asyncio.timeout(30):
         while not notes(program, "certificate_refused"):
             await asyncio.sleep(0.1)
     assert (await program.cli("ps"))[0] == 0, "the one before stays in use"
+    pair[1].write_text(whole)
     await socket.send('{"type": "ping"}')
     assert json.loads(await socket.recv())["type"] == "pong"
     await socket.close()
@@ -117,6 +119,7 @@ async def test_a_server_that_goes_tells_its_sockets_by_tls_too(program: Program)
         async with asyncio.timeout(20):
             await socket.recv()
     assert told.value.rcvd is not None
+    await program.start()  # for whatever comes next
 
 
 @pytest.mark.parametrize(("cert", "key", "word"), [
