@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pilothouse.cli.mute import ALL, HELD_MAX, QUESTIONS, Mute
+from pilothouse.core.frames import CHUNK
 
 ASKED = [
     b"\x1b[c", b"\x1b[0c", b"\x1b[>c", b"\x1b[=c", b"\x1b[5n", b"\x1b[6n", b"\x1b[?6n", b"\x1b[?996n", b"\x1b[x",
@@ -29,6 +31,8 @@ KEPT = [
     b"\x1b]11;#000\x07", b"\x1b]133;A\x07", b"\x1b]1337;File=:QUJD\x07", b"\x1bPq#0~\x1b\\", b"\x1b[=1;1u",
     b"\x1b[>4;2m", b"\x18", b"\xff\xfe", b"\x1b\\",
 ]  # fmt: skip
+
+PARTS = [b"\x1b", b"[", b"]", b"5", b";", b"?", b"\xc2", b"\x9d", b"\x9b", b"\x9f", b"4;", b"Ga=", b"q"]
 
 
 def left(*pieces: bytes, what: re.Pattern[bytes] | None = ALL) -> bytes:
@@ -61,7 +65,7 @@ def test_what_only_draws_is_as_it_was(kept: bytes) -> None:
     assert left(*(whole[at : at + 1] for at in range(len(whole)))) == whole
 
 
-@given(st.lists(st.sampled_from(ASKED + DONE + KEPT + [b"\x1b", b"[", b"]", b"5", b";", b"?"])), st.data())
+@given(st.lists(st.sampled_from(ASKED + DONE + KEPT + PARTS)), st.data())
 def test_c22_it_is_the_same_wherever_it_is_cut(said: list[bytes], data: st.DataObject) -> None:
     whole = b"".join(said)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=6)))
@@ -69,7 +73,7 @@ def test_c22_it_is_the_same_wherever_it_is_cut(said: list[bytes], data: st.DataO
     assert left(*pieces) == left(whole)
 
 
-@given(st.lists(st.sampled_from(ASKED + DONE + KEPT + [b"\x1b", b"[", b"]", b"5", b";", b"?", b"c", b"n", b"\x05"])))
+@given(st.lists(st.sampled_from(ASKED + DONE + KEPT + PARTS + [b"c", b"n", b"\x05"])))
 def test_c22_what_is_left_over_makes_no_question(said: list[bytes]) -> None:
     whole = b"".join(said)
     assert not ALL.search(left(whole) + b"\x18")
@@ -83,6 +87,14 @@ def test_where_the_replay_ends_in_the_middle_of_something() -> None:
     assert mute.take(b"b\x1b]52;c;QUJD", ALL) == b"b"
     assert mute.take(b"REVG", None) == b""  # half of it has gone: the rest is no text
     assert mute.take(b"\x07c", None) == b"c"
+
+
+@pytest.mark.parametrize("begun", [b"\xc2\x9d4;", b"\xc2\x9fG", b"\xc2\x9d52;\xc2", b"\x1b[", b"\xc2\x900", b"\xc2"])
+@pytest.mark.parametrize("end", [b"", b"\x07"])
+def test_c22_a_flood_of_beginnings_takes_no_longer_than_text(begun: bytes, end: bytes) -> None:
+    mute, flood, began = Mute(), begun * (CHUNK // len(begun)) + end, time.process_time()
+    mute.take(flood, QUESTIONS)
+    assert time.process_time() - began < 1  # and not half a minute
 
 
 def test_nothing_waits_for_an_end_without_end() -> None:

@@ -23,6 +23,11 @@ _P = rb"[\x00-\x17\x19\x1c-\x1f\x7f0-9:;]*"
 _TEXT = rb"[^\x07\x18\x1a\x1b]*"
 _END = rb"(?:[\x07\x18\x1a]|(?=\x1b)|\Z)"
 """Of a string: its own, the beginning of another sequence; or it has not come yet."""
+_ON = rb"(?!\xc2[\x90\x9b-\x9f])\xc2"
+"""No other sequence begins here by one character, nor does the string end: before that it asks, or each of a flood of
+beginnings would be looked through to the end of all."""
+_SETS = rb"(?:4|5|1\d|2[12]|52|60|99);[^\x07\x18\x1a\x1b\xc2?]*(?:" + _ON + rb"[^\x07\x18\x1a\x1b\xc2?]*)*"
+_KEYS = rb"G[^\x07\x18\x1a\x1b\xc2;]*(?:" + _ON + rb"[^\x07\x18\x1a\x1b\xc2;]*)*"
 _QUESTIONS = (
     _CSI + rb"[?>=]?" + _P + rb"c",  # what are you
     _CSI + rb"\??" + _P + rb"n",  # where is the cursor, how are you
@@ -31,9 +36,9 @@ _QUESTIONS = (
     _CSI + _P + rb"(?:x|\*y|\$[uw]|&w|'\|)",  # other states
     _CSI + rb"(?!2[23][;t])" + _P + rb"t",  # where and how large is the window; and what moves it
     rb"\x1bZ|\xc2\x9a",
-    _OSC + rb"(?:(?:4|5|1\d|2[12]|52|60|99);[^\x07\x18\x1a\x1b]*\?|1337;Re(?:port|quest))" + _TEXT + _END,
+    _OSC + rb"(?:" + _SETS + rb"\?|1337;Re(?:port|quest))" + _TEXT + _END,
     _DCS + _P + rb"[$+]q" + _TEXT + _END,
-    _APC + rb"G[^\x07\x18\x1a\x1b;]*a=q" + _TEXT + _END,
+    _APC + _KEYS + rb"a=q" + _TEXT + _END,
 )
 _ACTS = (
     _OSC + rb"(?:(?:9|52|99|777);|1337;(?:Copy|Steal))" + _TEXT + _END,  # clipboard, messages
@@ -47,12 +52,16 @@ _UNFINISHED = re.compile(
     + _CSI
     + rb"[\x00-\x17\x19\x1c-\x3f\x7f]*|"
     + _OSC
-    + rb"(?:\d*|(?:4|5|1\d|2[12]|52|60|99);[^\x07\x18\x1a\x1b]*|1337;[A-Z]?[a-z]*)|"
+    + rb"(?:\d*|"
+    + _SETS
+    + rb"|1337;[A-Z]?[a-z]*)|"
     + _DCS
     + _P
     + rb"[$+]?|"
     + _APC
-    + rb"(?:G[^\x07\x18\x1a\x1b;]*)?)\Z"
+    + rb"(?:"
+    + _KEYS
+    + rb")?)\Z"
 )
 _WHO = b"\x05"
 """ENQ, the oldest question; it may stand within others."""
