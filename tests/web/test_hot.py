@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import Server, ServerState
 
+from pilothouse.engine.viewing import GONE
 from pilothouse.web.head import Http
 from pilothouse.web.hot import HotSocket
 from pilothouse.web.readers import SHORT, _Silent
@@ -140,3 +141,25 @@ async def test_who_pings_and_does_not_read_has_no_more_waiting_than_others() -> 
                     most = max(most, one.buffered())
         raw.writer.transport.abort()
         assert 65_536 < most < 1_000_000
+
+
+@pytest.mark.parametrize("broken", [False, True])
+async def test_of_a_connection_that_is_over_nobody_says_that_what_was_thrown_away_has_arrived(broken: bool) -> None:
+    async with house("hot", Limits()) as doors:
+        raw = await Raw.open(doors.port)
+        raw.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        (one,) = [found for found in doors.server.server_state.connections if isinstance(found, HotSocket)]
+        written = 0
+        while one.buffered() < 100_000:
+            one.send_binary(b"x" * 60_000)
+            written += 60_000
+            await asyncio.sleep(0)
+        assert 100_000 < one.underway() <= written * 1.001
+        if broken:  # as the transport does it; it tells of it only in its loop's next turn
+            one.abort()
+        else:
+            one.close()
+            assert one.buffered() < one.underway() < GONE, "what was written before goes out"
+            one.send_binary(b"x" * 60_000)
+        assert one.underway() == GONE
+        raw.writer.transport.abort()

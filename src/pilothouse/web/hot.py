@@ -13,6 +13,7 @@ from picows import WSFrame, WSMsgType
 from uvicorn.server import ServerState
 
 from pilothouse.core.run import BINARY, TEXT, Run, header
+from pilothouse.engine.viewing import GONE
 from pilothouse.web.kernel import unacknowledged
 from pilothouse.web.readers import Reader, Readers
 from pilothouse.web.socket import (
@@ -72,6 +73,7 @@ class HotSocket(asyncio.Protocol):
         "_open",
         "_open_text",
         "_state",
+        "_unsent",
         "_valves",
         "_wire",
         "_write",
@@ -106,6 +108,8 @@ class HotSocket(asyncio.Protocol):
         self._deaf = False
         self._open: bytearray | None = None
         self._open_text = False
+        self._unsent = False
+        """Something was not written any more: of what was, nobody can tell how much has arrived."""
         self._valves: tuple[Valve, ...] = ()
 
     # --- what doors use
@@ -145,6 +149,8 @@ class HotSocket(asyncio.Protocol):
         return self._wire.get_write_buffer_size()
 
     def underway(self) -> int:
+        if self._unsent or (self._wire.is_closing() and not self.closed):  # it has broken: its buffer is thrown away
+            return GONE
         return self._wire.get_write_buffer_size() + unacknowledged(self._wire)
 
     async def writable(self) -> bool:
@@ -343,6 +349,7 @@ class HotSocket(asyncio.Protocol):
 
     def _send(self, opcode: int, data: bytes) -> None:
         if self.closed or self._wire.is_closing():
+            self._unsent = True
             return
         if len(data) <= JOINED_MAX:
             self._write(header(opcode, len(data)) + data)
