@@ -232,11 +232,10 @@ class Attached:
             if not self._placed:
                 self._placed = True
                 self._taken(int(about.get("typed", 0)))
-                self._socket = socket
                 if self._telling is not None:
                     self._telling.cancel()
                 self._telling = asyncio.create_task(self._tell(socket))
-                await self._send(bytes(self._kept))
+                await self._send_again(socket)
                 await self._fit()
         return None
 
@@ -316,17 +315,33 @@ class Attached:
                 return
 
     async def _send(self, typed: bytes) -> None:
+        """The rest of what a broken connection did not take is sent again with all that is kept."""
+        socket = self._socket
         for at in range(0, len(typed), frames.CHUNK):
-            if self._socket is not None and not self._socket.closed:
+            if self._socket is socket is not None and not socket.closed:
                 await self._quietly(bytes([frames.STDIN]) + typed[at : at + frames.CHUNK])
+
+    async def _send_again(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        """All that is kept. What is typed while this waits is kept too, and comes behind it. Raises _Cut."""
+        at = 0
+        while at < len(self._kept):
+            piece = bytes(self._kept[at : at + frames.CHUNK])
+            at += len(piece)
+            try:
+                await socket.send_bytes(bytes([frames.STDIN]) + piece)
+            except (ConnectionError, aiohttp.ClientError):
+                raise _Cut from None
+        self._socket = socket
 
     async def _quietly(self, frame: bytes) -> None:
         """A connection that has just broken is seen where it is read."""
-        if self._socket is not None:
+        socket = self._socket
+        if socket is not None:
             try:
-                await self._socket.send_bytes(frame)
+                await socket.send_bytes(frame)
             except (ConnectionError, aiohttp.ClientError):
-                self._socket = None
+                if self._socket is socket:
+                    self._socket = None
 
     def _taken(self, offset: int) -> None:
         fresh = max(0, offset - self._acked)
