@@ -522,6 +522,33 @@ async def test_a_new_shell_waits_for_its_first_viewer_and_one_that_was_typed_in_
     terminal.wait_no_more()  # nothing more to happen
 
 
+async def test_a_server_that_goes_tells_nobody_that_who_typed_has_left(house: House) -> None:
+    """The rest of a flood would be read for nobody, while it looks for the next server."""
+    terminal, shell, _ = await house.open()
+    one, screen = house.watch(terminal)
+    other, _ = house.watch(terminal)
+    watching, _ = house.watch(terminal, "watch")
+    await one.receive(b'\x10{"type":"seen","offset":0}')
+    await other.receive(b'\x10{"type":"seen","offset":0}')
+    shell.says(b"x" * 10_000_000)
+    await settled()
+    at = shell.head
+    terminal.send_away(one)
+    await other.receive(b'\x10{"type":"seen","offset":%d}' % at)  # who is still there is served
+    await settled()
+    assert at < shell.head < 10_000_000
+    at = shell.head
+    terminal.send_away(other)
+    watching.leave()
+    await settled()
+    assert (shell.head, shell.typed_in, screen.closed) == (at, True, (1001, "the server restarts"))
+    await house.terminals.close()
+    assert shell.typed_in
+    terminal.wait_no_more()  # it stays after all
+    await settled()
+    assert (shell.head, shell.typed_in) == (10_000_000, False)
+
+
 async def test_who_has_only_the_end_sees_the_screen_drawn_anew(house: House) -> None:
     terminal, shell, _ = await house.open()
     terminal.wait_no_more()
@@ -582,7 +609,7 @@ async def test_when_the_server_goes_viewers_are_told_and_shells_go_on(house: Hou
     _, screen = house.watch(terminal)
     await house.terminals.close()
     assert screen.closed == (1001, "the server restarts")
-    assert (shell.signals, shell.typed_in) == ([], False)
+    assert (shell.signals, shell.typed_in) == ([], True)  # who typed comes back
 
 
 # --- all of it at once ------------------------------------------------------------------------------------------------

@@ -91,7 +91,8 @@ class Recorder:
                 await asyncio.sleep(0.05)
 
 
-async def test_a_server_killed_in_the_middle_of_a_flood_costs_no_byte(program: Program) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_a_server_ended_in_the_middle_of_a_flood_costs_no_byte(program: Program, number: int) -> None:
     sid = await session(program)
     flood = await shell(program, sid, "sh", "-c", f"stty -opost; seq 1 {LINES} | tee f; exit 3")
     watcher = Recorder(program, sid, flood)
@@ -102,7 +103,7 @@ async def test_a_server_killed_in_the_middle_of_a_flood_costs_no_byte(program: P
         async with asyncio.timeout(30):
             while len(watcher.got) < seen + 500_000:
                 await asyncio.sleep(0.01)
-        await program.kill()
+        await program.kill(number)
         await asyncio.sleep(dice.random() * 0.5)
         await program.start()
     await watching

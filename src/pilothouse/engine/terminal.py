@@ -88,8 +88,7 @@ class Terminal:
         """For somebody who types; until then it is not read on."""
         self._new = new
         if new or shell.typed_in:
-            wait = FIRST_S if new else RETURN_S
-            self._waiting = asyncio.get_running_loop().call_later(wait, self.wait_no_more)
+            self._wait(FIRST_S if new else RETURN_S)
         if new or not shell.typed_in:
             self._read_on(self.shell.head + WINDOW, typed_in=new)
 
@@ -143,6 +142,21 @@ class Terminal:
         for viewing in list(self._viewings.values()):
             viewing.end(code, reason)
             self.left(viewing)
+
+    def send_away(self, viewing: Viewing) -> None:
+        """The server goes. Who typed comes back to the next one: until then no more is read than is kept for it, by
+        this one or, which is not told that nobody types, by whoever holds the shell."""
+        if viewing.over:
+            return
+        if viewing.types:
+            self._new = False
+            self._wait(RETURN_S)
+        viewing.end(frames.AWAY, "the server restarts")
+        self.left(viewing)
+
+    def send_all_away(self) -> None:
+        for viewing in list(self._viewings.values()):
+            self.send_away(viewing)
 
     def session_ended(self) -> None:
         """Likewise, and there is nothing to come back to. A plain client that came back would begin the session anew,
@@ -319,6 +333,11 @@ class Terminal:
     def _read_on(self, upto: int, *, typed_in: bool) -> None:
         self._typed_in, self._granted = typed_in, max(upto, self._granted)
         self.shell.grant(self._granted, typed_in=typed_in)
+
+    def _wait(self, seconds: float) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+        self._waiting = asyncio.get_running_loop().call_later(seconds, self.wait_no_more)
 
     def wait_no_more(self) -> None:
         """Whoever was waited for does not come."""

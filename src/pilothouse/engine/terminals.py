@@ -14,7 +14,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pilothouse.core import frames
 from pilothouse.core.audience import Viewer
 from pilothouse.core.errors import Conflict, NotFound, TooMany, Unavailable
 from pilothouse.core.ids import SessionId
@@ -158,7 +157,7 @@ class Terminals:
         """The server goes; the shells go on."""
         for terminals in self._sessions.values():
             for terminal in terminals.values():
-                terminal.go_away(frames.AWAY, "the server restarts")
+                terminal.send_all_away()
         for task in list(self._forgetting):
             await task
         await self._shells.close()

@@ -130,7 +130,10 @@ class Visit:
             self._place.terminal.left(self._viewing)
 
     def away(self) -> None:
-        self.socket.close(frames.AWAY, "the server restarts")
+        if self._viewing is None:
+            self.socket.close(frames.AWAY, "the server restarts")
+        else:
+            self._place.terminal.send_away(self._viewing)
 
     def recheck(self) -> None:
         """Who may not look any more goes; who may look and not type any more watches."""
