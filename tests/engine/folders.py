@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -31,6 +32,14 @@ class FolderFiles:
 
     def moment(self) -> int:
         return time.clock_gettime_ns(5) - 20_000_000
+
+    def now(self) -> int:
+        return time.time_ns()
+
+    async def passed(self, moment_ns: int) -> bool:
+        while time.clock_gettime_ns(5) < moment_ns:
+            await asyncio.sleep(0.001)
+        return True
 
     async def mark(self, moment_ns: int, passed_by: Sequence[str], take: Callable[[bytes], None]) -> None:
         if self.hold is not None:

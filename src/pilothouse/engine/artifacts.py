@@ -105,8 +105,18 @@ class Artifacts:
 
     # --- a job ---
 
-    def begin(self, session: SessionId, job: JobId) -> None:
+    def now(self, session: SessionId) -> int:
+        """Before a job starts, when the one before it has ended: what was written until now is not its own."""
+        return self._kit.sandboxes.files(session).now()
+
+    async def begin(self, session: SessionId, job: JobId, now: int) -> None:
         """Before the agent is told of the job."""
+        if self._settings.artifacts:
+            exact = await self._kit.sandboxes.files(session).passed(now)
+            self._baselines.begin(session, job, now if exact else None)
+
+    def begun(self, session: SessionId, job: JobId) -> None:
+        """The agent began a job by itself, and may have written something."""
         if self._settings.artifacts:
             self._baselines.begin(session, job)
 

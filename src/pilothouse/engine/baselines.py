@@ -43,10 +43,11 @@ class Baselines:
         self.ends = asyncio.Semaphore(PARALLEL)
         """Of their own: a burst of starts must not use up the time that ends have."""
 
-    def begin(self, session: SessionId, job: JobId) -> None:
-        """To be called before the agent is told of the job."""
+    def begin(self, session: SessionId, job: JobId, since: int | None = None) -> None:
+        """`since`: whatever was written before it is stamped earlier, and what is written from now on is not. None:
+        nobody knows that, and what was written just before counts as the job's."""
         files = self._kit.sandboxes.files(session)
-        moment = files.moment()
+        moment = files.moment() if since is None else since
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
             part = self._path(job, ".part")

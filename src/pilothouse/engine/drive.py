@@ -138,11 +138,12 @@ class Drive:
                 permission_mode=job.permission_mode,
                 by=job.by,
             )
+            now = live.artifacts.now(live.record.id) if live.artifacts is not None else 0
             await live.commit([started], records.put(job), records.put(session), insist=True)
             live.record = session
             self._jobs.running = job
             if live.artifacts is not None:
-                live.artifacts.begin(live.record.id, job.id)
+                await live.artifacts.begin(live.record.id, job.id, now)
         await self._hand_over(job)
 
     async def _reattach(self) -> None:

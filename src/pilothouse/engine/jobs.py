@@ -283,7 +283,7 @@ class Jobs:
         self._live.current = own
         self._live.background(self.drive.limit(own))
         if self._live.artifacts is not None:
-            self._live.artifacts.begin(self._live.record.id, own.id)
+            self._live.artifacts.begun(self._live.record.id, own.id)
         started = ev.JobStarted(
             job_id=own.id, agent=self._live.record.agent, agent_version=runner.agent_version, model=model, demo=demo,
             permission_mode=own.permission_mode, by="agent",

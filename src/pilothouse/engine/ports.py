@@ -273,6 +273,14 @@ class Workspace(Files, Protocol):
         """Now, in nanoseconds, as the file system's clock says it, or a little before."""
         ...
 
+    def now(self) -> int:
+        """Later than anything was stamped that has been written."""
+        ...
+
+    async def passed(self, moment_ns: int) -> bool:
+        """Until nothing that is written is stamped earlier. False: that cannot be waited for."""
+        ...
+
     async def mark(self, moment_ns: int, passed_by: Sequence[str], take: Callable[[bytes], None]) -> None:
         """Marks of all regular files, for a later `changed`, in pieces; an empty piece says that it begins anew.
         `passed_by`: names of directories that are not looked into. Raises NotFound, TooLarge."""

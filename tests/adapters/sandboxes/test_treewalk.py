@@ -83,6 +83,27 @@ async def test_a_file_that_is_written_to_while_marks_are_taken_counts_as_changed
     assert names(await files.changed(Since(files.moment() + 10**9), BY)) == []
 
 
+async def test_a_moment_that_has_passed_lies_between_what_was_written_before_and_after(house: House) -> None:
+    """However soon one follows the other: what one job leaves is not what the next one made."""
+    session, root = house.session()
+    files = house.files(session)
+    for n in range(40):
+        for name in (f"before{n}", "again"):
+            (root / name).write_text("x")
+            hand_over(root / name)
+        now = files.now()
+        assert await files.passed(now)
+        pieces: list[bytes] = []
+        await files.mark(now, BY, pieces.append)
+        for name in (f"after{n}", "again"):
+            (root / name).write_text("y")
+            hand_over(root / name)
+        with tempfile.TemporaryFile() as kept:
+            kept.write(b"".join(pieces))
+            kept.flush()
+            assert names(await files.changed(Since(now, kept.fileno()), BY)) == [f"after{n}", "again"]
+
+
 async def test_names_that_mean_no_good(house: House) -> None:
     session, root = house.session()
     good = ["new\nline", "\u202ebidi", "é" * 127, " ", "-rf", "a'b\"c", "...", "\x1b[31m"]

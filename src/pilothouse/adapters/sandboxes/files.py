@@ -33,6 +33,8 @@ _COARSE = 5
 """CLOCK_REALTIME_COARSE of Linux, which `time` has no name for."""
 _STEP_NS = 20_000_000
 """Two steps of the slowest kernel (100 a second): what was written just before counts as written after."""
+_PASSED_S = 0.1
+"""Ten such steps: a clock that is set back meanwhile is not waited for."""
 
 
 def checked(path: str) -> str:
@@ -141,6 +143,17 @@ class WorkspaceFiles:
     def moment(self) -> int:
         """The clock that file systems stamp with; it moves in steps, behind the one that `time` reads."""
         return time.clock_gettime_ns(_COARSE) - _STEP_NS
+
+    def now(self) -> int:
+        return time.time_ns()
+
+    async def passed(self, moment_ns: int) -> bool:
+        end = time.monotonic() + _PASSED_S
+        while time.clock_gettime_ns(_COARSE) < moment_ns:
+            if time.monotonic() > end:
+                return False
+            await asyncio.sleep(0.001)
+        return True
 
     async def mark(self, moment_ns: int, passed_by: Sequence[str], take: Callable[[bytes], None]) -> None:
         request = {"mark": moment_ns, "by": list(passed_by), "most": MET_MAX}
